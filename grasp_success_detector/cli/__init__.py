@@ -1,0 +1,1 @@
+"""One file per console script that needs no ROS: parse, call the core, print."""

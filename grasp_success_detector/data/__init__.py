@@ -1,0 +1,1 @@
+"""Bags, labels, splits and data sets: from recordings to labelled frames."""

@@ -1,0 +1,55 @@
+"""Open rosbag2 folders and files and ROS 1 bags, of any storage, through one door."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rosbags.highlevel import AnyReader, AnyReaderError
+from rosbags.typesys import Stores, get_typestore
+
+from grasp_success_detector.errors import BagError
+
+#: Message definitions for bags that carry none of their own (rosbag2 sqlite3 before Iron).
+TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
+
+IMAGE_TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
+
+
+@contextmanager
+def open_bag(path: Path | str) -> Iterator[AnyReader]:
+    """
+    Open one bag for reading; ``with open_bag(path) as reader: reader.messages(...)``.
+
+    :param path: a rosbag2 folder, a single ``.mcap`` or ``.db3`` file, or a ROS 1 ``.bag``.
+    :raises BagError: missing, not a bag, or unreadable; also for damage met while reading.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise BagError(f'{path}: no such bag; expected a rosbag2 folder, .mcap, .db3 or .bag file')
+    try:
+        with AnyReader([path], default_typestore=TYPESTORE) as reader:
+            yield reader
+    except AnyReaderError as error:
+        raise BagError(f'{path}: not a readable bag ({_first_line(error)})') from error
+
+
+def image_topic(reader: AnyReader, wanted: str | None = None) -> str:
+    """
+    Return the topic of the frames: the one asked for, or the only image topic there is.
+
+    :raises BagError: no such topic, none at all, or several to choose from (they are listed).
+    """
+    counts = {c.topic: c.msgcount for c in reader.connections if c.msgtype in IMAGE_TYPES}
+    listed = ', '.join(f'{topic} ({count})' for topic, count in counts.items()) or 'none'
+    bag = reader.paths[0]
+    if wanted is not None:
+        if wanted not in counts:
+            raise BagError(f'{bag}: no image topic {wanted}; image topics here: {listed}')
+        return wanted
+    if len(counts) != 1:
+        raise BagError(f'{bag}: expected one image topic, found: {listed}; choose with --topic')
+    return next(iter(counts))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

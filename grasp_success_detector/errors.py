@@ -1,0 +1,47 @@
+"""Every error a caller may catch: one class per concern, one clear line per error."""
+
+
+class GraspSuccessDetectorError(Exception):
+    """
+    Base of all errors of this package.
+
+    The text is one line for the user: what was given, what is expected, how to mend it. Console
+    scripts print it without a traceback and exit with 1.
+    """
+
+
+class ImageDecodeError(GraspSuccessDetectorError):
+    """
+    A frame (message, bytes or file) could not be turned into an RGB image.
+
+    :ivar reason: short slug of the kind of fault, such as ``'unknown_encoding'``; bad frames are
+        counted by it.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class CheckpointError(GraspSuccessDetectorError):
+    """A checkpoint is missing, damaged, foreign, of a newer format, or does not fit its model."""
+
+
+class ConfigError(GraspSuccessDetectorError):
+    """An option, parameter or configuration file has a value that cannot be used."""
+
+
+class BagError(GraspSuccessDetectorError):
+    """A bag is missing, is no bag, cannot be read, or lacks the topic that was asked for."""
+
+
+class DatasetError(GraspSuccessDetectorError):
+    """The labelled frames cannot be trained on or evaluated (no frames, one class, a leak)."""
+
+
+class SimulationError(GraspSuccessDetectorError):
+    """The simulation cannot run here (no MuJoCo, no OpenGL) or was asked for the impossible."""
+
+
+class ResourceError(GraspSuccessDetectorError):
+    """A file that ships with the package (checkpoint, sample bag, configuration) is missing."""

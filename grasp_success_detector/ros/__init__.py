@@ -1,0 +1,1 @@
+"""The only room that imports ROS: node, parameters, bag player, demo."""

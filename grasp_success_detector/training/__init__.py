@@ -1,0 +1,1 @@
+"""Fit a classifier on labelled frames and write its run folder and checkpoint."""
