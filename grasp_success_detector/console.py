@@ -5,6 +5,10 @@ from enum import IntEnum
 from functools import wraps
 import sys
 
+from rich.console import Console
+from rich.progress import (
+    BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn)
+
 from grasp_success_detector.errors import GraspSuccessDetectorError
 
 
@@ -38,3 +42,11 @@ def command(main: Main) -> Main:
             print('interrupted', file=sys.stderr)
             return int(ExitCode.INTERRUPTED)
     return wrapped
+
+
+def progress_bar(console: Console) -> Progress:
+    """Return a bar with count, speed and time left; silent where the console is no terminal."""
+    return Progress(
+        TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
+        TimeElapsedColumn(), TimeRemainingColumn(), console=console,
+        disable=not console.is_terminal)

@@ -1,0 +1,248 @@
+"""One random world: table, lights, camera, arm and hand, the object to grasp, distractors."""
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from grasp_success_detector.simulation.objects import add_parts, draw_shape, ObjectShape
+from grasp_success_detector.simulation.presets import Preset
+from grasp_success_detector.simulation.textures import add_material
+
+#: Joint angles (radians) in the order index, middle, ring, thumb.
+OPEN = np.array([0, .1, .1, .1] * 3 + [1.2, .25, 0., 0.])
+CLOSED = {'top': np.array([0, 1.25, 1.1, .8] * 3 + [1.35, .45, .75, .9]),
+          'side': np.array([0, 1.35, 1.2, .9] * 3 + [1.35, .35, .8, 1.0])}
+
+#: Hand frame in the world: its x axis leaves the palm, z runs along the fingers.
+HAND_ROTATION = {'top': np.array([[0, 0, 1.], [0, 1, 0], [-1, 0, 0]]),
+                 'side': np.array([[1., 0, 0], [0, 0, -1], [0, 1, 0]])}
+
+#: Lowest palm height (m) at which no finger digs into the table.
+LOWEST_PALM = {'top': .062, 'side': .075}
+
+HAND_PREFIX = 'hand/'
+JOINT_NAMES = tuple(f'joint_{i}.0' for i in range(16))
+
+#: Share of attempts that are made badly on purpose: aim, force, or a finger that stays open.
+BAD_SHARE = .33
+
+#: Share of attempts whose grip loosens after lift-off.
+SLIP_SHARE = .22
+
+_KUKA_ORANGE = (.93, .42, .10)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """
+    A compiled world and what the hand will try in it.
+
+    :ivar approach: ``'top'`` or ``'side'``.
+    :ivar closed: the 16 joint targets (radians) of the closed hand.
+    :ivar bad: made badly on purpose; it may still succeed.
+    :ivar slips: the grip loosens after lift-off.
+    """
+
+    model: mujoco.MjModel
+    approach: str
+    shape: ObjectShape
+    closed: NDArray[np.float64]
+    bad: bool
+    slips: bool
+
+
+@cache
+def _hand_xml() -> str:
+    return (files('grasp_success_detector.simulation') / 'allegro_hand.xml').read_text()
+
+
+def build_scene(rng: np.random.Generator, preset: Preset) -> Scene:
+    """Draw and compile one world."""
+    spec = mujoco.MjSpec()
+    spec.option.timestep = .002
+    spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+    spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
+    spec.option.impratio = 10  # stiff friction: held objects don't creep out of the fingers
+    spec.visual.quality.shadowsize = 1024
+    spec.visual.quality.offsamples = 4
+    approach = str(rng.choice(['top', 'side']))
+    bad, slips = bool(rng.random() < BAD_SHARE), bool(rng.random() < SLIP_SHARE)
+    shape = draw_shape(rng, approach)
+    _add_room(spec, rng, preset)
+    _add_distractors(spec, rng, preset, approach)
+    _add_object(spec, rng, shape, bad, slips)
+    kp = rng.uniform(.4, 3.) if bad else rng.uniform(1.5, 4.)
+    _add_arm_and_hand(spec, rng, approach, _palm_position(rng, approach, shape, bad), kp)
+    _add_camera(spec, rng, preset)
+    model = spec.compile()
+    return Scene(model, approach, shape, _closed_joints(rng, model, approach, bad), bad, slips)
+
+
+def _palm_position(rng: np.random.Generator, approach: str, shape: ObjectShape, bad: bool
+                   ) -> NDArray[np.float64]:
+    """Palm origin (world, m) so that the object lies in the hand, with the aim's error."""
+    towards_palm = shape.radius if approach == 'side' else shape.half_height
+    depth = .0117 + towards_palm + rng.uniform(.002, .012)  # .0117: palm surface from its origin
+    along = rng.normal(.045, .035) if bad else rng.normal(.035, .012)
+    across = rng.normal(.008, .03) if bad else rng.normal(.008, .01)
+    if approach == 'side':
+        across = rng.uniform(-.01, .02)
+    centre = np.array([0, 0, shape.half_height])
+    palm = centre - HAND_ROTATION[approach] @ np.array([depth, across, along])
+    palm[2] = max(palm[2], LOWEST_PALM[approach])
+    return palm
+
+
+def _closed_joints(rng: np.random.Generator, model: mujoco.MjModel, approach: str, bad: bool
+                   ) -> NDArray[np.float64]:
+    closed = CLOSED[approach] + rng.normal(0, .25 if bad else .1, 16)
+    if bad and rng.random() < .5:
+        closed = OPEN + (closed - OPEN) * rng.uniform(.3, .9)
+    if bad and rng.random() < .4:
+        finger = 4 * int(rng.integers(0, 4))
+        closed[finger:finger + 4] = OPEN[finger:finger + 4]
+    ranges = np.array([model.joint(HAND_PREFIX + name).range for name in JOINT_NAMES])
+    return np.clip(closed, ranges[:, 0], ranges[:, 1])
+
+
+def _add_room(spec: mujoco.MjSpec, rng: np.random.Generator, preset: Preset) -> None:
+    world = spec.worldbody
+    varied = preset.varied_background
+    for name, repeat in (('table', 2.), ('floor', 4.), ('wall', 3.)):
+        add_material(spec, name, rng, repeat, varied)
+    add_material(spec, 'object', rng, 1., True)
+    spec.visual.headlight.ambient = [rng.uniform(.25, .4)] * 3
+    spec.visual.headlight.diffuse = [rng.uniform(.2, .4)] * 3
+    spec.visual.headlight.specular = [.1] * 3
+    world.add_geom(name='table', type=mujoco.mjtGeom.mjGEOM_BOX, size=[.45, .45, .02],
+                   pos=[0, 0, -.02], material='table', friction=[.8, .005, .0001])
+    world.add_geom(name='floor', type=mujoco.mjtGeom.mjGEOM_PLANE, size=[4, 4, .1],
+                   pos=[0, 0, -.7], material='floor')
+    for pos, size in (([0, 1.6, 0], [2, .02, 1.8]), ([0, -1.6, 0], [2, .02, 1.8]),
+                      ([1.6, 0, 0], [.02, 2, 1.8]), ([-1.6, 0, 0], [.02, 2, 1.8])):
+        world.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=size, pos=pos, material='wall',
+                       contype=0, conaffinity=0)
+    for _ in range(rng.integers(2, 7)):  # a lab's clutter behind the table
+        azimuth, distance = rng.uniform(0, 2 * np.pi), rng.uniform(1., 1.4)
+        size = rng.uniform(.05, .22, 3)
+        world.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=size, contype=0, conaffinity=0,
+                       pos=[distance * np.cos(azimuth), distance * np.sin(azimuth),
+                            rng.uniform(-.5, .6)],
+                       rgba=[*rng.uniform(.15, .85, 3), 1])
+    for i in range(rng.integers(1, 3)):
+        azimuth = rng.uniform(0, 2 * np.pi)
+        pos = np.array([1.1 * np.cos(azimuth), 1.1 * np.sin(azimuth), rng.uniform(1., 2.)])
+        world.add_light(pos=pos, dir=np.array([0, 0, .1]) - pos, cutoff=60, castshadow=i == 0,
+                        type=mujoco.mjtLightType.mjLIGHT_SPOT, specular=[.2] * 3,
+                        diffuse=np.clip(rng.uniform(.4, .7) * rng.normal(1, .04, 3), 0, 1))
+
+
+def _add_distractors(spec: mujoco.MjSpec, rng: np.random.Generator, preset: Preset,
+                     approach: str) -> None:
+    fewest, most = preset.distractors
+    for i in range(rng.integers(fewest, most + 1)):
+        azimuth, distance = rng.uniform(0, 2 * np.pi), rng.uniform(.22, .38)
+        shape = draw_shape(rng, approach)
+        body = spec.worldbody.add_body(
+            pos=[distance * np.cos(azimuth), distance * np.sin(azimuth), shape.half_height],
+            quat=_yaw_quat(rng.uniform(-np.pi, np.pi)))
+        name = f'distractor{i}'
+        add_material(spec, name, rng, 1., True)
+        add_parts(body, shape, .1, 1., name, name)
+        for geom in body.geoms:  # seen only: the arm must not run into them
+            geom.contype = geom.conaffinity = 0
+
+
+def _add_object(spec: mujoco.MjSpec, rng: np.random.Generator, shape: ObjectShape, bad: bool,
+                slips: bool) -> None:
+    offset = rng.normal(0, .02 if bad else .008, 2)
+    body = spec.worldbody.add_body(name='object', quat=_yaw_quat(rng.uniform(*shape.yaw)),
+                                   pos=[*offset, shape.half_height + .0005])
+    body.add_freejoint()
+    mass = float(np.exp(rng.uniform(np.log(.03), np.log(.4))))
+    friction = rng.uniform(.3, .7) if slips else rng.uniform(.4, 1.1)
+    add_parts(body, shape, mass, friction, 'object', 'object')
+
+
+def _add_arm_and_hand(spec: mujoco.MjSpec, rng: np.random.Generator, approach: str,
+                      palm: NDArray[np.float64], kp: float) -> None:
+    """
+    Add the hand on a mount with six position-servoed joints, so that contacts see real speeds.
+
+    The arm behind the wrist is seen only.
+    """
+    rotation = HAND_ROTATION[approach]
+    mount = spec.worldbody.add_body(name='mount', pos=palm, gravcomp=1)
+    gains = [(mujoco.mjtJoint.mjJNT_SLIDE, 2e4, 600, .5)] * 3
+    gains += [(mujoco.mjtJoint.mjJNT_HINGE, 400, 15, .01)] * 3
+    for i, (kind, stiffness, damping, armature) in enumerate(gains):
+        mount.add_joint(name=f'mount_{i}', type=kind, axis=np.eye(3)[i % 3], armature=armature)
+        _add_servo(spec, f'mount_{i}', stiffness, damping)
+    frame = mount.add_frame(quat=_matrix_quat(rotation))
+    _add_arm(mount, frame, rng)
+    hand = mujoco.MjSpec.from_string(_hand_xml())
+    black = rng.uniform(.04, .14)
+    for geom in hand.geoms:
+        if geom.classname.name != 'tip':
+            geom.rgba = [*[black * (1.3 if geom.classname.name == 'shell' else 1.)] * 3, 1]
+    for body in hand.bodies:
+        body.gravcomp = 1
+    frame.attach_body(hand.body('palm'), HAND_PREFIX, '')
+    for name in JOINT_NAMES:
+        _add_servo(spec, HAND_PREFIX + name, kp, .12)
+
+
+def _add_arm(mount: mujoco.MjsBody, frame: mujoco.MjsFrame, rng: np.random.Generator) -> None:
+    def cylinder(z: float, radius: float, half: float, rgb: tuple[float, float, float]) -> None:
+        geom = mount.add_geom(type=mujoco.mjtGeom.mjGEOM_CYLINDER, size=[radius, half, 0],
+                              pos=[-.005, 0, z], rgba=[*rgb, 1], contype=0, conaffinity=0,
+                              mass=.15)
+        geom.set_frame(frame)
+    cylinder(-.108, .036, .012, (.65, .65, .68))
+    cylinder(-.150, .042, .030, _KUKA_ORANGE)
+    cylinder(-.186, .040, .006, (.3, .3, .32))
+    cylinder(-.330, .052, .140, _KUKA_ORANGE)
+    if rng.random() < .4:  # the hand's controller box, as some labs strap it to the wrist
+        box = mount.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=[.012, .03, .025], mass=.02,
+                             pos=[-.045, 0, -.15], rgba=[.15, .5, .2, 1], contype=0,
+                             conaffinity=0)
+        box.set_frame(frame)
+
+
+def _add_servo(spec: mujoco.MjSpec, joint: str, stiffness: float, damping: float) -> None:
+    actuator = spec.add_actuator(name=joint, target=joint,
+                                 trntype=mujoco.mjtTrn.mjTRN_JOINT)
+    actuator.set_to_position(kp=stiffness, kv=damping)
+
+
+def _add_camera(spec: mujoco.MjSpec, rng: np.random.Generator, preset: Preset) -> None:
+    azimuth = np.radians(rng.uniform(*preset.azimuth))
+    elevation = np.radians(rng.uniform(*preset.elevation))
+    target = np.array([0, 0, rng.uniform(*preset.target_height)])
+    target += rng.normal(0, preset.target_jitter, 3)
+    pos = target + rng.uniform(*preset.distance) * np.array([
+        np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation),
+        np.sin(elevation)])
+    pos[2] = max(pos[2], .05)
+    z = (pos - target) / np.linalg.norm(pos - target)  # MuJoCo cameras look along -z
+    x = np.cross([0, 0, 1.], z)
+    x /= np.linalg.norm(x)
+    y = np.cross(z, x)
+    roll = np.radians(rng.normal(0, preset.roll))
+    x, y = np.cos(roll) * x + np.sin(roll) * y, np.cos(roll) * y - np.sin(roll) * x
+    spec.worldbody.add_camera(name='camera', pos=pos, quat=_matrix_quat(np.stack([x, y, z], 1)),
+                              fovy=rng.uniform(*preset.field_of_view))
+
+
+def _yaw_quat(yaw: float) -> list[float]:
+    return [np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]
+
+
+def _matrix_quat(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
+    quat = np.zeros(4)
+    mujoco.mju_mat2Quat(quat, np.ascontiguousarray(rotation).ravel())
+    return quat
