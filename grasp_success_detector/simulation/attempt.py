@@ -120,7 +120,7 @@ def run_attempt(scene: Scene, motion: Motion, fps: float) -> list[Observation]:
     contacts = _ContactQuery(model)
     start_height = float(data.xpos[contacts.object_body][2])
     observations: list[Observation] = []
-    while data.time < DURATION_S:
+    while len(observations) < round(DURATION_S * fps):
         data.ctrl[:] = motion.targets(data.time, scene.closed)
         mujoco.mj_step(model, data)
         if data.warning[mujoco.mjtWarning.mjWARN_BADQACC].number:

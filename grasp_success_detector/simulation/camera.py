@@ -1,20 +1,14 @@
 """The simulated camera: MuJoCo's renderer behind a simple sensor model."""
 
 from dataclasses import dataclass
-import os
-import sys
 
 import cv2
+import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-if sys.platform == 'linux':
-    # Before the first import of mujoco, which reads it: EGL renders without a display.
-    os.environ.setdefault('MUJOCO_GL', 'egl')
-import mujoco  # noqa: E402
-
-from grasp_success_detector.errors import SimulationError  # noqa: E402
-from grasp_success_detector.simulation.presets import Preset  # noqa: E402
+from grasp_success_detector.errors import SimulationError
+from grasp_success_detector.simulation.presets import Preset
 
 
 @dataclass(frozen=True)
