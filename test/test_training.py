@@ -126,6 +126,25 @@ def test_frozen_weights_stay_and_all_others_move(tmp_path):
     assert same == {'conv1.weight', 'conv1.bias'}
 
 
+@pytest.mark.parametrize('precision', ['32-true', 'bf16-mixed'])
+def test_features_computed_once_give_what_the_plain_loop_gives(tmp_path, precision):
+    frames = colour_frames(20)
+    runs = []
+    for samples in ('each_epoch', 'once'):
+        config = TrainingConfig(
+            architecture='cifar_cnn', pretrained=False, freeze_depth=2, epochs=3, batch_size=8,
+            augment=False, samples=samples, precision=precision)
+        out = tmp_path / samples
+        fit(config, make_split(frames, config), out, lambda line: None)
+        losses = [json.loads(line)['val_loss'] for line in (out / 'metrics.jsonl').open()]
+        runs.append((losses, checkpoint.load(out / 'classifier.safetensors').model.state_dict()))
+    (plain_losses, plain), (cached_losses, cached) = runs
+    np.testing.assert_allclose(cached_losses, plain_losses, rtol=1e-4)
+    for name, tensor in plain.items():
+        torch.testing.assert_close(cached[name], tensor, rtol=1e-3, atol=1e-5)
+    assert plain_losses[0] != plain_losses[-1]
+
+
 def test_command_trains_on_a_simulated_bag(bag, tmp_path, capsys):
     out = tmp_path / 'run'
     assert main([str(bag), '--arch', 'cifar_cnn', '--epochs', '1', '--batch-size', '8',

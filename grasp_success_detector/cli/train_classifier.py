@@ -68,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--label-smoothing', type=float)
     parser.add_argument('--augment', action=argparse.BooleanOptionalAction, default=None,
                         help='change training frames at random')
+    parser.add_argument('--samples', help='each_epoch: change frames anew in each; once: fixed '
+                        'changes, and features of the frozen part computed once (faster)')
     parser.add_argument('--split', type=float, nargs=3, metavar=('TRAIN', 'VAL', 'TEST'),
                         help='fractions of the attempts')
     parser.add_argument('--seed', type=int)

@@ -11,6 +11,7 @@ from grasp_success_detector.architectures import ARCHITECTURES
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.resources import share_path
 
+SAMPLES = ('each_epoch', 'once')
 PRECISIONS = ('32-true', 'bf16-mixed', '16-mixed')
 
 
@@ -25,6 +26,8 @@ class TrainingConfig:
     :ivar lr: peak learning rate of the head (AdamW, one cycle of cosine decay after a warm-up).
     :ivar backbone_lr: peak learning rate of the unfrozen part of the backbone.
     :ivar label_smoothing: share of the target that is spread over both classes.
+    :ivar samples: each_epoch: every epoch sees each frame changed anew; once: the change is drawn
+        once, and the features of the frozen part are computed once and kept in memory.
     :ivar split: fractions of the attempts for train, val and test.
     :ivar precision: Lightning's name; weights are float32 in all of them.
     :ivar workers: processes that decode and augment; 0: none besides the training one.
@@ -40,6 +43,7 @@ class TrainingConfig:
     weight_decay: float = 1e-2
     label_smoothing: float = 0.
     augment: bool = True
+    samples: str = 'each_epoch'
     split: tuple[float, float, float] = (.7, .15, .15)
     seed: int = 0
     precision: str = '32-true'
@@ -56,6 +60,7 @@ class TrainingConfig:
             ('backbone_lr', self.backbone_lr > 0, 'above 0'),
             ('weight_decay', self.weight_decay >= 0, '0 or more'),
             ('label_smoothing', 0 <= self.label_smoothing < 1, '0 up to 1'),
+            ('samples', self.samples in SAMPLES, ' or '.join(SAMPLES)),
             ('seed', self.seed >= 0, '0 or more'),
             ('precision', self.precision in PRECISIONS, ' or '.join(PRECISIONS)),
             ('workers', self.workers >= 0, '0 or more')) if not good]

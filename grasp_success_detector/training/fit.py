@@ -14,11 +14,12 @@ import lightning
 from lightning.pytorch.loggers import TensorBoardLogger
 import torch
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 import yaml
 
 from grasp_success_detector import checkpoint
-from grasp_success_detector.architectures import build, default_preprocessing
+from grasp_success_detector.architectures import (
+    build, default_preprocessing, freeze, split_at_freeze)
 from grasp_success_detector.checkpoint import CheckpointMetadata
 from grasp_success_detector.classifier import GraspClassifier
 from grasp_success_detector.data.dataset import FrameDataset
@@ -33,6 +34,7 @@ from grasp_success_detector.evaluation.metrics import (
 from grasp_success_detector.labels import Label
 from grasp_success_detector.training.augmentation import camera_augmentation
 from grasp_success_detector.training.config import TrainingConfig
+from grasp_success_detector.training.features import cache_features
 from grasp_success_detector.training.module import GraspTraining
 
 CHECKPOINT_NAME = 'classifier.safetensors'
@@ -91,23 +93,34 @@ def fit(config: TrainingConfig, split: Split, out: Path,
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     preprocessing = default_preprocessing(config.architecture)
     model = build(config.architecture, config.pretrained).to(memory_format=torch.channels_last)
-    keeper = _BestEpoch(config, split, out, say)
-    module = GraspTraining(model, preprocessing, config, keeper)
+    freeze(model, config.architecture, config.freeze_depth)
     say(f'{config.architecture}: {_count(model, True):,} parameters learn, '
         f'{_count(model, False):,} are frozen')
-    augmentation = camera_augmentation() if config.augment else None
-    loader = DataLoader(
-        FrameDataset(split.train, preprocessing, augmentation), config.batch_size, shuffle=True,
-        drop_last=len(split.train) > config.batch_size, num_workers=config.workers,
-        persistent_workers=config.workers > 0)
-    val_loader = DataLoader(FrameDataset(split.val, preprocessing), config.batch_size)
     trainer = lightning.Trainer(
         max_epochs=config.epochs, accelerator=config.device, devices=1,
         precision=config.precision, deterministic=True, gradient_clip_val=1.,
         logger=TensorBoardLogger(out, name='tensorboard', version=''),
         enable_checkpointing=False, enable_model_summary=False, num_sanity_val_steps=0,
         log_every_n_steps=10)
-    trainer.fit(module, loader, val_loader)
+    train: Dataset[Any] = FrameDataset(
+        split.train, preprocessing, camera_augmentation() if config.augment else None)
+    val: Dataset[Any] = FrameDataset(split.val, preprocessing)
+    rest, workers = None, config.workers
+    if config.samples == 'once':
+        trunk, rest = split_at_freeze(model, config.architecture)
+        train, val = (cache_features(
+            trunk, frames, preprocessing, trainer.precision_plugin.forward_context(),
+            trainer.strategy.root_device, workers) for frames in (train, val))
+        workers = 0  # what is left to load is a copy within memory
+        say(f'features of {len(split.train) + len(split.val)} frames computed')
+    # A generator of its own: the order must not depend on what else draws random numbers.
+    loader = DataLoader(train, config.batch_size, shuffle=True,
+                        generator=torch.Generator().manual_seed(config.seed),
+                        drop_last=len(split.train) > config.batch_size, num_workers=workers,
+                        persistent_workers=workers > 0)
+    keeper = _BestEpoch(config, split, out, say)
+    module = GraspTraining(model, preprocessing, config, keeper, rest)
+    trainer.fit(module, loader, DataLoader(val, config.batch_size))
     return _finish(config, split, out, keeper, say)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from grasp_success_detector.architectures import freeze, head_parameters
+from grasp_success_detector.architectures import head_parameters
 from grasp_success_detector.preprocessing import Preprocessing
 from grasp_success_detector.training.config import TrainingConfig
 
@@ -28,15 +28,17 @@ class GraspTraining(lightning.LightningModule):
     Only parameters that are not frozen reach the optimizer. Validation logits are gathered and
     handed on once per epoch.
 
+    :param rest: what learns of the model, where batches hold the features of its frozen trunk
+        instead of images.
     :param on_epoch: called after each validation with this module, the epoch from 0, logits
         (N, 2), labels (N,) and the mean training loss.
     """
 
     def __init__(self, model: nn.Module, preprocessing: Preprocessing, config: TrainingConfig,
-                 on_epoch: OnEpoch) -> None:
+                 on_epoch: OnEpoch, rest: nn.Module | None = None) -> None:
         super().__init__()
         self.model = model
-        self.freezing = freeze(model, config.architecture, config.freeze_depth)
+        self._rest = rest
         self._preprocessing = preprocessing
         self._config = config
         self._on_epoch = on_epoch
@@ -44,7 +46,10 @@ class GraspTraining(lightning.LightningModule):
         self._losses: list[torch.Tensor] = []
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return logits (B, 2) of RGB uint8 images (B, h, w, 3)."""
+        """Return logits (B, 2) of RGB uint8 images (B, h, w, 3), or of the trunk's features."""
+        if self._rest is not None:
+            features_logits: torch.Tensor = self._rest(images)
+            return features_logits
         normalised = self._preprocessing.normalize(images)  # (B, 3, h, w)
         logits: torch.Tensor = self.model(normalised.to(memory_format=torch.channels_last))
         return logits

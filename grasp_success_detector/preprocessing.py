@@ -1,0 +1,150 @@
+"""The only home of crop, size, mean and standard deviation: the same in training and the node."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+import math
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+import torch
+
+from grasp_success_detector.errors import ConfigError, ImageDecodeError
+
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """
+    How a camera frame becomes a classifier's input.
+
+    :ivar height: height of the input in pixels.
+    :ivar width: width of the input in pixels.
+    :ivar roi: region of interest ``(x, y, width, height)`` as fractions of the frame, 0 to 1, the
+        origin at the top left.
+    :ivar mean: mean of the red, green and blue channel, of values scaled to 0 to 1.
+    :ivar std: standard deviation of the same.
+    :raises ConfigError: a field has a value that cannot be used.
+    """
+
+    height: int
+    width: int
+    roi: tuple[float, float, float, float] = (0., 0., 1., 1.)
+    mean: Triple = (0.5, 0.5, 0.5)
+    std: Triple = (0.5, 0.5, 0.5)
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        for name in ('height', 'width'):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 4096:
+                raise ConfigError(
+                    f'preprocessing: {name} is {value!r}; expected a whole number of pixels '
+                    'from 1 to 4096')
+        for name, length in (('roi', 4), ('mean', 3), ('std', 3)):
+            object.__setattr__(self, name, _floats(name, getattr(self, name), length))
+        x, y, width, height = self.roi
+        # The sums may exceed 1 by rounding: 0.7 + 0.3 of decimal fractions is not exactly 1.
+        if (min(x, y) < 0 or min(width, height) <= 0
+                or max(x + width, y + height) > 1 + 1e-9):
+            raise ConfigError(
+                f'preprocessing: roi {list(self.roi)} is not inside the frame; expected '
+                '[x, y, width, height] as fractions of the frame, from 0 to 1')
+        if min(self.std) <= 0:
+            raise ConfigError(f'preprocessing: std is {list(self.std)}; expected values above 0')
+
+    def crop_and_resize(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """
+        Cut the region of interest out of a frame and scale it to the input's size.
+
+        Within the region the largest centred rectangle of the input's aspect ratio is taken, so
+        that nothing is distorted.
+
+        :param frame: RGB uint8 (H, W, 3).
+        :returns: RGB uint8 (height, width, 3), contiguous, never a view of the frame.
+        :raises ImageDecodeError: the frame is no RGB uint8 (H, W, 3), or has no pixel.
+        """
+        check_rgb(frame)
+        top, left, height, width = self._crop(frame.shape[0], frame.shape[1])
+        crop = frame[top:top + height, left:left + width]
+        shrinking = height * width > self.height * self.width
+        return np.asarray(cv2.resize(
+            np.ascontiguousarray(crop), (self.width, self.height),
+            interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR), np.uint8)
+
+    def normalize(self, images: torch.Tensor) -> torch.Tensor:
+        """
+        Scale to 0 to 1, subtract the mean, divide by the standard deviation, channels first.
+
+        :param images: RGB uint8 (B, H, W, 3), on any device.
+        :returns: float32 (B, 3, H, W), contiguous, on the same device.
+        :raises ConfigError: the images are of another type or shape.
+        """
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+            raise ConfigError(
+                f'normalize: got {images.dtype} {tuple(images.shape)}; expected torch.uint8 '
+                '(B, H, W, 3), RGB')
+        mean = torch.tensor(self.mean, device=images.device).reshape(1, 3, 1, 1)
+        std = torch.tensor(self.std, device=images.device).reshape(1, 3, 1, 1)
+        planes = images.permute(0, 3, 1, 2)  # (B, C, H, W); a view would mix pixels
+        # (v / 255 - mean) / std in one pass over the pixels: v * factor + offset
+        return torch.addcmul(
+            -mean / std, planes.to(torch.float32, memory_format=torch.contiguous_format),
+            1 / (255 * std))
+
+    def to_metadata(self) -> dict[str, Any]:
+        """Return the fields as JSON holds them."""
+        return {name: list(value) if isinstance(value, tuple) else value
+                for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any]) -> 'Preprocessing':
+        """
+        Build from what :meth:`to_metadata` returned; every field must be there.
+
+        :raises ConfigError: fields are missing, unknown, or have values that cannot be used.
+        """
+        fields = set(cls.__dataclass_fields__)
+        if not isinstance(metadata, Mapping) or set(metadata) != fields:
+            given = sorted(metadata) if isinstance(metadata, Mapping) else metadata
+            raise ConfigError(f'preprocessing: got {given!r}; expected {sorted(fields)}')
+        return cls(**metadata)
+
+    def _crop(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Return top, left, height and width in pixels of what is taken of a frame."""
+        x, y, roi_width, roi_height = self.roi
+        wide, high = roi_width * width, roi_height * height
+        scale = min(wide / self.width, high / self.height)
+        crop_width = min(max(round(scale * self.width), 1), width)
+        crop_height = min(max(round(scale * self.height), 1), height)
+        left = round(x * width + (wide - crop_width) / 2)
+        top = round(y * height + (high - crop_height) / 2)
+        return (min(max(top, 0), height - crop_height), min(max(left, 0), width - crop_width),
+                crop_height, crop_width)
+
+
+def check_rgb(frame: Any) -> None:
+    """
+    Refuse what is no image of this package.
+
+    :raises ImageDecodeError: reason ``'not_rgb'``: no RGB uint8 (H, W, 3), or without pixels.
+    """
+    if (not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3
+            or frame.shape[2] != 3 or frame.size == 0):
+        given = (f'{frame.dtype} {frame.shape}' if isinstance(frame, np.ndarray)
+                 else type(frame).__name__)
+        raise ImageDecodeError(
+            'not_rgb', f'frame: got {given}; expected an RGB array, uint8 (H, W, 3)')
+
+
+def _floats(name: str, values: Any, length: int) -> tuple[float, ...]:
+    """Return ``length`` finite numbers as a tuple of floats, whatever sequence they came in."""
+    try:
+        numbers = tuple(float(value) for value in values)
+    except (TypeError, ValueError):
+        numbers = ()
+    if len(numbers) != length or not all(map(math.isfinite, numbers)):
+        raise ConfigError(f'preprocessing: {name} is {values!r}; expected {length} finite numbers')
+    return numbers

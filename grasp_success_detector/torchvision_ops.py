@@ -1,0 +1,66 @@
+"""
+Makes torchvision (and timm, which imports it) importable beside a torch it was not linked with.
+
+PyPI's torchvision is linked against CUDA. Beside a CPU-only torch its compiled operators cannot
+load, and ``import torchvision`` ends with ``operator torchvision::nms does not exist``, because it
+registers shape functions for two operators without looking whether they exist. This package uses
+neither, so declaring their schemas is enough.
+
+Import this module before torchvision, timm, lightning or torchmetrics; importing it is all there
+is to do. Nothing is declared where torchvision's own operators load.
+"""
+
+from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, FileFinder
+from importlib.util import find_spec
+import sys
+from typing import Any
+
+import torch
+
+_SCHEMAS = {
+    name: f'{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor'
+    for name in ('nms', 'qnms')}
+
+# torch has no types for these two.
+_library: Any = torch.library.Library
+_load: Any = torch.ops.load_library
+
+# A library's declarations live as long as this object does.
+_declared: list[torch.library.Library] = []
+
+
+def declare_missing_operators() -> tuple[str, ...]:
+    """
+    Declare the schemas that ``import torchvision`` needs and that nobody has registered.
+
+    torchvision's compiled operators are given the first chance: they would clash with a schema
+    declared before them. Loading them a second time, as torchvision then does, has no effect.
+
+    :returns: names of the operators declared now; empty where all is well.
+    """
+    if 'torchvision' in sys.modules or _load_compiled_operators():
+        return ()
+    missing = tuple(name for name in _SCHEMAS if not hasattr(torch.ops.torchvision, name))
+    if missing:
+        library = _library('torchvision', 'FRAGMENT')
+        for name in missing:
+            library.define(_SCHEMAS[name])
+        _declared.append(library)
+    return missing
+
+
+def _load_compiled_operators() -> bool:
+    """Load torchvision's ``_C`` library as torchvision itself does, and say whether it could."""
+    package = find_spec('torchvision')  # finds a top-level package without running it
+    for folder in (package.submodule_search_locations or ()) if package else ():
+        extension = FileFinder(folder, (ExtensionFileLoader, EXTENSION_SUFFIXES)).find_spec('_C')
+        if extension is not None and extension.origin is not None:
+            try:
+                _load(extension.origin)
+            except OSError:  # a shared library it is linked with (libtorch_cuda.so) is not here
+                return False
+            return True
+    return False
+
+
+declare_missing_operators()

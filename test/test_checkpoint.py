@@ -1,0 +1,319 @@
+"""Checkpoints: what is written is what is read, and every bad file gets one clear line."""
+
+import copy
+import hashlib
+import json
+import os
+import struct
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+import torch
+
+from grasp_success_detector.architectures import ARCHITECTURES, build, default_preprocessing
+from grasp_success_detector.checkpoint import (
+    CheckpointMetadata,
+    FORMAT_VERSION,
+    load,
+    save,
+    tensors_sha256,
+)
+from grasp_success_detector.errors import CheckpointError
+from grasp_success_detector.preprocessing import Preprocessing
+
+KEY = 'grasp_success_detector'
+
+
+def metadata_of(name='cifar_cnn', **fields):
+    return CheckpointMetadata(name, default_preprocessing(name), **fields)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    torch.manual_seed(5)
+    path = tmp_path / 'model.safetensors'
+    save(path, build('cifar_cnn'), metadata_of())
+    return path
+
+
+def rewrite(path, change_tensors=None, change_document=None):
+    """Write a file again as another program might have, with changed tensors or metadata."""
+    with safe_open(path, 'pt') as file:
+        document = json.loads(file.metadata()[KEY])
+    tensors = load_file(path)
+    if change_tensors:
+        change_tensors(tensors)
+        document['sha256'] = tensors_sha256(tensors)
+    if change_document:
+        document = change_document(document)
+    save_file(tensors, path, {KEY: json.dumps(document)})
+
+
+@pytest.mark.parametrize('name', ARCHITECTURES)
+def test_round_trip(name, tmp_path):
+    torch.manual_seed(5)
+    model = build(name)
+    for buffer in model.buffers():  # statistics as after some training
+        buffer.add_(1)
+    metadata = CheckpointMetadata(
+        name, Preprocessing(48, 64, (.1, .2, .5, .6), (.1, .2, .3), (.4, .5, .6)),
+        threshold=.625, temperature=1.5,
+        training={'attempts': 700, 'seeds': [1, 2], 'recipe': {'lr': 1e-3}},
+        metrics={'test_accuracy': {'value': .95, 'wilson_95': [.92, .97]}})
+    path = tmp_path / 'ü model.safetensors'
+    sha256 = save(path, model, metadata)
+    checkpoint = load(str(path))
+
+    assert checkpoint.metadata == metadata
+    assert checkpoint.sha256 == sha256 == tensors_sha256(model.state_dict())
+    assert not any(module.training for module in checkpoint.model.modules())
+    state = checkpoint.model.state_dict()
+    assert list(state) == list(model.state_dict())
+    for key, value in model.state_dict().items():
+        assert torch.equal(state[key], value), key
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_loading_leaves_the_callers_random_numbers_alone(saved):
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    load(saved)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_saving_leaves_the_model_alone(tmp_path):
+    model = build('cifar_cnn').train()
+    before = copy.deepcopy(model.state_dict())
+    save(tmp_path / 'a.safetensors', model, metadata_of())
+    assert model.training
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+def test_same_content_same_bytes(tmp_path):
+    model = build('cifar_cnn')
+    for name in 'ab':
+        save(tmp_path / name, model, metadata_of(metrics={'b': 1, 'a': 2}))
+    assert (tmp_path / 'a').read_bytes() == (tmp_path / 'b').read_bytes()
+
+
+def test_memory_layout_does_not_matter(tmp_path):
+    model = build('cifar_cnn')
+    one = save(tmp_path / 'a', model, metadata_of())
+    two = save(tmp_path / 'b', model.to(memory_format=torch.channels_last), metadata_of())
+    assert one == two
+
+
+def test_sha256_is_what_its_definition_says():
+    tensors = {'b': torch.tensor([[1., 2.], [3., 4.]]).T, 'a': torch.tensor(7)}
+    content = (b'["a", "int64", []]\n' + struct.pack('<q', 7)
+               + b'["b", "float32", [2, 2]]\n' + struct.pack('<4f', 1, 3, 2, 4))
+    assert tensors_sha256(tensors) == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize('change', [
+    lambda t: {'c': t['a'], 'b': t['b']},                         # name
+    lambda t: {'a': t['a'].reshape(1, 2), 'b': t['b']},           # shape
+    lambda t: {'a': t['a'].view(torch.int32), 'b': t['b']},       # type
+    lambda t: {'a': t['a'] * -1, 'b': t['b']},                    # bytes, even 0 and -0
+    lambda t: {'a': t['b'], 'b': t['a']}])
+def test_sha256_notices(change):
+    tensors = {'a': torch.zeros(2), 'b': torch.ones(2)}
+    assert tensors_sha256(change(tensors)) != tensors_sha256(tensors)
+    assert tensors_sha256(dict(reversed(tensors.items()))) == tensors_sha256(tensors)
+
+
+# Saving
+
+def test_nothing_is_overwritten_unasked(saved):
+    before = saved.read_bytes()
+    other = build('cifar_cnn')
+    with pytest.raises(CheckpointError, match='model.safetensors: exists already; choose another'):
+        save(saved, other, metadata_of())
+    assert saved.read_bytes() == before
+    sha256 = save(saved, other, metadata_of(), overwrite=True)
+    assert load(saved).sha256 == sha256
+
+
+def test_not_finite_weights_are_not_written(saved):
+    before = saved.read_bytes()
+    model = build('cifar_cnn')
+    with torch.no_grad():
+        model.fc2.bias[3] = float('nan')
+        model.conv1.weight[0, 0, 0, 0] = float('inf')
+    with pytest.raises(CheckpointError, match=r'model.safetensors: not written: holds weights '
+                       r'that are not finite \(NaN or infinite\): conv1.weight, fc2.bias$'):
+        save(saved, model, metadata_of(), overwrite=True)
+    assert saved.read_bytes() == before
+    assert os.listdir(saved.parent) == [saved.name]
+
+
+def test_a_model_of_another_architecture_is_not_written(tmp_path):
+    with pytest.raises(CheckpointError, match='not written: its tensors are not those of resn'):
+        save(tmp_path / 'a', build('cifar_cnn'), metadata_of('resnet34'))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize('value', [float('nan'), np.float32(1), {1, 2}])
+def test_metadata_that_json_cannot_hold(value, tmp_path):
+    with pytest.raises(CheckpointError, match='a: the metadata does not fit into JSON: '):
+        save(tmp_path / 'a', build('cifar_cnn'), metadata_of(metrics={'accuracy': value}))
+    assert os.listdir(tmp_path) == []
+
+
+def test_places_that_cannot_be_written(tmp_path):
+    model = build('cifar_cnn')
+    with pytest.raises(CheckpointError, match='the folder .*nowhere does not exist'):
+        save(tmp_path / 'nowhere' / 'a', model, metadata_of())
+    with pytest.raises(CheckpointError, match='cannot be written: File name too long'):
+        save(tmp_path / ('a' * 250), model, metadata_of())
+    (tmp_path / 'folder').mkdir()
+    with pytest.raises(CheckpointError, match='folder: cannot be written: Is a directory'):
+        save(tmp_path / 'folder', model, metadata_of(), overwrite=True)
+    assert os.listdir(tmp_path) == ['folder']
+
+
+# Loading what is no checkpoint
+
+def test_missing(tmp_path):
+    with pytest.raises(CheckpointError, match='a.safetensors: no such file; expected a checkp'):
+        load(tmp_path / 'a.safetensors')
+
+
+def test_folder(tmp_path):
+    with pytest.raises(CheckpointError, match='is a folder; expected a checkpoint file'):
+        load(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='root may read everything')
+def test_unreadable(saved):
+    saved.chmod(0)
+    with pytest.raises(CheckpointError, match='cannot be read: Permission denied'):
+        load(saved)
+
+
+@pytest.mark.parametrize('content, text', [
+    (b'', 'is empty'),
+    (b'\x00', 'is no safetensors file; expected a checkpoint of train_classifier'),
+    (b'<!DOCTYPE html><html>404 not found</html>', 'is no safetensors file'),
+    (b'version https://git-lfs.github.com/spec/v1\n', 'is no safetensors file'),
+    (struct.pack('<Q', 300) + b'{"a": 1', 'truncated or damaged'),
+    (struct.pack('<Q', 7) + b'{"a": 1', 'truncated or damaged')])
+def test_other_content(content, text, tmp_path):
+    path = tmp_path / 'a.safetensors'
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=f'a.safetensors: {text}'):
+        load(path)
+
+
+@pytest.mark.parametrize('keep', [9, 100, .2, .5, .999])
+def test_truncated(keep, saved):
+    content = saved.read_bytes()
+    saved.write_bytes(content[:keep if keep > 1 else int(keep * len(content))])
+    with pytest.raises(CheckpointError, match='truncated or damaged; copy or train it again'):
+        load(saved)
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_a_pickle_is_named_and_never_loaded(zipped, tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / 'exploded'),)
+
+    path = tmp_path / 'model.safetensors'  # whatever its name says
+    torch.save({'state_dict': Bomb()}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CheckpointError, match=r'is a legacy PyTorch checkpoint \(pickle\), which '
+                       'is never loaded directly; import it once, explicitly'):
+        load(path)
+    assert not (tmp_path / 'exploded').exists()
+
+
+def test_a_header_that_begins_like_a_pickle_is_none(saved):
+    """The length of a header may be 0x...0280: in the file it then begins with 80 02."""
+    rewrite(saved)
+    length = struct.unpack('<Q', saved.read_bytes()[:8])[0]
+    padding = (0x10280 - length) // 8 * 8  # headers are padded to 8 bytes
+    rewrite(saved, change_document=lambda d: {**d, 'training': {'x': 'y' * (padding - 12)}})
+    assert saved.read_bytes()[:2] == b'\x80\x02'
+    load(saved)
+
+
+# Loading what is a safetensors file
+
+def test_foreign(tmp_path):
+    path = tmp_path / 'a.safetensors'
+    save_file({'x': torch.zeros(1)}, path, {'format': 'pt'})
+    with pytest.raises(CheckpointError, match='a.safetensors: a safetensors file, but not of th'):
+        load(path)
+    save_file({'x': torch.zeros(1)}, path)
+    with pytest.raises(CheckpointError, match='not of this package'):
+        load(path)
+
+
+@pytest.mark.parametrize('change, text', [
+    (lambda d: {**d, 'format_version': FORMAT_VERSION + 1, 'new_field': 1},
+     f'has format version {FORMAT_VERSION + 1}, this package reads up to {FORMAT_VERSION}; '
+     'upgrade grasp_success_detector'),
+    (lambda d: {**d, 'format_version': 0}, 'metadata cannot be read: .*format version 0'),
+    (lambda d: {**d, 'format_version': True}, 'metadata cannot be read: .*format version True'),
+    (lambda d: {**d, 'format_version': '1'}, "metadata cannot be read: .*format version '1'"),
+    (lambda d: [d], 'metadata cannot be read'),
+    (lambda d: {}, "metadata cannot be read: KeyError.'format_version'"),
+    (lambda d: {k: v for k, v in d.items() if k not in ('threshold', 'metrics')},
+     'missing from or unknown in the metadata: metrics, threshold'),
+    (lambda d: {**d, 'colour': 'red'}, 'missing from or unknown in the metadata: colour'),
+    (lambda d: {k: v for k, v in d.items() if k != 'sha256'}, 'holds no SHA-256'),
+    (lambda d: {**d, 'architecture': 'vgg99'}, "unknown architecture 'vgg99'; expected one of c"),
+    (lambda d: {**d, 'architecture': ['a']}, r"unknown architecture \['a'\]"),
+    (lambda d: {**d, 'class_names': ['success', 'failure']},
+     r"class names are \['success', 'failure'\]; expected \['failure', 'success'\], in this"),
+    (lambda d: {**d, 'class_names': 3}, 'int'),
+    (lambda d: {**d, 'threshold': 1.5}, 'threshold is 1.5; expected a probability from 0 to 1'),
+    (lambda d: {**d, 'threshold': None}, 'threshold is None'),
+    (lambda d: {**d, 'temperature': 0}, 'temperature is 0; expected a number above 0'),
+    (lambda d: {**d, 'temperature': float('inf')}, 'temperature is inf'),
+    (lambda d: {**d, 'training': 'yes'}, "training is 'yes'; expected names and values"),
+    (lambda d: {**d, 'preprocessing': {'height': 32}}, 'preprocessing: got .*expected'),
+    (lambda d: {**d, 'preprocessing': {**d['preprocessing'], 'height': -1}}, 'height is -1'),
+    (lambda d: {**d, 'sha256': '0' * 64},
+     'damaged: the SHA-256 of its tensors is [0-9a-f]{64}, the file says 0{64}')])
+def test_metadata_that_cannot_be_used(change, text, saved):
+    rewrite(saved, change_document=change)
+    with pytest.raises(CheckpointError, match=f'model.safetensors: .*{text}') as info:
+        load(saved)
+    assert '\n' not in str(info.value)
+
+
+def test_one_flipped_bit_is_noticed(saved):
+    content = bytearray(saved.read_bytes())
+    content[-100] ^= 1
+    saved.write_bytes(content)
+    with pytest.raises(CheckpointError, match='damaged: the SHA-256 of its tensors is'):
+        load(saved)
+
+
+def test_all_wrong_tensors_are_named(saved):
+    def change(tensors):
+        del tensors['conv1.bias'], tensors['fc3.weight']
+        tensors['conv3.bias'] = torch.zeros(2)
+        tensors['fc1.bias'] = torch.zeros(121)
+        tensors['fc2.bias'] = tensors['fc2.bias'].half()
+
+    rewrite(saved, change)
+    with pytest.raises(CheckpointError, match=(
+            'model.safetensors: its tensors are not those of cifar_cnn; '
+            'missing: conv1.bias, fc3.weight; unexpected: conv3.bias; of another shape or type: '
+            r'fc1.bias \(float32 \[121\], expected float32 \[120\]\), '
+            r'fc2.bias \(float16 \[84\], expected float32 \[84\]\)$')):
+        load(saved)
+
+
+def test_not_finite_weights_are_not_loaded(saved):
+    def change(tensors):
+        tensors['fc1.weight'][0, 0] = float('-inf')
+
+    rewrite(saved, change)
+    with pytest.raises(CheckpointError, match=r'not finite \(NaN or infinite\): fc1.weight$'):
+        load(saved)

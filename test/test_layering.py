@@ -1,0 +1,158 @@
+"""Imports point one way, the core needs no ROS, and torchvision can be imported everywhere."""
+
+import ast
+from pathlib import Path
+import subprocess
+import sys
+
+PACKAGE = Path(__file__).resolve().parent.parent / 'grasp_success_detector'
+
+
+def module_name(path):
+    parts = path.relative_to(PACKAGE.parent).with_suffix('').parts
+    return '.'.join(part for part in parts if part != '__init__')
+
+
+MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob('*.py'))}
+
+# A room may import from its own and from earlier rows.
+ROWS = [
+    {'__init__', 'errors', 'labels', 'resources', 'console'},
+    {'image', 'image_container', 'preprocessing', 'torchvision_ops', 'imagenet_weights',
+     'architectures'},
+    {'checkpoint_metadata', 'checkpoint'},
+    {'classifier', 'decision'},
+    {'data', 'training', 'evaluation', 'simulation'},
+    {'ros', 'cli'},
+]
+ROW = {room: number for number, row in enumerate(ROWS) for room in row}
+
+
+def room(module):
+    return module.split('.')[1] if '.' in module else '__init__'
+
+
+def is_ros(name):
+    root = name.partition('.')[0]
+    return root in ('rclpy', 'cv_bridge', 'launch', 'launch_ros', 'ament_index_python',
+                    'rosidl_runtime_py') or root.endswith(('_msgs', '_srvs'))
+
+
+def imports(path, package):
+    """Return the absolute names of all imports of a file, those within functions as well."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ''
+            if node.level:
+                parents = package.split('.')[:len(package.split('.')) - node.level + 1]
+                base = '.'.join([*parents, *filter(None, [base])])
+            names.add(base)
+            # `from package import room` names a room
+            names |= {f'{base}.{alias.name}' for alias in node.names} & MODULES.keys()
+    return names
+
+
+IMPORTS = {
+    module: imports(path, module if path.stem == '__init__' else module.rpartition('.')[0])
+    for module, path in MODULES.items()}
+
+
+def run(program, *arguments):
+    return subprocess.run(
+        [sys.executable, '-c', program, *arguments], capture_output=True, text=True, timeout=120)
+
+
+def test_every_room_has_a_place():
+    homeless = {room(module) for module in MODULES} - ROW.keys()
+    assert not homeless, f'say in ROWS from where to where these may import: {homeless}'
+
+
+def test_imports_point_one_way():
+    wrong = sorted(
+        f'{module} imports {name}' for module, names in IMPORTS.items() for name in names
+        if name.startswith('grasp_success_detector.') and ROW[room(name)] > ROW[room(module)])
+    assert not wrong
+
+
+def test_ros_and_cli_never_import_each_other():
+    wrong = sorted(
+        f'{module} imports {name}' for module, names in IMPORTS.items() for name in names
+        if name.startswith('grasp_success_detector.')
+        and {room(module), room(name)} == {'ros', 'cli'})
+    assert not wrong
+
+
+def test_only_ros_imports_ros():
+    found = {module: sorted(filter(is_ros, names)) for module, names in IMPORTS.items()
+             if any(map(is_ros, names))}
+    assert not {module for module in found if room(module) != 'ros'}
+    assert found, 'nothing imports rclpy: the check itself is broken'
+
+
+BLOCK_ROS = """
+import importlib, sys
+
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        root = name.partition('.')[0]
+        if root in ('rclpy', 'cv_bridge') or root.endswith(('_msgs', '_srvs')):
+            raise ImportError(f'{name} is blocked')
+
+sys.meta_path.insert(0, Block())
+for name in sys.argv[1:]:
+    if name in ('rclpy', 'sensor_msgs.msg'):  # proof that the block blocks
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            continue
+        sys.exit(f'{name} could be imported')
+    importlib.import_module(name)
+"""
+
+
+def test_all_but_ros_works_without_ros():
+    core = [module for module in MODULES if room(module) != 'ros']
+    done = run(BLOCK_ROS, 'rclpy', 'sensor_msgs.msg', *core)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_package_itself_loads_nothing_heavy():
+    done = run("import sys, grasp_success_detector\n"
+               "print(*sorted({name.partition('.')[0] for name in sys.modules}))")
+    loaded = set(done.stdout.split())
+    assert 'grasp_success_detector' in loaded
+    assert loaded.isdisjoint({'torch', 'rclpy', 'numpy', 'cv2'})
+
+
+# torchvision beside a torch that it was not linked with
+
+def test_torchvision_can_be_imported_in_this_environment():
+    done = run("""
+from grasp_success_detector.torchvision_ops import declare_missing_operators
+assert declare_missing_operators() == ()  # the import has done it, a second time is harmless
+import torchvision
+import timm
+assert declare_missing_operators() == ()
+""")
+    assert done.returncode == 0, done.stderr
+
+
+def test_operators_that_exist_are_left_alone():
+    """Where somebody has registered working operators, they go on working."""
+    done = run("""
+import torch
+library = torch.library.Library('torchvision', 'DEF')
+for name in ('nms', 'qnms'):
+    library.define(name + '(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
+library.impl('nms', lambda dets, scores, iou_threshold: scores + iou_threshold, 'CPU')
+from grasp_success_detector.torchvision_ops import declare_missing_operators
+assert declare_missing_operators() == ()
+import torchvision
+one = torch.ones(1)
+assert torch.ops.torchvision.nms(one, one, 2.).item() == 3.
+assert torchvision.ops.nms is not None
+""")
+    assert done.returncode == 0, done.stderr
