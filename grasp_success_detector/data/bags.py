@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rosbags.highlevel import AnyReader, AnyReaderError
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import get_typestore, Stores
 
 from grasp_success_detector.errors import BagError
 
@@ -18,7 +18,7 @@ IMAGE_TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 @contextmanager
 def open_bag(path: Path | str) -> Iterator[AnyReader]:
     """
-    Open one bag for reading; ``with open_bag(path) as reader: reader.messages(...)``.
+    Open one bag for reading, as a context manager that yields rosbags' reader.
 
     :param path: a rosbag2 folder, a single ``.mcap`` or ``.db3`` file, or a ROS 1 ``.bag``.
     :raises BagError: missing, not a bag, or unreadable; also for damage met while reading.

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Sequence
 
+import torch
+from torch.utils.data import Dataset
+
 from grasp_success_detector.data.recordings import LabelledFrame
 from grasp_success_detector.image import decode_message
 from grasp_success_detector.preprocessing import Preprocessing
-import torch
-from torch.utils.data import Dataset
 
 Augmentation = Callable[[torch.Tensor], torch.Tensor]
 

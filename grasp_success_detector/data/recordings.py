@@ -83,5 +83,5 @@ def _frames_of(reader: AnyReader, source: str, topic: str | None) -> list[Labell
                                     stamp.sec * 10 ** 9 + stamp.nanosec))
     if not frames:
         raise BagError(f'{bag}: no frame of {topic} has a label on {GROUND_TRUTH_TOPIC} '
-                       '(std_msgs/Bool with the frame\'s bag time)')
+                       '(std_msgs/Bool with the bag time of its frame)')
     return frames

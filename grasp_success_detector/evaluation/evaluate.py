@@ -10,7 +10,11 @@ from grasp_success_detector.data.recordings import LabelledFrame
 from grasp_success_detector.data.splits import outcomes
 from grasp_success_detector.decision import DecisionConfig
 from grasp_success_detector.evaluation.metrics import (
-    attempt_accuracy, attempt_verdicts, class_accuracy, frame_accuracy)
+    attempt_accuracy,
+    attempt_verdicts,
+    class_accuracy,
+    frame_accuracy,
+)
 from grasp_success_detector.image import decode_message
 
 _BATCH = 32

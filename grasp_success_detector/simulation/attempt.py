@@ -9,7 +9,12 @@ from numpy.typing import NDArray
 
 from grasp_success_detector.labels import Label
 from grasp_success_detector.simulation.scene import (
-    HAND_PREFIX, HAND_ROTATION, JOINT_NAMES, OPEN, Scene)
+    HAND_PREFIX,
+    HAND_ROTATION,
+    JOINT_NAMES,
+    OPEN,
+    Scene,
+)
 
 #: Phases and their lengths in seconds.
 PHASES = (('approach', .6), ('close', .9), ('lift', .9), ('shake', 1.), ('hold', .6))

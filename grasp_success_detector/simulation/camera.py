@@ -39,7 +39,7 @@ class Sensor:
         """
         seen = image.astype(np.float32) * np.asarray(self.gain, np.float32)
         if self.blur:
-            seen = cv2.GaussianBlur(seen, (3, 3), 0)
+            seen = np.asarray(cv2.GaussianBlur(seen, (3, 3), 0), np.float32)
         seen += np.float32(self.noise) * rng.standard_normal(seen.shape, dtype=np.float32)
         return np.clip(seen, 0, 255).astype(np.uint8)
 

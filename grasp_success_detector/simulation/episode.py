@@ -7,7 +7,14 @@ from numpy.typing import NDArray
 
 from grasp_success_detector.labels import Label
 from grasp_success_detector.simulation.attempt import (
-    label_frames, Motion, Observation, outcome, run_attempt, STARTS, Unstable)
+    label_frames,
+    Motion,
+    Observation,
+    outcome,
+    run_attempt,
+    STARTS,
+    Unstable,
+)
 from grasp_success_detector.simulation.camera import Camera, Sensor
 from grasp_success_detector.simulation.presets import PRESETS
 from grasp_success_detector.simulation.scene import build_scene

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 import shutil
 import signal
-from typing import Any
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -19,7 +19,12 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from grasp_success_detector.data.bags import TYPESTORE
 from grasp_success_detector.data.topics import (
-    ATTEMPT_TOPIC, COMPRESSED_TOPIC, GROUND_TRUTH_TOPIC, IMAGE_TOPIC, JOINT_STATES_TOPIC)
+    ATTEMPT_TOPIC,
+    COMPRESSED_TOPIC,
+    GROUND_TRUTH_TOPIC,
+    IMAGE_TOPIC,
+    JOINT_STATES_TOPIC,
+)
 from grasp_success_detector.errors import SimulationError
 from grasp_success_detector.image import encode_jpeg
 from grasp_success_detector.simulation.attempt import DURATION_S
@@ -38,7 +43,7 @@ FIRST_STAMP_NS = 1_700_000_000_000_000_000
 ATTEMPT_PERIOD_NS = round((DURATION_S + 1.) * 1e9)
 
 _FRAME_ID = 'camera'
-_BAG_VERSION = 8  # of rosbag2's metadata: the oldest that rosbags writes
+_BAG_VERSION: Final = 8  # of rosbag2's metadata: the oldest that rosbags writes
 
 Message = tuple[str, int, bytes]
 

@@ -94,7 +94,7 @@ def _palm_position(rng: np.random.Generator, approach: str, shape: ObjectShape, 
     centre = np.array([0, 0, shape.half_height])
     palm = centre - HAND_ROTATION[approach] @ np.array([depth, across, along])
     palm[2] = max(palm[2], LOWEST_PALM[approach])
-    return palm
+    return np.asarray(palm)
 
 
 def _closed_joints(rng: np.random.Generator, model: mujoco.MjModel, approach: str, bad: bool
@@ -122,10 +122,10 @@ def _add_room(spec: mujoco.MjSpec, rng: np.random.Generator, preset: Preset) -> 
                    pos=[0, 0, -.02], material='table', friction=[.8, .005, .0001])
     world.add_geom(name='floor', type=mujoco.mjtGeom.mjGEOM_PLANE, size=[4, 4, .1],
                    pos=[0, 0, -.7], material='floor')
-    for pos, size in (([0, 1.6, 0], [2, .02, 1.8]), ([0, -1.6, 0], [2, .02, 1.8]),
+    for wall, extent in (([0, 1.6, 0], [2, .02, 1.8]), ([0, -1.6, 0], [2, .02, 1.8]),
                       ([1.6, 0, 0], [.02, 2, 1.8]), ([-1.6, 0, 0], [.02, 2, 1.8])):
-        world.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=size, pos=pos, material='wall',
-                       contype=0, conaffinity=0)
+        world.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=extent, pos=wall,
+                       material='wall', contype=0, conaffinity=0)
     for _ in range(rng.integers(2, 7)):  # a lab's clutter behind the table
         azimuth, distance = rng.uniform(0, 2 * np.pi), rng.uniform(1., 1.4)
         size = rng.uniform(.05, .22, 3)

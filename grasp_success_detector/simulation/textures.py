@@ -25,7 +25,7 @@ def noise_texture(rng: np.random.Generator, varied: bool) -> NDArray[np.uint8]:
     light = np.clip(rng.uniform(.3, .85) + tint, 0, 1)
     dark = np.clip(light * rng.uniform(.55, 1.1), 0, 1)
     mixed = field[..., None] * light + (1 - field[..., None]) * dark  # (128, 128, 3)
-    return (mixed * 255).astype(np.uint8)
+    return np.asarray(mixed * 255, np.uint8)
 
 
 def add_material(spec: mujoco.MjSpec, name: str, rng: np.random.Generator, repeat: float,

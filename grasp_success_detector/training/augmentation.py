@@ -1,6 +1,5 @@
 """Random changes of training frames: what a camera and its mounting may change, no more."""
 
-from grasp_success_detector import torchvision_ops  # noqa: F401 (before torchvision)
 import torch
 from torchvision.transforms import v2
 

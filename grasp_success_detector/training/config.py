@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, Literal
 
 import yaml
 
@@ -12,7 +12,8 @@ from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.resources import share_path
 
 SAMPLES = ('each_epoch', 'once')
-PRECISIONS = ('32-true', 'bf16-mixed', '16-mixed')
+Precision = Literal['32-true', 'bf16-mixed', '16-mixed']
+PRECISIONS = get_args(Precision)
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class TrainingConfig:
     samples: str = 'each_epoch'
     split: tuple[float, float, float] = (.7, .15, .15)
     seed: int = 0
-    precision: str = '32-true'
+    precision: Precision = '32-true'
     device: str = 'auto'
     workers: int = 0
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 import warnings
 
-from grasp_success_detector import torchvision_ops  # noqa: F401 (before lightning's torchvision)
 import lightning
 from lightning.pytorch.loggers import TensorBoardLogger
 import torch
@@ -19,7 +18,11 @@ import yaml
 
 from grasp_success_detector import checkpoint
 from grasp_success_detector.architectures import (
-    build, default_preprocessing, freeze, split_at_freeze)
+    build,
+    default_preprocessing,
+    freeze,
+    split_at_freeze,
+)
 from grasp_success_detector.checkpoint import CheckpointMetadata
 from grasp_success_detector.classifier import GraspClassifier
 from grasp_success_detector.data.dataset import FrameDataset
@@ -30,7 +33,11 @@ from grasp_success_detector.errors import ConfigError, DatasetError
 from grasp_success_detector.evaluation.calibration import fit_temperature
 from grasp_success_detector.evaluation.evaluate import evaluate
 from grasp_success_detector.evaluation.metrics import (
-    attempt_accuracy, attempt_verdicts, class_accuracy, frame_accuracy)
+    attempt_accuracy,
+    attempt_verdicts,
+    class_accuracy,
+    frame_accuracy,
+)
 from grasp_success_detector.labels import Label
 from grasp_success_detector.training.augmentation import camera_augmentation
 from grasp_success_detector.training.config import TrainingConfig
@@ -92,7 +99,8 @@ def fit(config: TrainingConfig, split: Split, out: Path,
     _write_inputs(out, config, split)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     preprocessing = default_preprocessing(config.architecture)
-    model = build(config.architecture, config.pretrained).to(memory_format=torch.channels_last)
+    model = build(config.architecture, config.pretrained)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     freeze(model, config.architecture, config.freeze_depth)
     say(f'{config.architecture}: {_count(model, True):,} parameters learn, '
         f'{_count(model, False):,} are frozen')
