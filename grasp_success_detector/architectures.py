@@ -235,10 +235,13 @@ def _resnet34_stages(model: Any) -> list[Stage]:
 def _build_efficientnet_lite0(pretrained: bool) -> nn.Module:
     import timm
 
-    model: nn.Module = timm.create_model('tf_efficientnet_lite0', num_classes=len(CLASS_NAMES))
+    model: Any = timm.create_model('tf_efficientnet_lite0', num_classes=len(CLASS_NAMES))
+    # timm draws it so wide for two classes that the first losses, of about 6, shake the backbone.
+    nn.init.normal_(model.classifier.weight, std=.01)
     if pretrained:
         load_efficientnet_lite0(model)
-    return model
+    built: nn.Module = model
+    return built
 
 
 def _efficientnet_lite0_stages(model: Any) -> list[Stage]:

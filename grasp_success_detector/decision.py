@@ -1,0 +1,179 @@
+"""Frame probabilities over time become one verdict: SUCCESS, FAILURE or UNKNOWN, and why."""
+
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum
+from math import isfinite
+from statistics import fmean
+from typing import NamedTuple
+
+from grasp_success_detector.errors import ConfigError
+from grasp_success_detector.labels import Verdict
+
+NS_PER_S = 1_000_000_000
+
+
+class Reason(Enum):
+    """Why the verdict is what it is; every value but DECIDED goes with UNKNOWN."""
+
+    DECIDED = 'decided'
+    NO_FRAMES = 'no_frames'             #: nothing judged since the start or the last reset
+    TOO_FEW_FRAMES = 'too_few_frames'   #: the window holds less than ``min_frames``
+    STALE = 'stale'                     #: the newest judged frame is older than ``stale_after_s``
+    BAD_FRAMES = 'bad_frames'           #: ``max_bad_frames`` in a row could not be judged
+    INACTIVE = 'inactive'               #: the detector takes no frames (said by its owner)
+
+
+@dataclass(frozen=True)
+class DecisionConfig:
+    """
+    How frames are weighed; the defaults here are the only ones in the package.
+
+    :ivar threshold: P(success) from which a window counts as SUCCESS, in (0, 1].
+    :ivar window_s: span of frame stamps, ending at the newest frame, that is averaged; seconds.
+    :ivar min_frames: frames that the window must hold for a verdict.
+    :ivar stale_after_s: age of the newest judged frame, counted from when it was received, above
+        which nothing is known any more; seconds.
+    :ivar max_bad_frames: so many frames in a row that cannot be judged mean UNKNOWN at once.
+    """
+
+    threshold: float = 0.5
+    window_s: float = 0.5
+    min_frames: int = 3
+    stale_after_s: float = 0.5
+    max_bad_frames: int = 5
+
+    def __post_init__(self) -> None:
+        """
+        Check the values.
+
+        :raises ConfigError: naming every value that is out of its range.
+        """
+        wrong = [
+            f'{name} = {getattr(self, name)} (expected {expected})' for name, expected, fits in (
+                ('threshold', 'above 0, at most 1', 0. < self.threshold <= 1.),
+                ('window_s', '0 or more seconds', isfinite(self.window_s) and self.window_s >= 0.),
+                ('min_frames', '1 or more', self.min_frames >= 1),
+                ('stale_after_s', 'more than 0 seconds',
+                 isfinite(self.stale_after_s) and self.stale_after_s > 0.),
+                ('max_bad_frames', '1 or more', self.max_bad_frames >= 1),
+            ) if not fits]
+        if wrong:
+            raise ConfigError('decision: ' + ', '.join(wrong))
+
+
+@dataclass(frozen=True)
+class Decision:
+    """
+    What is known at one moment.
+
+    :ivar verdict: SUCCESS or FAILURE when ``reason`` is DECIDED, else UNKNOWN.
+    :ivar probability: mean P(success) of the window in [0, 1]; None where the window is not
+        to be trusted.
+    :ivar frames: number of frames that the answer rests on.
+    :ivar stamp_ns: stamp of the newest of them in ns; None without any.
+    """
+
+    verdict: Verdict
+    reason: Reason
+    probability: float | None = None
+    frames: int = 0
+    stamp_ns: int | None = None
+
+    @property
+    def holds_object(self) -> bool:
+        """Say what is published as Bool: true for SUCCESS only, so that UNKNOWN is false."""
+        return self.verdict is Verdict.SUCCESS
+
+    @property
+    def confidence(self) -> float:
+        """Say what is published as confidence: P(success), and 0 for UNKNOWN."""
+        if self.verdict is Verdict.UNKNOWN or self.probability is None:
+            return 0.
+        return self.probability
+
+
+def unknown(reason: Reason) -> Decision:
+    """Return the fail-safe answer."""
+    return Decision(Verdict.UNKNOWN, reason)
+
+
+class _Observation(NamedTuple):
+    stamp_ns: int
+    probability: float
+
+
+class WindowedDecider:
+    """
+    Keep the frames of the last ``window_s`` and say what they add up to.
+
+    Two clocks are kept apart: the window is cut by the frames' own stamps (so that a bag at any
+    rate gives the same verdicts), staleness by when they were received (so that a camera with a
+    wrong clock, or a replay, is not taken for a dead one).
+    """
+
+    def __init__(self, config: DecisionConfig) -> None:
+        self.config = config
+        self._window: deque[_Observation] = deque()
+        self._received_ns = 0       # of the newest judged frame
+        self._bad_in_a_row = 0
+
+    def observe(self, stamp_ns: int, probability: float, received_ns: int) -> None:
+        """
+        Take one judged frame.
+
+        A stamp before the newest one (a replay that starts again, a clock set back) empties the
+        window first, and so does a gap in reception that made the detector stale. A stamp equal to
+        the newest one is the same frame again and replaces it.
+
+        :param stamp_ns: the frame's own time, ns.
+        :param probability: calibrated P(success) in [0, 1].
+        :param received_ns: when it was received, ns of the clock that ``decide`` is asked with.
+        :raises ValueError: ``probability`` is not a number in [0, 1].
+        """
+        if not 0. <= probability <= 1.:     # also refuses NaN
+            raise ValueError(f'P(success) = {probability}; expected a number in [0, 1]')
+        if self._window:
+            newest = self._window[-1].stamp_ns
+            gap_ns = received_ns - self._received_ns
+            if stamp_ns < newest or gap_ns > self.config.stale_after_s * NS_PER_S:
+                self._window.clear()
+            elif stamp_ns == newest:
+                self._window.pop()
+        self._window.append(_Observation(stamp_ns, probability))
+        while stamp_ns - self._window[0].stamp_ns > self.config.window_s * NS_PER_S:
+            self._window.popleft()
+        self._received_ns = received_ns
+        self._bad_in_a_row = 0
+
+    def observe_bad(self) -> None:
+        """Take note of a frame that could not be judged; it says nothing about the grasp."""
+        self._bad_in_a_row += 1
+
+    def reset(self) -> None:
+        """Forget all frames."""
+        self._window.clear()
+        self._bad_in_a_row = 0
+
+    def decide(self, now_ns: int) -> Decision:
+        """
+        Say what is known now.
+
+        :param now_ns: ns of the clock that ``received_ns`` was read from.
+        """
+        if self._bad_in_a_row >= self.config.max_bad_frames:
+            return unknown(Reason.BAD_FRAMES)
+        if not self._window:
+            return unknown(Reason.NO_FRAMES)
+        if now_ns - self._received_ns > self.config.stale_after_s * NS_PER_S:
+            return unknown(Reason.STALE)
+        if len(self._window) < self.config.min_frames:
+            return unknown(Reason.TOO_FEW_FRAMES)
+        probability = fmean(observation.probability for observation in self._window)
+        return Decision(self._weigh(probability), Reason.DECIDED, probability, len(self._window),
+                        self._window[-1].stamp_ns)
+
+    def _weigh(self, probability: float) -> Verdict:
+        if probability >= self.config.threshold:
+            return Verdict.SUCCESS
+        return Verdict.FAILURE

@@ -1,0 +1,238 @@
+"""Publish the messages of a bag as they were recorded: same bytes, same order, same pace."""
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+import struct
+import time
+from typing import Any
+
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import (
+    QoSDurabilityPolicy,
+    QoSHistoryPolicy,
+    QoSProfile,
+    QoSReliabilityPolicy,
+)
+from rosbags.highlevel import AnyReader
+from rosbags.interfaces import Connection, QosDurability, QosHistory, QosReliability
+from rosgraph_msgs.msg import Clock
+
+from grasp_success_detector.decision import NS_PER_S
+from grasp_success_detector.errors import BagError, ConfigError
+
+#: How long to wait for the last messages to be acknowledged.
+FLUSH_S = 2.
+
+#: Steps in which waiting looks at subscribers.
+POLL_S = 0.02
+
+#: Discovery tells this side first; the other side needs a moment more to know of the match.
+SETTLE_S = 0.5
+
+
+@dataclass(frozen=True)
+class Playback:
+    """
+    How to play.
+
+    :ivar rate: 2 is twice as fast as recorded.
+    :ivar topics: only these; empty: all.
+    :ivar clock_hz: publish ``/clock`` (the bag's time) this often per second of real time; 0: not.
+    :ivar restamp: set the stamps of headers to now.
+    """
+
+    rate: float = 1.
+    topics: tuple[str, ...] = ()
+    clock_hz: float = 0.
+    restamp: bool = False
+
+    def __post_init__(self) -> None:
+        """
+        Check the values.
+
+        :raises ConfigError: a rate that is not above 0, or a frequency below 0.
+        """
+        if not 0. < self.rate < float('inf'):
+            raise ConfigError(f'rate {self.rate}: expected a number above 0')
+        if not 0. <= self.clock_hz < float('inf'):
+            raise ConfigError(f'clock {self.clock_hz} Hz: expected 0 or more')
+
+
+class BagPlayer:
+    """Publishers for the topics of one open bag, and the loop that feeds them."""
+
+    def __init__(self, node: Node, reader: AnyReader, playback: Playback) -> None:
+        """
+        Create a publisher for every topic to be played.
+
+        :raises BagError: a topic that was asked for is not in the bag.
+        """
+        self._node, self._reader, self._playback = node, reader, playback
+        recorded = {connection.topic for connection in reader.connections}
+        if missing := sorted(set(playback.topics) - recorded):
+            raise BagError(f'{reader.paths[0]}: no topic {", ".join(missing)}; topics here: '
+                           f'{", ".join(sorted(recorded)) or "none"}')
+        #: topic -> why it is not played
+        self.skipped: dict[str, str] = {}
+        self._publishers: dict[str, Publisher[Any]] = {}
+        self._stamped: set[str] = set()
+        self._played: list[Connection] = []
+        for connection in reader.connections:
+            if not playback.topics or connection.topic in playback.topics:
+                self._add(connection)
+        self._clock = node.create_publisher(Clock, '/clock', 10) if playback.clock_hz else None
+
+    @property
+    def message_count(self) -> int:
+        """Number of messages that one pass publishes."""
+        return sum(connection.msgcount for connection in self._played)
+
+    @property
+    def publishers(self) -> 'list[Publisher[Any]]':
+        """Return the publishers of the recorded topics."""
+        return list(self._publishers.values())
+
+    def wait_for_subscribers(self, timeout_s: float, topics: Collection[str] = ()) -> list[str]:
+        """
+        Wait until every topic has a subscriber; without, discovery loses the first messages.
+
+        :param topics: only these recorded topics; empty: all that are played.
+        :return: topics that have none when the time is over.
+        :raises ConfigError: a topic that is not played.
+        """
+        if unknown := sorted(set(topics) - set(self._publishers)):
+            raise ConfigError(f'cannot wait for {", ".join(unknown)}: not among the topics played')
+        awaited = [publisher for topic, publisher in self._publishers.items()
+                   if not topics or topic in topics]
+        deadline = time.monotonic() + timeout_s
+        while True:
+            lonely = [publisher.topic_name for publisher in awaited
+                      if publisher.get_subscription_count() == 0]
+            if not lonely or time.monotonic() >= deadline:
+                break
+            time.sleep(POLL_S)
+        if len(lonely) < len(awaited):
+            time.sleep(SETTLE_S)
+        return lonely
+
+    def play(self, on_message: Callable[[], None] = lambda: None) -> int:
+        """
+        Publish all messages once, in real time times the rate.
+
+        A message that is late is published at once and none is left out.
+
+        :param on_message: called after each one.
+        :return: number of messages published.
+        """
+        count = 0
+        begin = time.monotonic()
+        bag_begin_ns = 0
+        for connection, bag_ns, raw in self._messages():
+            if count == 0:
+                bag_begin_ns = bag_ns
+            self._sleep(begin, (bag_ns - bag_begin_ns) / NS_PER_S / self._playback.rate,
+                        bag_begin_ns)
+            self._publishers[connection.topic].publish(self._serialized(connection, raw))
+            count += 1
+            on_message()
+        return count
+
+    def flush(self) -> None:
+        """Wait until reliable subscribers have what was published last."""
+        for publisher in self.publishers:
+            publisher.wait_for_all_acked(Duration(seconds=FLUSH_S))
+
+    def _add(self, connection: Connection) -> None:
+        topic = connection.topic
+        if topic not in self._publishers:
+            try:
+                message_type = message_class(connection.msgtype)
+            except (ImportError, AttributeError, ValueError):
+                self.skipped[topic] = f'{connection.msgtype} is not installed here'
+                return
+            self._publishers[topic] = self._node.create_publisher(
+                message_type, topic, recorded_qos(connection))
+            if next(iter(message_type.get_fields_and_field_types().values()), '') == (
+                    'std_msgs/Header'):
+                self._stamped.add(topic)
+        self._played.append(connection)
+
+    def _messages(self) -> Iterator[tuple[Connection, int, bytes]]:
+        # No filter would mean all topics.
+        yield from self._reader.messages(self._played) if self._played else ()
+
+    def _serialized(self, connection: Connection, raw: bytes) -> bytes:
+        if not self._reader.is2:
+            raw = bytes(self._reader.typestore.ros1_to_cdr(raw, connection.msgtype))
+        if self._playback.restamp and connection.topic in self._stamped:
+            return restamped(raw, time.time_ns())
+        return bytes(raw)
+
+    def _sleep(self, begin: float, due_s: float, bag_begin_ns: int) -> None:
+        """Wait until ``due_s`` after ``begin``, publishing the clock meanwhile."""
+        while True:
+            passed_s = time.monotonic() - begin
+            if self._clock is None:
+                pause_s = due_s - passed_s
+            else:
+                now_ns = bag_begin_ns + int(
+                    min(passed_s, due_s) * self._playback.rate * NS_PER_S)
+                self._publish_clock(self._clock, now_ns)
+                pause_s = min(due_s - passed_s, 1. / self._playback.clock_hz)
+            if pause_s > 0.:
+                time.sleep(pause_s)
+            if time.monotonic() - begin >= due_s:
+                return
+
+    def _publish_clock(self, publisher: 'Publisher[Any]', now_ns: int) -> None:
+        message = Clock()
+        message.clock.sec, message.clock.nanosec = divmod(now_ns, NS_PER_S)
+        publisher.publish(message)
+
+
+def message_class(name: str) -> Any:
+    """
+    Import a message class.
+
+    :param name: as in bags, such as ``sensor_msgs/msg/Image``.
+    :raises ImportError: its package is not installed.
+    :raises AttributeError: the package has no such message.
+    :raises ValueError: no name of a message.
+    """
+    package, kind, message = name.split('/')
+    return getattr(import_module(f'{package}.{kind}'), message)
+
+
+def recorded_qos(connection: Connection) -> QoSProfile:
+    """Return what the recorded publisher offered; reliable, depth 10, where the bag is silent."""
+    offered = getattr(connection.ext, 'offered_qos_profiles', ())
+    if not offered:
+        return QoSProfile(depth=10)
+    first = offered[0]
+    return QoSProfile(
+        depth=max(1, first.depth),
+        history=QoSHistoryPolicy.KEEP_ALL if first.history is QosHistory.KEEP_ALL
+        else QoSHistoryPolicy.KEEP_LAST,
+        reliability=QoSReliabilityPolicy.BEST_EFFORT
+        if first.reliability is QosReliability.BEST_EFFORT else QoSReliabilityPolicy.RELIABLE,
+        durability=QoSDurabilityPolicy.TRANSIENT_LOCAL
+        if first.durability is QosDurability.TRANSIENT_LOCAL else QoSDurabilityPolicy.VOLATILE)
+
+
+def restamped(raw: bytes, now_ns: int) -> bytes:
+    """
+    Return the message with another stamp in its header.
+
+    The header is the message's first field, so its stamp lies right after the four bytes that say
+    how the rest is encoded (the second of them: odd for little-endian).
+
+    :param raw: CDR of a message that begins with a ``std_msgs/Header``.
+    """
+    if len(raw) < 12:
+        return raw
+    changed = bytearray(raw)
+    struct.pack_into('<iI' if raw[1] & 1 else '>iI', changed, 4, *divmod(now_ns, NS_PER_S))
+    return bytes(changed)

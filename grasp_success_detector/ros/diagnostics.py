@@ -1,0 +1,136 @@
+"""What the node tells about itself: counts and times of frames, as one DiagnosticStatus."""
+
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from threading import Lock
+
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+
+from grasp_success_detector.decision import Decision, NS_PER_S, Reason
+from grasp_success_detector.labels import Verdict
+
+#: Frames that rate and latency are computed from.
+RECENT_FRAMES = 100
+
+#: Rate counts frames received within this time.
+RATE_SPAN_NS = 5 * NS_PER_S
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """
+    Figures of one moment.
+
+    :ivar rate_hz: frames received per second, over the last 5 s.
+    :ivar age_s: time since the last frame was received, seconds; None before the first.
+    :ivar latency_ms: mean time from a frame's reception to its verdict's publication; None
+        before the first.
+    :ivar dropped: frames that a newer one replaced before they were judged.
+    :ivar bad: frames that could not be judged, by reason.
+    """
+
+    received: int
+    judged: int
+    dropped: int
+    bad: Mapping[str, int]
+    rate_hz: float
+    age_s: float | None
+    latency_ms: float | None
+
+
+class FrameStatistics:
+    """Count frames; fed by the executor's thread and the worker's. Times are monotonic ns."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._received = self._judged = self._dropped = 0
+        self._bad: Counter[str] = Counter()
+        self._received_ns: deque[int] = deque(maxlen=RECENT_FRAMES)
+        self._latency_ns: deque[int] = deque(maxlen=RECENT_FRAMES)
+
+    def add_received(self, now_ns: int, replaced_another: bool) -> None:
+        """Count a frame that came in."""
+        with self._lock:
+            self._received += 1
+            self._dropped += replaced_another
+            self._received_ns.append(now_ns)
+
+    def add_judged(self, latency_ns: int) -> None:
+        """Count a frame whose verdict was published."""
+        with self._lock:
+            self._judged += 1
+            self._latency_ns.append(latency_ns)
+
+    def add_bad(self, reason: str) -> None:
+        """Count a frame that could not be judged."""
+        with self._lock:
+            self._bad[reason] += 1
+
+    def snapshot(self, now_ns: int) -> Snapshot:
+        """Return the figures of now."""
+        with self._lock:
+            recent = [at for at in self._received_ns if now_ns - at < RATE_SPAN_NS]
+            span_ns = recent[-1] - recent[0] if recent else 0
+            return Snapshot(
+                self._received, self._judged, self._dropped, dict(self._bad),
+                rate_hz=(len(recent) - 1) * NS_PER_S / span_ns if span_ns else 0.,
+                age_s=(now_ns - self._received_ns[-1]) / NS_PER_S if self._received_ns else None,
+                latency_ms=fmean(self._latency_ns) / 1e6 if self._latency_ns else None)
+
+
+def build_status(
+    node_name: str, topic: str, decision: Decision, snapshot: Snapshot, facts: Mapping[str, str],
+) -> DiagnosticStatus:
+    """
+    Return the status for ``/diagnostics``.
+
+    :param topic: where frames come from; the status' hardware_id.
+    :param facts: what does not change with frames (checkpoint, device, ...), shown as given.
+    """
+    level, message = _level(decision, snapshot, topic)
+    values = {
+        'verdict': decision.verdict.value,
+        'reason': decision.reason.value,
+        'confidence': f'{decision.confidence:.4f}',
+        'window_frames': str(decision.frames),
+        'rate_hz': f'{snapshot.rate_hz:.2f}',
+        'latency_ms': _optional(snapshot.latency_ms),
+        'age_s': _optional(snapshot.age_s),
+        'received': str(snapshot.received),
+        'judged': str(snapshot.judged),
+        'dropped': str(snapshot.dropped),
+        'bad': str(sum(snapshot.bad.values())),
+        **{f'bad.{reason}': str(count) for reason, count in sorted(snapshot.bad.items())},
+        **facts,
+    }
+    return DiagnosticStatus(
+        level=level, name=f'{node_name}: detector', message=message, hardware_id=topic,
+        values=[KeyValue(key=key, value=value) for key, value in values.items()])
+
+
+def _level(decision: Decision, snapshot: Snapshot, topic: str) -> tuple[bytes, str]:
+    age_s = snapshot.age_s
+    match decision.reason:
+        case Reason.INACTIVE:
+            return DiagnosticStatus.WARN, 'inactive: takes no frames'
+        case Reason.NO_FRAMES if snapshot.received == 0:
+            return DiagnosticStatus.WARN, f'no frame received yet on {topic}'
+        case Reason.NO_FRAMES | Reason.TOO_FEW_FRAMES:
+            return DiagnosticStatus.WARN, 'unknown: too few frames judged yet'
+        case Reason.BAD_FRAMES:
+            worst = max(snapshot.bad, key=lambda reason: snapshot.bad[reason], default='unknown')
+            return DiagnosticStatus.ERROR, f'unknown: frames cannot be decoded ({worst})'
+        case Reason.STALE if snapshot.rate_hz > 0. and age_s is not None and age_s < 1.:
+            return DiagnosticStatus.ERROR, (
+                'unknown: frames arrive, but none was judged within stale_after_s; raise it or '
+                'take a faster device')
+        case Reason.STALE:
+            return DiagnosticStatus.ERROR, f'unknown: no frames any more on {topic}'
+    assert decision.verdict is not Verdict.UNKNOWN
+    return DiagnosticStatus.OK, f'{decision.verdict.value} ({decision.confidence:.2f})'
+
+
+def _optional(value: float | None) -> str:
+    return '' if value is None else f'{value:.2f}'
