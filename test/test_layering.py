@@ -120,8 +120,8 @@ def test_all_but_ros_works_without_ros():
 
 
 def test_the_package_itself_loads_nothing_heavy():
-    done = run("import sys, grasp_success_detector\n"
-               "print(*sorted({name.partition('.')[0] for name in sys.modules}))")
+    done = run('import sys, grasp_success_detector\n'
+               'print(*sorted({name.partition(".")[0] for name in sys.modules}))')
     loaded = set(done.stdout.split())
     assert 'grasp_success_detector' in loaded
     assert loaded.isdisjoint({'torch', 'rclpy', 'numpy', 'cv2'})

@@ -16,7 +16,15 @@ from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue  # noqa: E402
 from rcl_interfaces.srv import SetParameters  # noqa: E402
 from rclpy.serialization import deserialize_message, serialize_message  # noqa: E402
-from ros_processes import Detector, detector, Ears, PATIENCE_S, run, running, wait_until  # noqa: E402
+from ros_processes import (  # noqa: E402
+    Detector,
+    detector,
+    Ears,
+    PATIENCE_S,
+    run,
+    running,
+    wait_until,
+)
 from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 import yaml  # noqa: E402
 

@@ -1,6 +1,9 @@
 """The simulated camera: MuJoCo's renderer behind a simple sensor model."""
 
 from dataclasses import dataclass
+import os
+import sys
+from typing import Any
 
 import cv2
 import mujoco
@@ -54,7 +57,7 @@ class Camera:
         self._view = mujoco.MjvCamera()
         self._context: mujoco.MjrContext | None = None
         try:
-            self._gl = mujoco.GLContext(width, height)
+            self._gl = _gl_context(width, height)
             self._gl.make_current()
         except Exception as error:  # each GL backend of mujoco raises classes of its own
             raise SimulationError(
@@ -98,3 +101,12 @@ class Camera:
             self._context.free()
             self._context = None
         self._gl.free()
+
+
+def _gl_context(width: int, height: int) -> Any:
+    # MuJoCo's own default is GLFW, which needs a display. It looks at MUJOCO_GL once, when it is
+    # imported, which may have been long before us.
+    if sys.platform == 'linux' and os.environ.get('MUJOCO_GL', 'egl').lower() == 'egl':
+        from mujoco.egl import GLContext
+        return GLContext(width, height)
+    return mujoco.GLContext(width, height)

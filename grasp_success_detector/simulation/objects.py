@@ -18,9 +18,9 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Part:
-    """One geom of an object: type, half sizes, place and turn in the object's frame, colour."""
+    """One geom of an object: kind, half sizes, place and turn in the object, colour."""
 
-    type: mujoco.mjtGeom
+    geom: mujoco.mjtGeom
     size: tuple[float, ...]
     pos: tuple[float, float, float] = (0., 0., 0.)
     quat: tuple[float, float, float, float] = (1., 0., 0., 0.)
@@ -123,7 +123,7 @@ def add_parts(body: mujoco.MjsBody, shape: ObjectShape, mass: float, friction: f
     geoms = []
     for i, part in enumerate(shape.parts):
         geom = body.add_geom(
-            name=f'{name}_{i}', type=part.type, size=_three(part.size), pos=part.pos,
+            name=f'{name}_{i}', type=part.geom, size=_three(part.size), pos=part.pos,
             quat=part.quat, friction=[friction, .005, .0002], condim=4, group=2)
         if part.rgb is None:
             geom.material = material
@@ -141,9 +141,9 @@ def _three(size: tuple[float, ...]) -> list[float]:
 
 def _volume(part: Part) -> float:
     a, b, c = _three(part.size)
-    if part.type == Box:
+    if part.geom == Box:
         return 8 * a * b * c
-    if part.type == Cylinder:
+    if part.geom == Cylinder:
         return 2 * np.pi * a * a * b
     sphere = 4 / 3 * np.pi * a ** 3
-    return sphere if part.type == Sphere else sphere + 2 * np.pi * a * a * b
+    return sphere if part.geom == Sphere else sphere + 2 * np.pi * a * a * b

@@ -69,7 +69,7 @@ class Recording:
     first_attempt: int = 0
 
     def __post_init__(self) -> None:
-        wrong = [f'{name} {value} (expected {expected})' for name, value, good, expected in (
+        checks = (
             ('attempts', self.attempts, self.attempts >= 1, '1 or more'),
             ('seed', self.seed, self.seed >= 0, '0 or more'),
             ('first attempt', self.first_attempt, self.first_attempt >= 0, '0 or more'),
@@ -80,8 +80,9 @@ class Recording:
             ('height', self.height, 16 <= self.height <= 4096, '16 to 4096'),
             ('storage', self.storage, self.storage in STORAGES, ' or '.join(STORAGES)),
             ('encoding', self.encoding, self.encoding in IMAGE_ENCODINGS,
-             ' or '.join(IMAGE_ENCODINGS)),
-        ) if not good]
+             ' or '.join(IMAGE_ENCODINGS)))
+        wrong = [f'{name} {value} (expected {expected})'
+                 for name, value, good, expected in checks if not good]
         if wrong:
             raise SimulationError('cannot record with ' + ', '.join(wrong))
 
@@ -92,7 +93,7 @@ class AttemptSummary:
 
     attempt: int
     success: bool
-    object: str
+    kind: str
     approach: str
     frames: int
     labelled: int

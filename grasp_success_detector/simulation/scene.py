@@ -123,7 +123,7 @@ def _add_room(spec: mujoco.MjSpec, rng: np.random.Generator, preset: Preset) -> 
     world.add_geom(name='floor', type=mujoco.mjtGeom.mjGEOM_PLANE, size=[4, 4, .1],
                    pos=[0, 0, -.7], material='floor')
     for wall, extent in (([0, 1.6, 0], [2, .02, 1.8]), ([0, -1.6, 0], [2, .02, 1.8]),
-                      ([1.6, 0, 0], [.02, 2, 1.8]), ([-1.6, 0, 0], [.02, 2, 1.8])):
+                         ([1.6, 0, 0], [.02, 2, 1.8]), ([-1.6, 0, 0], [.02, 2, 1.8])):
         world.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=extent, pos=wall,
                        material='wall', contype=0, conaffinity=0)
     for _ in range(rng.integers(2, 7)):  # a lab's clutter behind the table

@@ -52,8 +52,7 @@ class TrainingConfig:
     workers: int = 0
 
     def __post_init__(self) -> None:
-        wrong = [f'{name} {getattr(self, name)!r} (expected {expected})'
-                 for name, good, expected in (
+        checks = (
             ('architecture', self.architecture in ARCHITECTURES, ' or '.join(ARCHITECTURES)),
             ('epochs', self.epochs >= 1, '1 or more'),
             ('batch_size', self.batch_size >= 2, '2 or more'),
@@ -64,7 +63,9 @@ class TrainingConfig:
             ('samples', self.samples in SAMPLES, ' or '.join(SAMPLES)),
             ('seed', self.seed >= 0, '0 or more'),
             ('precision', self.precision in PRECISIONS, ' or '.join(PRECISIONS)),
-            ('workers', self.workers >= 0, '0 or more')) if not good]
+            ('workers', self.workers >= 0, '0 or more'))
+        wrong = [f'{name} {getattr(self, name)!r} (expected {expected})'
+                 for name, good, expected in checks if not good]
         if wrong:
             raise ConfigError('training: ' + ', '.join(wrong))
 

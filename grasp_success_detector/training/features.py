@@ -2,10 +2,12 @@
 
 from contextlib import AbstractContextManager
 
+from rich.console import Console
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from grasp_success_detector.console import progress_bar
 from grasp_success_detector.preprocessing import Preprocessing
 
 Item = tuple[torch.Tensor, int]
@@ -30,7 +32,8 @@ def cache_features(trunk: nn.Module, frames: Dataset[Item], preprocessing: Prepr
     features: torch.Tensor | None = None
     labels = torch.empty(len(frames), dtype=torch.int64)  # type: ignore[arg-type]
     start = 0
-    with torch.no_grad(), precision:
+    with torch.no_grad(), precision, progress_bar(Console(stderr=True)) as progress:
+        task = progress.add_task('features of the frozen part', total=len(labels))
         for images, batch_labels in DataLoader(frames, 32, num_workers=workers):
             normalised = preprocessing.normalize(images.to(device))
             batch = trunk(normalised.to(memory_format=torch.channels_last))  # (B, C, h, w)
@@ -40,5 +43,6 @@ def cache_features(trunk: nn.Module, frames: Dataset[Item], preprocessing: Prepr
             features[start:start + len(batch)] = batch
             labels[start:start + len(batch)] = batch_labels
             start += len(batch)
+            progress.advance(task, len(batch))
     assert features is not None, 'a split is never empty'
     return TensorDataset(features, labels)

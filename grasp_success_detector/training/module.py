@@ -47,11 +47,13 @@ class GraspTraining(lightning.LightningModule):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits (B, 2) of RGB uint8 images (B, h, w, 3), or of the trunk's features."""
-        if self._rest is not None:
-            features_logits: torch.Tensor = self._rest(images)
-            return features_logits
-        normalised = self._preprocessing.normalize(images)  # (B, 3, h, w)
-        logits: torch.Tensor = self.model(normalised.to(memory_format=torch.channels_last))
+        if self._rest is None:
+            network, x = self.model, self._preprocessing.normalize(images)  # (B, 3, h, w)
+        else:
+            network, x = self._rest, images
+        if x.dim() == 4:  # as the classifier feeds it, and much faster on CPUs
+            x = x.to(memory_format=torch.channels_last)
+        logits: torch.Tensor = network(x)
         return logits
 
     def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:

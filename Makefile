@@ -1,0 +1,66 @@
+# Every target sets up what it needs; a second call starts in seconds. `make help` lists them.
+
+PYTHON ?= python3
+
+# ROS 2 itself comes as wheels: Kilted for everything, Jazzy once more for what talks over DDS.
+# One environment each: both hold the same files.
+VENV := .venv
+JAZZY := .venv-jazzy
+
+# Debian's C++ cv_bridge, unpacked beside wheels that it can bear.
+CV_BRIDGE := .cache/cv_bridge
+
+# The tests that cannot even be loaded without rclpy are those that talk over DDS.
+DDS_TESTS = $(shell grep -lE '^(import|from) rclpy|^rclpy = pytest.importorskip' test/test_*.py)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types test-cv-bridge test-jazzy test-kilted opengl clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed  ## play the sample bag to the node over DDS and watch its verdicts
+	$(VENV)/bin/grasp_demo
+
+test: lint types test-cv-bridge test-jazzy test-kilted  ## everything that must hold
+
+lint: $(VENV)/.installed  ## style: ament's rules, as far as ruff has them
+	$(VENV)/bin/ruff check .
+
+types: $(VENV)/.installed  ## types: strict for the core
+	$(VENV)/bin/mypy
+
+test-kilted: $(VENV)/.installed opengl  ## all tests, on ROS 2 Kilted
+	$(VENV)/bin/python -m pytest
+
+test-jazzy: $(JAZZY)/.installed  ## the tests over DDS, on ROS 2 Jazzy
+	$(JAZZY)/bin/python -m pytest $(DDS_TESTS)
+
+test-cv-bridge:  ## decoding compared with the real cv_bridge, where Debian or Ubuntu has it
+	@if command -v apt-get >/dev/null; then \
+	    test/cv_bridge_env.sh $(CV_BRIDGE) && \
+	    $(CV_BRIDGE)/python -m pytest -c /dev/null --noconftest -q \
+	        -p no:cacheprovider test/test_cv_bridge_parity.py; \
+	else echo 'no apt-get here: the comparison with cv_bridge is left out'; fi
+
+# The simulated camera renders with OpenGL; the demo and the node do not.
+opengl: $(VENV)/.installed
+	@$(VENV)/bin/python -c \
+	    'from grasp_success_detector.simulation.camera import Camera; Camera(8, 8)' 2>/dev/null || \
+	    { echo 'error: no OpenGL for the simulated camera: sudo apt install libegl1 libgl1' >&2; exit 1; }
+
+clean:  ## remove the environments and all build output
+	rm -rf $(VENV) $(JAZZY) .cache build install log *.egg-info .mypy_cache .pytest_cache .ruff_cache
+
+$(VENV)/.installed: EXTRAS := train,sim,ros-wheels,test
+$(JAZZY)/.installed: EXTRAS := ros-wheels-jazzy,test
+
+%/.installed: setup.py package.xml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	    { echo 'error: Python 3.10 or later is needed; choose one: make PYTHON=python3.11' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	    { echo 'error: venv is missing: sudo apt install python3-venv' >&2; exit 1; }
+	@echo 'Setting up $(@D), once (a minute or more, 2 GB and more of packages) ...'
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@

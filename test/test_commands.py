@@ -1,0 +1,49 @@
+"""Every console script: what --help and wrong usage print, and how they end."""
+
+from importlib.metadata import entry_points
+import os
+from pathlib import Path
+import subprocess
+import sys
+
+import pytest
+
+LIBEXEC = Path(__file__).parent.parent / 'libexec'
+COMMANDS = sorted(path.name for path in LIBEXEC.iterdir() if path.is_file())
+
+
+def run_command(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the script that ``ros2 run`` would, with the Python of the tests."""
+    return subprocess.run(
+        [sys.executable, str(LIBEXEC / name), *arguments], capture_output=True, text=True,
+        timeout=60, env=os.environ | {'COLUMNS': '100'})
+
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_help_shows_usage_and_examples(name):
+    done = run_command(name, '--help')
+    assert done.returncode == 0, done.stderr
+    assert f'usage: {name}' in done.stdout
+    assert 'example' in done.stdout.lower()
+    assert not done.stderr
+
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_wrong_usage_ends_with_one_line_that_says_so(name):
+    done = run_command(name, '--no-such-option')
+    assert done.returncode == 2
+    assert done.stderr.startswith(f'usage: {name}')
+    assert done.stderr.splitlines()[-1].startswith(f'{name}: error: ')
+
+
+def test_installed_console_scripts_are_the_same_functions():
+    """An installed package (make, pip, colcon) offers the commands of libexec/, no others."""
+    installed = {
+        entry.name: entry.value for entry in entry_points(group='console_scripts')
+        if entry.value.startswith('grasp_success_detector.')}
+    if not installed:
+        pytest.skip('grasp_success_detector is not installed here')
+    assert sorted(installed) == COMMANDS
+    for name, value in installed.items():
+        module, function = value.split(':')
+        assert f'from {module} import {function}\n' in (LIBEXEC / name).read_text()

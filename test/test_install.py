@@ -1,0 +1,121 @@
+"""What a wheel of this package holds: all that a robot needs, where pip and ROS look for it."""
+
+from configparser import ConfigParser
+from pathlib import Path
+import shutil
+import stat
+import subprocess
+import sys
+from xml.etree import ElementTree
+from zipfile import ZipFile
+
+import pytest
+
+import grasp_success_detector
+from grasp_success_detector import resources
+
+ROOT = Path(__file__).parent.parent
+NAME = 'grasp_success_detector'
+COMMANDS = sorted(path.name for path in (ROOT / 'libexec').iterdir() if path.is_file())
+
+
+def files_below(*folders: str, suffixes: tuple[str, ...] = ('',)) -> set[str]:
+    """Return the source files below some folders, relative to the repository."""
+    return {
+        str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).rglob('*')
+        if path.is_file() and '__pycache__' not in path.parts and path.name.endswith(suffixes)}
+
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> ZipFile:
+    """Build the wheel from a copy, so that build folders neither come from here nor stay here."""
+    pytest.importorskip('setuptools', minversion='70.1', reason='building a wheel needs it')
+    source = tmp_path_factory.mktemp('source') / NAME
+    source.mkdir()
+    for path in ROOT.iterdir():
+        if path.is_dir() and path.name in (
+                NAME, 'config', 'launch', 'libexec', 'models', 'resource', 'samples'):
+            shutil.copytree(path, source / path.name)
+        elif path.is_file():
+            shutil.copy(path, source)
+    out = tmp_path_factory.mktemp('wheel')
+    subprocess.run(
+        [sys.executable, '-m', 'pip', 'wheel', str(source), '--no-deps', '--no-build-isolation',
+         '--no-index', '--quiet', '--wheel-dir', str(out)], check=True, cwd=out)
+    return ZipFile(next(out.glob('*.whl')))
+
+
+@pytest.fixture(scope='module')
+def data(wheel: ZipFile) -> set[str]:
+    """Return the paths, below the prefix, of what pip installs outside site-packages."""
+    marker = '.data/data/'
+    return {name.partition(marker)[2] for name in wheel.namelist() if marker in name}
+
+
+def metadata(wheel: ZipFile, name: str) -> str:
+    member, = (path for path in wheel.namelist() if path.endswith(f'.dist-info/{name}'))
+    return wheel.read(member).decode()
+
+
+def test_ament_index_knows_the_package(data):
+    assert f'share/ament_index/resource_index/packages/{NAME}' in data
+    assert f'share/{NAME}/package.xml' in data
+
+
+def test_shared_files_keep_their_structure(data):
+    shipped = files_below('models', suffixes=('.safetensors', '.md'))
+    shipped |= files_below('config', suffixes=('.yaml',))
+    shipped |= files_below('launch', suffixes=('.launch.py',))
+    shipped |= files_below('samples')
+    assert {f'share/{NAME}/{path}' for path in shipped | {'package.xml'}} == {
+        path for path in data if path.startswith(f'share/{NAME}/')}
+    for relative in (resources.DEFAULT_CHECKPOINT, resources.SAMPLE_BAG):
+        assert any(path.startswith(f'share/{NAME}/{relative}') for path in data), relative
+
+
+def test_ros2_run_finds_every_command(wheel, data):
+    assert {f'lib/{NAME}/{command}' for command in COMMANDS} == {
+        path for path in data if path.startswith('lib/')}
+    for entry in wheel.infolist():
+        if f'/lib/{NAME}/' in entry.filename:
+            assert (entry.external_attr >> 16) & stat.S_IXUSR, entry.filename
+            assert wheel.read(entry).startswith(b'#!/usr/bin/env python3\n'), entry.filename
+
+
+def test_console_scripts_and_libexec_name_the_same_commands(wheel):
+    parser = ConfigParser(delimiters='=')
+    parser.read_string(metadata(wheel, 'entry_points.txt'))
+    scripts = dict(parser['console_scripts'])
+    assert sorted(scripts) == COMMANDS
+    for name, value in scripts.items():
+        module, function = value.split(':')
+        assert f'from {module} import {function}\n' in (ROOT / 'libexec' / name).read_text()
+
+
+def test_package_is_whole_and_brings_nothing_else(wheel):
+    packaged = {
+        name for name in wheel.namelist() if '.data/' not in name and '.dist-info/' not in name}
+    assert packaged == files_below(NAME)
+
+
+def test_one_version_everywhere(wheel):
+    version = ElementTree.parse(ROOT / 'package.xml').findtext('version')
+    assert version == grasp_success_detector.__version__
+    assert f'Version: {version}\n' in metadata(wheel, 'METADATA')
+    assert 'License: Apache-2.0' in metadata(wheel, 'METADATA').replace('-Expression', '')
+
+
+def test_every_requirement_has_a_tried_version(wheel):
+    """What make installs is pinned: nothing that setup.py names is left to chance."""
+    requirement = pytest.importorskip('packaging.requirements').Requirement
+    lines = (ROOT / 'constraints.txt').read_text().splitlines()
+    pins = {r.name: r for r in map(requirement, filter(None, (
+        line.partition('#')[0] for line in lines)))}
+    wanted = [requirement(line.partition(': ')[2])
+              for line in metadata(wheel, 'METADATA').splitlines()
+              if line.startswith('Requires-Dist: ')]
+    assert wanted
+    assert not [r.name for r in wanted if r.name not in pins]
+    for wish in wanted:
+        pinned, = (specifier.version for specifier in pins[wish.name].specifier)
+        assert wish.specifier.contains(pinned), f'{wish} against {pins[wish.name]}'
