@@ -73,9 +73,9 @@ setup(
     install_requires=[
         'numpy>=1.21',
         'opencv-python-headless>=4.5',
+        'pyyaml>=5.4',
         'rich>=11',
         'rosbags>=0.11',
-        'pyyaml>=5.4',
         'safetensors>=0.4',
         'timm>=1.0',
         'torch>=2.1',

@@ -1,10 +1,11 @@
 """Open rosbag2 folders and files and ROS 1 bags, of any storage, through one door."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, ExitStack
 from pathlib import Path
 
 from rosbags.highlevel import AnyReader, AnyReaderError
+from rosbags.highlevel.anyreader import ReaderErrors
 from rosbags.typesys import get_typestore, Stores
 
 from grasp_success_detector.errors import BagError
@@ -26,11 +27,17 @@ def open_bag(path: Path | str) -> Iterator[AnyReader]:
     path = Path(path)
     if not path.exists():
         raise BagError(f'{path}: no such bag; expected a rosbag2 folder, .mcap, .db3 or .bag file')
-    try:
-        with AnyReader([path], default_typestore=TYPESTORE) as reader:
+    with ExitStack() as stack:
+        try:
+            reader = stack.enter_context(AnyReader([path], default_typestore=TYPESTORE))
+        except (AnyReaderError, OSError) as error:
+            raise BagError(
+                f'{path}: not a readable bag ({_first_line(error)}); expected a rosbag2 folder, '
+                '.mcap, .db3 or .bag file that was closed properly') from error
+        try:
             yield reader
-    except AnyReaderError as error:
-        raise BagError(f'{path}: not a readable bag ({_first_line(error)})') from error
+        except (AnyReaderError, *ReaderErrors) as error:
+            raise BagError(f'{path}: damaged ({_first_line(error)})') from error
 
 
 def image_topic(reader: AnyReader, wanted: str | None = None) -> str:
