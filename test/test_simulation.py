@@ -36,7 +36,8 @@ from grasp_success_detector.simulation.attempt import (
 from grasp_success_detector.simulation.camera import Camera
 from grasp_success_detector.simulation.episode import make_episode
 from grasp_success_detector.simulation.presets import PRESETS
-from grasp_success_detector.simulation.recorder import record, Recording
+from grasp_success_detector.simulation.recorder import record
+from grasp_success_detector.simulation.recording import Recording
 from grasp_success_detector.simulation.scene import build_scene, CLOSED, JOINT_NAMES, OPEN
 
 FPS = 15.
@@ -174,6 +175,7 @@ def test_an_existing_bag_is_not_overwritten(tmp_path):
 
 @pytest.mark.parametrize(('option', 'text'), [
     (['--attempts', '0'], r'attempts 0 \(expected 1 or more\)'),
+    (['--jobs', '0'], r'0 jobs \(expected 1 or more\)'),
     (['--preset', 'moon'], r'preset moon \(expected rig or random\)'),
     (['--storage', 'tape', '--fps', '0'], r'fps 0.0 .*storage tape \(expected mcap or sqlite3\)'),
 ])

@@ -25,7 +25,8 @@ from grasp_success_detector.evaluation.metrics import (
 )
 from grasp_success_detector.image import encode_jpeg
 from grasp_success_detector.labels import Label, Verdict
-from grasp_success_detector.simulation.recorder import record, Recording
+from grasp_success_detector.simulation.recorder import record
+from grasp_success_detector.simulation.recording import Recording
 from grasp_success_detector.training.config import load_config, TrainingConfig
 from grasp_success_detector.training.fit import fit, make_split
 

@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Sequence
 from dataclasses import fields
-import os
 from pathlib import Path
 import time
 
@@ -11,6 +10,7 @@ from rich.console import Console
 
 from grasp_success_detector.console import command, ExitCode, progress_bar
 from grasp_success_detector.errors import SimulationError
+from grasp_success_detector.simulation.recording import IMAGE_ENCODINGS, Recording, STORAGES
 
 EPILOG = """\
 examples:
@@ -30,15 +30,13 @@ The bag holds /camera/image_raw/compressed (or /camera/image_raw), the joint sta
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, record, and say what came out."""
     args = _parser().parse_args(argv)
+    recording = Recording(**{field.name: getattr(args, field.name) for field in fields(Recording)})
     try:
-        from grasp_success_detector.simulation.recorder import record, Recording
+        from grasp_success_detector.simulation.recorder import record
     except ImportError as error:
         raise SimulationError(
             f'the simulation needs MuJoCo ({error}); pip install grasp_success_detector[sim]'
         ) from error
-    recording = Recording(**{
-        field.name: value for field in fields(Recording)
-        if (value := getattr(args, field.name)) is not None})
     started = time.perf_counter()
     console = Console(stderr=True)
     with progress_bar(console) as progress:
@@ -59,19 +57,22 @@ def _parser() -> argparse.ArgumentParser:
         prog='simulate_grasps', description=__doc__.split(': ', 1)[1], epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('out', type=Path, help='the rosbag2 folder to make; it must not exist')
-    # Defaults live in Recording alone: an option left out is not passed on.
-    parser.add_argument('--attempts', type=int, help='how many attempts (100)')
-    parser.add_argument('--seed', type=int, help='the same seed gives the same bag (0)')
-    parser.add_argument('--first-attempt', type=int,
-                        help='number of the first attempt; other numbers, other attempts (0)')
-    parser.add_argument('--preset', help='rig: one fixed camera, small changes; random: any (rig)')
-    parser.add_argument('--frames', type=int,
-                        help='labelled frames per attempt (default: all frames at --fps)')
-    parser.add_argument('--fps', type=float, help='frames per second (15)')
-    parser.add_argument('--width', type=int, help='pixels (320)')
-    parser.add_argument('--height', type=int, help='pixels (240)')
-    parser.add_argument('--storage', help='mcap or sqlite3 (mcap)')
-    parser.add_argument('--encoding', help='jpeg or raw images (jpeg)')
-    parser.add_argument('--jobs', type=int, default=None,
-                        help=f'processes (one per core: {os.cpu_count()})')
+
+    def option(name: str, kind: type, text: str) -> None:
+        default = getattr(Recording, name)
+        shown = '' if default is None else f' (default: {default})'
+        parser.add_argument(f'--{name.replace("_", "-")}', type=kind, default=default,
+                            help=text + shown)
+
+    option('attempts', int, 'how many attempts')
+    option('seed', int, 'the same seed gives the same bag')
+    option('first_attempt', int, 'number of the first attempt; other numbers, other attempts')
+    option('preset', str, 'rig: one fixed camera, small changes; random: any camera and light')
+    option('frames', int, 'labelled frames per attempt (default: all frames at --fps)')
+    option('fps', float, 'frames per second')
+    option('width', int, 'pixels')
+    option('height', int, 'pixels')
+    option('storage', str, ' or '.join(STORAGES))
+    option('encoding', str, ' or '.join(IMAGE_ENCODINGS))
+    parser.add_argument('--jobs', type=int, help='processes (default: one per core)')
     return parser

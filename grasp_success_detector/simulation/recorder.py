@@ -30,11 +30,8 @@ from grasp_success_detector.image import encode_jpeg
 from grasp_success_detector.simulation.attempt import DURATION_S
 from grasp_success_detector.simulation.camera import Camera
 from grasp_success_detector.simulation.episode import Episode, make_episode
-from grasp_success_detector.simulation.presets import PRESETS
+from grasp_success_detector.simulation.recording import Recording
 from grasp_success_detector.simulation.scene import JOINT_NAMES
-
-STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
-IMAGE_ENCODINGS = ('jpeg', 'raw')
 
 #: Stamp of the first attempt's start, in ns: fixed, so that the same seed gives the same bag.
 FIRST_STAMP_NS = 1_700_000_000_000_000_000
@@ -46,45 +43,6 @@ _FRAME_ID = 'camera'
 _BAG_VERSION: Final = 8  # of rosbag2's metadata: the oldest that rosbags writes
 
 Message = tuple[str, int, bytes]
-
-
-@dataclass(frozen=True)
-class Recording:
-    """
-    What to record; see ``simulate_grasps --help`` for the meaning of each.
-
-    :ivar frames: labelled frames per attempt; None for all frames at ``fps``.
-    :ivar first_attempt: number of the first attempt; attempts of one seed differ by number.
-    """
-
-    attempts: int = 100
-    seed: int = 0
-    preset: str = 'rig'
-    fps: float = 15.
-    frames: int | None = None
-    width: int = 320
-    height: int = 240
-    storage: str = 'mcap'
-    encoding: str = 'jpeg'
-    first_attempt: int = 0
-
-    def __post_init__(self) -> None:
-        checks = (
-            ('attempts', self.attempts, self.attempts >= 1, '1 or more'),
-            ('seed', self.seed, self.seed >= 0, '0 or more'),
-            ('first attempt', self.first_attempt, self.first_attempt >= 0, '0 or more'),
-            ('preset', self.preset, self.preset in PRESETS, ' or '.join(PRESETS)),
-            ('fps', self.fps, 1 <= self.fps <= 200, '1 to 200'),
-            ('frames', self.frames, self.frames is None or self.frames >= 1, '1 or more'),
-            ('width', self.width, 16 <= self.width <= 4096, '16 to 4096'),
-            ('height', self.height, 16 <= self.height <= 4096, '16 to 4096'),
-            ('storage', self.storage, self.storage in STORAGES, ' or '.join(STORAGES)),
-            ('encoding', self.encoding, self.encoding in IMAGE_ENCODINGS,
-             ' or '.join(IMAGE_ENCODINGS)))
-        wrong = [f'{name} {value} (expected {expected})'
-                 for name, value, good, expected in checks if not good]
-        if wrong:
-            raise SimulationError('cannot record with ' + ', '.join(wrong))
 
 
 @dataclass(frozen=True)
@@ -111,14 +69,16 @@ def record(recording: Recording, out: Path, jobs: int | None = None,
     :param on_attempt: called after each attempt is written.
     :raises SimulationError: ``out`` exists, or rendering is impossible here.
     """
+    if jobs is not None and jobs < 1:
+        raise SimulationError(f'cannot record with {jobs} jobs (expected 1 or more)')
     if out.exists():
         raise SimulationError(f'{out}: exists already and is not overwritten; choose another name')
     partial = out.with_name(f'.{out.name}.partial-{os.getpid()}')
     try:
         partial.parent.mkdir(parents=True, exist_ok=True)
         summaries = []
-        with Writer(partial, version=_BAG_VERSION, storage_plugin=STORAGES[recording.storage]
-                    ) as writer:
+        storage = StoragePlugin[recording.storage.upper()]
+        with Writer(partial, version=_BAG_VERSION, storage_plugin=storage) as writer:
             connections: dict[str, Any] = {}
             for topic, msgtype in _topics(recording).items():
                 connections[topic] = writer.add_connection(topic, msgtype, typestore=TYPESTORE)
