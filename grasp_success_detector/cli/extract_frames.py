@@ -25,10 +25,10 @@ examples:
   extract_frames lab.bag --label-topic /holding --attempt-gap 2 --resize 320x240 --out set
       a std_msgs/Bool topic tells the label; two seconds without a frame begin a new attempt
 
-Sources are rosbag2 folders (with or without metadata.yaml), .mcap, .db3 and ROS 1 .bag files, also
-with zstd, and videos (.mp4, .webm, .avi, .mkv). Damaged ones give what can be got out of them; each
-lost or refused frame is counted. Stopped at any time, the same command goes on. DATASET gets
-success/, failure/, manifest.csv and, when complete, dataset.json.
+Sources are rosbag2 folders (with or without metadata.yaml), .mcap, .db3 and ROS 1 .bag files,
+also with zstd, and videos (.mp4, .webm, .avi, .mkv). Damaged ones give what can be got out of
+them; each lost or refused frame is counted. Stopped at any time, the same command goes on.
+DATASET gets success/, failure/, manifest.csv and, when complete, dataset.json.
 
 exit codes: 0 frames were written, 1 wrong input, 2 wrong option, 3 no frame came out, 130 Ctrl-C
 """

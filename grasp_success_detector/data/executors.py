@@ -67,7 +67,7 @@ def _dask_crew(address: str) -> Iterator[Crew]:
         raise ConfigError(f'--dask needs Dask ({error}); pip install '
                           'grasp_success_detector[dask]') from error
     try:
-        client = Client(address, timeout=20, set_as_default=False)
+        client: Any = Client(address, timeout=5, set_as_default=False)
     except (OSError, ValueError) as error:
         raise ConfigError(f'{address}: no Dask scheduler answers there '
                           f'({type(error).__name__})') from error

@@ -109,8 +109,8 @@ class _Work:
     def run(self) -> None:
         for plan in self._plans():
             progress = self._journal.progress(plan.source.name)
-            frames = [frame for frame in plan.frames
-                      if frame.index not in progress.rows and frame.index not in progress.refused]
+            settled = progress.rows.keys() | progress.refused.keys()
+            frames = [frame for frame in plan.frames if frame.number not in settled]
             self._total += len(plan.frames)
             self._done += len(plan.frames) - len(frames)
             size = len(frames) if plan.topic is None else _BATCH_FRAMES
@@ -152,10 +152,10 @@ class _Work:
             return
         result = future.result()
         topic = VIDEO_TOPIC if plan.topic is None else plan.topic.name
-        written = {frame.index for frame in result.written}
+        written = {frame.number for frame in result.written}
         self._journal.add_batch(name, result, {
-            frame.index: (int(frame.label), topic, frame.stamp_ns, frame.attempt)
-            for frame in batch.frames if frame.index in written})
+            frame.number: (int(frame.label), topic, frame.stamp_ns, frame.attempt)
+            for frame in batch.frames if frame.number in written})
         self._done += len(result.written) + len(result.refused)
         self._on_frames(self._done, self._total)
 

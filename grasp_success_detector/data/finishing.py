@@ -8,9 +8,9 @@ from typing import Any
 from grasp_success_detector.data.executors import Crew
 from grasp_success_detector.data.extraction_options import ExtractionOptions
 from grasp_success_detector.data.journal import Journal
-from grasp_success_detector.data.leaks import describe_leaks, exact_leaks
+from grasp_success_detector.data.leaks import describe_leaks, exact_leaks, near_leaks
 from grasp_success_detector.data.manifest import ManifestRow, write_manifest, write_marker
-from grasp_success_detector.data.near_duplicates import fingerprints, repeated
+from grasp_success_detector.data.near_duplicates import fingerprints, repeated, SAME_BITS
 from grasp_success_detector.data.sources import Source
 from grasp_success_detector.data.splits import balanced_split, SPLITS
 from grasp_success_detector.errors import DatasetError
@@ -31,15 +31,20 @@ def finish(sources: Sequence[Source], options: ExtractionOptions, out: Path, cre
         for _, (file, sha256, label, topic, stamp_ns, attempt) in sorted(
             journal.progress(source.name).rows.items())]
     kept = rows
+    looks = None
     if options.dedupe:
         looks = fingerprints(out, [row.file for row in rows], crew)
         drop = repeated(looks, [row.label for row in rows])
-        kept = [row for i, row in enumerate(rows) if i not in drop]
+        stay = [i for i in range(len(rows)) if i not in drop]
+        kept, looks = [rows[i] for i in stay], looks[stay]
     groups = [row.attempt if options.split_by == 'attempt' else row.source for row in kept]
     split_of = balanced_split(groups, [row.label for row in kept], options.split, options.seed)
     kept = [row._replace(split=split_of[group])
             for row, group in zip(kept, groups, strict=True)]
-    if leaks := exact_leaks(kept):
+    leaks = exact_leaks(kept)
+    if looks is not None:
+        leaks = leaks or near_leaks(kept, looks, SAME_BITS)
+    if leaks:
         raise DatasetError(
             f'{out}: {describe_leaks(leaks)}; nothing needs to be extracted again: run the same '
             'command with --dedupe, or with --split-by source, or leave one of the sources out')

@@ -22,8 +22,13 @@ from grasp_success_detector.data.selection import ChosenFrame
 from grasp_success_detector.data.storage import Storage, Wire
 from grasp_success_detector.data.videos import decode_frames
 from grasp_success_detector.errors import BagError, ImageDecodeError
-from grasp_success_detector.image import decode_message, encode_jpeg, encode_png, MAX_PIXELS
-from grasp_success_detector.image import RgbImage
+from grasp_success_detector.image import (
+    decode_message,
+    encode_jpeg,
+    encode_png,
+    MAX_PIXELS,
+    RgbImage,
+)
 from grasp_success_detector.image_container import inspect, PNG_MAGIC
 
 _ROS1_TYPES = get_typestore(Stores.ROS1_NOETIC)
@@ -52,7 +57,7 @@ class WrittenFrame(NamedTuple):
     :ivar file: relative to the data set.
     """
 
-    index: int
+    number: int
     file: str
     sha256: str
 
@@ -60,7 +65,7 @@ class WrittenFrame(NamedTuple):
 class RefusedFrame(NamedTuple):
     """A frame that could not be decoded, and why."""
 
-    index: int
+    number: int
     reason: str
     text: str
 
@@ -87,7 +92,7 @@ def write_batch(batch: Batch) -> BatchResult:
         data, suffix = content
         file = f'{frame.label.name.lower()}/{frame.stem}.{suffix}'
         write_atomically(batch.out / file, data)
-        result.written.append(WrittenFrame(frame.index, file, hashlib.sha256(data).hexdigest()))
+        result.written.append(WrittenFrame(frame.number, file, hashlib.sha256(data).hexdigest()))
     return result
 
 
@@ -113,9 +118,9 @@ def _bag_frames(batch: Batch, topic: ImageTopic) -> Iterator[tuple[ChosenFrame, 
                 message = _deserialize(storages[frame.file].payload(frame.locator), topic)
                 yield frame, _content(message, batch.output)
             except ImageDecodeError as error:
-                yield frame, RefusedFrame(frame.index, error.reason, str(error))
+                yield frame, RefusedFrame(frame.number, error.reason, str(error))
             except (ValueError, BagError, sqlite3.DatabaseError) as error:
-                yield frame, RefusedFrame(frame.index, 'unreadable_message', str(error))
+                yield frame, RefusedFrame(frame.number, 'unreadable_message', str(error))
 
 
 def _video_frames(batch: Batch) -> Iterator[tuple[ChosenFrame, Content]]:
@@ -123,14 +128,14 @@ def _video_frames(batch: Batch) -> Iterator[tuple[ChosenFrame, Content]]:
     for offset, rgb in decode_frames(batch.files[0].path, frozenset(left)):
         frame = left.pop(offset)
         if rgb is None:
-            yield frame, RefusedFrame(frame.index, 'broken_data', 'the decoder gave no picture')
+            yield frame, RefusedFrame(frame.number, 'broken_data', 'the decoder gave no picture')
             continue
         try:
             yield frame, _encode(rgb, batch.output)
         except ImageDecodeError as error:
-            yield frame, RefusedFrame(frame.index, error.reason, str(error))
+            yield frame, RefusedFrame(frame.number, error.reason, str(error))
     for frame in left.values():
-        yield frame, RefusedFrame(frame.index, 'unreadable_message',
+        yield frame, RefusedFrame(frame.number, 'unreadable_message',
                                   'the video ended before this frame when read again')
 
 

@@ -58,7 +58,8 @@ class Journal:
         try:
             old = json.loads(lines[0])['plan'] if lines else None
             if begun and old != plan:
-                raise DatasetError(f'{folder}: holds a data set begun with {differences(old, plan)}'
+                raise DatasetError(f'{folder}: holds a data set begun with '
+                                   f'{differences(old or {}, plan)}'
                                    '; run that command again or choose another --out')
             for line in lines[1:] if begun else ():
                 self._take(json.loads(line))
@@ -82,8 +83,8 @@ class Journal:
         :param rows: label, topic, stamp_ns and attempt of each frame, by index.
         """
         line = {'source': source,
-                'written': [[*frame, *rows[frame.index]] for frame in result.written],
-                'refused': [[frame.index, frame.reason] for frame in result.refused]}
+                'written': [[*frame, *rows[frame.number]] for frame in result.written],
+                'refused': [[frame.number, frame.reason] for frame in result.refused]}
         self._append(line)
         self._take(line)
 

@@ -43,12 +43,12 @@ class ChosenFrame(NamedTuple):
     """
     A frame to write.
 
-    :ivar index: among all frames of its topic, from 0.
+    :ivar number: among all frames of its topic, from 0.
     :ivar file: index of the source's file that holds it.
     :ivar stem: name of the file to write, without suffix.
     """
 
-    index: int
+    number: int
     file: int
     locator: Locator
     stamp_ns: int
@@ -114,7 +114,7 @@ def _plan_video(source: Source, options: ExtractionOptions, intervals: Sequence[
     frames = []
     for frame in video_frames(source.path, damage):
         damage['stamp not set, frame rate used'] += frame.guessed
-        frames.append(RawFrame(frame.stamp_ns, frame.stamp_ns, 0, Locator(-1, frame.index, -1)))
+        frames.append(RawFrame(frame.stamp_ns, frame.stamp_ns, 0, Locator(-1, frame.number, -1)))
     if not frames:
         return SourcePlan(source, unreadable=f'{source.path}: no frame can be decoded')
     chooser = _Chooser(source, options, intervals, VIDEO_TOPIC, damage, None)

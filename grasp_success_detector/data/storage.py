@@ -1,4 +1,4 @@
-"""What all kinds of recording files have in common, for readers that lose as little as they can."""
+"""What all kinds of recording files have in common for readers that lose as little as can be."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -8,11 +8,13 @@ import sys
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol
 
-
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
+
+__all__ = ['HEAD_BYTES', 'inflate', 'Locator', 'normal_type', 'Storage', 'StoredMessage',
+           'unpack_file', 'unpacked', 'Wire', 'zstd', 'ZSTD_MAGIC']
 
 #: So many bytes of each message are read for the index: all of a label, the header of an image.
 HEAD_BYTES = 4096

@@ -21,12 +21,12 @@ class VideoFrame(NamedTuple):
     """
     One frame of a video.
 
-    :ivar index: from 0, counted over all frames that the decoder gives.
+    :ivar number: from 0, counted over all frames that the decoder gives.
     :ivar stamp_ns: time since the start of the video.
     :ivar guessed: the file has no usable time for it; one frame period was added.
     """
 
-    index: int
+    number: int
     stamp_ns: int
     guessed: bool
 
