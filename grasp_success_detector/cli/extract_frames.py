@@ -62,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ExitCode.OK
     if dropped := report.description['near_duplicates_dropped']:
         print(f'{dropped} near duplicates left out')
+    if dropped := report.description['undecodable_dropped']:
+        print(f'{dropped} copied frames left out, as they cannot be decoded')
     for split, counts in report.description['splits'].items():
         print(f'{split:6}{counts["success"]:7} success {counts["failure"]:7} failure '
               f'{counts["attempts"]:5} attempts')

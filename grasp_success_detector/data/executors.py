@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 import os
 import signal
+from threading import Thread
 from typing import Any, NamedTuple
 
 import cv2
@@ -87,4 +88,13 @@ def usable_cores() -> int:
 
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    # A parent that is killed cannot send its workers home: they must notice.
+    Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)  # the processes share the cores already
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -31,11 +31,11 @@ def finish(sources: Sequence[Source], options: ExtractionOptions, out: Path, cre
         for _, (file, sha256, label, topic, stamp_ns, attempt) in sorted(
             journal.progress(source.name).rows.items())]
     kept = rows
-    looks = None
+    looks, bad = None, set[int]()
     if options.dedupe:
-        looks = fingerprints(out, [row.file for row in rows], crew)
+        looks, bad = fingerprints(out, [row.file for row in rows], crew)
         drop = repeated(looks, [row.label for row in rows])
-        stay = [i for i in range(len(rows)) if i not in drop]
+        stay = [i for i in range(len(rows)) if i not in drop | bad]
         kept, looks = [rows[i] for i in stay], looks[stay]
     groups = [row.attempt if options.split_by == 'attempt' else row.source for row in kept]
     split_of = balanced_split(groups, [row.label for row in kept], options.split, options.seed)
@@ -56,7 +56,8 @@ def finish(sources: Sequence[Source], options: ExtractionOptions, out: Path, cre
                 file.unlink()
     write_manifest(out, kept)
     description = describe(kept) | {
-        'near_duplicates_dropped': len(rows) - len(kept),
+        'near_duplicates_dropped': len(rows) - len(kept) - len(bad),
+        'undecodable_dropped': len(bad),
         'sources': {s.name: journal.progress(s.name).summary for s in sources}, 'plan': plan}
     write_marker(out, description)
     return description

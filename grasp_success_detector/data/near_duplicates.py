@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grasp_success_detector.data.executors import Crew
-from grasp_success_detector.errors import DatasetError, ImageDecodeError
+from grasp_success_detector.errors import ImageDecodeError
 from grasp_success_detector.image import read_image, RgbImage
 
 #: Rows and columns of the frequencies that are looked at; 16 x 16 bits.
@@ -17,20 +17,24 @@ _SIDE = 16
 WORDS = _SIDE * _SIDE // 64
 
 #: Fingerprints with up to so many differing bits belong to pictures that look the same. In
-#: simulated bags a frame compressed again differs by up to 8 bits, the most similar frame of
-#: another attempt by 72 or more.
-SAME_BITS = 10
+#: simulated bags a frame that was compressed again or halved differs by up to 6 bits, the most
+#: similar frame of another attempt by 63 or more.
+SAME_BITS = 8
+
+#: Amplitude of a frequency that counts, in grey levels times 64; noise stays below.
+_CLEARLY = 20.
 
 _BATCH = 256
 
 
 def fingerprint(rgb: RgbImage) -> NDArray[np.uint64]:
     """
-    Return a picture's perceptual hash: which of 16 x 16 low frequencies are above their median.
+    Return a picture's perceptual hash: which of 16 x 16 low frequencies are clearly positive.
 
     Survives compression and changes of brightness and size (C. Zauner, "Implementation and
     Benchmarking of Perceptual Image Hash Functions", 2010; here with 256 bits instead of 64, as
-    an object in the hand is a small part of a picture).
+    an object in the hand is a small part of a picture, and with a fixed limit instead of the
+    median, so that frequencies that a picture hardly has give no bits at random).
 
     :param rgb: RGB uint8 (H, W, 3).
     :return: uint64 (4,).
@@ -39,27 +43,33 @@ def fingerprint(rgb: RgbImage) -> NDArray[np.uint64]:
     small = cv2.resize(grey, (64, 64), interpolation=cv2.INTER_AREA).astype(np.float32)
     waves = np.asarray(cv2.dct(small))[:_SIDE, :_SIDE].reshape(-1)
     waves[0] = 0.  # the mean brightness says nothing about what is seen
-    bits: NDArray[np.uint8] = np.packbits(waves > np.median(waves))
+    bits: NDArray[np.uint8] = np.packbits(waves > _CLEARLY)
     return bits.view(np.uint64)
 
 
-def fingerprints(folder: Path, files: Sequence[str], crew: Crew) -> NDArray[np.uint64]:
+def fingerprints(folder: Path, files: Sequence[str], crew: Crew,
+                 ) -> tuple[NDArray[np.uint64], set[int]]:
     """
-    Return the fingerprint of each file, (N, 4).
+    Return the fingerprint of each file, (N, 4), and the indexes of files without a picture.
 
-    :raises DatasetError: a file cannot be read.
+    The latter have the fingerprint of a uniform picture.
     """
     parts = [crew.executor.submit(_fingerprints, folder.absolute(), files[i:i + _BATCH])
              for i in range(0, len(files), _BATCH)]
-    return np.concatenate([part.result() for part in parts]) if parts else np.zeros(
-        (0, WORDS), np.uint64)
+    found = [look for part in parts for look in part.result()]
+    nothing = np.zeros(WORDS, np.uint64)
+    looks = np.array([nothing if look is None else look for look in found], np.uint64)
+    return looks.reshape(-1, WORDS), {i for i, look in enumerate(found) if look is None}
 
 
-def _fingerprints(folder: Path, files: Sequence[str]) -> NDArray[np.uint64]:
-    try:
-        return np.stack([fingerprint(read_image(folder / file)) for file in files])
-    except ImageDecodeError as error:
-        raise DatasetError(f'a frame of the data set cannot be read: {error}') from error
+def _fingerprints(folder: Path, files: Sequence[str]) -> list[NDArray[np.uint64] | None]:
+    looks: list[NDArray[np.uint64] | None] = []
+    for file in files:
+        try:
+            looks.append(fingerprint(read_image(folder / file)))
+        except ImageDecodeError:
+            looks.append(None)
+    return looks
 
 
 def repeated(looks: NDArray[np.uint64], labels: Sequence[Hashable],
