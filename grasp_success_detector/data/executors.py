@@ -19,10 +19,13 @@ class Crew(NamedTuple):
     An executor and how many tasks it can do at a time.
 
     :ivar executor: as of ``concurrent.futures``.
+    :ivar helps: the calling process is one of the crew: instead of waiting it takes tasks back
+        from the executor and does them itself.
     """
 
     executor: Executor
     size: int
+    helps: bool = False
 
 
 class _InlineExecutor(Executor):
@@ -42,7 +45,7 @@ def crew(jobs: int | None = None, dask: str | None = None) -> Iterator[Crew]:
     """
     Open an executor; on leaving it, what has not begun is dropped.
 
-    :param jobs: processes of this machine; None for one per usable core; 1 for no other process.
+    :param jobs: processes of this machine, this one included; None for one per usable core.
     :param dask: address of a Dask scheduler, such as ``tcp://host:8786``; wins over ``jobs``.
     :raises ConfigError: Dask is not installed or the scheduler doesn't answer.
     """
@@ -54,11 +57,21 @@ def crew(jobs: int | None = None, dask: str | None = None) -> Iterator[Crew]:
         yield Crew(_InlineExecutor(), 1)
         return
     # spawn: a forked child would inherit threads and locks that do not survive a fork
-    pool = ProcessPoolExecutor(jobs, get_context('spawn'), _start_worker)
+    pool = ProcessPoolExecutor(jobs - 1, get_context('spawn'), _start_worker)
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # the processes share the cores already
     try:
-        yield Crew(pool, jobs)
+        yield Crew(pool, jobs, helps=True)
     finally:
+        cv2.setNumThreads(threads)
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def ready(result: Any) -> Future[Any]:
+    """Return a future that is done."""
+    future: Future[Any] = Future()
+    future.set_result(result)
+    return future
 
 
 def _dask_crew(address: str) -> Iterator[Crew]:

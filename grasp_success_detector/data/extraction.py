@@ -8,7 +8,7 @@ from pathlib import Path
 import shutil
 from typing import Any
 
-from grasp_success_detector.data.executors import Crew
+from grasp_success_detector.data.executors import Crew, ready
 from grasp_success_detector.data.extraction_options import ExtractionOptions
 from grasp_success_detector.data.finishing import finish
 from grasp_success_detector.data.frame_writer import Batch, BatchResult, write_batch
@@ -119,28 +119,50 @@ class _Work:
                               self._out.absolute(), self._options.output)
                 self._waiting.append((
                     plan, batch, self._crew.executor.submit(write_batch, batch)))
-                while len(self._waiting) > 3 * self._crew.size:
-                    self._settle()
+                self._keep_up()
             self._waiting.append((plan, None, None))
         while self._waiting:
-            self._settle()
+            self._advance()
+
+    def _keep_up(self) -> None:
+        """Let no more tasks wait than the crew soon gets to."""
+        while True:
+            while self._waiting and (self._waiting[0][2] is None or self._waiting[0][2].done()):
+                self._settle()
+            undone = sum(future is not None and not future.done()
+                         for _, _, future in self._waiting)
+            if undone <= 3 * self._crew.size and len(self._waiting) < 60 * self._crew.size:
+                return
+            self._advance()
+
+    def _advance(self) -> None:
+        """Bring the oldest task nearer to its end, or settle it."""
+        future = self._waiting[0][2]
+        if self._crew.helps and future is not None and not future.done():
+            for i in reversed(range(len(self._waiting))):
+                plan, batch, waiting = self._waiting[i]
+                if batch is not None and waiting is not None and waiting.cancel():
+                    self._waiting[i] = plan, batch, ready(write_batch(batch))
+                    return
+        self._settle()
 
     def _plans(self) -> Iterator[SourcePlan]:
         """Plan the sources in their order, some of them ahead."""
-        todo = iter([source for source in self._sources
-                     if self._journal.progress(source.name).summary is None])
-        ahead: deque[Future[SourcePlan]] = deque()
-        while True:
-            while len(ahead) < max(1, self._crew.size - 1):
-                source = next(todo, None)
-                if source is None:
-                    break
-                ahead.append(self._crew.executor.submit(
+        todo = deque(source for source in self._sources
+                     if self._journal.progress(source.name).summary is None)
+        ahead: deque[tuple[Source, Future[SourcePlan]]] = deque()
+        unpack_into = (self._out / _UNPACKED).absolute()
+        while todo or ahead:
+            while todo and len(ahead) < self._crew.size:
+                source = todo.popleft()
+                ahead.append((source, self._crew.executor.submit(
                     plan_source, source, self._options, self._intervals[source.name],
-                    (self._out / _UNPACKED).absolute()))
-            if not ahead:
-                return
-            yield ahead.popleft().result()
+                    unpack_into)))
+            source, future = ahead.popleft()
+            if self._crew.helps and future.cancel():
+                future = ready(plan_source(
+                    source, self._options, self._intervals[source.name], unpack_into))
+            yield future.result()
 
     def _settle(self) -> None:
         """Put the oldest task's result into the journal."""

@@ -17,6 +17,7 @@ from rosbags.typesys import get_typestore, Stores
 
 from grasp_success_detector.data.bags import TYPESTORE
 from grasp_success_detector.data.extraction_options import OutputOptions
+from grasp_success_detector.data.fast_png import encode_png
 from grasp_success_detector.data.frame_index import ImageTopic, open_storage, StorageFile
 from grasp_success_detector.data.selection import ChosenFrame
 from grasp_success_detector.data.storage import Storage, Wire
@@ -25,7 +26,6 @@ from grasp_success_detector.errors import BagError, ImageDecodeError
 from grasp_success_detector.image import (
     decode_message,
     encode_jpeg,
-    encode_png,
     MAX_PIXELS,
     RgbImage,
 )

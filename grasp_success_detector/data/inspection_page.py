@@ -130,7 +130,7 @@ def _charts(found: Inspection) -> str:
     values = [
         ('Time within the attempt (s)', [(r.stamp_ns - start[r.attempt]) / 1e9 for r in rows]),
         ('Brightness (0 to 255)', [look.brightness for look in found.looks]),
-        ("Sharpness (log10 of the Laplacian's variance)",
+        ("Sharpness (log of the Laplacian's variance)",
          [float(np.log10(look.sharpness + 1)) for look in found.looks]),
         ('File size (kB)', [look.size / 1000 for look in found.looks])]
     sizes = Counter(f'{look.width} x {look.height}' for look in found.looks)
