@@ -13,6 +13,7 @@ from grasp_success_detector.data.executors import crew, usable_cores
 from grasp_success_detector.data.extraction import extract
 from grasp_success_detector.data.extraction_options import ExtractionOptions, OutputOptions
 from grasp_success_detector.data.sources import find_sources
+from grasp_success_detector.labels import CLASS_NAMES
 
 EPILOG = """\
 examples:
@@ -67,6 +68,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     for split, counts in report.description['splits'].items():
         print(f'{split:6}{counts["success"]:7} success {counts["failure"]:7} failure '
               f'{counts["attempts"]:5} attempts')
+    poor = [f'{split} has no {label}' for (split, counts), share in zip(
+        report.description['splits'].items(), options.split, strict=True)
+        for label in CLASS_NAMES if share > 0 and not counts[label]]
+    if poor:
+        print(f'note: {", ".join(poor)}: whole {options.split_by}s cannot be divided better; '
+              'record more')
     seconds = time.perf_counter() - started
     print(f'{args.out}: {report.frames} frames, {report.frames / seconds:.0f} frames/s')
     return ExitCode.OK
