@@ -142,7 +142,8 @@ class _Work:
             for i in reversed(range(len(self._waiting))):
                 plan, batch, waiting = self._waiting[i]
                 if batch is not None and waiting is not None and waiting.cancel():
-                    self._waiting[i] = plan, batch, ready(write_batch(batch))
+                    del self._waiting[i]
+                    self._record(plan, batch, write_batch(batch))
                     return
         self._settle()
 
@@ -172,10 +173,12 @@ class _Work:
             shutil.rmtree(self._out / _UNPACKED / name, ignore_errors=True)
             self._journal.add_source(name, _summary(plan, self._journal))
             return
-        result = future.result()
+        self._record(plan, batch, future.result())
+
+    def _record(self, plan: SourcePlan, batch: Batch, result: BatchResult) -> None:
         topic = VIDEO_TOPIC if plan.topic is None else plan.topic.name
         written = {frame.number for frame in result.written}
-        self._journal.add_batch(name, result, {
+        self._journal.add_batch(plan.source.name, result, {
             frame.number: (int(frame.label), topic, frame.stamp_ns, frame.attempt)
             for frame in batch.frames if frame.number in written})
         self._done += len(result.written) + len(result.refused)
