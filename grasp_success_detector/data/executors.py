@@ -53,18 +53,20 @@ def crew(jobs: int | None = None, dask: str | None = None) -> Iterator[Crew]:
         yield from _dask_crew(dask)
         return
     jobs = jobs or usable_cores()
-    if jobs == 1:
-        yield Crew(_InlineExecutor(), 1)
-        return
-    # spawn: a forked child would inherit threads and locks that do not survive a fork
-    pool = ProcessPoolExecutor(jobs - 1, get_context('spawn'), _start_worker)
     threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # the processes share the cores already
+    cv2.setNumThreads(1)  # the processes share the cores; on single pictures threads only wait
     try:
-        yield Crew(pool, jobs, helps=True)
+        if jobs == 1:
+            yield Crew(_InlineExecutor(), 1)
+            return
+        # spawn: a forked child would inherit threads and locks that do not survive a fork
+        pool = ProcessPoolExecutor(jobs - 1, get_context('spawn'), _start_worker)
+        try:
+            yield Crew(pool, jobs, helps=True)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
     finally:
         cv2.setNumThreads(threads)
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def ready(result: Any) -> Future[Any]:
