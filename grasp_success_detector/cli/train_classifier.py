@@ -70,6 +70,9 @@ def _parser() -> argparse.ArgumentParser:
                         help='change training frames at random')
     parser.add_argument('--samples', help='each_epoch: change frames anew in each; once: fixed '
                         'changes, and features of the frozen part computed once (faster)')
+    parser.add_argument('--samples-per-class', type=int, metavar='N',
+                        help='an epoch is N samples of each class, however many frames there are; '
+                        'drawn as --samples says')
     parser.add_argument('--split', type=float, nargs=3, metavar=('TRAIN', 'VAL', 'TEST'),
                         help='fractions of the attempts')
     parser.add_argument('--seed', type=int)

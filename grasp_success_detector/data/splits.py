@@ -64,3 +64,45 @@ def check_splits(attempts: Sequence[Attempt], labels: Sequence[Label],
         raise DatasetError(
             f'too few attempts: {len(set(attempts))} leave these splits without frames of both '
             f'labels: {"; ".join(poor)}; record more attempts or change the split')
+
+
+def balanced_split(groups: Sequence[Attempt], labels: Sequence[Label],
+                   fractions: tuple[float, float, float], seed: int) -> dict[Attempt, str]:
+    """
+    Put every group of frames into one split, so that each split has its share of each label.
+
+    Never refuses: with few groups the shares are what whole groups allow.
+
+    :param groups: group (attempt or source) of each frame.
+    :param labels: label of each frame.
+    :param fractions: of the frames for train, val and test; they add up to 1.
+    :param seed: the same seed, groups and labels give the same split.
+    """
+    names = list(dict.fromkeys(groups))
+    place = {name: i for i, name in enumerate(names)}
+    counts = np.zeros((len(names), len(Label)))
+    for group, label in zip(groups, labels, strict=True):
+        counts[place[group], label] += 1
+    share = np.asarray(fractions)
+    target = np.outer(share, counts.sum(0))  # (splits, labels)
+    weight = 1 / np.maximum(target, 1e-9)
+    weight[:, counts.sum(0) == 0] = 0.
+    open_splits = [split for split in range(len(SPLITS)) if share[split] > 0]
+    filled = np.zeros_like(target)
+    chosen = np.zeros(len(names), int)
+    # Largest first, as small groups can still even out; equal ones in an order drawn by the seed.
+    order = np.random.default_rng(seed).permutation(len(names))
+    for index in order[np.argsort(-counts[order].sum(1), kind='stable')].tolist():
+        # How much this group moves each split away from its target, or towards it.
+        cost = (((filled + counts[index] - target) ** 2 - (filled - target) ** 2) * weight).sum(1)
+        best = min(open_splits, key=lambda split: cost[split])  # noqa: B023
+        chosen[index] = best
+        filled[best] += counts[index]
+    for empty in open_splits:
+        if not (chosen == empty).any():
+            sizes = [int((chosen == split).sum()) for split in range(len(SPLITS))]
+            donor = int(np.argmax(sizes))
+            if sizes[donor] > 1:
+                members = np.flatnonzero(chosen == donor)
+                chosen[members[np.argmin(counts[members].sum(1))]] = empty
+    return {name: SPLITS[int(chosen[i])] for i, name in enumerate(names)}

@@ -11,6 +11,7 @@ from grasp_success_detector.architectures import ARCHITECTURES
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.resources import share_path
 
+AUGMENTATION_NAMES = ('shift_turn_zoom', 'light_and_colour', 'sensor_noise')
 SAMPLES = ('each_epoch', 'once')
 Precision = Literal['32-true', 'bf16-mixed', '16-mixed']
 PRECISIONS = get_args(Precision)
@@ -29,6 +30,9 @@ class TrainingConfig:
     :ivar label_smoothing: share of the target that is spread over both classes.
     :ivar samples: each_epoch: every epoch sees each frame changed anew; once: the change is drawn
         once, and the features of the frozen part are computed once and kept in memory.
+    :ivar samples_per_class: so many samples of each class make an epoch, whatever the data set
+        has: drawn anew in each epoch, or once, as ``samples`` says; None: every frame once.
+    :ivar augmentation: the random changes of training frames, where ``augment`` is on.
     :ivar split: fractions of the attempts for train, val and test.
     :ivar precision: Lightning's name; weights are float32 in all of them.
     :ivar workers: processes that decode and augment; 0: none besides the training one.
@@ -45,6 +49,8 @@ class TrainingConfig:
     label_smoothing: float = 0.
     augment: bool = True
     samples: str = 'each_epoch'
+    samples_per_class: int | None = None
+    augmentation: tuple[str, ...] = AUGMENTATION_NAMES
     split: tuple[float, float, float] = (.7, .15, .15)
     seed: int = 0
     precision: Precision = '32-true'
@@ -61,6 +67,10 @@ class TrainingConfig:
             ('weight_decay', self.weight_decay >= 0, '0 or more'),
             ('label_smoothing', 0 <= self.label_smoothing < 1, '0 up to 1'),
             ('samples', self.samples in SAMPLES, ' or '.join(SAMPLES)),
+            ('samples_per_class', self.samples_per_class is None or self.samples_per_class >= 1,
+             '1 or more'),
+            ('augmentation', set(self.augmentation) <= set(AUGMENTATION_NAMES),
+             'some of ' + ', '.join(AUGMENTATION_NAMES)),
             ('seed', self.seed >= 0, '0 or more'),
             ('precision', self.precision in PRECISIONS, ' or '.join(PRECISIONS)),
             ('workers', self.workers >= 0, '0 or more'))
@@ -89,6 +99,8 @@ def load_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainingConf
     try:
         if 'split' in values:
             values['split'] = tuple(float(part) for part in values['split'])
+        if 'augmentation' in values:
+            values['augmentation'] = tuple(map(str, values['augmentation']))
         return TrainingConfig(**values)
     except (TypeError, ValueError) as error:
         raise ConfigError(f'training: a value of the wrong kind ({error})') from error

@@ -43,6 +43,7 @@ from grasp_success_detector.training.augmentation import camera_augmentation
 from grasp_success_detector.training.config import TrainingConfig
 from grasp_success_detector.training.features import cache_features
 from grasp_success_detector.training.module import GraspTraining
+from grasp_success_detector.training.sampling import draw_per_class, PerClassSampler
 
 CHECKPOINT_NAME = 'classifier.safetensors'
 _BEST_NAME = 'best.safetensors'
@@ -110,8 +111,20 @@ def fit(config: TrainingConfig, split: Split, out: Path,
         logger=TensorBoardLogger(out, name='tensorboard', version=''),
         enable_checkpointing=False, enable_model_summary=False, num_sanity_val_steps=0,
         log_every_n_steps=10)
+    # A generator of its own: the order must not depend on what else draws random numbers.
+    generator = torch.Generator().manual_seed(config.seed)
+    train_frames = split.train
+    sampler = None
+    if config.samples_per_class is not None:
+        labels = [frame.label for frame in train_frames]
+        if config.samples == 'once':
+            train_frames = tuple(train_frames[i] for i in draw_per_class(
+                labels, config.samples_per_class, generator))
+        else:
+            sampler = PerClassSampler(labels, config.samples_per_class, config.seed)
     train: Dataset[Any] = FrameDataset(
-        split.train, preprocessing, camera_augmentation() if config.augment else None)
+        train_frames, preprocessing,
+        camera_augmentation(config.augmentation) if config.augment else None)
     val: Dataset[Any] = FrameDataset(split.val, preprocessing)
     rest, workers = None, config.workers
     if config.samples == 'once':
@@ -120,12 +133,11 @@ def fit(config: TrainingConfig, split: Split, out: Path,
             trunk, frames, preprocessing, trainer.precision_plugin.forward_context(),
             trainer.strategy.root_device, workers) for frames in (train, val))
         workers = 0  # what is left to load is a copy within memory
-        say(f'features of {len(split.train) + len(split.val)} frames computed')
-    # A generator of its own: the order must not depend on what else draws random numbers.
-    loader = DataLoader(train, config.batch_size, shuffle=True,
-                        generator=torch.Generator().manual_seed(config.seed),
-                        drop_last=len(split.train) > config.batch_size, num_workers=workers,
-                        persistent_workers=workers > 0)
+        say(f'features of {len(train_frames) + len(split.val)} frames computed')
+    samples = len(train_frames) if sampler is None else len(sampler)
+    loader = DataLoader(train, config.batch_size, shuffle=sampler is None, sampler=sampler,
+                        generator=generator, drop_last=samples > config.batch_size,
+                        num_workers=workers, persistent_workers=workers > 0)
     keeper = _BestEpoch(config, split, out, say)
     module = GraspTraining(model, preprocessing, config, keeper, rest)
     trainer.fit(module, loader, DataLoader(val, config.batch_size))
@@ -199,7 +211,8 @@ def _finish(config: TrainingConfig, split: Split, out: Path, best: _BestEpoch,
 
 def _write_inputs(out: Path, config: TrainingConfig, split: Split) -> None:
     (out / 'config.yaml').write_text(yaml.safe_dump(
-        {**asdict(config), 'split': list(config.split)}, sort_keys=False))
+        {**asdict(config), 'split': list(config.split),
+         'augmentation': list(config.augmentation)}, sort_keys=False))
     with (out / 'splits.csv').open('w', newline='') as file:
         rows = csv.writer(file)
         rows.writerow(['attempt', 'split'])

@@ -1,0 +1,164 @@
+"""extract_frames: turn bags and videos into a labelled, split data set of frames."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+import time
+from typing import Any
+
+from rich.console import Console
+
+from grasp_success_detector.console import command, ExitCode, progress_bar
+from grasp_success_detector.data.executors import crew, usable_cores
+from grasp_success_detector.data.extraction import extract
+from grasp_success_detector.data.extraction_options import ExtractionOptions, OutputOptions
+from grasp_success_detector.data.sources import find_sources
+from grasp_success_detector.labels import CLASS_NAMES
+
+EPILOG = """\
+examples:
+  extract_frames bags/rig --out dataset
+      a simulated bag, which holds its labels and attempts itself
+  extract_frames 'day1/*.mcap' day2/take1 --labels labels.csv --topic /camera/image_raw --out set
+      labels by hand: a CSV with the columns source,start_s,end_s,label[,attempt]
+  extract_frames good.mp4 --label success --fps 5 --out good
+      one label for everything; five frames per second
+  extract_frames lab.bag --label-topic /holding --attempt-gap 2 --resize 320x240 --out set
+      a std_msgs/Bool topic tells the label; two seconds without a frame begin a new attempt
+
+Sources are rosbag2 folders (with or without metadata.yaml), .mcap, .db3 and ROS 1 .bag files,
+also with zstd, and videos (.mp4, .webm, .avi, .mkv). Damaged ones give what can be got out of
+them; each lost or refused frame is counted. Stopped at any time, the same command goes on.
+DATASET gets success/, failure/, manifest.csv and, when complete, dataset.json.
+
+exit codes: 0 frames were written, 1 wrong input, 2 wrong option, 3 no frame came out, 130 Ctrl-C
+"""
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the arguments, extract, and account for every frame."""
+    args = _parser().parse_args(argv)
+    options = ExtractionOptions(
+        topic=args.topic, label=args.label, labels=args.labels, label_topic=args.label_topic,
+        label_hold_s=args.label_hold, fps=args.fps, every=args.every or 1, start_s=args.start,
+        end_s=args.end, attempt_gap_s=args.attempt_gap, split=args.split, split_by=args.split_by,
+        seed=args.seed, dedupe=args.dedupe, output=OutputOptions(
+            args.roi, args.resize, args.format, args.quality))
+    sources = find_sources(args.sources)
+    started = time.perf_counter()
+    with crew(args.jobs, args.dask) as workers, progress_bar(Console(stderr=True)) as progress:
+        task = progress.add_task('extracting', total=None)
+        report = extract(
+            sources, options, args.out, workers,
+            lambda done, total: progress.update(task, completed=done, total=total))
+    for name, source in report.description['sources'].items():
+        for line in _account(name, source):
+            print(line)
+    if not report.frames:
+        print(f'no frame came out of {len(sources)} sources; {args.out} was not made')
+        return ExitCode.NOTHING_DONE
+    if report.already:
+        print(f'{args.out}: was complete already, {report.frames} frames')
+        return ExitCode.OK
+    if dropped := report.description['near_duplicates_dropped']:
+        print(f'{dropped} near duplicates left out')
+    if dropped := report.description['undecodable_dropped']:
+        print(f'{dropped} copied frames left out, as they cannot be decoded')
+    for split, counts in report.description['splits'].items():
+        print(f'{split:6}{counts["success"]:7} success {counts["failure"]:7} failure '
+              f'{counts["attempts"]:5} attempts')
+    poor = [f'{split} has no {label}' for (split, counts), share in zip(
+        report.description['splits'].items(), options.split, strict=True)
+        for label in CLASS_NAMES if share > 0 and not counts[label]]
+    if poor:
+        print(f'note: {", ".join(poor)}: whole {options.split_by}s cannot be divided better; '
+              'record more')
+    seconds = time.perf_counter() - started
+    print(f'{args.out}: {report.frames} frames, {report.frames / seconds:.0f} frames/s')
+    return ExitCode.OK
+
+
+def _account(name: str, source: Mapping[str, Any]) -> list[str]:
+    """Return the lines that say what became of a source's frames."""
+    if source['unreadable']:
+        return [f'{name}: nothing could be read: {source["unreadable"]}']
+    lines = [f'{name}: {source["written"]} of {source["found"]} frames of {source["topic"]}']
+    for title, counts in (('skipped', source['skipped']), ('refused', source['refused']),
+                          ('damage', source['damage'])):
+        if counts:
+            lines.append(f'  {title}: ' + ', '.join(
+                f'{count} {reason}' for reason, count in sorted(counts.items())))
+    if source['skipped'].get('no label') == source['found']:
+        lines.append('  no frame has a label: give --label, --labels or --label-topic')
+    return lines
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog='extract_frames', description=__doc__.split(': ', 1)[1], epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('sources', nargs='+', metavar='SOURCE', help='bags, videos, or globs')
+    parser.add_argument('--out', type=Path, required=True, metavar='DATASET',
+                        help='folder of the data set')
+    parser.add_argument('--topic', help='image topic, where a bag has several')
+    labels = parser.add_argument_group('labels (default: the topic /ground_truth of simulations)')
+    labels.add_argument('--label', help='success or failure, for all frames')
+    labels.add_argument('--labels', type=Path, metavar='CSV',
+                        help='intervals: source,start_s,end_s,label[,attempt]; seconds from the '
+                        "source's first frame; what none covers is not extracted")
+    labels.add_argument('--label-topic', help='std_msgs/Bool; a frame has its latest value')
+    labels.add_argument('--label-hold', type=float, metavar='S',
+                        help='a value of --label-topic counts for so many seconds (no limit)')
+    labels.add_argument('--attempt-gap', type=float, metavar='S',
+                        help='so many seconds without a frame begin a new attempt; without it a '
+                        'source that tells no attempts is one')
+    choice = parser.add_argument_group('which frames')
+    choice.add_argument('--fps', type=float, help='at most so many per second')
+    choice.add_argument('--every', type=int, metavar='N', help='every n-th')
+    choice.add_argument('--start', type=float, metavar='S', help='seconds from the first frame')
+    choice.add_argument('--end', type=float, metavar='S', help='seconds from the first frame')
+    choice.add_argument('--dedupe', action='store_true',
+                        help='leave out frames that look like an earlier one')
+    output = parser.add_argument_group('pictures')
+    output.add_argument('--roi', type=_roi, metavar='X,Y,W,H', help='pixels, or fractions of 1')
+    output.add_argument('--resize', type=_size, metavar='WxH', help='pixels, after --roi')
+    output.add_argument('--format', default='jpg', choices=('jpg', 'png'),
+                        help='frames that have it already are copied unchanged (jpg)')
+    output.add_argument('--quality', type=int, default=95, help='of jpg, 1 to 100 (95)')
+    split = parser.add_argument_group('split')
+    split.add_argument('--split', type=_split, default=(.7, .15, .15), metavar='TRAIN/VAL/TEST',
+                       help='fractions (0.7/0.15/0.15)')
+    split.add_argument('--split-by', default='attempt', choices=('attempt', 'source'),
+                       help='what is never divided (attempt)')
+    split.add_argument('--seed', type=int, default=0, help='of the split (0)')
+    work = parser.add_argument_group('work')
+    work.add_argument('--jobs', type=int, help=f'processes (one per core: {usable_cores()})')
+    work.add_argument('--dask', metavar='tcp://HOST:PORT',
+                      help='scheduler of a Dask cluster whose workers see the same folders')
+    return parser
+
+
+def _numbers(text: str, separator: str, count: int, expected: str) -> list[float]:
+    try:
+        values = [float(part) for part in text.lower().split(separator)]
+        if len(values) != count:
+            raise ValueError
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'{text!r}: expected {expected}') from None
+    return values
+
+
+def _roi(text: str) -> tuple[float, float, float, float]:
+    x, y, width, height = _numbers(text, ',', 4, 'x,y,width,height')
+    return x, y, width, height
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, height = _numbers(text, 'x', 2, 'WIDTHxHEIGHT in pixels')
+    return int(width), int(height)
+
+
+def _split(text: str) -> tuple[float, float, float]:
+    train, val, test = _numbers(text, '/', 3, 'train/val/test, such as 0.7/0.15/0.15')
+    return train, val, test

@@ -1,0 +1,82 @@
+"""inspect_dataset: count a data set's frames, check it for leaks, and draw what is in it."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from grasp_success_detector.console import command, ExitCode
+from grasp_success_detector.data.contact_sheet import contact_sheet
+from grasp_success_detector.data.executors import crew, usable_cores
+from grasp_success_detector.data.frame_writer import write_atomically
+from grasp_success_detector.data.inspection import inspect_dataset as inspect, Inspection, table
+from grasp_success_detector.data.inspection_page import inspection_page
+from grasp_success_detector.data.leaks import describe_leaks
+from grasp_success_detector.data.near_duplicates import SAME_BITS
+from grasp_success_detector.data.splits import SPLITS
+from grasp_success_detector.image import encode_png
+
+EPILOG = """\
+examples:
+  inspect_dataset dataset
+      counts, leaks, and dataset-inspection/ with index.html and contact_sheet.png
+  inspect_dataset dataset --near-bits 0 --out report
+      only pictures whose fingerprints are equal count as nearly the same
+
+Exact leaks are files with the same bytes in two splits. Near leaks are frames of two splits whose
+perceptual fingerprints (256 bits) differ in a few bits only.
+
+exit codes: 0 sound, 1 something is wrong with the data set, 2 wrong option, 130 Ctrl-C
+"""
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the arguments, look at every frame, and say what was found."""
+    args = _parser().parse_args(argv)
+    out = args.out or args.dataset.with_name(f'{args.dataset.resolve().name}-inspection')
+    with crew(args.jobs) as workers:
+        found = inspect(args.dataset, args.near_bits, workers)
+    out.mkdir(parents=True, exist_ok=True)
+    sheet = contact_sheet(args.dataset, found.rows)
+    write_atomically(out / 'contact_sheet.png', encode_png(sheet))
+    write_atomically(out / 'index.html', inspection_page(found).encode())
+    for by in ('split', 'source', 'attempt'):
+        entries = table(found.rows, by)
+        if by == 'split':
+            entries.sort(key=lambda entry: SPLITS.index(entry[0]))
+        width = max(len(by), *(len(entry[0]) for entry in entries[:args.most])) + 2
+        print(f'{by:{width}}{"success":>9}{"failure":>9}{"attempts":>10}')
+        for value, success, failure, attempts in entries[:args.most]:
+            print(f'{value:{width}}{success:9}{failure:9}{attempts:10}')
+        if len(entries) > args.most:
+            print(f'and {len(entries) - args.most} more')
+        print()
+    print(f'{len(found.rows)} frames; pictures and distributions: {out / "index.html"}')
+    for line in _faults(found):
+        print(f'WRONG: {line}')
+    return ExitCode.OK if found.sound else ExitCode.ERROR
+
+
+def _faults(found: Inspection) -> list[str]:
+    lines = [describe_leaks(leaks) for leaks in (found.exact, found.near) if leaks]
+    if faults := found.faults:
+        row, fault = faults[0]
+        lines.append(f'{len(faults)} frames are not what the manifest says: {row.file}: {fault}')
+    if found.unlisted:
+        lines.append(f'{len(found.unlisted)} files are not in the manifest, such as '
+                     f'{found.unlisted[0]}')
+    return lines
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog='inspect_dataset', description=__doc__.split(': ', 1)[1], epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('dataset', type=Path, help='folder made by extract_frames')
+    parser.add_argument('--out', type=Path, help='folder for page and sheet (DATASET-inspection)')
+    parser.add_argument('--near-bits', type=int, default=SAME_BITS, choices=range(33),
+                        metavar='N', help='fingerprints of nearly the same picture differ in at '
+                        f'most so many of 256 bits ({SAME_BITS}; 0 to 32)')
+    parser.add_argument('--most', type=int, default=20, help='lines per table (20)')
+    parser.add_argument('--jobs', type=int, help=f'processes (one per core: {usable_cores()})')
+    return parser

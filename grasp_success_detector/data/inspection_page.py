@@ -1,0 +1,188 @@
+"""A self-contained HTML page about a data set: one file, no script, nothing loaded from afar."""
+
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+
+from grasp_success_detector.data.contact_sheet import LABEL_COLOURS, thumbnail
+from grasp_success_detector.data.inspection import examples, Inspection, table
+from grasp_success_detector.data.leaks import Leak
+from grasp_success_detector.data.manifest import ManifestRow
+from grasp_success_detector.data.splits import SPLITS
+from grasp_success_detector.image import encode_jpeg
+from grasp_success_detector.labels import Label
+
+_STYLE = """
+:root { color-scheme: light; --success: %s; --failure: %s; --line: #dde1e6; --soft: #5c6670; }
+* { box-sizing: border-box; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #1c2126; background: #f5f6f8; margin: 0; }
+main { max-width: 1080px; margin: 0 auto; padding: 28px 20px 60px; }
+h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 18px; margin: 0 0 12px; }
+p { margin: 0 0 10px; } .soft { color: var(--soft); }
+section { background: #fff; border: 1px solid var(--line); border-radius: 10px;
+  padding: 18px 20px; margin-top: 18px; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px;
+  margin-top: 18px; }
+.card { background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 12px 16px; }
+.card b { display: block; font-size: 24px; font-weight: 600; }
+.verdict { border-left: 6px solid #2e8540; } .verdict.bad { border-left-color: #c0392b; }
+table { border-collapse: collapse; width: 100%%; font-variant-numeric: tabular-nums; }
+th, td { text-align: right; padding: 5px 10px; border-bottom: 1px solid var(--line); }
+th:first-child, td:first-child { text-align: left; word-break: break-all; }
+th { font-weight: 600; color: var(--soft); font-size: 13px; }
+.bar { display: flex; height: 10px; min-width: 120px; border-radius: 3px; overflow: hidden; }
+.bar i { background: var(--success); } .bar i + i { background: var(--failure); }
+.scroll { max-height: 420px; overflow: auto; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 22px; }
+.charts svg { width: 100%%; height: auto; } svg text { font: 11px system-ui, sans-serif;
+  fill: var(--soft); }
+.key span { display: inline-block; width: 11px; height: 11px; border-radius: 2px;
+  margin: 0 5px 0 14px; }
+.frames { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 10px; }
+figure { margin: 0; } figure img { width: 100%%; display: block; border-radius: 5px;
+  border-bottom: 4px solid; }
+figcaption { font-size: 12px; color: var(--soft); overflow: hidden; text-overflow: ellipsis;
+  white-space: nowrap; }
+code { font-size: 13px; word-break: break-all; }
+"""
+
+
+def inspection_page(found: Inspection) -> str:
+    """Return the page's HTML."""
+    rows = found.rows
+    attempts = len({row.attempt for row in rows})
+    success = sum(row.label is Label.SUCCESS for row in rows)
+    cards = [(len(rows), 'frames'), (attempts, 'attempts'),
+             (len({row.source for row in rows}), 'sources'),
+             (f'{success / len(rows):.0%}', 'success')]
+    style = _STYLE % (_css(Label.SUCCESS), _css(Label.FAILURE))
+    key = ''.join(f'<span style="background:{_css(label)}"></span>{label.name.lower()}'
+                  for label in reversed(Label))
+    return '\n'.join([
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f'<title>Data set {escape(found.folder.resolve().name)}</title>',
+        f'<style>{style}</style></head><body><main>',
+        f'<h1>Data set {escape(found.folder.resolve().name)}</h1>',
+        f'<p class="soft">{escape(str(found.folder))}<span class="key">{key}</span></p>',
+        '<div class="cards">', *(
+            f'<div class="card"><b>{value}</b>{name}</div>' for value, name in cards), '</div>',
+        _verdict(found), _table(rows, 'split', 'Splits'), _charts(found), _examples(found),
+        _table(rows, 'source', 'Sources'), _table(rows, 'attempt', 'Attempts'),
+        '</main></body></html>', ''])
+
+
+def _css(label: Label) -> str:
+    return '#{:02x}{:02x}{:02x}'.format(*LABEL_COLOURS[label])
+
+
+def _verdict(found: Inspection) -> str:
+    lines = []
+    for name, leaks in (('the same bytes', found.exact), ('nearly the same picture', found.near)):
+        if leaks:
+            lines.append(f'<p><b>{len(leaks)} frames leak</b>: {name} in two splits.</p>'
+                         + _pairs(found, leaks))
+    if found.faults:
+        lines.append(f'<p><b>{len(found.faults)} frames are not what the manifest says.</b></p>'
+                     + ''.join(f'<p><code>{escape(row.file)}</code>: {escape(fault)}</p>'
+                               for row, fault in found.faults[:10]))
+    if found.unlisted:
+        lines.append(f'<p><b>{len(found.unlisted)} files are not in the manifest</b>, such as '
+                     f'<code>{escape(found.unlisted[0])}</code>.</p>')
+    if not lines:
+        lines = ['<p>No picture is in two splits, neither the same bytes nor nearly the same '
+                 'picture; no attempt is divided; every file is what the manifest says.</p>']
+    return (f'<section class="verdict{"" if found.sound else " bad"}"><h2>'
+            f'{"Sound" if found.sound else "Not to be trusted"}</h2>{"".join(lines)}</section>')
+
+
+def _pairs(found: Inspection, leaks: Sequence[Leak]) -> str:
+    some = leaks[::max(1, len(leaks) // 4)][:4]
+    return '<div class="frames">' + ''.join(
+        _figure(found, row, f'{row.split}: {row.file}') for leak in some
+        for row in (leak.first, leak.second)) + '</div>'
+
+
+def _table(rows: Sequence[ManifestRow], by: str, title: str) -> str:
+    entries = table(rows, by)
+    if by == 'split':
+        entries.sort(key=lambda entry: SPLITS.index(entry[0]))
+    most = max(success + failure for _, success, failure, _ in entries)
+    body = ''.join(
+        f'<tr><td>{escape(value)}</td><td>{success}</td><td>{failure}</td><td>{attempts}</td>'
+        f'<td><div class="bar"><i style="width:{success / most:.1%}"></i>'
+        f'<i style="width:{failure / most:.1%}"></i></div></td></tr>'
+        for value, success, failure, attempts in entries[:500])
+    more = f'<p class="soft">{len(entries) - 500} more</p>' if len(entries) > 500 else ''
+    return (f'<section><h2>{title}</h2><div class="scroll"><table><tr><th>{by}</th><th>success'
+            f'</th><th>failure</th><th>attempts</th><th></th></tr>{body}</table>{more}</div>'
+            '</section>')
+
+
+def _charts(found: Inspection) -> str:
+    rows = found.rows
+    start: dict[str, int] = {}
+    for row in rows:
+        start[row.attempt] = min(row.stamp_ns, start.get(row.attempt, row.stamp_ns))
+    values = [
+        ('Time within the attempt (s)', [(r.stamp_ns - start[r.attempt]) / 1e9 for r in rows]),
+        ('Brightness (0 to 255)', [look.brightness for look in found.looks]),
+        ("Sharpness (log of the Laplacian's variance)",
+         [float(np.log10(look.sharpness + 1)) for look in found.looks]),
+        ('File size (kB)', [look.size / 1000 for look in found.looks])]
+    sizes = Counter(f'{look.width} x {look.height}' for look in found.looks)
+    listed = ', '.join(f'{size} ({count})' for size, count in sizes.most_common(6))
+    return ('<section><h2>Distributions</h2><div class="charts">' + ''.join(
+        f'<div>{escape(title)}{_histogram(data, rows)}</div>' for title, data in values)
+        + f'</div><p class="soft">Picture sizes: {listed}</p></section>')
+
+
+def _histogram(values: Sequence[float], rows: Sequence[ManifestRow]) -> str:
+    """Draw stacked bars, success below failure."""
+    data = np.asarray(values)
+    low, high = float(data.min()), float(data.max())
+    if high - low < 1e-9:
+        low, high = low - .5, high + .5
+    labels = np.array([row.label for row in rows])
+    bins = 32
+    counts = [np.histogram(data[labels == label], bins, (low, high))[0]
+              for label in reversed(Label)]
+    most = max(1, int(sum(counts).max()))  # type: ignore[union-attr]
+    width, height, base = 400, 130, 112
+    bars = []
+    for i in range(bins):
+        bottom = float(base)
+        for label, column in zip(reversed(Label), counts, strict=True):
+            tall = column[i] / most * (base - 6)
+            if tall:
+                bars.append(f'<rect x="{i * width / bins:.1f}" y="{bottom - tall:.1f}" '
+                            f'width="{width / bins - 1.5:.1f}" height="{tall:.1f}" '
+                            f'fill="{_css(label)}"/>')
+                bottom -= tall
+    return (f'<svg viewBox="0 0 {width} {height}" role="img">{"".join(bars)}'
+            f'<line x1="0" x2="{width}" y1="{base}" y2="{base}" stroke="#aab2ba"/>'
+            f'<text x="0" y="{height - 4}">{low:.3g}</text>'
+            f'<text x="{width}" y="{height - 4}" text-anchor="end">{high:.3g}</text>'
+            f'<text x="{width}" y="11" text-anchor="end">{most} frames</text></svg>')
+
+
+def _examples(found: Inspection) -> str:
+    parts = []
+    for label in reversed(Label):
+        some = examples([row for row in found.rows if row.label is label], 12)
+        if some:
+            parts.append(f'<section><h2>Examples of {label.name.lower()}</h2>'
+                         '<div class="frames">' + ''.join(
+                             _figure(found, row, f'{row.split}, {row.attempt}') for row in some)
+                         + '</div></section>')
+    return ''.join(parts)
+
+
+def _figure(found: Inspection, row: ManifestRow, caption: str) -> str:
+    data = b64encode(encode_jpeg(thumbnail(found.folder / row.file, 240, 180), 85)).decode()
+    return (f'<figure title="{escape(row.file)}"><img alt="{row.label.name.lower()}" '
+            f'style="border-color:{_css(row.label)}" src="data:image/jpeg;base64,{data}">'
+            f'<figcaption>{escape(caption)}</figcaption></figure>')

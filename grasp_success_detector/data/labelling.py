@@ -1,0 +1,151 @@
+"""Which label and which attempt a frame of a recording has."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+import math
+from typing import NamedTuple
+
+from grasp_success_detector.data.labels_file import Interval
+from grasp_success_detector.labels import Label
+
+#: A clock that goes back by more, or forward by more than a day, was set anew.
+_BACK_NS = 500_000_000
+_FORWARD_NS = 86_400 * 10 ** 9
+
+
+class AttemptEvent(NamedTuple):
+    """Begin or end of an attempt, as the recording itself tells it."""
+
+    received_ns: int
+    begins: bool
+    attempt: str
+
+
+class TopicLabels:
+    """
+    Labels from a ``std_msgs/Bool`` topic.
+
+    :param messages: time and value of each message.
+    :param hold_ns: for how long a message counts; 0 for its very time only.
+    """
+
+    def __init__(self, messages: Sequence[tuple[int, bool]], hold_ns: float) -> None:
+        ordered = sorted(messages, key=lambda message: message[0])
+        self._times = [time for time, _ in ordered]
+        self._labels = [Label(value) for _, value in ordered]
+        self._hold_ns = hold_ns
+
+    def at(self, received_ns: int) -> Label | None:
+        """Return the label of a frame that was recorded at this time."""
+        place = bisect_right(self._times, received_ns) - 1
+        if place < 0 or received_ns - self._times[place] > self._hold_ns:
+            return None
+        return self._labels[place]
+
+
+class TopicAttempts:
+    """Attempts as the recording tells them: from each begin to its end, or the next begin."""
+
+    def __init__(self, events: Sequence[AttemptEvent]) -> None:
+        self._events = sorted(events, key=lambda event: event.received_ns)
+        self._times = [event.received_ns for event in self._events]
+
+    def __bool__(self) -> bool:
+        return bool(self._events)
+
+    def at(self, received_ns: int) -> str | None:
+        """Return the attempt of a frame that was recorded at this time."""
+        place = bisect_right(self._times, received_ns) - 1
+        # An attempt includes the moment of its end.
+        while (place >= 0 and not self._events[place].begins
+               and self._times[place] == received_ns):
+            place -= 1
+        if place < 0 or not self._events[place].begins:
+            return None
+        return self._events[place].attempt
+
+
+def interval_at(intervals: Sequence[Interval], elapsed_ns: int) -> Interval | None:
+    """
+    Return the interval that covers a time.
+
+    :param intervals: sorted; neighbours that overlap have the same label.
+    """
+    place = bisect_right(intervals, (elapsed_ns, math.inf)) - 1
+    for interval in intervals[max(0, place - 1):place + 1]:
+        if interval.start_ns <= elapsed_ns < interval.end_ns:
+            return interval
+    return None
+
+
+class Elapsed:
+    """
+    Time since the first frame on a clock that may be set while it is recorded.
+
+    :ivar jumps: how often it was set.
+    """
+
+    def __init__(self) -> None:
+        self.jumps = 0
+        self._previous: int | None = None
+        self._elapsed = 0
+        self._behind = 0
+
+    def add(self, received_ns: int) -> int:
+        """Take the next frame's time; return ns since the first frame."""
+        if self._previous is not None:
+            step = received_ns - self._previous
+            if step < -_BACK_NS or step > _FORWARD_NS:
+                self.jumps += 1
+                step = 0
+            # Slightly out of order: time does not go back for it.
+            step += self._behind
+            self._behind = min(step, 0)
+            self._elapsed += max(step, 0)
+        self._previous = received_ns
+        return self._elapsed
+
+
+class Thinning:
+    """
+    Choose frames at a lower rate.
+
+    :param fps: at most so many per second; None for no limit.
+    :param every: or every n-th frame.
+    """
+
+    def __init__(self, fps: float | None, every: int) -> None:
+        self._fps, self._every = fps, every
+        self._count = -1
+        self._slot: int | None = None
+
+    def takes(self, elapsed_ns: int) -> bool:
+        """Say whether the next frame is taken."""
+        self._count += 1
+        if self._fps is None:
+            return self._count % self._every == 0
+        # A hundredth of a slot forgives stamps that were rounded or arrive a little early.
+        slot = math.floor(elapsed_ns * self._fps / 1e9 + .01)
+        taken = slot != self._slot
+        self._slot = slot
+        return taken
+
+
+class GapAttempts:
+    """
+    Attempts told by pauses.
+
+    :param gap_ns: None: the whole source is one attempt.
+    """
+
+    def __init__(self, gap_ns: float | None) -> None:
+        self._gap_ns = math.inf if gap_ns is None else gap_ns
+        self._previous: int | None = None
+        self._number = 0
+
+    def at(self, elapsed_ns: int) -> str:
+        """Take the next frame's time; return its attempt."""
+        if self._previous is not None and elapsed_ns - self._previous > self._gap_ns:
+            self._number += 1
+        self._previous = elapsed_ns
+        return str(self._number)

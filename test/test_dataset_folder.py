@@ -1,0 +1,325 @@
+"""The data set that extract_frames leaves: resumed, split, deduplicated, checked for leaks."""
+
+from collections import Counter
+import csv
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+from recordings import (
+    bool_message,
+    COMPRESSED,
+    compressed_image,
+    jpeg_messages,
+    message,
+    PERIOD_NS,
+    picture,
+    raw_messages,
+    START_NS,
+    TOPIC,
+    write_folder,
+    write_mcap,
+)
+
+from grasp_success_detector.cli.extract_frames import main
+from grasp_success_detector.data.extracted import read_extracted
+from grasp_success_detector.data.manifest import read_manifest
+from grasp_success_detector.data.near_duplicates import (
+    close_pairs,
+    fingerprint,
+    repeated,
+    SAME_BITS,
+)
+from grasp_success_detector.data.recordings import read_labelled_frames
+from grasp_success_detector.data.splits import balanced_split
+from grasp_success_detector.errors import DatasetError
+from grasp_success_detector.image import decode_bytes, decode_message, encode_jpeg
+from grasp_success_detector.labels import Label
+from grasp_success_detector.simulation.recorder import record, Recording
+
+PROGRAM = ('import sys; from grasp_success_detector.cli.extract_frames import main; '
+           'sys.exit(main(sys.argv[1:]))')
+
+
+def run(*arguments, jobs=1):
+    return main([*map(str, arguments), '--jobs', str(jobs)])
+
+
+def contents(folder):
+    """Return every file of a data set with its bytes."""
+    return {str(path.relative_to(folder)): path.read_bytes()
+            for path in folder.rglob('*') if path.is_file()}
+
+
+def rows_of(folder):
+    with (folder / 'manifest.csv').open(newline='') as file:
+        return list(csv.DictReader(file))
+
+
+def same_data_set(one, other):
+    first, second = contents(one), contents(other)
+    return first == second
+
+
+# Stopped and continued
+
+@pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize('jobs', [1, 2])
+def test_stopped_by_a_signal_the_same_command_continues(tmp_path, how, jobs):
+    bags = [write_mcap(tmp_path / f'{name}.mcap', raw_messages(250, height=240, width=320))
+            for name in 'ab']
+    arguments = [*map(str, bags), '--label', 'success', '--format', 'png', '--attempt-gap', '1',
+                 '--jobs', str(jobs), '--split', '1/0/0']
+    process = subprocess.Popen(
+        [sys.executable, '-c', PROGRAM, *arguments, '--out', str(tmp_path / 'stopped')],
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    journal = tmp_path / 'stopped/extraction.jsonl'
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (
+            journal.is_file() and journal.read_bytes().count(b'\n') > 2):
+        time.sleep(.005)
+    process.send_signal(how)
+    _, err = process.communicate(timeout=60)
+    assert not (tmp_path / 'stopped/dataset.json').exists()
+    assert journal.is_file()
+    if how is signal.SIGINT:
+        assert process.returncode == 130
+        assert err.strip().endswith('interrupted')
+        assert 'Traceback' not in err
+    done = {path: path.stat().st_mtime_ns for path in (tmp_path / 'stopped').rglob('*.png')}
+    assert 0 < len(done) < 500
+    with pytest.raises(DatasetError, match='this data set is not finished; run the extract_fr'):
+        read_manifest(tmp_path / 'stopped')
+    assert main([*arguments, '--out', str(tmp_path / 'stopped')]) == 0
+    assert main([*arguments, '--out', str(tmp_path / 'whole')]) == 0
+    assert same_data_set(tmp_path / 'stopped', tmp_path / 'whole')
+    assert len(rows_of(tmp_path / 'whole')) == 500
+    # What was written was not written again; a killed process may have left one batch unrecorded.
+    again = sum(path.stat().st_mtime_ns != stamp for path, stamp in done.items())
+    assert again <= 7 * 48
+
+
+def test_a_finished_data_set_is_left_alone(tmp_path, capsys):
+    bag = write_mcap(tmp_path / 'a.mcap', jpeg_messages(4))
+    command = [bag, '--label', 'success', '--out', tmp_path / 'set']
+    assert run(*command) == 0
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / 'set').rglob('*')}
+    assert run(*command) == 0
+    assert 'was complete already, 4 frames' in capsys.readouterr().out
+    assert run(*command, '--every', '2') == 1
+    assert 'holds a finished data set, made with every 1 (now 2)' in capsys.readouterr().err
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / 'set').rglob('*')}
+
+
+def test_another_data_set_or_folder_is_never_touched(tmp_path, capsys):
+    bag = write_mcap(tmp_path / 'a.mcap', jpeg_messages(4))
+    (tmp_path / 'set').mkdir()
+    (tmp_path / 'set/precious').write_text('data')
+    assert run(bag, '--label', 'success', '--out', tmp_path / 'set') == 1
+    assert 'is not empty and no data set of extract_frames' in capsys.readouterr().err
+    assert contents(tmp_path / 'set') == {'precious': b'data'}
+    # Begun with other options: a leak left it unfinished.
+    other = write_mcap(tmp_path / 'b.mcap', jpeg_messages(4))
+    command = [bag, other, '--label', 'success', '--out', tmp_path / 'two', '--split', '.5/.5/0']
+    assert run(*command) == 1
+    capsys.readouterr()
+    assert run(*command, '--resize', '8x8') == 1
+    err = capsys.readouterr().err
+    assert re.search(r'holds a data set begun with output .*resize.* \(now', err)
+    (tmp_path / 'labels.csv').write_text('source,start_s,end_s,label\na,0,1,success\n')
+    assert run(bag, '--labels', tmp_path / 'labels.csv', '--out', tmp_path / 'c') == 0
+    (tmp_path / 'labels.csv').write_text('source,start_s,end_s,label\na,0,1,failure\n')
+    assert run(bag, '--labels', tmp_path / 'labels.csv', '--out', tmp_path / 'c') == 1
+    assert 'labels_text' in capsys.readouterr().err
+
+
+def test_two_commands_cannot_write_one_data_set(tmp_path, capsys):
+    import fcntl
+    bag = write_mcap(tmp_path / 'a.mcap', jpeg_messages(4))
+    (tmp_path / 'set').mkdir()
+    with (tmp_path / 'set/extraction.jsonl').open('a') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert run(bag, '--label', 'success', '--out', tmp_path / 'set') == 1
+    assert 'another extract_frames is writing it' in capsys.readouterr().err
+
+
+# Splits
+
+def test_splits_are_whole_attempts_balanced_over_labels():
+    rng = np.random.default_rng(5)
+    groups, labels = [], []
+    for i in range(60):
+        frames = int(rng.integers(5, 40))
+        groups += [i] * frames
+        labels += [Label(i % 3 == 0)] * frames
+    split = balanced_split(groups, labels, (.7, .15, .15), seed=1)
+    assert split == balanced_split(groups, labels, (.7, .15, .15), seed=1)
+    assert split != balanced_split(groups, labels, (.7, .15, .15), seed=2)
+    counts = Counter((split[group], label) for group, label in zip(groups, labels, strict=True))
+    for label in Label:
+        total = labels.count(label)
+        for name, share in (('train', .7), ('val', .15), ('test', .15)):
+            assert counts[name, label] / total == pytest.approx(share, abs=.03)
+
+
+@pytest.mark.parametrize(('attempts', 'expected'), [
+    (1, {'train': 1}), (3, {'train': 1, 'val': 1, 'test': 1}),
+    (20, {'train': 14, 'val': 3, 'test': 3})])
+def test_few_attempts_reach_every_split_that_they_can(attempts, expected):
+    split = balanced_split(list(range(attempts)), [Label.SUCCESS] * attempts, (.7, .15, .15), 0)
+    assert Counter(split.values()) == expected
+    assert set(balanced_split([1, 2, 3], [Label.FAILURE] * 3, (.8, .2, 0.), 0).values()) == {
+        'train', 'val'}
+
+
+def test_split_by_source_keeps_sources_whole(tmp_path):
+    bags = []
+    for name in 'abc':
+        path = tmp_path / f'{name}.mcap'
+        stamps = [START_NS + (i + 30 * (i // 3)) * PERIOD_NS for i in range(9)]
+        bags.append(write_mcap(path, [
+            message(TOPIC, COMPRESSED, s, compressed_image(
+                encode_jpeg(picture(ord(name) * 100 + i)), s)) for i, s in enumerate(stamps)]))
+    command = [*bags, '--label', 'success', '--attempt-gap', '1', '--split', '.34/.33/.33']
+    assert run(*command, '--out', tmp_path / 'attempts') == 0
+    rows = rows_of(tmp_path / 'attempts')
+    assert len({row['attempt'] for row in rows}) == 9
+    assert any(len({r['split'] for r in rows if r['source'] == name}) > 1 for name in 'abc')
+    assert run(*command, '--split-by', 'source', '--out', tmp_path / 'sources') == 0
+    rows = rows_of(tmp_path / 'sources')
+    assert [len({r['split'] for r in rows if r['source'] == name}) for name in 'abc'] == [1] * 3
+    assert {row['split'] for row in rows} == {'train', 'val', 'test'}
+
+
+def test_a_manifest_with_a_divided_attempt_is_refused(tmp_path):
+    bag = write_mcap(tmp_path / 'a.mcap', jpeg_messages(4))
+    run(bag, '--label', 'success', '--out', tmp_path / 'set')
+    text = (tmp_path / 'set/manifest.csv').read_text()
+    (tmp_path / 'set/manifest.csv').write_text(text.replace(',train,', ',test,', 1))
+    with pytest.raises(DatasetError, match='attempt a/0 is in test and in train'):
+        read_manifest(tmp_path / 'set')
+
+
+# Duplicates and leaks
+
+def test_fingerprints_tell_pictures_from_changed_copies():
+    pictures = [picture(i, 120, 160) for i in range(20)]
+    looks = np.stack([fingerprint(p) for p in pictures])
+    changed = np.stack([fingerprint(np.clip(decode_bytes(encode_jpeg(cv2.resize(
+        p, (80, 60), interpolation=cv2.INTER_AREA), 80)).astype(int) + 6, 0, 255).astype(np.uint8))
+        for p in pictures])
+    distances = np.bitwise_count(looks[:, None] ^ changed[None]).sum(-1)
+    assert distances.diagonal().max() <= SAME_BITS
+    assert distances[~np.eye(20, dtype=bool)].min() > 2 * SAME_BITS
+
+
+def test_the_search_for_close_fingerprints_misses_none():
+    rng = np.random.default_rng(0)
+    looks = rng.integers(0, 2 ** 63, (60, 4), np.uint64)
+    near = looks.copy()
+    for row in near:  # up to 14 bits changed, on both sides of the limit
+        for bit in rng.choice(256, rng.integers(0, 15), replace=False).tolist():
+            row[bit // 64] ^= np.uint64(1) << np.uint64(bit % 64)
+    both = np.concatenate([looks, near])
+    groups = ['train'] * 60 + ['test'] * 60
+    brute = {(60 + j, i) for i in range(60) for j in range(60)
+             if np.bitwise_count(looks[i] ^ near[j]).sum() <= SAME_BITS}
+    assert {(i, j) for i, j, _ in close_pairs(both, SAME_BITS, groups)} == brute
+    assert 20 < len(brute) < 60
+    assert repeated(both, [0] * 120) == {i for i, _ in brute}
+    assert repeated(both, [0] * 60 + [1] * 60) == set()
+
+
+def video_like(path, name, labels=None):
+    """Write frames that come in runs of three that look the same, with other jpeg qualities."""
+    messages = []
+    for i in range(9):
+        stamp = START_NS + i * PERIOD_NS
+        data = encode_jpeg(picture(name * 50 + i // 3, 96, 128), 95 - i)
+        messages.append(message(TOPIC, COMPRESSED, stamp, compressed_image(data, stamp)))
+    return write_mcap(path, messages)
+
+
+def test_dedupe_keeps_one_of_frames_that_look_the_same(tmp_path, capsys):
+    bags = [video_like(tmp_path / 'a.mcap', 0), video_like(tmp_path / 'b.mcap', 1),
+            video_like(tmp_path / 'c.mcap', 0)]
+    assert run(*bags, '--label', 'success', '--out', tmp_path / 'set', '--dedupe') == 0
+    rows = rows_of(tmp_path / 'set')
+    assert [(row['source'], int(row['stamp_ns']) - START_NS) for row in rows] == [
+        (name, i * 3 * PERIOD_NS) for name in 'ab' for i in range(3)]
+    assert '21 near duplicates left out' in capsys.readouterr().out
+    assert len(list((tmp_path / 'set/success').iterdir())) == 6
+
+
+def test_the_same_picture_in_two_splits_fails_loudly(tmp_path, capsys):
+    bags = [write_mcap(tmp_path / f'{name}.mcap', jpeg_messages(4)) for name in 'ab']
+    command = [*bags, '--label', 'success', '--split', '.5/.5/0', '--out', tmp_path / 'set']
+    assert run(*command) == 1
+    err = capsys.readouterr().err
+    assert re.search(r'4 frames leak between splits: success/b__.*\.jpg \((train|val)\) is the '
+                     r'same picture as success/a__.*nothing needs to be extracted again', err)
+    assert not (tmp_path / 'set/dataset.json').exists()
+    # The advice works, and extracts nothing again.
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / 'set').rglob('a__*.jpg')}
+    assert run(*command, '--dedupe') == 0
+    assert len(rows_of(tmp_path / 'set')) == 4
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / 'set').rglob('a__*.jpg')}
+
+
+def test_dedupe_with_contradicting_labels_fails_loudly(tmp_path, capsys):
+    messages = jpeg_messages(4) + [
+        message(m.topic, m.msgtype, m.stamp_ns + 60 * 10 ** 9, m.data) for m in jpeg_messages(4)]
+    messages += [bool_message('/h', START_NS - 1, False),
+                 bool_message('/h', START_NS + 30 * 10 ** 9, True)]
+    bag = write_mcap(tmp_path / 'a.mcap', messages)
+    assert run(bag, '--label-topic', '/h', '--attempt-gap', '5', '--dedupe', '--split', '.5/.5/0',
+               '--out', tmp_path / 'set') == 1
+    assert '4 frames leak between splits' in capsys.readouterr().err
+
+
+# From simulation, and on a cluster
+
+def test_a_simulated_bag_brings_its_labels_and_attempts(tmp_path):
+    bag = tmp_path / 'grasps'
+    done = record(Recording(attempts=6, frames=4, seed=2, width=64, height=48), bag, jobs=1)
+    assert run(bag, '--out', tmp_path / 'set') == 0
+    rows = read_manifest(tmp_path / 'set')
+    assert len(rows) == sum(summary.labelled for summary in done) == 24
+    for summary in done:
+        of_attempt = [row for row in rows if row.attempt == f'grasps/{summary.attempt}']
+        assert len(of_attempt) == 4
+        assert (of_attempt[-1].label is Label.SUCCESS) == summary.success
+    truth = [(f.label, f.attempt, f.stamp_ns) for f in read_labelled_frames([bag])]
+    assert [(row.label, row.attempt, row.stamp_ns) for row in rows] == truth
+    assert json.loads((tmp_path / 'set/dataset.json').read_text())['frames'] == 24
+    # Training reads the same pictures from the data set as from the bag.
+    frames = {f.stamp_ns: decode_message(f.message) for f in read_labelled_frames([bag])}
+    splits = read_extracted(tmp_path / 'set')
+    assert sum(map(len, splits.values())) == 24 and all(splits.values())
+    for frame in splits['train']:
+        np.testing.assert_array_equal(decode_message(frame.message), frames[frame.stamp_ns])
+    next((tmp_path / 'set/failure').iterdir()).unlink()
+    with pytest.raises(DatasetError, match='1 frames of the manifest are missing, such as fail'):
+        read_extracted(tmp_path / 'set')
+
+
+def test_a_dask_cluster_of_two_workers_makes_the_same_data_set(tmp_path):
+    distributed = pytest.importorskip('distributed')
+    sources = [write_mcap(tmp_path / f'{i}.mcap', raw_messages(60, height=20 + i))
+               for i in range(2)] + [write_folder(tmp_path / 'c', jpeg_messages(60, 500),
+                                                  'sqlite3_zstd_file')]
+    command = [*sources, '--label', 'success']
+    with distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster:
+        assert run(*command, '--out', tmp_path / 'dask',
+                   '--dask', cluster.scheduler_address) == 0
+        logs = cluster.get_logs()
+        assert len(cluster.workers) == 2 and logs
+    assert run(*command, '--out', tmp_path / 'local') == 0
+    assert same_data_set(tmp_path / 'dask', tmp_path / 'local')
+    assert len(rows_of(tmp_path / 'dask')) == 180

@@ -1,0 +1,276 @@
+"""extract_frames: every form of recording, the options that choose frames, and the output."""
+
+import csv
+import hashlib
+import json
+import re
+
+import cv2
+import numpy as np
+import pytest
+from recordings import (
+    bool_message,
+    COMPRESSED,
+    compressed_image,
+    FORMS,
+    IMAGE,
+    jpeg_message,
+    jpeg_messages,
+    message,
+    PERIOD_NS,
+    picture,
+    png_message,
+    raw_messages,
+    START_NS,
+    TOPIC,
+    write_folder,
+    write_form,
+    write_mcap,
+    write_video,
+)
+
+from grasp_success_detector.cli.extract_frames import main
+from grasp_success_detector.image import encode_jpeg, encode_png, read_image
+
+
+def run(*arguments, jobs=1):
+    return main([*map(str, arguments), '--jobs', str(jobs)])
+
+
+def rows_of(folder):
+    with (folder / 'manifest.csv').open(newline='') as file:
+        return list(csv.DictReader(file))
+
+
+def extracted(tmp_path, *arguments, rc=0, **more):
+    out = tmp_path / 'set'
+    assert run(*arguments, '--out', out, **more) == rc
+    return rows_of(out) if rc == 0 else None
+
+
+@pytest.mark.parametrize('form', FORMS)
+def test_every_form_of_bag_comes_back_pixel_for_pixel(tmp_path, form):
+    bag = write_form(tmp_path, form)
+    rows = extracted(tmp_path, bag, '--label', 'success', '--format', 'png')
+    assert [int(row['stamp_ns']) for row in rows] == [START_NS + i * PERIOD_NS for i in range(6)]
+    for i, row in enumerate(rows):
+        assert row['file'] == f'success/lab__camera_image_raw__{row["stamp_ns"]}.png'
+        assert row['topic'] == TOPIC
+        np.testing.assert_array_equal(read_image(tmp_path / 'set' / row['file']), picture(i))
+
+
+@pytest.mark.parametrize('suffix', ['.mp4', '.webm', '.avi', '.mkv'])
+def test_every_form_of_video(tmp_path, suffix):
+    rows = extracted(tmp_path, write_video(tmp_path / f'take{suffix}'), '--label', 'failure')
+    assert [int(row['stamp_ns']) for row in rows] == [i * 10 ** 8 for i in range(12)]
+    for i, row in enumerate(rows):
+        shown = read_image(tmp_path / 'set' / row['file']).astype(int)
+        # Videos lose detail, but each frame is that picture and no other.
+        errors = [np.abs(shown - picture(j, 48, 64)).mean() for j in range(12)]
+        assert int(np.argmin(errors)) == i
+
+
+def test_jpeg_and_png_are_copied_byte_for_byte_when_nothing_is_to_be_changed(tmp_path):
+    bag = write_mcap(tmp_path / 'a.mcap', jpeg_messages(3))
+    for i, row in enumerate(extracted(tmp_path, bag, '--label', 'success')):
+        data = (tmp_path / 'set' / row['file']).read_bytes()
+        assert data == encode_jpeg(picture(i))
+        assert row['sha256'] == hashlib.sha256(data).hexdigest()
+    bag = write_mcap(tmp_path / 'b.mcap', [
+        message(TOPIC, COMPRESSED, START_NS, png_message(1, START_NS))])
+    row, = extracted(tmp_path / 'png', bag, '--label', 'success', '--format', 'png')
+    assert (tmp_path / 'png/set' / row['file']).read_bytes() == encode_png(picture(1))
+    row, = extracted(tmp_path / 'jpg', bag, '--label', 'success')
+    assert row['file'].endswith('.jpg')
+    assert np.abs(read_image(tmp_path / 'jpg/set' / row['file']).astype(int) - picture(1)
+                  ).mean() < 12
+
+
+def test_what_copying_would_falsify_is_decoded(tmp_path):
+    """A Bayer mosaic and a 16-bit png show something else than what decoding gives."""
+    mosaic = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
+    deep = np.random.default_rng(1).integers(0, 65536, (8, 8, 3), np.uint16)
+    stamps = START_NS, START_NS + PERIOD_NS
+    bag = write_mcap(tmp_path / 'a.mcap', [
+        message(TOPIC, COMPRESSED, stamps[0], compressed_image(
+            cv2.imencode('.png', mosaic)[1].tobytes(), stamps[0]).replace(
+                b'rgb8; jpeg compressed bgr8', b'bayer_rggb8; png compresse')),
+        message(TOPIC, COMPRESSED, stamps[1], compressed_image(
+            cv2.imencode('.png', deep)[1].tobytes(), stamps[1]))])
+    rows = extracted(tmp_path, bag, '--label', 'success', '--format', 'png')
+    first, second = (read_image(tmp_path / 'set' / row['file']) for row in rows)
+    np.testing.assert_array_equal(first, cv2.cvtColor(mosaic, cv2.COLOR_BayerBG2RGB))
+    np.testing.assert_array_equal(second, (deep >> 8).astype(np.uint8)[:, :, ::-1])
+
+
+@pytest.mark.parametrize(('options', 'expected'), [
+    (['--roi', '8,4,16,12'], lambda rgb: rgb[4:16, 8:24]),
+    (['--roi', '.25,.5,.5,.5'], lambda rgb: rgb[12:24, 8:24]),
+    (['--resize', '16x12'], lambda rgb: cv2.resize(rgb, (16, 12), interpolation=cv2.INTER_AREA)),
+    (['--resize', '64x48', '--roi', '0,0,.5,1'], lambda rgb: cv2.resize(
+        np.ascontiguousarray(rgb[:, :16]), (64, 48), interpolation=cv2.INTER_LINEAR)),
+])
+def test_region_and_size(tmp_path, options, expected):
+    bag = write_mcap(tmp_path / 'a.mcap', raw_messages(1))
+    row, = extracted(tmp_path, bag, '--label', 'success', '--format', 'png', *options)
+    np.testing.assert_array_equal(read_image(tmp_path / 'set' / row['file']),
+                                  expected(picture(0)))
+
+
+@pytest.mark.parametrize(('options', 'numbers'), [
+    (['--every', '3'], [0, 3, 6, 9]),
+    (['--fps', '5'], [0, 2, 4, 6, 8]),
+    (['--fps', '100'], list(range(10))),
+    (['--start', '.25', '--end', '.6'], [3, 4, 5]),
+    (['--start', '.25', '--every', '4'], [3, 7]),
+])
+def test_choice_of_frames(tmp_path, options, numbers, capsys):
+    rows = extracted(tmp_path, write_mcap(tmp_path / 'a.mcap', jpeg_messages(10)),
+                     '--label', 'success', *options)
+    assert [(int(row['stamp_ns']) - START_NS) // PERIOD_NS for row in rows] == numbers
+    counts = json.loads((tmp_path / 'set/dataset.json').read_text())['sources']['a']
+    assert counts['written'] + sum(counts['skipped'].values()) == counts['found'] == 10
+
+
+def test_intervals_give_labels_and_attempts(tmp_path):
+    bag = write_mcap(tmp_path / 'lab.mcap', jpeg_messages(10))
+    video = write_video(tmp_path / 'take.mp4')
+    labels = tmp_path / 'labels.csv'
+    labels.write_text('source,start_s,end_s,label,attempt\n'
+                      'lab,0,.3,failure,a\nlab.mcap,9,10,success,b\n'
+                      'take.mp4,0.1,0.3,success,\n')
+    # Names of a source are not mixed: the more exact one is taken.
+    rows = extracted(tmp_path, bag, video, '--labels', labels)
+    assert {(r['source'], r['label'], r['attempt']) for r in rows} == {
+        ('take', 'success', 'take/0')}
+    labels.write_text('source,start_s,end_s,label,attempt\n'
+                      'lab,0,.3,failure,a\nlab,.5,.7,success,b\ntake,0.1,0.3,success,\n')
+    rows = extracted(tmp_path / 'two', bag, video, '--labels', labels)
+    assert [(r['label'], r['attempt'], int(r['stamp_ns']) % 10 ** 9 // 10 ** 8) for r in rows] == [
+        ('failure', 'lab/a', 0), ('failure', 'lab/a', 1), ('failure', 'lab/a', 2),
+        ('success', 'lab/b', 5), ('success', 'lab/b', 6),
+        ('success', 'take/0', 1), ('success', 'take/0', 2)]
+    assert {row['file'].split('/')[0] for row in rows} == {'failure', 'success'}
+
+
+@pytest.mark.parametrize(('text', 'error'), [
+    ('source,start,label\n', 'no column start_s, end_s; expected a CSV with'),
+    ('source,start_s,end_s,label\nlab,0,1,grasped\n', "line 2: label 'grasped' .expected failure"),
+    ('source,start_s,end_s,label\nlab,2,1,success\n', r'line 2: interval 2.0 to 1.0 s'),
+    ('source,start_s,end_s,label\nlab,x,1,success\n', "line 2: start_s 'x'"),
+    ('source,start_s,end_s,label\nlab,0,2,success\nlab,1,3,failure\n',
+     'lab: 0 to 2 s and 1 to 3 s overlap'),
+])
+def test_wrong_intervals_are_one_line_and_leave_nothing(tmp_path, text, error, capsys):
+    bag = write_mcap(tmp_path / 'lab.mcap', jpeg_messages(2))
+    (tmp_path / 'labels.csv').write_text(text)
+    extracted(tmp_path, bag, '--labels', tmp_path / 'labels.csv', rc=1)
+    err = capsys.readouterr().err
+    assert re.search(error, err) and err.count('\n') == 1
+    assert not (tmp_path / 'set').exists()
+
+
+def test_a_label_topic_holds_until_its_next_message(tmp_path):
+    messages = jpeg_messages(8)
+    for at, value in ((2, False), (5, True)):
+        messages.append(bool_message('/holding', START_NS + at * PERIOD_NS - 1, value))
+    bag = write_mcap(tmp_path / 'a.mcap', sorted(messages, key=lambda m: m.stamp_ns))
+    rows = extracted(tmp_path, bag, '--label-topic', '/holding')
+    assert [row['label'] for row in rows] == ['failure'] * 3 + ['success'] * 3
+    rows = extracted(tmp_path / 'b', bag, '--label-topic', '/holding', '--label-hold', '.15')
+    assert [row['label'] for row in rows] == ['failure'] * 2 + ['success'] * 2
+
+
+def test_pauses_begin_new_attempts(tmp_path):
+    stamps = [START_NS + round(t * 1e9) for t in (0, .1, .2, 3., 3.1, 9.)]
+    bag = write_mcap(tmp_path / 'a.mcap', [
+        message(TOPIC, COMPRESSED, s, jpeg_message(i, s)) for i, s in enumerate(stamps)])
+    rows = extracted(tmp_path, bag, '--label', 'success', '--attempt-gap', '2')
+    assert [row['attempt'] for row in rows] == ['a/0'] * 3 + ['a/1'] * 2 + ['a/2']
+    rows = extracted(tmp_path / 'b', bag, '--label', 'success')
+    assert {row['attempt'] for row in rows} == {'a/0'}
+
+
+def test_the_topic_must_be_chosen_where_there_are_several(tmp_path, capsys):
+    other = [message('/left/image', IMAGE, m.stamp_ns, m.data) for m in raw_messages(4)]
+    bag = write_folder(tmp_path / 'two', raw_messages(2) + other)
+    extracted(tmp_path, bag, '--label', 'success', rc=1)
+    assert re.search(r'expected one image topic, found: /camera/image_raw \(2\), '
+                     r'/left/image \(4\); choose with --topic', capsys.readouterr().err)
+    assert not (tmp_path / 'set').exists()
+    extracted(tmp_path, bag, '--label', 'success', '--topic', '/right', rc=1)
+    assert 'no image topic /right; image topics here: /camera' in capsys.readouterr().err
+    rows = extracted(tmp_path, bag, '--label', 'success', '--topic', '/left/image')
+    assert {row['topic'] for row in rows} == {'/left/image'} and len(rows) == 4
+
+
+def test_many_sources_globs_and_equal_names(tmp_path):
+    for day in ('day1', 'day2'):
+        (tmp_path / day).mkdir()
+        for i in range(2):
+            write_mcap(tmp_path / day / f'take {i}.mcap',
+                       jpeg_messages(3, first=10 * i + (50 if day == 'day2' else 0)))
+    rows = extracted(tmp_path, tmp_path / 'day*/*.mcap', '--label', 'success', jobs=2)
+    assert list(dict.fromkeys(row['source'] for row in rows)) == [
+        'day1.take_0', 'day1.take_1', 'day2.take_0', 'day2.take_1']
+    assert len({row['file'] for row in rows}) == 12
+
+
+@pytest.mark.parametrize('topic', ['/a/../../b', '/weird name/ü', '/' + 'x' * 300, '~/private'])
+def test_any_topic_name_gives_a_safe_file_name(tmp_path, topic):
+    messages = [message(topic, COMPRESSED, START_NS, jpeg_message(0, START_NS))] * 2
+    bag = write_mcap(tmp_path / 'a.mcap', messages)
+    rows = extracted(tmp_path, bag, '--label', 'success')
+    # the same stamp twice: two files
+    assert len({row['file'] for row in rows}) == 2
+    for row in rows:
+        assert re.fullmatch(r'success/[A-Za-z0-9._-]{1,200}', row['file'])
+        assert (tmp_path / 'set' / row['file']).is_file()
+        assert row['topic'] == topic
+
+
+@pytest.mark.parametrize(('arguments', 'text'), [
+    (['nowhere.mcap', 'nobody/*.db3'], r'nowhere.mcap: no such bag or video; nobody/\*.db3: no'),
+    (['.'], 'no recording; expected a rosbag2 folder'),
+    (['a.mcap', '--label', 'held'], r'label held \(expected failure or success\)'),
+    (['a.mcap', '--label', 'success', '--label-topic', '/x'], 'labels from label and label_topic'),
+    (['a.mcap', '--fps', '-1', '--split', '.5/.2/.2'],
+     r'fps -1.0 .*split 0.5/0.2/0.2 \(expected three fractions that add up to 1\)'),
+    (['a.mcap', '--roi', '0,0,2,.5', '--resize', '0x4'], 'resize'),
+    (['a.mcap', '--dask', 'tcp://127.0.0.1:1'], 'no Dask scheduler answers there'),
+])
+def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, arguments, text, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if arguments[0] == 'a.mcap':
+        write_mcap(tmp_path / 'a.mcap', jpeg_messages(1))
+    assert run(*arguments, '--out', 'set') == 1
+    err = capsys.readouterr().err
+    assert re.search(f'^error: .*{text}', err, re.MULTILINE)
+    assert not (tmp_path / 'set').exists()
+
+
+def test_no_labelled_frame_is_no_data_set(tmp_path, capsys):
+    bag = write_mcap(tmp_path / 'a.mcap', jpeg_messages(3))
+    extracted(tmp_path, bag, rc=3)
+    printed = capsys.readouterr().out
+    assert '0 of 3 frames' in printed and '3 no label' in printed and 'give --label' in printed
+    assert not (tmp_path / 'set').exists()
+
+
+def test_torchvision_reads_the_folder(tmp_path):
+    import grasp_success_detector.torchvision_ops  # noqa: F401  (makes torchvision importable)
+    datasets = pytest.importorskip('torchvision.datasets')
+    messages = jpeg_messages(6)
+    messages += [bool_message('/h', m.stamp_ns - 1, i > 2) for i, m in enumerate(messages)]
+    bag = write_mcap(tmp_path / 'a.mcap', messages)
+    extracted(tmp_path, bag, '--label-topic', '/h')
+    folder = datasets.ImageFolder(str(tmp_path / 'set'))
+    assert folder.classes == ['failure', 'success'] and folder.targets == [0] * 3 + [1] * 3
+    assert folder[0][0].size == (32, 24)
+
+
+def test_processes_give_what_one_gives(tmp_path):
+    bag = write_mcap(tmp_path / 'a.mcap', raw_messages(70), 'zstd')
+    one = extracted(tmp_path / 'one', bag, '--label', 'success')
+    two = extracted(tmp_path / 'two', bag, '--label', 'success', jobs=2)
+    assert one == two and len(one) == 70
