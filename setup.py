@@ -13,7 +13,9 @@ SHARE = f'share/{NAME}'
 # `ros2 run` and `ros2 launch` look.
 COMMANDS = {
     'detector_node': 'ros.detector_node',
+    'extract_frames': 'cli.extract_frames',
     'grasp_demo': 'ros.demo',
+    'inspect_dataset': 'cli.inspect_dataset',
     'play_bag': 'ros.play_bag',
     'simulate_grasps': 'cli.simulate_grasps',
     'train_classifier': 'cli.train_classifier',
@@ -71,11 +73,14 @@ setup(
     ],
     zip_safe=False,
     install_requires=[
+        'backports.zstd>=1.0; python_version < "3.14"',
+        'lz4>=4',
         'numpy>=1.21',
         'opencv-python-headless>=4.5',
         'pyyaml>=5.4',
         'rich>=11',
         'rosbags>=0.11',
+        'ruamel.yaml>=0.17',
         'safetensors>=0.4',
         'timm>=1.0',
         'torch>=2.1',
@@ -87,7 +92,11 @@ setup(
         'sim': ['mujoco>=3.2'],
         'ros-wheels': [f'ros-kilted-{wheel}' for wheel in ROS_WHEELS],
         'ros-wheels-jazzy': [f'ros-jazzy-{wheel}' for wheel in ROS_WHEELS],
-        'test': ['hypothesis', 'matplotlib', 'mypy', 'pytest', 'ruff'],
+        'dask': ['dask[distributed]>=2024.1'],
+        'fast': ['isal>=1.5'],
+        'test': [
+            'dask[distributed]>=2024.1', 'hypothesis', 'matplotlib', 'mcap>=1.1', 'mypy', 'pytest',
+            'ruff'],
     },
     entry_points={
         'console_scripts': [
