@@ -95,8 +95,8 @@ setup(
         'dask': ['dask[distributed]>=2024.1'],
         'fast': ['isal>=1.5'],
         'test': [
-            'dask[distributed]>=2024.1', 'hypothesis', 'matplotlib', 'mcap>=1.1', 'mypy', 'pytest',
-            'ruff'],
+            'dask[distributed]>=2024.1', 'hypothesis', 'isal>=1.5', 'matplotlib', 'mcap>=1.1',
+            'mypy', 'pytest', 'ruff'],
     },
     entry_points={
         'console_scripts': [
