@@ -45,3 +45,8 @@ class SimulationError(GraspSuccessDetectorError):
 
 class ResourceError(GraspSuccessDetectorError):
     """A file that ships with the package (checkpoint, sample bag, configuration) is missing."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's text as one line of at most 200 characters, its class's name if empty."""
+    return ' '.join(str(error).split())[:200] or type(error).__name__

@@ -21,7 +21,7 @@ ROWS = [
     {'image', 'image_container', 'preprocessing', 'torchvision_ops', 'imagenet_weights',
      'architectures'},
     {'checkpoint_metadata', 'checkpoint'},
-    {'classifier', 'decision'},
+    {'classifier', 'decision', 'visibility'},
     {'data', 'training', 'evaluation', 'simulation'},
     {'ros', 'cli'},
 ]
