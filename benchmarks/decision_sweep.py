@@ -64,11 +64,12 @@ class Result:
     """
     What one way of weighing frames leads to.
 
-    :ivar wrong_attempts: attempts in which SUCCESS was said of a frame labelled failure.
+    :ivar wrong_attempts: attempts in which the verdict became SUCCESS on a frame labelled failure.
     :ivar wrong_ends: attempts that end in failure and were called SUCCESS at the end.
     :ivar missed: attempts that end in success and were not called so at the end.
     :ivar times_s: of attempts that end in success, from the first frame labelled success to the
         first SUCCESS.
+    :ivar withdrawals_s: for how long SUCCESS was still said after the hand had lost the object.
     :ivar changes: changes between SUCCESS and not, per attempt.
     """
 
@@ -79,10 +80,18 @@ class Result:
     wrong_ends: int
     missed: int
     times_s: tuple[float, ...]
+    withdrawals_s: tuple[float, ...]
     changes: float
 
     def time_s(self, percent: float) -> float:
-        return float(np.percentile(self.times_s, percent)) if self.times_s else float('nan')
+        return _percentile(self.times_s, percent)
+
+    def withdrawal_s(self, percent: float) -> float:
+        return _percentile(self.withdrawals_s, percent)
+
+
+def _percentile(values: tuple[float, ...], percent: float) -> float:
+    return float(np.percentile(values, percent)) if values else float('nan')
 
 
 def messages(bag: Path) -> Iterator[tuple[int, int, Any]]:
@@ -126,20 +135,29 @@ def try_out(frames: list[Frame], config: DecisionConfig) -> Result:
     """Decide every attempt as the node does, from its own frames."""
     attempts = successes = wrong = wrong_ends = missed = changes = 0
     times: list[float] = []
+    withdrawals: list[float] = []
     for _, group in groupby(frames, key=lambda frame: frame.attempt):
         decider, holds, said_wrong = WindowedDecider(config), False, False
         first_ns: int | None = None
         true_ns: int | None = None
-        end = -1
+        end, end_says = -1, False
+        lost_ns: int | None = None      # stamp of the first failure after a success
+        held = False
         for frame in group:
             decider.observe(frame.stamp_ns, frame.probability, frame.stamp_ns)
             says = decider.decide(frame.stamp_ns).verdict is Verdict.SUCCESS
             changes += says != holds
-            holds = says
+            turned, holds = says and not holds, says
             if frame.label < 0:
                 continue
             end, end_says = frame.label, says
-            said_wrong |= says and frame.label == 0
+            said_wrong |= turned and frame.label == 0
+            if frame.label == 0 and held and lost_ns is None:
+                lost_ns = frame.stamp_ns
+            if lost_ns is not None and not says:
+                withdrawals.append((frame.stamp_ns - lost_ns) / NS_PER_S)
+                lost_ns = None
+            held = frame.label == 1
             if frame.label == 1:
                 first_ns = frame.stamp_ns if first_ns is None else first_ns
                 true_ns = frame.stamp_ns if says and true_ns is None else true_ns
@@ -153,7 +171,7 @@ def try_out(frames: list[Frame], config: DecisionConfig) -> Result:
         if end == 1 and true_ns is not None and first_ns is not None:
             times.append((true_ns - first_ns) / NS_PER_S)
     return Result(config, attempts, successes, wrong, wrong_ends, missed, tuple(times),
-                  changes / attempts)
+                  tuple(withdrawals), changes / attempts)
 
 
 def sweep(frames: list[Frame]) -> list[Result]:
@@ -185,16 +203,50 @@ def row(result: Result) -> str:
             f'| {config.hysteresis:g} | {result.wrong_attempts}/{result.attempts} '
             f'({low:.1%} to {high:.1%}) | {result.wrong_ends}/{result.attempts - result.successes} '
             f'| {result.missed}/{result.successes} | {result.time_s(50):.2f} '
-            f'| {result.time_s(90):.2f} | {result.changes:.2f} |')
+            f'| {result.time_s(90):.2f} | {result.withdrawal_s(50):.2f} '
+            f'| {result.withdrawal_s(90):.2f} | {result.changes:.2f} |')
 
 
-HEADING = """| threshold | window_s | min_frames | hysteresis | attempts with a wrong true (Wilson 95 %) \
+HEADING = """| threshold | window_s | min_frames | hysteresis | attempts in which a wrong true began (Wilson 95 %) \
 | failures called SUCCESS at the end | successes missed at the end | time to decision, median (s) \
-| 90 % (s) | changes per attempt |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
+| 90 % (s) | time to withdraw, median (s) | 90 % (s) | changes per attempt |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
 
 
-def draw(results: list[Result], chosen: Result, path: Path) -> None:
+QUESTIONS_HEADING = """| threshold | min_frames | failures answered SUCCESS | attempts with such \
+an answer (Wilson 95 %) | successes not answered SUCCESS |
+| --- | --- | --- | --- | --- |"""
+
+#: A question is put at every third frame whose next frames all have one label.
+QUESTION_STEP = 3
+
+
+def question_row(frames: list[Frame], threshold: float, min_frames: int) -> str:
+    """Ask at many moments of every attempt, as ``~/verify`` does, and count wrong answers."""
+    config = replace(DecisionConfig(), threshold=threshold, min_frames=min_frames)
+    asked, wrong, wrong_attempts, attempts = [0, 0], [0, 0], 0, 0
+    for _, group in groupby(frames, key=lambda frame: frame.attempt):
+        attempt, any_wrong = list(group), False
+        for start in range(0, len(attempt) - max(MIN_FRAMES), QUESTION_STEP):
+            label = attempt[start].label
+            following = attempt[start:start + max(MIN_FRAMES)]
+            if label < 0 or any(frame.label != label for frame in following):
+                continue
+            decider = WindowedDecider(config)
+            for frame in following[:min_frames]:
+                decider.observe(frame.stamp_ns, frame.probability, frame.stamp_ns)
+            says = decider.decide(following[min_frames - 1].stamp_ns).holds_object
+            asked[label] += 1
+            wrong[label] += says != bool(label)
+            any_wrong |= says and label == 0
+        attempts += 1
+        wrong_attempts += any_wrong
+    low, high = wilson_interval(wrong_attempts, attempts)
+    return (f'| {threshold:g} | {min_frames} | {wrong[0]}/{asked[0]} '
+            f'| {wrong_attempts}/{attempts} ({low:.1%} to {high:.1%}) | {wrong[1]}/{asked[1]} |')
+
+
+def draw(results: list[Result], defaults: list[Result], path: Path) -> None:
     """Draw wrong attempts against time to decision."""
     import matplotlib
     matplotlib.use('Agg')
@@ -210,14 +262,16 @@ def draw(results: list[Result], chosen: Result, path: Path) -> None:
     axes.step([r.time_s(90) for r in best],
               [100 * r.wrong_attempts / r.attempts for r in best], where='post', color='black',
               linewidth=1, label='best')
-    low, high = wilson_interval(chosen.wrong_attempts, chosen.attempts)
-    share = chosen.wrong_attempts / chosen.attempts
-    axes.errorbar([chosen.time_s(90)], [100 * share],
-                  yerr=[[100 * (share - low)], [100 * (high - share)]], fmt='D', color='black',
-                  capsize=4, label='defaults, with Wilson 95 % interval')
+    shares = [wilson_interval(r.wrong_attempts, r.attempts) for r in defaults]
+    middle = [r.wrong_attempts / r.attempts for r in defaults]
+    axes.errorbar([r.time_s(90) for r in defaults], [100 * share for share in middle],
+                  yerr=[[100 * (share - low) for share, (low, _) in zip(middle, shares)],
+                        [100 * (high - share) for share, (_, high) in zip(middle, shares)]],
+                  fmt='D', color='black', capsize=4, linewidth=0.8,
+                  label='defaults at each threshold, Wilson 95 %')
     axes.set_xlabel('time to decision, 90th percentile of successful attempts (s)')
-    axes.set_ylabel('attempts with a wrong true (%)')
-    axes.set_title(f'{chosen.attempts} SIMULATED attempts filmed at 15 frames/s')
+    axes.set_ylabel('attempts in which a wrong true began (%)')
+    axes.set_title(f'{results[0].attempts} SIMULATED attempts filmed at 15 frames/s')
     axes.set_ylim(bottom=0)
     axes.legend(fontsize=8)
     figure.tight_layout()
@@ -252,23 +306,32 @@ def main() -> None:
                 with open(options.predictions, 'w', newline='') as target:
                     csv.writer(target).writerows(frames)
     results = sweep(frames)
-    chosen = try_out(frames, DecisionConfig())
+    defaults = [r for r in results if replace(
+        r.config, threshold=DecisionConfig.threshold, undecided=DecisionConfig.undecided
+    ) == DecisionConfig()]
+    any_one = results[0]
     options.out.mkdir(parents=True, exist_ok=True)
-    lines = [f'{chosen.attempts} simulated attempts, {chosen.successes} of them successes, '
-             f'{len(frames)} frames; checkpoint {checkpoint.name}.', '', 'The defaults:', '',
-             HEADING, row(chosen), '', 'Those that no other combination beats in both wrong trues '
-             'and time (90 %):', '', HEADING, *map(row, frontier(results)), '',
-             'All with the default window and frames:', '', HEADING,
-             *(row(r) for r in results
-               if r.config.window_s == DecisionConfig.window_s
-               and r.config.min_frames == DecisionConfig.min_frames), '',
-             f'Pixels: at most {max(f.black for f in frames):.1%} black and '
-             f'{max(f.white for f in frames):.1%} white in any frame; the same picture for '
-             f'{max(f.still_s for f in frames):.2f} s at most.', '']
+    lines = [
+        f'{any_one.attempts} SIMULATED attempts, {any_one.successes} of them successes, '
+        f'{len(frames)} frames at 15 frames/s; checkpoint {checkpoint.name}.', '',
+        '## The defaults, by threshold', '', HEADING, *map(row, defaults), '',
+        '## What no other combination beats in both wrong trues and time (90 %)', '',
+        HEADING, *map(row, frontier(results)), '',
+        '## The default window and frames, by threshold and hysteresis', '', HEADING,
+        *(row(r) for r in results if r.config.window_s == DecisionConfig.window_s
+          and r.config.min_frames == DecisionConfig.min_frames), '',
+        '## One question (`~/verify`), by threshold and min_frames', '', QUESTIONS_HEADING,
+        *(question_row(frames, threshold, min_frames)
+          for threshold in (0.5, 0.8) for min_frames in MIN_FRAMES), '',
+        '## Blindness', '',
+        f'At most {max(f.black for f in frames):.1%} black and {max(f.white for f in frames):.1%} '
+        f'white pixels in any frame; the same picture for {max(f.still_s for f in frames):.2f} s '
+        'at most.', '']
     (options.out / 'decision_sweep.md').write_text(
-        '# Sweep over how frames are weighed (simulated)\n\nWritten by '
-        '`benchmarks/decision_sweep.py`.\n\n' + '\n'.join(lines))
-    draw(results, chosen, options.out / 'decision_sweep.png')
+        '# How frames are weighed: sweep on simulated attempts\n\nWritten by '
+        '`benchmarks/decision_sweep.py`; docs/decision.md says what was chosen.\n\n'
+        + '\n'.join(lines))
+    draw(results, defaults, options.out / 'decision_sweep.png')
     print('\n'.join(lines))
 
 

@@ -53,8 +53,8 @@ class DecisionConfig:
     """
 
     threshold: float = 0.5
-    hysteresis: float = 0.
-    undecided: float = 0.
+    hysteresis: float = 0.2
+    undecided: float = 0.25
     window_s: float = 0.5
     min_frames: int = 3
     stale_after_s: float = 0.5
