@@ -1,12 +1,12 @@
 """
 Weigh wrong `true`s against the time to decision, over how frames are averaged.
 
-Takes a bag of simulated attempts (or records one), lets a checkpoint judge every frame, and feeds the
-probabilities to the decider that the node uses, once for each way of weighing them. Writes a table and
-a picture; docs/decision.md tells what was chosen from them and why. Needs matplotlib.
+Takes a bag of simulated attempts (or records one), lets a checkpoint judge every frame, and feeds
+the probabilities to the decider that the node uses, once for each way of weighing them. Writes
+tables and a picture; docs/decision.md tells what was chosen from them and why. Needs matplotlib.
 
     python benchmarks/decision_sweep.py --bag bags/sweep --out docs
-    python benchmarks/decision_sweep.py --attempts 150 --seed 3001 --out docs    records the bag first
+    python benchmarks/decision_sweep.py --attempts 150 --seed 3001 --out docs    records it first
 """
 
 import argparse
@@ -201,16 +201,18 @@ def row(result: Result) -> str:
     low, high = wilson_interval(result.wrong_attempts, result.attempts)
     return (f'| {config.threshold:g} | {config.window_s:g} | {config.min_frames} '
             f'| {config.hysteresis:g} | {result.wrong_attempts}/{result.attempts} '
-            f'({low:.1%} to {high:.1%}) | {result.wrong_ends}/{result.attempts - result.successes} '
+            f'({low:.1%} to {high:.1%}) '
+            f'| {result.wrong_ends}/{result.attempts - result.successes} '
             f'| {result.missed}/{result.successes} | {result.time_s(50):.2f} '
             f'| {result.time_s(90):.2f} | {result.withdrawal_s(50):.2f} '
             f'| {result.withdrawal_s(90):.2f} | {result.changes:.2f} |')
 
 
-HEADING = """| threshold | window_s | min_frames | hysteresis | attempts in which a wrong true began (Wilson 95 %) \
-| failures called SUCCESS at the end | successes missed at the end | time to decision, median (s) \
-| 90 % (s) | time to withdraw, median (s) | 90 % (s) | changes per attempt |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
+HEADING = (
+    '| threshold | window_s | min_frames | hysteresis '
+    '| attempts in which a wrong true began (Wilson 95 %) | failures called SUCCESS at the end '
+    '| successes missed at the end | time to decision, median (s) | 90 % (s) '
+    '| time to withdraw, median (s) | 90 % (s) | changes per attempt |\n' + '| --- ' * 12 + '|')
 
 
 QUESTIONS_HEADING = """| threshold | min_frames | failures answered SUCCESS | attempts with such \
@@ -264,9 +266,10 @@ def draw(results: list[Result], defaults: list[Result], path: Path) -> None:
               linewidth=1, label='best')
     shares = [wilson_interval(r.wrong_attempts, r.attempts) for r in defaults]
     middle = [r.wrong_attempts / r.attempts for r in defaults]
+    pairs = list(zip(middle, shares, strict=True))
     axes.errorbar([r.time_s(90) for r in defaults], [100 * share for share in middle],
-                  yerr=[[100 * (share - low) for share, (low, _) in zip(middle, shares)],
-                        [100 * (high - share) for share, (_, high) in zip(middle, shares)]],
+                  yerr=[[100 * (share - low) for share, (low, _) in pairs],
+                        [100 * (high - share) for share, (_, high) in pairs]],
                   fmt='D', color='black', capsize=4, linewidth=0.8,
                   label='defaults at each threshold, Wilson 95 %')
     axes.set_xlabel('time to decision, 90th percentile of successful attempts (s)')

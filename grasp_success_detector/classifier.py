@@ -24,7 +24,7 @@ class GraspClassifier:
 
     :ivar metadata: what the checkpoint says about itself.
     :ivar preprocessing: how frames are prepared: the checkpoint's way, unless somebody sets
-        another region of interest; each call of ``predict`` takes the one that is there when it begins.
+        another region of interest; a call of ``predict`` takes what is there when it begins.
     :ivar sha256: hash of the checkpoint's tensors, hexadecimal.
     :ivar device: where the model runs.
     """

@@ -111,7 +111,7 @@ def test_with_receive_time_stamps_do_not_matter(ears, settings):
 
 
 def test_a_camera_may_be_reliable_or_not_without_a_word_about_it(looking, ears):
-    """Large raw images get lost in best effort, but a best-effort camera shall be heard as well."""
+    """Large raw images get lost in best effort, but a best-effort camera shall be heard too."""
     looking.diagnostics(lambda values: values['reliability'] == 'reliable')
     worse = ears.node.create_publisher(Image, '/looking/image', BEST_EFFORT)
     looking.diagnostics(lambda values: values['reliability'] == 'best_effort')

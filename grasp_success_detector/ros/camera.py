@@ -19,8 +19,8 @@ class Camera:
     Subscribe to a camera and adapt to what it offers.
 
     Best effort is heard from every camera, but Fast DDS with its default buffers loses nearly all
-    raw images of 640 x 480 pixels that way; reliable loses none, but is deaf to best-effort cameras.
-    ``auto`` therefore asks for reliable where every publisher offers it.
+    raw images of 640 x 480 pixels that way; reliable loses none, but is deaf to best-effort
+    cameras. ``auto`` therefore asks for reliable where every publisher offers it.
     """
 
     def __init__(self, node: LifecycleNode, message_type: Any, reliability: str,

@@ -114,8 +114,8 @@ class Parameters:
             raise ConfigError(
                 f'max_rate = {self.max_rate} and window_s = {self.window_s} leave '
                 f'{1 + int(self.window_s * self.max_rate)} frames in the window, so that '
-                f'min_frames = {self.min_frames} is never reached; raise max_rate or window_s, or lower '
-                'min_frames')
+                f'min_frames = {self.min_frames} is never reached; raise max_rate or window_s, or '
+                'lower min_frames')
         if self.stale_after_s * self.max_rate <= 1.:
             raise ConfigError(
                 f'max_rate = {self.max_rate} leaves {1 / self.max_rate:.2f} s between frames, no '

@@ -28,6 +28,12 @@ from grasp_success_detector.ros.verification import Answer, refusal, Verificatio
 #: The watchdog looks so often within ``stale_after_s``.
 WATCHDOG_LOOKS = 10
 
+#: And at least every so many seconds: questions time out, cameras come and go.
+WATCHDOG_PERIOD_S = 0.1
+
+#: UNKNOWN is repeated when nothing was published for so long, or for ``stale_after_s``.
+HEARTBEAT_NS = NS_PER_S
+
 
 class VerdictKeeper:
     """
@@ -61,7 +67,7 @@ class VerdictKeeper:
     @property
     def watch_period_s(self) -> float:
         """Return how often ``watch`` is to be called, in seconds."""
-        return self._decider.config.stale_after_s / WATCHDOG_LOOKS
+        return min(self._decider.config.stale_after_s / WATCHDOG_LOOKS, WATCHDOG_PERIOD_S)
 
     def configure(self, config: DecisionConfig) -> None:
         """Weigh frames in another way from now on, those of the window too."""
@@ -174,7 +180,7 @@ class VerdictKeeper:
             # Asked about the next look: by then it would be too late.
             decision = (unknown(self._closed) if self._closed
                         else self._decider.decide(now_ns + stale_ns // WATCHDOG_LOOKS))
-            overdue = now_ns - self._latest_ns >= stale_ns
+            overdue = now_ns - self._latest_ns >= min(stale_ns, HEARTBEAT_NS)
             if decision.verdict is Verdict.UNKNOWN and (
                     overdue or self._latest.verdict is not Verdict.UNKNOWN):
                 self._publish(decision)
