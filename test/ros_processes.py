@@ -64,6 +64,7 @@ class Child(subprocess.Popen):
             except subprocess.TimeoutExpired:
                 self.kill()
                 self.wait()
+        print(f'--- {self.args[2]} ended with {self.returncode}:\n{self.output}')
 
 
 @contextmanager

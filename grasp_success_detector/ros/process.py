@@ -8,6 +8,7 @@ from threading import Event, Thread
 from types import FrameType
 
 import rclpy
+from rclpy.exceptions import InvalidHandle
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
@@ -97,7 +98,14 @@ def run_managed_node(node: LifecycleNode, autostart: bool) -> ExitCode:
 
     def spin() -> None:
         try:
-            executor.spin()
+            while not ended.is_set():
+                try:
+                    executor.spin()
+                    break
+                except InvalidHandle:
+                    # An event of a subscription that was destroyed after the event was noticed
+                    # and before it was taken: rclpy looks out for this with all but events.
+                    pass
         except ExternalShutdownException:
             pass
         except Exception as error:  # noqa: BLE001 - told by the main thread
