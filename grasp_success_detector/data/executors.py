@@ -14,7 +14,6 @@ import cv2
 
 from grasp_success_detector.errors import ConfigError
 
-
 # malloc.h of glibc
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
