@@ -96,7 +96,7 @@ setup(
         'fast': ['isal>=1.5'],
         'test': [
             'dask[distributed]>=2024.1', 'hypothesis', 'isal>=1.5', 'matplotlib', 'mcap>=1.1',
-            'mypy', 'pytest', 'ruff'],
+            'mypy', 'pytest', 'ruff', 'scikit-learn'],
     },
     entry_points={
         'console_scripts': [
