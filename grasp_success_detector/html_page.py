@@ -49,6 +49,8 @@ td small { color: var(--soft); font-size: 13px; display: block; white-space: now
 .bar i { background: var(--success); } .bar i + i { background: var(--failure); }
 .scroll { max-height: 420px; overflow: auto; } .wide { overflow-x: auto; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(320px, 1fr)); gap: 22px; }
+.charts.two { grid-template-columns: repeat(2, minmax(0, 1fr)); }
+@media (max-width: 700px) { .charts.two { grid-template-columns: minmax(0, 1fr); } }
 .charts > div { min-width: 0; }
 .charts svg { width: 100%%; height: auto; display: block; }
 svg text { font: 11px system-ui, sans-serif; fill: var(--soft); }
