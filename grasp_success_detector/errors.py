@@ -39,6 +39,10 @@ class DatasetError(GraspSuccessDetectorError):
     """The labelled frames cannot be trained on or evaluated (no frames, one class, a leak)."""
 
 
+class RunError(GraspSuccessDetectorError):
+    """A folder is no run of a training, is unfinished, or cannot be compared with another."""
+
+
 class SimulationError(GraspSuccessDetectorError):
     """The simulation cannot run here (no MuJoCo, no OpenGL) or was asked for the impossible."""
 

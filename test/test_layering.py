@@ -18,8 +18,8 @@ MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob('*.py'))}
 # A room may import from its own and from earlier rows.
 ROWS = [
     {'__init__', 'errors', 'labels', 'resources', 'console'},
-    {'image', 'image_container', 'preprocessing', 'torchvision_ops', 'imagenet_weights',
-     'architectures'},
+    {'image', 'image_container', 'html_page', 'preprocessing', 'torchvision_ops',
+     'imagenet_weights', 'architectures'},
     {'checkpoint_metadata', 'checkpoint'},
     {'classifier', 'decision'},
     {'data', 'training', 'evaluation', 'simulation'},

@@ -1,0 +1,240 @@
+"""The parts of a report that rest on predictions alone: what is right, how sure, at what price."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from grasp_success_detector.evaluation.calibration import Reliability, reliability
+from grasp_success_detector.evaluation.charts import (
+    Axis,
+    Chart,
+    interval_bar,
+    key,
+    percent,
+    SERIES,
+    share_axis,
+)
+from grasp_success_detector.evaluation.curves import precision_recall_curve, roc_curve
+from grasp_success_detector.evaluation.predictions import Prediction
+from grasp_success_detector.html_page import (
+    cards,
+    label_colour,
+    label_key,
+    section,
+    table,
+)
+from grasp_success_detector.labels import Label
+
+_BEFORE, _AFTER = 'var(--accent5)', SERIES[0]
+
+#: What a report writes where nothing could be measured.
+NOTHING = 'not measurable'
+
+
+def with_interval(accuracy: Mapping[str, Any]) -> str:
+    """Return an accuracy of metrics.json as the HTML of a table's cell."""
+    if accuracy['value'] is None:
+        return NOTHING
+    low, high = accuracy['wilson_95']
+    return (f'{accuracy["value"]:.1%}<small>{low:.1%} to {high:.1%} '
+            f'({accuracy["correct"]}/{accuracy["total"]})</small>')
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a number of metrics.json as text."""
+    return NOTHING if value is None else f'{value:.{digits}f}'
+
+
+def headline(summary: Mapping[str, Any], data: str, max_false_positive_rate: float | None = None,
+             ) -> str:
+    """
+    Return the headline numbers.
+
+    :param summary: of :func:`~grasp_success_detector.evaluation.summary.summarize`.
+    :param data: names the data, such as ``simulated test``.
+    :param max_false_positive_rate: what the threshold was chosen for on validation.
+    """
+    classes = summary['classes']
+    failures = classes['failure']
+    wrong = {'value': None if failures['value'] is None else 1 - failures['value'],
+             'correct': failures['total'] - failures['correct'], 'total': failures['total'],
+             'wilson_95': [1 - bound for bound in reversed(failures['wilson_95'])]}
+    wanted = ('' if max_false_positive_rate is None else
+              f'; the threshold was set for {percent(max_false_positive_rate)} on validation')
+    shown = [(f'of {data} attempts right', summary['attempts'], '', SERIES[0]),
+             (f'of {data} frames right', summary['frames'], '', SERIES[0]),
+             ('of success frames found', classes['success'], '', label_colour(Label.SUCCESS))]
+    entries = [(*_card(name, accuracy), _interval(accuracy, more, colour))
+               for name, accuracy, more, colour in shown]
+    entries.append((*_card('of failure frames taken for success', wrong),
+                    _counted(wrong, wanted)))
+    entries.append((number(summary['roc_auc']), 'area under the ROC curve',
+                    '<div class="soft small">0.5 is guessing, 1 is perfect</div>'))
+    before = summary['ece_uncalibrated']
+    entries.append(('–' if summary['ece'] is None else f'{summary["ece"]:.1%}',
+                    'expected calibration error',
+                    '' if before is None else '<div class="soft small">'
+                    f'{before:.1%} before temperature scaling</div>'))
+    return cards(entries)
+
+
+def _card(name: str, accuracy: Mapping[str, Any]) -> tuple[str, str]:
+    value = accuracy['value']
+    return '–' if value is None else f'{value:.1%}', name
+
+
+def _counted(accuracy: Mapping[str, Any], more: str) -> str:
+    low, high = accuracy['wilson_95']
+    return (f'<div class="soft small">{accuracy["correct"]} of {accuracy["total"]}; 95 % '
+            f'interval {low:.1%} to {high:.1%}{more}</div>')
+
+
+def _interval(accuracy: Mapping[str, Any], more: str, colour: str) -> str:
+    if accuracy['value'] is None:
+        return ''
+    low, high = accuracy['wilson_95']
+    return interval_bar(accuracy['value'], low, high, colour) + _counted(accuracy, more)
+
+
+def all_numbers(summaries: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a section with every number of several summaries, by their names."""
+    rows = [
+        ('attempts right', [with_interval(s['attempts']) for s in summaries.values()]),
+        ('frames right', [with_interval(s['frames']) for s in summaries.values()]),
+        *((f'{name} frames right', [with_interval(s['classes'][name])
+                                    for s in summaries.values()]) for name in
+          ('failure', 'success')),
+        *((name, [number(s[field]) for s in summaries.values()]) for name, field in (
+            ('ROC-AUC', 'roc_auc'), ('average precision', 'average_precision'))),
+        *((f'{name}{when}', [number(s[field + suffix], 4) for s in summaries.values()])
+          for name, field in (('Brier score', 'brier'), ('expected calibration error', 'ece'))
+          for when, suffix in ((' before temperature scaling', '_uncalibrated'),
+                               (' after it', '')))]
+    return section(
+        'All numbers', 'With Wilson 95 % intervals. Frames of one attempt resemble each other, so '
+        'the intervals by frame are narrower than what is known; judge by attempts.',
+        table(['', *summaries], ([name, *cells] for name, cells in rows)))
+
+
+def confusion_section(summary: Mapping[str, Any], data: str) -> str:
+    """Return both confusion matrices."""
+    confusion = summary['confusion']
+    return section(
+        'What was said about what', 'Rows are the truth, columns the answer: counts, and their '
+        f'share of the row, on {data} data. An attempt is judged by its last '
+        f'{summary["window_s"]:g} s, and unknown with fewer than {summary["min_frames"]} frames '
+        'in them.',
+        '<div class="split">', *(f'<div><h3>By {what}</h3>{_matrix(confusion[whole])}</div>'
+                                 for what, whole in (('attempt', 'attempts'),
+                                                     ('frame', 'frames'))), '</div>')
+
+
+def _matrix(counts: Mapping[str, Mapping[str, int]]) -> str:
+    answers = [answer for answer in ('success', 'failure', 'unknown')
+               if any(answer in row for row in counts.values())]
+    body = ''
+    for truth in ('success', 'failure'):
+        total = sum(counts[truth].values())
+        body += f'<tr><th scope="row">is {truth}</th>'
+        for answer in answers:
+            count = counts[truth].get(answer, 0)
+            share = count / total if total else 0.
+            shade = 'good' if truth == answer else 'bad'
+            body += (f'<td style="--share:{share:.3f};--shade:var(--{shade})"><b>{count}</b>'
+                     f'<small>{share:.1%}</small></td>')
+        body += '</tr>'
+    return ('<table class="confusion"><thead><tr><td style="background:none"></td>'
+            + ''.join(f'<th scope="col">said {answer}</th>' for answer in answers)
+            + f'</tr></thead><tbody>{body}</tbody></table>')
+
+
+def trade_off_section(predictions: Sequence[Prediction], threshold: float, data: str) -> str:
+    """Return ROC and precision-recall curve with the threshold in use marked."""
+    labels = [row.label for row in predictions]
+    values = [row.probability for row in predictions]
+    roc, trade = roc_curve(values, labels), precision_recall_curve(values, labels)
+    explanation = (
+        'Each point is a threshold. Left: how many successes are found, for how many failures '
+        'taken for success. Right: how often "success" is true, for how many successes found. '
+        f'Ringed: the threshold in use, {threshold:.3f}. By frame, {data} data.')
+    if roc is None or trade is None:
+        return section('What a threshold trades', 'Both labels are needed for these curves.')
+    used = int(np.flatnonzero(roc.thresholds >= threshold)[-1])
+    charts = []
+    left = Chart(share_axis('failures taken for success'), share_axis('successes found'),
+                 'ROC curve')
+    left.line([(0, 0), (1, 1)], 'var(--line)', dashed=True)
+    left.line(list(zip(roc.x, roc.y, strict=True)), SERIES[0])
+    left.mark(roc.x[used], roc.y[used], [f'{roc.y[used]:.1%} found,', f'{roc.x[used]:.1%} wrong'])
+    charts.append(left.svg())
+    right = Chart(share_axis('successes found (recall)'),
+                  share_axis('"success" is true (precision)'), 'Precision-recall curve')
+    steps = [(0., float(trade.y[1]))]
+    for i in range(1, len(trade.x)):
+        steps += [(steps[-1][0], trade.y[i]), (trade.x[i], trade.y[i])]
+    right.line(steps, SERIES[0])
+    right.mark(trade.x[used], trade.y[used],
+               [f'{trade.x[used]:.1%} found,', f'{trade.y[used]:.1%} true'])
+    charts.append(right.svg())
+    return section('What a threshold trades', explanation, '<div class="charts two">',
+                   *(f'<div>{chart}</div>' for chart in charts), '</div>')
+
+
+def calibration_section(predictions: Sequence[Prediction], summary: Mapping[str, Any],
+                        temperature: float, data: str) -> str:
+    """Return the reliability diagram, before and after, and where the answers lie."""
+    labels = [row.label for row in predictions]
+    diagram = Chart(share_axis('P(success) said'), share_axis('successes among these frames'),
+                    'Reliability diagram')
+    diagram.line([(0, 0), (1, 1)], 'var(--soft)', dashed=True)
+    for values, colour, hollow in (([r.uncalibrated for r in predictions], _BEFORE, True),
+                                   ([r.probability for r in predictions], _AFTER, False)):
+        dots = _dots(reliability(values, labels))
+        diagram.line([(x, y) for x, y, _, _ in dots], colour, dashed=hollow)
+        diagram.dots(dots, colour, hollow)
+    legend = key([
+        (_BEFORE, f'before (error {number(summary["ece_uncalibrated"])})', True),
+        (_AFTER, f'after temperature {temperature:.2f} (error {number(summary["ece"])})', False),
+        ('var(--soft)', 'perfect', True)])
+    return section(
+        'Whether P(success) can be taken at its word',
+        'Left: of frames that were given, say, 80 %, four in five should be successes; dots near '
+        'the dashed diagonal mean so, large dots are many frames. Right: which P(success) frames '
+        f'of each label got; the tails that reach across the threshold are the errors. {data} '
+        'data, by frame.'.capitalize(),
+        f'<div class="charts two"><div>{diagram.svg()}{legend}</div>'
+        f'<div>{_histogram(predictions, summary["threshold"])}{label_key()}</div></div>')
+
+
+def _dots(bins: Reliability) -> list[tuple[float, float, float, str]]:
+    most = max(1, int(bins.counts.max(initial=0)))
+    return [(said, true, 3 + 7 * (count / most) ** .5,
+             f'{count} frames: said {said:.1%}, true {true:.1%}')
+            for count, said, true in zip(bins.counts, bins.said, bins.true, strict=True) if count]
+
+
+def _histogram(predictions: Sequence[Prediction], threshold: float) -> str:
+    """Draw counts of P(success), success upwards and failure downwards."""
+    edges = np.linspace(0, 1, 26)
+    counts = {label: np.histogram([r.probability for r in predictions if r.label is label],
+                                  edges)[0] for label in Label}
+    most = max(1, *(int(column.max()) for column in counts.values()))
+    # By square roots, else the few in between could not be seen beside the many at the ends.
+    marks = sorted({int(f'{most * share:.0e}'.partition('e')[0])
+                    * 10 ** int(f'{most * share:.0e}'.partition('e')[2])
+                    for share in (.05, .3, .8)} - {0})
+    ticks = (*(-float(mark) ** .5 for mark in reversed(marks)), 0.,
+             *(float(mark) ** .5 for mark in marks))
+    chart = Chart(share_axis('P(success) said'),
+                  Axis('frames (square-root scale)', -most ** .5, most ** .5, ticks,
+                       lambda root: f'{root * root:.0f}'),
+                  'Histogram of P(success) by label')
+    for label, column in counts.items():
+        up = label is Label.SUCCESS
+        chart.bars(((left, right, 0. if up else -count ** .5, count ** .5 if up else 0.,
+                     f'{count} {label.name.lower()} frames from {left:.0%} to {right:.0%}')
+                    for left, right, count in zip(edges[:-1], edges[1:], column, strict=True)
+                    if count), label_colour(label))
+    chart.upright(threshold, f'threshold {threshold:.3f}')
+    return chart.svg()
