@@ -45,3 +45,12 @@ class SimulationError(GraspSuccessDetectorError):
 
 class ResourceError(GraspSuccessDetectorError):
     """A file that ships with the package (checkpoint, sample bag, configuration) is missing."""
+
+
+def one_line(error: BaseException) -> str:
+    """
+    Return what a foreign error says, fit to stand inside a line of ours.
+
+    :returns: its text without line ends, at most 200 characters; its class where it has no text.
+    """
+    return ' '.join(str(error).split())[:200] or type(error).__name__
