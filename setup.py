@@ -15,6 +15,7 @@ COMMANDS = {
     'detector_node': 'ros.detector_node',
     'extract_frames': 'cli.extract_frames',
     'grasp_demo': 'ros.demo',
+    'import_checkpoint': 'cli.import_checkpoint',
     'inspect_dataset': 'cli.inspect_dataset',
     'play_bag': 'ros.play_bag',
     'simulate_grasps': 'cli.simulate_grasps',
