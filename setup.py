@@ -18,6 +18,7 @@ COMMANDS = {
     'import_checkpoint': 'cli.import_checkpoint',
     'inspect_dataset': 'cli.inspect_dataset',
     'play_bag': 'ros.play_bag',
+    'pretrain_cifar10': 'cli.pretrain_cifar10',
     'simulate_grasps': 'cli.simulate_grasps',
     'train_classifier': 'cli.train_classifier',
 }
