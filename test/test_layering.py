@@ -19,8 +19,10 @@ MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob('*.py'))}
 ROWS = [
     {'__init__', 'errors', 'labels', 'resources', 'console'},
     {'image', 'image_container', 'html_page', 'preprocessing', 'torchvision_ops',
-     'imagenet_weights', 'architectures'},
-    {'checkpoint_metadata', 'checkpoint'},
+     'tensors_file'},
+    {'backbones'},
+    {'architectures'},
+    {'checkpoint_metadata', 'checkpoint', 'legacy_checkpoint'},
     {'classifier', 'decision'},
     {'data', 'training', 'evaluation', 'simulation'},
     {'ros', 'cli'},

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import yaml
 
-from grasp_success_detector.errors import DatasetError, RunError
+from grasp_success_detector.errors import DatasetError, one_line, RunError
 from grasp_success_detector.evaluation.predictions import Prediction, read_predictions
 
 CHECKPOINT: Final = 'classifier.safetensors'
@@ -86,7 +86,7 @@ def read_run(folder: Path) -> Run:
             if lacking := wanted - document.keys():
                 raise ValueError(f'{", ".join(sorted(lacking))} missing')
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise RunError(f'{folder}: a damaged run folder ({" ".join(str(error).split())})'
+        raise RunError(f'{folder}: a damaged run folder ({one_line(error)})'
                        ) from error
     try:
         predictions = tuple(read_predictions(folder / 'predictions.csv'))

@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin, get_type_hints, Literal, Union
 
 import yaml
 
-from grasp_success_detector.architectures import ARCHITECTURES, is_architecture
+from grasp_success_detector.architectures import ARCHITECTURES, check_architecture
 from grasp_success_detector.errors import ConfigError, one_line
 from grasp_success_detector.resources import share_path
 
@@ -92,9 +92,8 @@ class TrainingConfig:
         return self.devices * self.num_nodes
 
     def __post_init__(self) -> None:
+        check_architecture(self.architecture)
         checks = (
-            ('architecture', is_architecture(self.architecture),
-             ' or '.join((*ARCHITECTURES, 'timm:NAME'))),
             ('epochs', self.epochs >= 1, '1 or more'),
             ('patience', self.patience is None or self.patience >= 1, '1 or more'),
             ('devices', self.devices >= 1, '1 or more'),

@@ -2,11 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-import logging
 from pathlib import Path
-import signal
 import sys
-import warnings
 
 import lightning
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
@@ -27,6 +24,7 @@ from grasp_success_detector.errors import DatasetError, TrainingError
 from grasp_success_detector.training.best_epoch import BestEpoch
 from grasp_success_detector.training.config import TrainingConfig
 from grasp_success_detector.training.finishing import finish
+from grasp_success_detector.training.lightning_run import lightning_run
 from grasp_success_detector.training.loaders import make_loaders
 from grasp_success_detector.training.module import GraspTraining
 from grasp_success_detector.training.run_folder import RunFolder
@@ -58,7 +56,6 @@ def fit(config: TrainingConfig, split: Split, out: Path, datasets: Sequence[Path
             for name, frames in ((name, getattr(split, name)) for name in SPLITS)))):
         raise DatasetError('these splits lack frames of a label: ' + '; '.join(faults)
                            + '; record more attempts, or extract with another --split or --seed')
-    _quieten()
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     preprocessing = default_preprocessing(config.architecture)
     weights = None if config.weights is None else Path(config.weights)
@@ -67,17 +64,20 @@ def fit(config: TrainingConfig, split: Split, out: Path, datasets: Sequence[Path
     freezing = freeze(model, config.architecture, config.freeze_conv_layers)
     run = RunFolder(out)
     best = BestEpoch(config, preprocessing, split.val, run, say)
-    trainer = _trainer(config, run, best)
-    if trainer.is_global_zero:
-        run.resume(config) if resume else run.begin(config)
-        for line in _layers(model, config.architecture, freezing):
-            say(line)
-    if not run.finished:
-        _train(config, split, model, run, trainer)
+    with lightning_run():
+        trainer = _trainer(config, run, best)
         if trainer.is_global_zero:
-            finish(config, split, run, best.epoch, freezing, datasets, say)
-    elif trainer.is_global_zero:
+            run.resume(config) if resume else run.begin(config)
+            for line in _layers(model, config.architecture, freezing):
+                say(line)
+        if not run.finished:
+            _train(config, split, model, run, trainer)
+    if not trainer.is_global_zero:
+        return
+    if run.finished:
         say(f'{out}: is finished already')
+    else:
+        finish(config, split, run, best.epoch, freezing, datasets, say)
 
 
 def _train(config: TrainingConfig, split: Split, model: torch.nn.Module, run: RunFolder,
@@ -95,13 +95,6 @@ def _train(config: TrainingConfig, split: Split, model: torch.nn.Module, run: Ru
                 'no epoch was finished before')
         raise TrainingError(f'{error}; {kept}; try a lower --lr and --backbone-lr, or '
                             '--precision 32-true') from error
-    except SystemExit as stop:  # as Lightning ends on Ctrl-C
-        if isinstance(stop.__context__, KeyboardInterrupt):
-            signal.signal(signal.SIGINT, signal.default_int_handler)  # it had switched that off
-            raise KeyboardInterrupt from stop
-        raise
-    if trainer.interrupted:  # as it did before 2.5
-        raise KeyboardInterrupt
 
 
 def _trainer(config: TrainingConfig, run: RunFolder, best: BestEpoch) -> lightning.Trainer:
@@ -139,9 +132,3 @@ def _layers(model: torch.nn.Module, architecture: str, freezing: Freezing) -> li
               for name, wanted in (('frozen', False), ('learn', True))}
     return [f'{architecture}: {counts[name]:,} parameters {verb}: {", ".join(layers) or "none"}'
             for (name, layers), verb in zip(named.items(), ('frozen', 'learn'), strict=True)]
-
-
-def _quieten() -> None:
-    """Silence Lightning's hints about hardware and loaders, and its own deprecations."""
-    logging.getLogger('lightning.pytorch').setLevel(logging.ERROR)
-    warnings.filterwarnings('ignore', module='lightning')
