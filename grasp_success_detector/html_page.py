@@ -71,7 +71,7 @@ svg text.value { fill: var(--ink); font-weight: 600; }
 .confusion td small { color: var(--ink); }
 .confusion tbody th { text-align: left; color: var(--soft); font-size: 13px; }
 .frames { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 14px; }
-.frames.large { grid-template-columns: repeat(auto-fill, minmax(230px, 1fr)); }
+.frames.large { grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); margin-top: 10px; }
 figure { margin: 0; min-width: 0; } figure img { width: 100%%; display: block; border-radius: 5px;
   border-bottom: 4px solid; }
 figure .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 3px; }

@@ -86,7 +86,7 @@ def _figure(row: Prediction, frame: RgbImage, answer: Label, checkpoint: Checkpo
         pictures += image(small(overlay(frame, heat)), f'what spoke for {given}', answer)
         pictures = f'<div class="pair">{pictures}</div>'
     return (f'<figure title="{escape(row.file)}">{pictures}<figcaption><b>is {truth}, said '
-            f'{given}</b> (P(success) {row.probability:.3f})<br>{escape(row.attempt)}, at '
+            f'{given}</b><br>P(success) = {row.probability:.3f}, {escape(row.attempt)}, at '
             f'{seconds:.2f} s</figcaption></figure>')
 
 

@@ -9,13 +9,14 @@ from grasp_success_detector.evaluation.calibration import Reliability, reliabili
 from grasp_success_detector.evaluation.charts import (
     Axis,
     Chart,
+    dot_key,
     interval_bar,
-    key,
     percent,
     SERIES,
     share_axis,
 )
 from grasp_success_detector.evaluation.curves import precision_recall_curve, roc_curve
+from grasp_success_detector.evaluation.intervals import wilson_interval
 from grasp_success_detector.evaluation.predictions import Prediction
 from grasp_success_detector.html_page import (
     cards,
@@ -37,7 +38,7 @@ def with_interval(accuracy: Mapping[str, Any]) -> str:
     if accuracy['value'] is None:
         return NOTHING
     low, high = accuracy['wilson_95']
-    return (f'{accuracy["value"]:.1%}<small>{low:.1%} to {high:.1%} '
+    return (f'{percent(accuracy["value"])}<small>{percent(low)} to {percent(high)} '
             f'({accuracy["correct"]}/{accuracy["total"]})</small>')
 
 
@@ -72,22 +73,22 @@ def headline(summary: Mapping[str, Any], data: str, max_false_positive_rate: flo
     entries.append((number(summary['roc_auc']), 'area under the ROC curve',
                     '<div class="soft small">0.5 is guessing, 1 is perfect</div>'))
     before = summary['ece_uncalibrated']
-    entries.append(('–' if summary['ece'] is None else f'{summary["ece"]:.1%}',
+    entries.append(('–' if summary['ece'] is None else f'{percent(summary["ece"])}',
                     'expected calibration error',
                     '' if before is None else '<div class="soft small">'
-                    f'{before:.1%} before temperature scaling</div>'))
+                    f'{percent(before)} before temperature scaling</div>'))
     return cards(entries)
 
 
 def _card(name: str, accuracy: Mapping[str, Any]) -> tuple[str, str]:
     value = accuracy['value']
-    return '–' if value is None else f'{value:.1%}', name
+    return '–' if value is None else f'{percent(value)}', name
 
 
 def _counted(accuracy: Mapping[str, Any], more: str) -> str:
     low, high = accuracy['wilson_95']
     return (f'<div class="soft small">{accuracy["correct"]} of {accuracy["total"]}; 95 % '
-            f'interval {low:.1%} to {high:.1%}{more}</div>')
+            f'interval {percent(low)} to {percent(high)}{more}</div>')
 
 
 def _interval(accuracy: Mapping[str, Any], more: str, colour: str) -> str:
@@ -123,8 +124,9 @@ def confusion_section(summary: Mapping[str, Any], data: str) -> str:
     return section(
         'What was said about what', 'Rows are the truth, columns the answer: counts, and their '
         f'share of the row, on {data} data. An attempt is judged by its last '
-        f'{summary["window_s"]:g} s, and unknown with fewer than {summary["min_frames"]} frames '
-        'in them.',
+        f'{summary["window_s"]:g} s'
+        + (f', and unknown with fewer than {summary["min_frames"]} frames in them.'
+           if summary['min_frames'] > 1 else '.'),
         '<div class="split">', *(f'<div><h3>By {what}</h3>{_matrix(confusion[whole])}</div>'
                                  for what, whole in (('attempt', 'attempts'),
                                                      ('frame', 'frames'))), '</div>')
@@ -142,7 +144,7 @@ def _matrix(counts: Mapping[str, Mapping[str, int]]) -> str:
             share = count / total if total else 0.
             shade = 'good' if truth == answer else 'bad'
             body += (f'<td style="--share:{share:.3f};--shade:var(--{shade})"><b>{count}</b>'
-                     f'<small>{share:.1%}</small></td>')
+                     f'<small>{percent(share)}</small></td>')
         body += '</tr>'
     return ('<table class="confusion"><thead><tr><td style="background:none"></td>'
             + ''.join(f'<th scope="col">said {answer}</th>' for answer in answers)
@@ -166,7 +168,8 @@ def trade_off_section(predictions: Sequence[Prediction], threshold: float, data:
                  'ROC curve')
     left.line([(0, 0), (1, 1)], 'var(--line)', dashed=True)
     left.line(list(zip(roc.x, roc.y, strict=True)), SERIES[0])
-    left.mark(roc.x[used], roc.y[used], [f'{roc.y[used]:.1%} found,', f'{roc.x[used]:.1%} wrong'])
+    left.mark(roc.x[used], roc.y[used],
+              [f'{percent(roc.y[used])} found,', f'{percent(roc.x[used])} wrong'])
     charts.append(left.svg())
     right = Chart(share_axis('successes found (recall)'),
                   share_axis('"success" is true (precision)'), 'Precision-recall curve')
@@ -175,7 +178,7 @@ def trade_off_section(predictions: Sequence[Prediction], threshold: float, data:
         steps += [(steps[-1][0], trade.y[i]), (trade.x[i], trade.y[i])]
     right.line(steps, SERIES[0])
     right.mark(trade.x[used], trade.y[used],
-               [f'{trade.x[used]:.1%} found,', f'{trade.y[used]:.1%} true'])
+               [f'{percent(trade.x[used])} found,', f'{percent(trade.y[used])} true'])
     charts.append(right.svg())
     return section('What a threshold trades', explanation, '<div class="charts two">',
                    *(f'<div>{chart}</div>' for chart in charts), '</div>')
@@ -190,19 +193,21 @@ def calibration_section(predictions: Sequence[Prediction], summary: Mapping[str,
     diagram.line([(0, 0), (1, 1)], 'var(--soft)', dashed=True)
     for values, colour, hollow in (([r.uncalibrated for r in predictions], _BEFORE, True),
                                    ([r.probability for r in predictions], _AFTER, False)):
-        dots = _dots(reliability(values, labels))
-        diagram.line([(x, y) for x, y, _, _ in dots], colour, dashed=hollow)
-        diagram.dots(dots, colour, hollow)
-    legend = key([
+        bins = reliability(values, labels)
+        if not hollow:
+            diagram.whiskers(((said, *wilson_interval(round(true * count), int(count)))
+                              for count, said, true in zip(*bins[1:], strict=True) if count),
+                             colour)
+        diagram.dots(_dots(bins), colour, hollow)
+    legend = dot_key([
         (_BEFORE, f'before (error {number(summary["ece_uncalibrated"])})', True),
-        (_AFTER, f'after temperature {temperature:.2f} (error {number(summary["ece"])})', False),
-        ('var(--soft)', 'perfect', True)])
+        (_AFTER, f'after temperature {temperature:.2f} (error {number(summary["ece"])})', False)])
     return section(
         'Whether P(success) can be taken at its word',
-        'Left: of frames that were given, say, 80 %, four in five should be successes; dots near '
-        'the dashed diagonal mean so, large dots are many frames. Right: which P(success) frames '
-        f'of each label got; the tails that reach across the threshold are the errors. {data} '
-        'data, by frame.'.capitalize(),
+        'Left: of frames that were given, say, 80 %, four in five should be successes; dots on '
+        'the diagonal mean so, large dots are many frames, lines are Wilson 95 % intervals. '
+        'Right: which P(success) the frames of each label got; what reaches across the threshold '
+        f'is wrong. By frame, {data} data.',
         f'<div class="charts two"><div>{diagram.svg()}{legend}</div>'
         f'<div>{_histogram(predictions, summary["threshold"])}{label_key()}</div></div>')
 
@@ -210,8 +215,8 @@ def calibration_section(predictions: Sequence[Prediction], summary: Mapping[str,
 def _dots(bins: Reliability) -> list[tuple[float, float, float, str]]:
     most = max(1, int(bins.counts.max(initial=0)))
     return [(said, true, 3 + 7 * (count / most) ** .5,
-             f'{count} frames: said {said:.1%}, true {true:.1%}')
-            for count, said, true in zip(bins.counts, bins.said, bins.true, strict=True) if count]
+             f'{count} frames: said {percent(said)}, true {percent(true)}')
+            for count, said, true in zip(*bins[1:], strict=True) if count]
 
 
 def _histogram(predictions: Sequence[Prediction], threshold: float) -> str:
@@ -233,7 +238,7 @@ def _histogram(predictions: Sequence[Prediction], threshold: float) -> str:
     for label, column in counts.items():
         up = label is Label.SUCCESS
         chart.bars(((left, right, 0. if up else -count ** .5, count ** .5 if up else 0.,
-                     f'{count} {label.name.lower()} frames from {left:.0%} to {right:.0%}')
+                     f'{count} {label.name.lower()} frames from {left:.2f} to {right:.2f}')
                     for left, right, count in zip(edges[:-1], edges[1:], column, strict=True)
                     if count), label_colour(label))
     chart.upright(threshold, f'threshold {threshold:.3f}')

@@ -50,11 +50,11 @@ def report_page(run: Run) -> str:
         f'{run.name}: training report', _title(run, origin),
         headline(metrics['test'], data, metrics['max_false_positive_rate']),
         confusion_section(metrics['test'], data),
-        training_section(run.epochs, run.description['best_epoch']),
         trade_off_section(test, threshold, data),
         calibration_section(test, metrics['test'], metrics['temperature'], data),
         error_section(test, threshold, checkpoint.load(run.checkpoint),
                       frame_from(run.dataset), data),
+        training_section(run.epochs, run.description['best_epoch']),
         all_numbers({'validation': metrics['val'], 'test': metrics['test']}),
         data_section(run.description['data'], run.dataset, origin),
         _layers(run.description), _recipe(run))
