@@ -32,6 +32,8 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 section > h2 + p { color: var(--soft); margin: -8px 0 14px; max-width: 80ch; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px;
   margin-top: 18px; }
+@media (max-width: 1000px) { .cards.three { grid-template-columns: repeat(3, 1fr); } }
+@media (max-width: 560px) { .cards.three { grid-template-columns: repeat(2, 1fr); } }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
   padding: 12px 16px; }
 .card b { display: block; font-size: 24px; font-weight: 600; line-height: 1.3; }
@@ -112,9 +114,10 @@ def section(title: str, explanation: str, *parts: str) -> str:
 
 def cards(entries: Iterable[tuple[str, str, str]]) -> str:
     """Return headline numbers: value, what it is (both plain text), more HTML below."""
-    return '<div class="cards">' + ''.join(
-        f'<div class="card"><b>{escape(value)}</b>{escape(name)}{more}</div>'
-        for value, name, more in entries) + '</div>'
+    shown = [f'<div class="card"><b>{escape(value)}</b>{escape(name)}{more}</div>'
+             for value, name, more in entries]
+    # Rows of three, where six do not fit side by side, leave no gap.
+    return (f'<div class="cards{"" if len(shown) % 3 else " three"}">{"".join(shown)}</div>')
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

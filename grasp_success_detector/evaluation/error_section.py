@@ -72,7 +72,8 @@ def error_section(predictions: Sequence[Prediction], threshold: float, checkpoin
     explanation = (
         f'The worst frame of each of {len(wrong)} of {attempts} attempts with a wrong frame, '
         f'{data} data, the surest errors first. On the right, Grad-CAM: what is bright spoke for '
-        'the label that was said; what is grey did not matter to it or was not seen.')
+        'the label that was said; what is grey did not, and if all is grey, no place did by '
+        'itself.')
     return section('The worst errors', explanation, missing, label_key(),
                    '<div class="frames large">', *figures, '</div>')
 

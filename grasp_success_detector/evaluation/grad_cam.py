@@ -21,8 +21,9 @@ def grad_cam(checkpoint: Checkpoint, frame: RgbImage, label: Label) -> Heat | No
     Return how much each place of a frame speaks for a label.
 
     The feature maps of the last stage that still has places are weighed by the mean gradient of
-    the label's logit, added up, and cut at 0: Selvaraju et al., Grad-CAM: Visual Explanations
-    from Deep Networks via Gradient-based Localization, ICCV 2017, equations 1 and 2.
+    the label's score, added up, and cut at 0: Selvaraju et al., Grad-CAM: Visual Explanations
+    from Deep Networks via Gradient-based Localization, ICCV 2017, equations 1 and 2. The score is
+    the label's logit less the other's, as P(success) depends on nothing but this difference.
 
     :param frame: RGB uint8 (H, W, 3).
     :returns: float32 (H, W), 0 to 1, of the frame, 0 outside of what the classifier sees; all 0
@@ -38,8 +39,8 @@ def grad_cam(checkpoint: Checkpoint, frame: RgbImage, label: Label) -> Heat | No
     maps, rest = found
     maps.requires_grad_()
     with torch.enable_grad():
-        logit = rest(maps.clone())[0, label]  # a clone, which may be changed in place
-        gradient, = torch.autograd.grad(logit, maps)
+        logits = rest(maps.clone())[0]  # a clone, which may be changed in place
+        gradient, = torch.autograd.grad(logits[label] - logits[1 - label], maps)
     weights = gradient.mean((2, 3), keepdim=True)  # (1, C, 1, 1)
     seen = torch.relu((weights * maps.detach()).sum(1))[0]  # (h', w')
     if (most := seen.max()) > 0:
