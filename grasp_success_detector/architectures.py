@@ -8,6 +8,7 @@ these, splitting cuts between them.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -86,7 +87,12 @@ class _Architecture:
     head: str
 
 
-def build(name: str, pretrained: bool = False) -> nn.Module:
+def is_architecture(name: str) -> bool:
+    """Say whether :func:`build` knows the name."""
+    return name in _TABLE
+
+
+def build(name: str, pretrained: bool = False, weights: Path | None = None) -> nn.Module:
     """
     Build a classifier with 2 logits, index = Label, in training mode.
 

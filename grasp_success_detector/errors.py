@@ -49,3 +49,12 @@ class SimulationError(GraspSuccessDetectorError):
 
 class ResourceError(GraspSuccessDetectorError):
     """A file that ships with the package (checkpoint, sample bag, configuration) is missing."""
+
+
+class TrainingError(GraspSuccessDetectorError):
+    """A training cannot go on: its loss is no number any more."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return a foreign error's text as part of one line of ours."""
+    return ' '.join(str(error).split())[:200] or type(error).__name__

@@ -20,7 +20,7 @@ def cache_features(trunk: nn.Module, frames: Dataset[Item], preprocessing: Prepr
     Compute the trunk's features of every frame once.
 
     What the plain loop would compute anew in each epoch, in the same precision; an augmented
-    frame keeps the change that was drawn for it here.
+    frame keeps the change that was drawn for it.
 
     :param trunk: the frozen part of the model.
     :param frames: items are an RGB uint8 tensor (h, w, 3) and a label.
