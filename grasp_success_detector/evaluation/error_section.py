@@ -40,9 +40,13 @@ def said(row: Prediction, threshold: float) -> Label:
     return Label(int(row.probability >= threshold))
 
 
-def frame_from(dataset: Path) -> ReadFrame:
-    """Return what reads the pictures of a data set."""
-    return lambda row: read_image(dataset / row.file)
+def frame_from(dataset: Path | None) -> ReadFrame:
+    """Return what reads the pictures of a data set; without one, none can be read."""
+    def read(row: Prediction) -> RgbImage:
+        if dataset is None:
+            raise ImageDecodeError('no_file', f'{row.attempt}: was never a file')
+        return read_image(dataset / row.file)
+    return read
 
 
 def error_section(predictions: Sequence[Prediction], threshold: float, checkpoint: Checkpoint,
