@@ -198,7 +198,7 @@ def calibration_section(predictions: Sequence[Prediction], summary: Mapping[str,
             diagram.whiskers(((said, *wilson_interval(round(true * count), int(count)))
                               for count, said, true in zip(*bins[1:], strict=True) if count),
                              colour)
-        diagram.dots(_dots(bins), colour, hollow)
+        diagram.dots(reliability_dots(bins), colour, hollow)
     legend = dot_key([
         (_BEFORE, f'before (error {number(summary["ece_uncalibrated"])})', True),
         (_AFTER, f'after temperature {temperature:.2f} (error {number(summary["ece"])})', False)])
@@ -212,7 +212,8 @@ def calibration_section(predictions: Sequence[Prediction], summary: Mapping[str,
         f'<div>{_histogram(predictions, summary["threshold"])}{label_key()}</div></div>')
 
 
-def _dots(bins: Reliability) -> list[tuple[float, float, float, str]]:
+def reliability_dots(bins: Reliability) -> list[tuple[float, float, float, str]]:
+    """Return a dot for each bin that has frames, the larger the more."""
     most = max(1, int(bins.counts.max(initial=0)))
     return [(said, true, 3 + 7 * (count / most) ** .5,
              f'{count} frames: said {percent(said)}, true {percent(true)}')
