@@ -37,7 +37,8 @@ section > h2 + p { color: var(--soft); margin: -8px 0 14px; max-width: 80ch; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
   padding: 12px 16px; }
 .card b { display: block; font-size: 24px; font-weight: 600; line-height: 1.3; }
-.card svg { width: 100%%; height: auto; display: block; margin-top: 6px; }
+.card svg { width: 100%%; max-width: 200px; height: auto; display: block; margin-top: 6px; }
+.card div + b { margin-top: 10px; }
 .badge { display: inline-block; border: 1px solid var(--accent4); color: var(--accent4);
   border-radius: 20px; padding: 1px 11px; font-size: 13px; font-weight: 600; }
 .verdict { border-left: 6px solid var(--good); } .verdict.bad { border-left-color: var(--bad); }
@@ -58,7 +59,7 @@ td small { color: var(--soft); font-size: 13px; display: block; white-space: now
 svg text { font: 11px system-ui, sans-serif; fill: var(--soft); }
 svg text.value { fill: var(--ink); font-weight: 600; }
 .key { font-size: 13px; color: var(--soft); display: flex; flex-wrap: wrap; gap: 2px 16px;
-  margin: 4px 0 0; }
+  margin: 4px 0 6px; }
 .key span { display: inline-flex; align-items: center; gap: 6px; }
 .key i { width: 12px; height: 12px; border-radius: 3px; flex: none; }
 .key i.line { height: 0; width: 20px; border-top: 3px solid; border-radius: 0; }

@@ -186,9 +186,20 @@ def dot_key(entries: Iterable[tuple[str, str, bool]]) -> str:
         for colour, name, hollow in entries) + '</div>'
 
 
-def interval_bar(value: float, low: float, high: float, colour: str = SERIES[0]) -> str:
-    """Draw a share with its interval on a scale to 100 %, which begins at 0 or 50 %."""
-    start = 0. if low < .5 else .5
+def scale_start(lows: Iterable[float]) -> float:
+    """Return where a scale of shares begins that holds these and still shows small differences."""
+    return .5 if min(lows) >= .5 else 0.
+
+
+def interval_bar(value: float, low: float, high: float, colour: str = SERIES[0],
+                 start: float | None = None) -> str:
+    """
+    Draw a share with its interval on a scale to 100 %.
+
+    :param start: where the scale begins; None: at 50 % if the interval allows, else at 0.
+    """
+    if start is None:
+        start = scale_start([low])
 
     def at(share: float) -> float:
         return 3 + 124 * (share - start) / (1 - start)

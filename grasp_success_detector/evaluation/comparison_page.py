@@ -10,6 +10,7 @@ from grasp_success_detector.evaluation.charts import (
     dot_key,
     interval_bar,
     key,
+    scale_start,
     SERIES,
     share_axis,
 )
@@ -54,6 +55,8 @@ def _colour(number: int) -> str:
 
 
 def _accuracies(contestants: Sequence[Contestant], simulated: str) -> str:
+    start = scale_start(c.run.metrics['test'][name]['wilson_95'][0]
+                        for c in contestants for name in ('attempts', 'frames'))
     cards = []
     for i, contestant in enumerate(contestants):
         test = contestant.run.metrics['test']
@@ -61,7 +64,7 @@ def _accuracies(contestants: Sequence[Contestant], simulated: str) -> str:
         for name, accuracy in (('attempts', test['attempts']), ('frames', test['frames'])):
             low, high = accuracy['wilson_95']
             parts.append(f'<b>{100 * accuracy["value"]:.1f}&nbsp;%</b>of {simulated}test {name} '
-                         f'right{interval_bar(accuracy["value"], low, high, _colour(i))}'
+                         f'right{interval_bar(accuracy["value"], low, high, _colour(i), start)}'
                          f'<div class="soft small">{accuracy["correct"]} of '
                          f'{accuracy["total"]}; 95&nbsp;% interval {100 * low:.1f} to '
                          f'{100 * high:.1f}&nbsp;%</div>')
@@ -73,7 +76,7 @@ def _duels(comparison: Comparison) -> str:
     def cells(what: str, duel: Duel) -> list[str]:
         return [f'{escape(duel.first)} and {escape(duel.second)}, by {what}', str(duel.both),
                 str(duel.only_first), str(duel.only_second), str(duel.neither),
-                f'<b>{escape(p_text(duel.p_value).removeprefix("= "))}</b>']
+                f'<b>{escape(p_text(duel.p_value).removeprefix("= ")).replace(" ", "&nbsp;")}</b>']
 
     several = ('' if len(comparison.by_attempt) == 1 else
                ' The p-values are not corrected for the number of pairs.')
