@@ -111,7 +111,8 @@ def test_training_takes_that_many_of_each_class(tmp_path, samples, monkeypatch):
     config = TrainingConfig(
         architecture='cifar_cnn', pretrained=False, freeze_conv_layers=1, epochs=2, batch_size=8,
         samples=samples, samples_per_class=32, augmentation=('light_and_colour',))
-    fit(config, split_frames(colour_frames(24, every=4)), tmp_path / 'run', say=lambda line: None)
+    fit(config, split_frames(colour_frames(24, every=4)), tmp_path / 'run', [tmp_path],
+        say=lambda line: None)
     assert Counter(seen) == {0: 64, 1: 64}
     written = yaml.safe_load((tmp_path / 'run/config.yaml').read_text())
     assert written['samples_per_class'] == 32

@@ -1,6 +1,7 @@
 """After each epoch: report it, keep it if it is the best, stop if none gets better."""
 
 from collections.abc import Callable
+import time
 from typing import Any
 
 import lightning
@@ -53,6 +54,11 @@ class BestEpoch(lightning.Callback):
         """Take up where :meth:`state_dict` was."""
         self._loss, self.epoch = state_dict['loss'], state_dict['epoch']
 
+    def on_train_epoch_start(self, trainer: lightning.Trainer,
+                             pl_module: lightning.LightningModule) -> None:
+        """Start the clock."""
+        self._began = time.monotonic()
+
     def on_validation_epoch_end(self, trainer: lightning.Trainer,
                                 pl_module: lightning.LightningModule) -> None:
         """Judge the epoch."""
@@ -64,7 +70,7 @@ class BestEpoch(lightning.Callback):
         if best:
             self._loss, self.epoch = loss, epoch
         if trainer.is_global_zero:
-            line = {'epoch': epoch,
+            line = {'epoch': epoch, 'seconds': time.monotonic() - self._began,
                     'learning_rate': trainer.optimizers[0].param_groups[0]['lr'],
                     'train_loss': pl_module.train_loss, 'val_loss': loss,
                     **self._judge(val), 'train_classes': _classes(*train) if train else None}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+import json
 from pathlib import Path
 import platform
 from typing import Any
@@ -20,6 +21,7 @@ from grasp_success_detector.data.splits import SPLITS
 from grasp_success_detector.decision import DecisionConfig
 from grasp_success_detector.evaluation.calibration import fit_temperature, threshold_for
 from grasp_success_detector.evaluation.predictions import Prediction, write_predictions
+from grasp_success_detector.evaluation.report import write_report
 from grasp_success_detector.evaluation.summary import summarize
 from grasp_success_detector.labels import Label
 from grasp_success_detector.training.best_epoch import SPARSE
@@ -62,7 +64,8 @@ def finish(config: TrainingConfig, split: Split, run: RunFolder, best_epoch: int
         best.metadata, temperature=temperature, threshold=threshold, metrics=metrics,
         training={'config': asdict(config), 'best_epoch': best_epoch, 'data': data,
                   'versions': versions}), overwrite=True)
-    folders: list[str | None] = [str(folder.resolve()) for folder in datasets] or [None]
+    folders = [str(folder.resolve()) for folder in datasets]
+    epochs = list(map(json.loads, run.epochs.read_text().splitlines()))
     counts = {'trainable': freezing.trainable, 'frozen': freezing.frozen}
     sizes = {name: parameter.numel() for name, parameter in best.model.named_parameters()}
     write_json(run.summary, {
@@ -71,10 +74,11 @@ def finish(config: TrainingConfig, split: Split, run: RunFolder, best_epoch: int
         'parameters': {kind: sum(sizes[name] for name in names)
                        for kind, names in counts.items()},
         'versions': versions, 'device': str(classifier.device), 'best_epoch': best_epoch,
-        'epochs_run': len(run.epochs.read_text().splitlines())})
+        'epochs_run': len(epochs), 'seconds': sum(epoch['seconds'] for epoch in epochs)})
     for leftover in (run.best, run.state):
         leftover.unlink(missing_ok=True)
     _say_result(metrics['test'], threshold, config, say)
+    say(f'report: {write_report(run.path)}')
 
 
 def _logits(classifier: GraspClassifier, frames: Sequence[LabelledFrame],

@@ -35,7 +35,7 @@ from grasp_success_detector.training.run_folder import RunFolder
 _PATIENCE_OF_PROCESSES = timedelta(hours=12)
 
 
-def fit(config: TrainingConfig, split: Split, out: Path, datasets: Sequence[Path] = (),
+def fit(config: TrainingConfig, split: Split, out: Path, datasets: Sequence[Path],
         resume: bool = False, say: Callable[[str], None] = print) -> None:
     """
     Train, keep the epoch with the lowest validation loss, calibrate, test once.
