@@ -62,7 +62,9 @@ def report_page(run: Run) -> str:
 
 def _title(run: Run, origin: LabelOrigin) -> str:
     about = run.summary
-    parts = [about['architecture'], f'{about["epochs_run"]} epochs',
+    minutes = about['seconds'] / 60
+    took = f'{about["seconds"]:.0f} s' if minutes < 2 else f'{minutes:.0f} min'
+    parts = [about['architecture'], f'{about["epochs_run"]} epochs in {took}',
              f'{sum(about["parameters"].values()) / 1e6:.2f} M parameters',
              f'judged on {about["device"]}']
     return (f'<h1>{escape(run.name)}</h1><p class="soft">{escape(" · ".join(parts))} '

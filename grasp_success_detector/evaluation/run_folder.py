@@ -15,7 +15,8 @@ from grasp_success_detector.training.run_folder import RunFolder
 _FORMAT_VERSION = 1
 
 _IN_SUMMARY = {'dataset', 'test_dataset', 'data', 'architecture', 'frozen', 'trainable',
-               'parameters', 'versions', 'device', 'best_epoch', 'epochs_run'}
+               'parameters', 'versions', 'device', 'best_epoch', 'epochs_run',
+               'seconds'}
 _IN_METRICS = {'val', 'test', 'threshold', 'temperature', 'max_false_positive_rate'}
 
 
