@@ -11,7 +11,7 @@ from grasp_success_detector import checkpoint
 from grasp_success_detector.checkpoint import CheckpointMetadata
 from grasp_success_detector.data.extracted import LabelledFrame
 from grasp_success_detector.data.splits import outcomes
-from grasp_success_detector.decision import DecisionConfig
+from grasp_success_detector.evaluation.evaluate import SPARSE
 from grasp_success_detector.evaluation.metrics import (
     attempt_accuracy,
     attempt_verdicts,
@@ -26,9 +26,6 @@ from grasp_success_detector.training.run_folder import RunFolder
 
 #: Before the threshold is chosen; it is only comparable between epochs.
 _THRESHOLD = .5
-
-#: Attempts may be recorded as a few frames only: the verdict rests on what there is.
-SPARSE = DecisionConfig(min_frames=1)
 
 
 class BestEpoch(lightning.Callback):

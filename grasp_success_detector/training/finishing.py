@@ -8,30 +8,25 @@ import platform
 from typing import Any
 
 import lightning
-from rich.console import Console
 import torch
 
 from grasp_success_detector import checkpoint
 from grasp_success_detector.architectures import Freezing
 from grasp_success_detector.classifier import GraspClassifier
-from grasp_success_detector.console import progress_bar
-from grasp_success_detector.data.dataset import decode
-from grasp_success_detector.data.extracted import describe_frames, LabelledFrame, Split
+from grasp_success_detector.data.extracted import describe_frames, Split
 from grasp_success_detector.data.splits import SPLITS
-from grasp_success_detector.decision import DecisionConfig
 from grasp_success_detector.evaluation.calibration import fit_temperature, threshold_for
-from grasp_success_detector.evaluation.predictions import Prediction, write_predictions
+from grasp_success_detector.evaluation.evaluate import (
+    ask,
+    decision_for,
+    predictions_of,
+    probabilities,
+)
+from grasp_success_detector.evaluation.predictions import write_predictions
 from grasp_success_detector.evaluation.report import write_report
 from grasp_success_detector.evaluation.summary import summarize
-from grasp_success_detector.labels import Label
-from grasp_success_detector.training.best_epoch import SPARSE
 from grasp_success_detector.training.config import TrainingConfig
 from grasp_success_detector.training.run_folder import RunFolder, write_json
-
-_BATCH = 32
-
-#: An attempt with more frames than this was filmed as a whole, and is decided as the node does.
-_FILMED = 20
 
 
 def finish(config: TrainingConfig, split: Split, run: RunFolder, best_epoch: int,
@@ -43,16 +38,17 @@ def finish(config: TrainingConfig, split: Split, run: RunFolder, best_epoch: int
     """
     best = checkpoint.load(run.best)
     classifier = GraspClassifier(best, _device(config.device))
-    logits = {name: _logits(classifier, getattr(split, name), name) for name in ('val', 'test')}
+    logits = {name: ask(classifier, getattr(split, name), f'{name} frames')
+              for name in ('val', 'test')}
     val_labels = torch.tensor([int(frame.label) for frame in split.val])
-    temperature = fit_temperature(logits['val'], val_labels)
-    threshold = threshold_for(_probabilities(logits['val'], temperature),
+    temperature = fit_temperature(torch.from_numpy(logits['val']), val_labels)
+    threshold = threshold_for(probabilities(logits['val'], temperature),
                               [frame.label for frame in split.val],
                               config.max_false_positive_rate)
-    predictions = {name: _predictions(name, getattr(split, name), logits[name], temperature)
+    predictions = {name: predictions_of(getattr(split, name), logits[name], temperature, name)
                    for name in logits}
     write_predictions(run.predictions, [row for rows in predictions.values() for row in rows])
-    metrics = {name: summarize(rows, threshold, _decision(getattr(split, name), threshold))
+    metrics = {name: summarize(rows, threshold, decision_for(getattr(split, name), threshold))
                for name, rows in predictions.items()}
     record = {'threshold': threshold, 'temperature': temperature,
               'max_false_positive_rate': config.max_false_positive_rate}
@@ -79,37 +75,6 @@ def finish(config: TrainingConfig, split: Split, run: RunFolder, best_epoch: int
         leftover.unlink(missing_ok=True)
     _say_result(metrics['test'], threshold, config, say)
     say(f'report: {write_report(run.path)}')
-
-
-def _logits(classifier: GraspClassifier, frames: Sequence[LabelledFrame],
-            name: str) -> torch.Tensor:
-    """Answer as the node would: the same decoding, preprocessing and network."""
-    parts = []
-    with progress_bar(Console(stderr=True)) as progress:
-        task = progress.add_task(f'{name} frames', total=len(frames))
-        for start in range(0, len(frames), _BATCH):
-            batch = frames[start:start + _BATCH]
-            parts.append(torch.from_numpy(classifier.logits([decode(f) for f in batch])))
-            progress.advance(task, len(batch))
-    return torch.cat(parts)
-
-
-def _probabilities(logits: torch.Tensor, temperature: float) -> Any:
-    return (logits / temperature).softmax(1)[:, Label.SUCCESS].numpy()
-
-
-def _predictions(name: str, frames: Sequence[LabelledFrame], logits: torch.Tensor,
-                 temperature: float) -> list[Prediction]:
-    return [Prediction(name, frame.source, frame.attempt, frame.stamp_ns, frame.file,
-                       frame.label, float(probability), float(uncalibrated))
-            for frame, probability, uncalibrated in zip(
-                frames, _probabilities(logits, temperature), _probabilities(logits, 1.),
-                strict=True)]
-
-
-def _decision(frames: Sequence[LabelledFrame], threshold: float) -> DecisionConfig:
-    filmed = len(frames) > _FILMED * len({frame.attempt for frame in frames})
-    return replace(DecisionConfig() if filmed else SPARSE, threshold=threshold)
 
 
 def _device(accelerator: str) -> str:
