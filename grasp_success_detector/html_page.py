@@ -37,14 +37,15 @@ section > h2 + p { color: var(--soft); margin: -8px 0 14px; max-width: 80ch; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
   padding: 12px 16px; }
 .card b { display: block; font-size: 24px; font-weight: 600; line-height: 1.3; }
-.card svg { width: 100%%; max-width: 200px; height: auto; display: block; margin-top: 6px; }
+.card svg { width: 100%%; max-width: 150px; height: auto; display: block; margin-top: 6px; }
 .card div + b { margin-top: 10px; }
 .badge { display: inline-block; border: 1px solid var(--accent4); color: var(--accent4);
   border-radius: 20px; padding: 1px 11px; font-size: 13px; font-weight: 600; }
 .verdict { border-left: 6px solid var(--good); } .verdict.bad { border-left-color: var(--bad); }
 table { border-collapse: collapse; width: 100%%; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: 5px 10px; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; }
+th:first-child, td:first-child { text-align: left; }
+td:first-child, tbody th { overflow-wrap: anywhere; }
 th { font-weight: 600; color: var(--soft); font-size: 13px; }
 tbody th { color: var(--ink); font-size: inherit; font-weight: 400; }
 td small { color: var(--soft); font-size: 13px; display: block; white-space: nowrap; }
@@ -57,6 +58,8 @@ td small { color: var(--soft); font-size: 13px; display: block; white-space: now
 .charts > div { min-width: 0; }
 .charts svg { width: 100%%; height: auto; display: block; }
 svg text { font: 11px system-ui, sans-serif; fill: var(--soft); }
+@media (max-width: 900px) { .charts.two svg text { font-size: 13px; }
+  th, td { padding: 5px 6px; } }
 svg text.value { fill: var(--ink); font-weight: 600; }
 .key { font-size: 13px; color: var(--soft); display: flex; flex-wrap: wrap; gap: 2px 16px;
   margin: 4px 0 6px; }

@@ -51,7 +51,8 @@ def training_section(epochs: Epochs, best_epoch: int) -> str:
     charts = ''.join(f'<div><h3>{title}</h3>{chart}</div>' for title, chart in parts)
     return section(
         'Training', f'After each epoch; epoch {best_epoch}, with the lowest validation loss, was '
-        'kept. Shaded: Wilson 95 % intervals.', f'<div class="charts two">{charts}</div>',
+        'kept. Frames count as success from P(success) = 0.5 on here, as the threshold was chosen '
+        'at the end. Shaded: Wilson 95 % intervals.', f'<div class="charts two">{charts}</div>',
         f'<details><summary>Every epoch in numbers</summary>{_numbers(epochs)}</details>')
 
 
@@ -102,8 +103,8 @@ def _add(chart: Chart, points: Sequence[tuple[int, Mapping[str, Any]]], name: st
 def _numbers(epochs: Epochs) -> str:
     names = [name.name.lower() for name in reversed(Label)]
     head = ['epoch', 'training loss', 'validation loss', 'validation attempts',
-            'validation frames', *(f'{name}, validation' for name in names),
-            *(f'{name}, training images' for name in names)]
+            'validation frames', *(f'validation {name}' for name in names),
+            *(f'training {name}' for name in names)]
     return table(head, ([
         str(epoch['epoch']), _loss_value(epoch['train_loss']), _loss_value(epoch['val_loss']),
         *(_share(epoch[field]) for field in ('val_attempts', 'val_frames')),
