@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import groupby
 import math
 from typing import Final
 
@@ -101,7 +102,9 @@ class Chart:
 
     def line(self, points: Points, colour: str, dashed: bool = False) -> None:
         """Join points, which come in order of x."""
-        path = ' '.join('{:.1f},{:.1f}'.format(*self._at(*point)) for point in points)
+        # Thousands of steps fall on the same tenth of a pixel.
+        path = ' '.join(place for place, _ in groupby(
+            '{:.1f},{:.1f}'.format(*self._at(*point)) for point in points))
         dashes = ' stroke-dasharray="5 4"' if dashed else ''
         self._parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" '
                            f'stroke-width="2" stroke-linejoin="round"{dashes}/>')

@@ -16,11 +16,11 @@ from grasp_success_detector.evaluation.charts import (
 )
 from grasp_success_detector.evaluation.comparison import Comparison, Contestant, Duel
 from grasp_success_detector.evaluation.comparison_table import FRAMES_DEPEND, p_text, Row
+from grasp_success_detector.evaluation.curve_sections import reliability_dots
 from grasp_success_detector.evaluation.curves import roc_curve
 from grasp_success_detector.evaluation.data_section import badge, data_section, label_origin
 from grasp_success_detector.evaluation.error_section import frame_from, small
 from grasp_success_detector.evaluation.predictions import Prediction
-from grasp_success_detector.evaluation.quality_sections import reliability_dots
 from grasp_success_detector.html_page import image, label_key, page, section, table
 
 _MOST_PICTURES = 12

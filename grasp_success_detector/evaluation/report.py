@@ -9,6 +9,10 @@ import yaml
 
 from grasp_success_detector import checkpoint
 from grasp_success_detector.data.frame_writer import write_atomically
+from grasp_success_detector.evaluation.curve_sections import (
+    calibration_section,
+    trade_off_section,
+)
 from grasp_success_detector.evaluation.data_section import (
     badge,
     data_section,
@@ -16,12 +20,10 @@ from grasp_success_detector.evaluation.data_section import (
     LabelOrigin,
 )
 from grasp_success_detector.evaluation.error_section import error_section, frame_from
-from grasp_success_detector.evaluation.quality_sections import (
+from grasp_success_detector.evaluation.number_sections import (
     all_numbers,
-    calibration_section,
     confusion_section,
     headline,
-    trade_off_section,
 )
 from grasp_success_detector.evaluation.run_folder import read_run, Run
 from grasp_success_detector.evaluation.training_section import training_section
