@@ -248,6 +248,37 @@ def test_grad_cam_lies_where_the_classifier_looks(monkeypatch):
     assert heat[35:, 62:88].min() > .9 and heat[:25].max() < .05 and heat[:, 95:].max() < .05
 
 
+class LastChannels(torch.nn.Module):
+    """Gives features (B, h, w, C), or as tokens (B, h * w, C)."""
+
+    def __init__(self, as_tokens):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 64, 8, 8)
+        self.as_tokens = as_tokens
+
+    def forward(self, x):
+        x = self.conv(x).permute(0, 2, 3, 1)
+        return x.flatten(1, 2) if self.as_tokens else x
+
+
+@pytest.mark.parametrize('as_tokens', [False, True])
+def test_networks_without_feature_maps_are_shown_without(run, monkeypatch, as_tokens):
+    """Transformers: what looks like maps has other proportions, or is no map at all."""
+    from grasp_success_detector.architectures import Stage
+    from grasp_success_detector.evaluation import grad_cam as room
+
+    rest = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(2))
+    monkeypatch.setattr(room, 'stages', lambda model, name: [
+        Stage('backbone', LastChannels(as_tokens)), Stage('head', rest)])
+    checkpoint = Checkpoint(torch.nn.Identity(), CheckpointMetadata(
+        'cifar_cnn', Preprocessing(32, 32)), '')
+    assert grad_cam(checkpoint, np.zeros((40, 40, 3), np.uint8), Label.SUCCESS) is None
+    spoil(run, 2)
+    page = report(run)
+    assert 'This network has no feature maps that Grad-CAM could show' in page.text
+    assert 'On the right' not in page.text and len(page.loads) >= 2
+
+
 @pytest.mark.parametrize('name', ['cifar_cnn', 'resnet34', 'efficientnet_lite0'])
 def test_grad_cam_is_the_gradient_by_hand(name):
     """Against hooks on the last convolution stage of the real networks, random weights."""

@@ -75,9 +75,12 @@ def error_section(predictions: Sequence[Prediction], threshold: float, checkpoin
                     if said(row, threshold) is not row.label})
     explanation = (
         f'The worst frame of each of {len(wrong)} of {attempts} attempts with a wrong frame, '
-        f'{data} data, the surest errors first. On the right, Grad-CAM: what is bright spoke for '
-        'the label that was said; what is grey did not, and if all is grey, no place did by '
-        'itself.')
+        f'{data} data, the surest errors first.')
+    if any('class="pair"' in figure for figure in figures):
+        explanation += (' On the right, Grad-CAM: what is bright spoke for the label that was '
+                        'said; what is grey did not, and if all is grey, no place did by itself.')
+    elif figures:
+        explanation += ' This network has no feature maps that Grad-CAM could show.'
     return section('The worst errors', explanation, missing, label_key(),
                    '<div class="frames large">', *figures, '</div>')
 

@@ -27,7 +27,8 @@ def grad_cam(checkpoint: Checkpoint, frame: RgbImage, label: Label) -> Heat | No
 
     :param frame: RGB uint8 (H, W, 3).
     :returns: float32 (H, W), 0 to 1, of the frame, 0 outside of what the classifier sees; all 0
-        where nothing speaks for the label. None: the network has no stage with places.
+        where nothing speaks for the label. None: the network has no such stage, as
+        transformers haven't.
     """
     preprocessing, model = checkpoint.metadata.preprocessing, checkpoint.model
     image = preprocessing.crop_and_resize(frame)
@@ -55,11 +56,14 @@ def grad_cam(checkpoint: Checkpoint, frame: RgbImage, label: Label) -> Heat | No
 @torch.no_grad()
 def _last_maps(modules: Sequence[nn.Module], x: torch.Tensor,
                ) -> tuple[torch.Tensor, nn.Sequential] | None:
-    """Return the last (1, C, h, w) of more than one place, and what comes behind it."""
+    """Return the last (1, C, h', w') of more than one place, and what comes behind it."""
     found = None
+    _, _, height, width = x.shape
     for behind, module in enumerate(modules, 1):
         x = module(x)
-        if x.ndim == 4 and x.shape[2] * x.shape[3] > 1:
+        # In the image's proportions, up to rounding: some transformers put the channels last.
+        if (x.ndim == 4 and x.shape[2] * x.shape[3] > 1
+                and abs(x.shape[2] * width - x.shape[3] * height) <= max(width, height)):
             found = x.clone(), nn.Sequential(*modules[behind:])
     return found
 
