@@ -12,6 +12,7 @@ SHARE = f'share/{NAME}'
 # Every command, once: a console script in bin/ and, by libexec/, in lib/<package>, where
 # `ros2 run` and `ros2 launch` look.
 COMMANDS = {
+    'compare_classifiers': 'cli.compare_classifiers',
     'detector_node': 'ros.detector_node',
     'extract_frames': 'cli.extract_frames',
     'grasp_demo': 'ros.demo',

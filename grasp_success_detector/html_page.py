@@ -32,16 +32,20 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 section > h2 + p { color: var(--soft); margin: -8px 0 14px; max-width: 80ch; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px;
   margin-top: 18px; }
+@media (max-width: 1000px) { .cards.three { grid-template-columns: repeat(3, 1fr); } }
+@media (max-width: 560px) { .cards.three { grid-template-columns: repeat(2, 1fr); } }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
   padding: 12px 16px; }
 .card b { display: block; font-size: 24px; font-weight: 600; line-height: 1.3; }
-.card svg { width: 100%%; height: auto; display: block; margin-top: 6px; }
+.card svg { width: 100%%; max-width: 150px; height: auto; display: block; margin-top: 6px; }
+.card div + b { margin-top: 10px; }
 .badge { display: inline-block; border: 1px solid var(--accent4); color: var(--accent4);
   border-radius: 20px; padding: 1px 11px; font-size: 13px; font-weight: 600; }
 .verdict { border-left: 6px solid var(--good); } .verdict.bad { border-left-color: var(--bad); }
 table { border-collapse: collapse; width: 100%%; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: 5px 10px; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; }
+th:first-child, td:first-child { text-align: left; }
+td:first-child, tbody th { overflow-wrap: anywhere; }
 th { font-weight: 600; color: var(--soft); font-size: 13px; }
 tbody th { color: var(--ink); font-size: inherit; font-weight: 400; }
 td small { color: var(--soft); font-size: 13px; display: block; white-space: nowrap; }
@@ -54,9 +58,11 @@ td small { color: var(--soft); font-size: 13px; display: block; white-space: now
 .charts > div { min-width: 0; }
 .charts svg { width: 100%%; height: auto; display: block; }
 svg text { font: 11px system-ui, sans-serif; fill: var(--soft); }
+@media (max-width: 900px) { .charts.two svg text { font-size: 13px; }
+  th, td { padding: 5px 6px; } }
 svg text.value { fill: var(--ink); font-weight: 600; }
 .key { font-size: 13px; color: var(--soft); display: flex; flex-wrap: wrap; gap: 2px 16px;
-  margin: 4px 0 0; }
+  margin: 4px 0 6px; }
 .key span { display: inline-flex; align-items: center; gap: 6px; }
 .key i { width: 12px; height: 12px; border-radius: 3px; flex: none; }
 .key i.line { height: 0; width: 20px; border-top: 3px solid; border-radius: 0; }
@@ -71,7 +77,7 @@ svg text.value { fill: var(--ink); font-weight: 600; }
 .confusion td small { color: var(--ink); }
 .confusion tbody th { text-align: left; color: var(--soft); font-size: 13px; }
 .frames { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 14px; }
-.frames.large { grid-template-columns: repeat(auto-fill, minmax(230px, 1fr)); }
+.frames.large { grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); margin-top: 10px; }
 figure { margin: 0; min-width: 0; } figure img { width: 100%%; display: block; border-radius: 5px;
   border-bottom: 4px solid; }
 figure .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 3px; }
@@ -112,9 +118,10 @@ def section(title: str, explanation: str, *parts: str) -> str:
 
 def cards(entries: Iterable[tuple[str, str, str]]) -> str:
     """Return headline numbers: value, what it is (both plain text), more HTML below."""
-    return '<div class="cards">' + ''.join(
-        f'<div class="card"><b>{escape(value)}</b>{escape(name)}{more}</div>'
-        for value, name, more in entries) + '</div>'
+    shown = [f'<div class="card"><b>{escape(value)}</b>{escape(name)}{more}</div>'
+             for value, name, more in entries]
+    # Rows of three, where six do not fit side by side, leave no gap.
+    return (f'<div class="cards{"" if len(shown) % 3 else " three"}">{"".join(shown)}</div>')
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -76,9 +76,9 @@ def _table(rows: Sequence[ManifestRow], by: str, title: str) -> str:
         f'<i style="width:{failure / most:.1%}"></i></div></td></tr>'
         for value, success, failure, attempts in entries[:500])
     more = f'<p class="soft">{len(entries) - 500} more</p>' if len(entries) > 500 else ''
-    return (f'<section><h2>{title}</h2><div class="scroll"><table><tr><th>{by}</th><th>success'
-            f'</th><th>failure</th><th>attempts</th><th></th></tr>{body}</table>{more}</div>'
-            '</section>')
+    return (f'<section><h2>{title}</h2><div class="scroll"><table><thead><tr><th>{by}'
+            '</th><th>success</th><th>failure</th><th>attempts</th><th></th></tr></thead>'
+            f'<tbody>{body}</tbody></table>{more}</div></section>')
 
 
 def _charts(found: Inspection) -> str:
@@ -94,7 +94,7 @@ def _charts(found: Inspection) -> str:
         ('File size (kB)', [look.size / 1000 for look in found.looks])]
     sizes = Counter(f'{look.width} x {look.height}' for look in found.looks)
     listed = ', '.join(f'{size} ({count})' for size, count in sizes.most_common(6))
-    return ('<section><h2>Distributions</h2><div class="charts">' + ''.join(
+    return ('<section><h2>Distributions</h2><div class="charts two">' + ''.join(
         f'<div>{escape(title)}{_histogram(data, rows)}</div>' for title, data in values)
         + f'</div><p class="soft">Picture sizes: {listed}</p></section>')
 

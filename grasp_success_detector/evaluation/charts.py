@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import groupby
 import math
 from typing import Final
 
@@ -12,7 +13,7 @@ Points = Sequence[tuple[float, float]]
 SERIES: Final = ('var(--accent)', 'var(--accent2)', 'var(--accent3)', 'var(--accent4)',
                  'var(--accent5)')
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 10, 38
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 22, 10, 40
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,18 @@ class Axis:
 
 
 def percent(value: float) -> str:
-    """Write a share of 1 as percentage, without needless digits."""
-    return f'{100 * value:.3g} %'
+    """Write a share of 1 as percentage."""
+    return f'{100 * value:.1f}\N{NO-BREAK SPACE}%'
+
+
+def _whole_percent(value: float) -> str:
+    return f'{100 * value:.3g}\N{NO-BREAK SPACE}%'
 
 
 def share_axis(name: str, low: float = 0.) -> Axis:
     """Return an axis of shares from ``low`` to 1, written as percentages."""
     step = (1 - low) / 5
-    return Axis(name, low, 1., tuple(low + step * i for i in range(6)), percent)
+    return Axis(name, low, 1., tuple(low + step * i for i in range(6)), _whole_percent)
 
 
 def number_axis(name: str, values: Iterable[float], low: float | None = None) -> Axis:
@@ -92,12 +97,14 @@ class Chart:
         self._parts.append(
             f'<text x="{(_LEFT + right) / 2}" y="{height - 5}" text-anchor="middle">'
             f'{escape(x.name)}</text>'
-            f'<text transform="translate(10 {(_TOP + bottom) / 2}) rotate(-90)" '
+            f'<text transform="translate(12 {(_TOP + bottom) / 2}) rotate(-90)" '
             f'text-anchor="middle">{escape(y.name)}</text>')
 
     def line(self, points: Points, colour: str, dashed: bool = False) -> None:
         """Join points, which come in order of x."""
-        path = ' '.join('{:.1f},{:.1f}'.format(*self._at(*point)) for point in points)
+        # Thousands of steps fall on the same tenth of a pixel.
+        path = ' '.join(place for place, _ in groupby(
+            '{:.1f},{:.1f}'.format(*self._at(*point)) for point in points))
         dashes = ' stroke-dasharray="5 4"' if dashed else ''
         self._parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" '
                            f'stroke-width="2" stroke-linejoin="round"{dashes}/>')
@@ -119,6 +126,13 @@ class Chart:
             self._parts.append(f'<circle cx="{at_x:.1f}" cy="{at_y:.1f}" r="{radius:.1f}" {style}>'
                                f'<title>{escape(text)}</title></circle>')
 
+    def whiskers(self, spans: Iterable[tuple[float, float, float]], colour: str) -> None:
+        """Draw a thin upright line at each x from a low to a high value."""
+        for x, low, high in spans:
+            (at, y1), (_, y0) = self._at(x, low), self._at(x, high)
+            self._parts.append(f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{y0:.1f}" y2="{y1:.1f}" '
+                               f'stroke="{colour}" stroke-width="2" opacity=".35"/>')
+
     def bars(self, bars: Iterable[tuple[float, float, float, float, str]], colour: str) -> None:
         """Fill rectangles: from x to x, from y to y, what they tell when pointed at."""
         for left, right, low, high, text in bars:
@@ -129,14 +143,15 @@ class Chart:
                 f'height="{max(y1 - y0, 0.):.1f}" fill="{colour}">'
                 f'<title>{escape(text)}</title></rect>')
 
-    def upright(self, x: float, text: str, colour: str = 'var(--ink)') -> None:
+    def upright(self, x: float, text: str) -> None:
         """Draw a dashed upright line with its name on the side that has more room."""
         at, _ = self._at(x, self._y.low)
         side, anchor = (6, 'start') if self._x.share(x) < .5 else (-6, 'end')
         self._parts.append(
             f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{self._height - _BOTTOM}" '
-            f'stroke="{colour}" stroke-dasharray="4 3"/><text class="value" '
-            f'x="{at + side:.1f}" y="{_TOP + 12}" text-anchor="{anchor}">{escape(text)}</text>')
+            f'stroke="var(--ink)" stroke-dasharray="4 3"/><text class="value" '
+            f'x="{at + side:.1f}" y="{self._height - _BOTTOM - 7}" text-anchor="{anchor}">'
+            f'{escape(text)}</text>')
 
     def mark(self, x: float, y: float, lines: Sequence[str], below: bool = True) -> None:
         """Ring a point and write lines beside it, on the side that has more room."""
@@ -166,18 +181,37 @@ def key(entries: Iterable[tuple[str, str, bool]]) -> str:
         f'{escape(name)}</span>' for colour, name, dashed in entries) + '</div>'
 
 
-def interval_bar(value: float, low: float, high: float, colour: str = 'var(--accent)') -> str:
-    """Draw a share with its interval on a scale to 100 %, which begins at 0 or 50 %."""
-    start = 0. if low < .5 else .5
+def dot_key(entries: Iterable[tuple[str, str, bool]]) -> str:
+    """Say which dots are what: colour, name, whether they are hollow."""
+    return '<div class="key">' + ''.join(
+        f'<span><i style="border:2px solid {colour};border-radius:50%;background:'
+        f'{"none" if hollow else colour}"></i>{escape(name)}</span>'
+        for colour, name, hollow in entries) + '</div>'
+
+
+def scale_start(lows: Iterable[float]) -> float:
+    """Return where a scale of shares begins that holds these and still shows small differences."""
+    return .5 if min(lows) >= .5 else 0.
+
+
+def interval_bar(value: float, low: float, high: float, colour: str = SERIES[0],
+                 start: float | None = None) -> str:
+    """
+    Draw a share with its interval on a scale to 100 %.
+
+    :param start: where the scale begins; None: at 50 % if the interval allows, else at 0.
+    """
+    if start is None:
+        start = scale_start([low])
 
     def at(share: float) -> float:
-        return 3 + 194 * (share - start) / (1 - start)
+        return 3 + 124 * (share - start) / (1 - start)
 
-    return (f'<svg viewBox="0 0 200 26" role="img" aria-label="{percent(value)}, 95 % interval '
+    return (f'<svg viewBox="0 0 130 24" role="img" aria-label="{percent(value)}, 95 % interval '
             f'{percent(low)} to {percent(high)}">'
-            '<line x1="3" x2="197" y1="7" y2="7" stroke="var(--line)" stroke-width="2"/>'
-            f'<line x1="{at(low):.1f}" x2="{at(high):.1f}" y1="7" y2="7" stroke="{colour}" '
-            'stroke-width="6" stroke-linecap="round" opacity=".4"/>'
-            f'<circle cx="{at(value):.1f}" cy="7" r="4" fill="{colour}"/>'
-            f'<text x="3" y="24">{percent(start)}</text>'
-            '<text x="197" y="24" text-anchor="end">100 %</text></svg>')
+            '<line x1="3" x2="127" y1="6" y2="6" stroke="var(--line)" stroke-width="2"/>'
+            f'<line x1="{at(low):.1f}" x2="{at(high):.1f}" y1="6" y2="6" stroke="{colour}" '
+            'stroke-width="5" stroke-linecap="round" opacity=".4"/>'
+            f'<circle cx="{at(value):.1f}" cy="6" r="3.5" fill="{colour}"/>'
+            f'<text x="1" y="21">{_whole_percent(start)}</text>'
+            '<text x="129" y="21" text-anchor="end">100 %</text></svg>')

@@ -26,13 +26,15 @@ class LabelOrigin:
     text: str
 
 
-def label_origin(dataset: Path) -> LabelOrigin:
+def label_origin(dataset: Path | None) -> LabelOrigin:
     """Ask a data set where its labels come from; that it is gone is an answer as well."""
     try:
-        plan = read_marker(dataset).get('plan', {})
+        plan = {} if dataset is None else read_marker(dataset).get('plan')
     except DatasetError:
         return LabelOrigin(False, f'The data set is no longer at {dataset}, so that this page '
                                   'cannot tell where its labels come from.')
+    if not plan:
+        return LabelOrigin(False, 'The data set does not tell where its labels come from.')
     for field, text in (('labels', 'Labels from intervals in {}.'),
                         ('label', 'All frames were labelled {}.'),
                         ('label_topic', 'Labels from the topic {}.')):
@@ -48,12 +50,14 @@ def badge(origin: LabelOrigin) -> str:
     return '<span class="badge">simulated data</span>' if origin.simulated else ''
 
 
-def data_section(data: Mapping[str, Mapping[str, Any]], dataset: Path, origin: LabelOrigin,
-                 ) -> str:
+def data_section(data: Mapping[str, Mapping[str, Any]], folders: Mapping[str, str | None],
+                 origin: LabelOrigin) -> str:
     """
     Return counts by split.
 
     :param data: by split: sources, frames, attempts, success_frames.
+    :param folders: where the data sets were, by what they were used for.
+    :param origin: of the test frames' labels.
     """
     most = max([1, *(of['frames'] for of in data.values())])
     rows = []
@@ -68,4 +72,5 @@ def data_section(data: Mapping[str, Mapping[str, Any]], dataset: Path, origin: L
     return section(
         'Data', f'{origin.text} Attempts are never divided between splits.',
         table(['split', 'attempts', 'frames', 'success', 'failure', '', 'sources'], rows),
-        label_key(), f'<p class="soft small">{escape(str(dataset))}</p>')
+        label_key(), *(f'<p class="soft small">{escape(use)}: <code>{escape(folder)}</code></p>'
+                       for use, folder in folders.items() if folder is not None))

@@ -40,9 +40,13 @@ def said(row: Prediction, threshold: float) -> Label:
     return Label(int(row.probability >= threshold))
 
 
-def frame_from(dataset: Path) -> ReadFrame:
-    """Return what reads the pictures of a data set."""
-    return lambda row: read_image(dataset / row.file)
+def frame_from(dataset: Path | None) -> ReadFrame:
+    """Return what reads the pictures of a data set; without one, none can be read."""
+    def read(row: Prediction) -> RgbImage:
+        if dataset is None:
+            raise ImageDecodeError('no_file', f'{row.attempt}: was never a file')
+        return read_image(dataset / row.file)
+    return read
 
 
 def error_section(predictions: Sequence[Prediction], threshold: float, checkpoint: Checkpoint,
@@ -71,8 +75,12 @@ def error_section(predictions: Sequence[Prediction], threshold: float, checkpoin
                     if said(row, threshold) is not row.label})
     explanation = (
         f'The worst frame of each of {len(wrong)} of {attempts} attempts with a wrong frame, '
-        f'{data} data, the surest errors first. On the right, Grad-CAM: what is bright spoke for '
-        'the label that was said; what is grey did not matter to it or was not seen.')
+        f'{data} data, the surest errors first.')
+    if any('class="pair"' in figure for figure in figures):
+        explanation += (' On the right, Grad-CAM: what is bright spoke for the label that was '
+                        'said; what is grey did not, and if all is grey, no place did by itself.')
+    elif figures:
+        explanation += ' This network has no feature maps that Grad-CAM could show.'
     return section('The worst errors', explanation, missing, label_key(),
                    '<div class="frames large">', *figures, '</div>')
 
@@ -86,7 +94,7 @@ def _figure(row: Prediction, frame: RgbImage, answer: Label, checkpoint: Checkpo
         pictures += image(small(overlay(frame, heat)), f'what spoke for {given}', answer)
         pictures = f'<div class="pair">{pictures}</div>'
     return (f'<figure title="{escape(row.file)}">{pictures}<figcaption><b>is {truth}, said '
-            f'{given}</b> (P(success) {row.probability:.3f})<br>{escape(row.attempt)}, at '
+            f'{given}</b><br>P(success) = {row.probability:.3f}, {escape(row.attempt)}, at '
             f'{seconds:.2f} s</figcaption></figure>')
 
 

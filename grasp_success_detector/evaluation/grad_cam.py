@@ -21,12 +21,14 @@ def grad_cam(checkpoint: Checkpoint, frame: RgbImage, label: Label) -> Heat | No
     Return how much each place of a frame speaks for a label.
 
     The feature maps of the last stage that still has places are weighed by the mean gradient of
-    the label's logit, added up, and cut at 0: Selvaraju et al., Grad-CAM: Visual Explanations
-    from Deep Networks via Gradient-based Localization, ICCV 2017, equations 1 and 2.
+    the label's score, added up, and cut at 0: Selvaraju et al., Grad-CAM: Visual Explanations
+    from Deep Networks via Gradient-based Localization, ICCV 2017, equations 1 and 2. The score is
+    the label's logit less the other's, as P(success) depends on nothing but this difference.
 
     :param frame: RGB uint8 (H, W, 3).
     :returns: float32 (H, W), 0 to 1, of the frame, 0 outside of what the classifier sees; all 0
-        where nothing speaks for the label. None: the network has no stage with places.
+        where nothing speaks for the label. None: the network has no such stage, as
+        transformers haven't.
     """
     preprocessing, model = checkpoint.metadata.preprocessing, checkpoint.model
     image = preprocessing.crop_and_resize(frame)
@@ -38,8 +40,8 @@ def grad_cam(checkpoint: Checkpoint, frame: RgbImage, label: Label) -> Heat | No
     maps, rest = found
     maps.requires_grad_()
     with torch.enable_grad():
-        logit = rest(maps.clone())[0, label]  # a clone, which may be changed in place
-        gradient, = torch.autograd.grad(logit, maps)
+        logits = rest(maps.clone())[0]  # a clone, which may be changed in place
+        gradient, = torch.autograd.grad(logits[label] - logits[1 - label], maps)
     weights = gradient.mean((2, 3), keepdim=True)  # (1, C, 1, 1)
     seen = torch.relu((weights * maps.detach()).sum(1))[0]  # (h', w')
     if (most := seen.max()) > 0:
@@ -54,11 +56,14 @@ def grad_cam(checkpoint: Checkpoint, frame: RgbImage, label: Label) -> Heat | No
 @torch.no_grad()
 def _last_maps(modules: Sequence[nn.Module], x: torch.Tensor,
                ) -> tuple[torch.Tensor, nn.Sequential] | None:
-    """Return the last (1, C, h, w) of more than one place, and what comes behind it."""
+    """Return the last (1, C, h', w') of more than one place, and what comes behind it."""
     found = None
+    _, _, height, width = x.shape
     for behind, module in enumerate(modules, 1):
         x = module(x)
-        if x.ndim == 4 and x.shape[2] * x.shape[3] > 1:
+        # In the image's proportions, up to rounding: some transformers put the channels last.
+        if (x.ndim == 4 and x.shape[2] * x.shape[3] > 1
+                and abs(x.shape[2] * width - x.shape[3] * height) <= max(width, height)):
             found = x.clone(), nn.Sequential(*modules[behind:])
     return found
 

@@ -10,6 +10,7 @@ from grasp_success_detector.evaluation.charts import (
     epoch_axis,
     key,
     number_axis,
+    percent,
     SERIES,
     share_axis,
 )
@@ -39,18 +40,19 @@ def training_section(epochs: Epochs, best_epoch: int) -> str:
                    .5 if lowest < .75 else .75 if lowest < .9 else .9)
     parts = [
         ('Loss', _loss(epochs, x, best_epoch)),
-        ('Accuracy on validation attempts', _accuracies(
+        ('Accuracy, validation attempts', _accuracies(
             epochs, x, y, best_epoch, [('val_attempts', 'by attempt', SERIES[0]),
                                        ('val_frames', 'by frame', SERIES[1])])),
-        ('Class accuracy on frames of validation attempts', _class_accuracy(
+        ('Class accuracy, frames of validation attempts', _class_accuracy(
             epochs, 'val_classes', x, y, best_epoch))]
     if any(epoch.get('train_classes') for epoch in epochs):
-        parts.append(('Class accuracy on the training images (learnt from: no measure of '
-                      'quality)', _class_accuracy(epochs, 'train_classes', x, y, best_epoch)))
+        parts.append(('Class accuracy, training images (no measure of quality)',
+                      _class_accuracy(epochs, 'train_classes', x, y, best_epoch)))
     charts = ''.join(f'<div><h3>{title}</h3>{chart}</div>' for title, chart in parts)
     return section(
         'Training', f'After each epoch; epoch {best_epoch}, with the lowest validation loss, was '
-        'kept. Shaded: Wilson 95 % intervals.', f'<div class="charts two">{charts}</div>',
+        'kept. Frames count as success from P(success) = 0.5 on here, as the threshold was chosen '
+        'at the end. Shaded: Wilson 95 % intervals.', f'<div class="charts two">{charts}</div>',
         f'<details><summary>Every epoch in numbers</summary>{_numbers(epochs)}</details>')
 
 
@@ -93,7 +95,7 @@ def _add(chart: Chart, points: Sequence[tuple[int, Mapping[str, Any]]], name: st
     known = [(e, accuracy) for e, accuracy in points if accuracy['value'] is not None]
     chart.band([(e, *accuracy['wilson_95']) for e, accuracy in known], colour)
     chart.line([(e, accuracy['value']) for e, accuracy in known], colour)
-    chart.dots(((e, accuracy['value'], 2.5, f'epoch {e}, {name}: {accuracy["value"]:.1%} '
+    chart.dots(((e, accuracy['value'], 2.5, f'epoch {e}, {name}: {percent(accuracy["value"])} '
                  f'({accuracy["correct"]}/{accuracy["total"]})') for e, accuracy in known),
                colour)
 
@@ -101,15 +103,19 @@ def _add(chart: Chart, points: Sequence[tuple[int, Mapping[str, Any]]], name: st
 def _numbers(epochs: Epochs) -> str:
     names = [name.name.lower() for name in reversed(Label)]
     head = ['epoch', 'training loss', 'validation loss', 'validation attempts',
-            'validation frames', *(f'{name}, validation' for name in names),
-            *(f'{name}, training images' for name in names)]
+            'validation frames', *(f'validation {name}' for name in names),
+            *(f'training {name}' for name in names)]
     return table(head, ([
-        str(epoch['epoch']), _show(epoch['train_loss'], '.4f'), _show(epoch['val_loss'], '.4f'),
-        *(_show(epoch[field]['value'], '.1%') for field in ('val_attempts', 'val_frames')),
-        *(_show(epoch[field][name]['value'] if epoch.get(field) else None, '.1%')
+        str(epoch['epoch']), _loss_value(epoch['train_loss']), _loss_value(epoch['val_loss']),
+        *(_share(epoch[field]) for field in ('val_attempts', 'val_frames')),
+        *(_share(epoch[field][name] if epoch.get(field) else None)
           for field in ('val_classes', 'train_classes') for name in names)]
         for epoch in epochs))
 
 
-def _show(value: float | None, how: str) -> str:
-    return '–' if value is None else format(value, how)
+def _share(accuracy: Mapping[str, Any] | None) -> str:
+    return '–' if accuracy is None or accuracy['value'] is None else percent(accuracy['value'])
+
+
+def _loss_value(loss: float | None) -> str:
+    return '–' if loss is None else f'{loss:.4f}'
