@@ -279,7 +279,7 @@ def test_a_data_set_of_another_day_can_be_the_test(dataset, tmp_path, capsys):
 
 @pytest.mark.parametrize(('arguments', 'text'), [
     (['nowhere'], 'nowhere: no data set'),
-    (['nowhere', '--arch', 'vgg'], 'architecture .vgg. .expected cifar_cnn or resnet34'),
+    (['nowhere', '--arch', 'vgg'], "unknown architecture 'vgg'; expected one of cifar_cnn, res"),
     (['nowhere', '--epochs', '0', '--lr', '-1'], r'epochs 0 \(expected 1 or more\), lr -1.0'),
     (['nowhere', '--config', 'none.yaml'], 'none.yaml: cannot read the training configuration'),
     (['nowhere', '--devices', '3'], r'batch_size 32 \(expected 2 or more, a multiple of the 3'),
