@@ -42,13 +42,14 @@ class GraspPlanner(Node):
         # Longer than the detector's own verify_timeout_s: only a detector that is gone exceeds it.
         self._timeout_s = self.declare_parameter('answer_timeout_s', 5.).value
         self._failures = 0
-        self._verify = self.create_client(Trigger, f'{detector}/verify')
+        self._service = self.resolve_service_name(f'{detector}/verify')
+        self._verify = self.create_client(Trigger, self._service)
         self._next = self.create_publisher(String, 'next_step', 10)
         self.create_subscription(Empty, 'attempt_done', self._on_attempt_done, 10)
 
     def _on_attempt_done(self, message: Empty) -> None:
         if not self._verify.service_is_ready():
-            self._go_on(Step('stop', f'no detector serves {self._verify.srv_name}'))
+            self._go_on(Step('stop', f'no detector serves {self._service}'))
             return
         answer = self._verify.call_async(Trigger.Request())
         timer = self.create_timer(self._timeout_s, lambda: self._give_up(answer))

@@ -86,16 +86,17 @@ def camera(child, ears):
 
 
 @contextmanager
-def planning(ears, **parameters):
+def planning(ears, namespace, **parameters):
     """Run the example for the block; yields a function that tells it of an attempt's end."""
     words = [word for name, value in parameters.items() for word in ('-p', f'{name}:={value}')]
     process = subprocess.Popen(
-        [sys.executable, ROOT / 'examples/grasp_planner.py', '--ros-args', *words],
+        [sys.executable, ROOT / 'examples/grasp_planner.py', '--ros-args',
+         '-r', f'__ns:={namespace}', *words],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env={**os.environ, 'RCUTILS_LOGGING_BUFFERED_STREAM': '0'})
-    steps = ears.listen(String, '/next_step')
-    done = ears.publisher(Empty, '/attempt_done')
-    wait_until(lambda: ears.node.count_publishers('/next_step') == 1)
+    steps = ears.listen(String, f'{namespace}/next_step')
+    done = ears.publisher(Empty, f'{namespace}/attempt_done')
+    wait_until(lambda: ears.node.count_publishers(f'{namespace}/next_step') == 1)
 
     def attempt_done():
         before = len(steps)
@@ -114,7 +115,8 @@ def planning(ears, **parameters):
 
 @pytest.fixture(scope='module')
 def planner(ears, camera):
-    with planning(ears, max_retries=MAX_RETRIES, answer_timeout_s=4.) as attempt_done:
+    with planning(ears, '/arm', detector='/grasp_success_detector',
+                  max_retries=MAX_RETRIES, answer_timeout_s=4.) as attempt_done:
         time.sleep(1.)      # for the planner to find the service
         yield attempt_done
 
@@ -158,7 +160,7 @@ def test_a_detector_that_hangs_means_stop(planner, camera, child):
 
 
 def test_no_detector_means_stop(ears):
-    with planning(ears, detector='/nowhere/grasp_success_detector') as attempt_done:
+    with planning(ears, '/nowhere') as attempt_done:
         assert attempt_done() == 'stop'
     assert 'stop: no detector serves /nowhere/grasp_success_detector/verify' in attempt_done.output
 
