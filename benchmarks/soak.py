@@ -48,6 +48,9 @@ BLOCKS = 10
 #: Student's t, 97.5 %, of BLOCKS - 2 degrees of freedom.
 T_QUANTILE = 2.306
 
+#: Somebody looks at the overlay for so long, and then for as long nobody does.
+OVERLAY_PERIOD_S = 2.
+
 #: For the detector to load its network.
 START_TIMEOUT_S = 120.
 
@@ -98,8 +101,9 @@ def complaints(samples: Sequence[Sample], limit_mb: float = LIMIT_MB) -> list[st
         found.append(f'memory grows by {memory.slope_mb:.0f} MB in an hour of camera')
     blocks = np.array_split(np.array(steady(samples)), BLOCKS)
     for column, name in ((4, 'threads'), (5, 'files')):
-        if blocks[-1][:, column].min() > (before := blocks[0][:, column].max()):
-            found.append(f'{name} grow from {before} to {blocks[-1][:, column].min()}')
+        before, after = int(blocks[0][:, column].max()), int(blocks[-1][:, column].min())
+        if after > before:
+            found.append(f'{name} grow from {before} to {after}')
     return found
 
 
@@ -124,15 +128,17 @@ def process(command: Sequence[str]) -> Any:
 
 
 class Listener(Node):
-    """Somebody on every topic of the detector; counts frames by its diagnostics."""
+    """Somebody on the topics of the detector; counts frames by its diagnostics."""
 
     def __init__(self) -> None:
         super().__init__('soak', start_parameter_services=False)
         self.received = self.judged = self.verdicts = self.answers = 0
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
-        for kind, topic in ((Float32, 'confidence'), (Image, 'overlay')):
-            self.create_subscription(kind, f'/grasp_success/{topic}', lambda message: None, 1)
+        self.create_subscription(
+            Float32, '/grasp_success/confidence', lambda message: None, 1)
         self.create_subscription(Bool, '/grasp_success', self._on_verdict, 1)
+        self._overlay: Any = None
+        self.create_timer(OVERLAY_PERIOD_S, self._look_or_not)
         self._verify = self.create_client(Trigger, '/grasp_success_detector/verify')
         self.create_timer(0.5, self._ask)
 
@@ -141,6 +147,14 @@ class Listener(Node):
             values = {pair.key: pair.value for pair in status.values}
             if 'judged' in values:
                 self.received, self.judged = int(values['received']), int(values['judged'])
+
+    def _look_or_not(self) -> None:
+        if self._overlay is None:
+            self._overlay = self.create_subscription(
+                Image, '/grasp_success/overlay', lambda message: None, 1)
+        else:
+            self.destroy_subscription(self._overlay)
+            self._overlay = None
 
     def _on_verdict(self, message: Bool) -> None:
         self.verdicts += 1
@@ -246,4 +260,7 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -158,8 +158,11 @@ def test_every_camera_gets_a_node_in_its_namespace(started):
     assert [parameters for _, parameters in calls] == [[{'checkpoint': 'mine'}]] * 2
 
 
-def test_a_yaml_launch_file_can_include_it(started):
-    calls = started(YAML_EXAMPLE, checkpoint='mine')
+@pytest.mark.parametrize('arguments', [{}, {'checkpoint': 'mine'}])
+def test_a_yaml_launch_file_can_include_it(started, arguments):
+    calls = started(YAML_EXAMPLE, **arguments)
+    assert [parameters for _, parameters in calls] == [
+        [{'image_transport': 'compressed'}, *([arguments] if arguments else [])]] * 2
     namespaces = {word for words, _ in calls for word in words if word.startswith('__ns:=')}
     assert namespaces == {'__ns:=/allegro/wrist', '__ns:=/allegro/palm'}
     assert {'image:=/wrist_camera/image_raw', 'image:=/palm_camera/image_raw'} <= {

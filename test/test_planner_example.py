@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-pytest.importorskip('rclpy')
+rclpy = pytest.importorskip('rclpy')
 
 from ros_processes import detector, Ears, PATIENCE_S, wait_until  # noqa: E402
 from sensor_msgs.msg import CompressedImage  # noqa: E402

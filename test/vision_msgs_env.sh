@@ -63,7 +63,9 @@ export LD_LIBRARY_PATH="$dir/install/lib\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
 exec "$python" "\$@"
 RUN
 chmod +x "$dir/python"
-"$dir/python" -c 'from vision_msgs.msg import Classification as c; c.__class__.__import_type_support__()' \
-    || fail "vision_msgs was built but cannot be imported (see above); has $python ros-kilted-rclpy?"
+"$dir/python" -c 'from vision_msgs.msg import Classification
+Classification.__class__.__import_type_support__()' \
+    || fail "vision_msgs was built but cannot be imported (see above); has $python" \
+        "ros-kilted-rclpy?"
 echo "$recipe" >"$dir/made"
 echo "$dir/python"
