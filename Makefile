@@ -20,7 +20,7 @@ DDS_TESTS = $(shell grep -lE '^(import|from) rclpy|^rclpy = pytest.importorskip'
 .PHONY: help demo test lint types test-cv-bridge test-vision-msgs test-jazzy test-kilted opengl clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed  ## play the sample bag to the node over DDS and watch its verdicts
 	$(VENV)/bin/grasp_demo

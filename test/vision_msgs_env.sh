@@ -23,7 +23,8 @@ wheels="catkin_pkg==1.1.1 cmake==3.31.10 ros-kilted-ament-cmake==2.7.3 \
 ros-kilted-ament-cmake-include-directories==2.7.3 ros-kilted-ament-cmake-ros-core==0.14.5 \
 ros-kilted-ament-package==0.17.2 ros-kilted-rosidl-core-generators==0.3.1 \
 ros-kilted-rosidl-default-generators==1.7.1 ros-kilted-std-msgs==5.5.1"
-recipe="1 $python $wheels $(cat "$source"/msg/*.msg "$source/CMakeLists.txt" | cksum)"
+constraints=$source/../../constraints.txt
+recipe="1 $python $wheels $(cat "$source"/msg/*.msg "$source/CMakeLists.txt" "$constraints" | cksum)"
 mkdir -p "$1"
 dir=$(cd "$1" && pwd)
 if [ "$(cat "$dir/made" 2>/dev/null)" = "$recipe" ]; then
@@ -39,7 +40,7 @@ header=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
 "$python" -m venv "$dir/venv" || fail "$python -m venv failed: sudo apt install python3-venv"
 # shellcheck disable=SC2086 # a list of names
 "$dir/venv/bin/python" -m pip install -qq --disable-pip-version-check \
-    -c "$source/../../constraints.txt" $wheels || fail "pip could not install $wheels"
+    -c "$constraints" $wheels || fail "pip could not install $wheels"
 
 # The wheels' cmake files name the folders of the machine that they were built on.
 numpy=$("$dir/venv/bin/python" -c 'import numpy; print(numpy.get_include())')
