@@ -1,6 +1,6 @@
 #!/bin/sh
 # Make a place where vision_msgs can be imported beside the ROS wheels, for test_stamped.py: its two
-# messages that the detector publishes are generated and compiled from test/vision_msgs. Nothing is
+# messages that the detector publishes are generated and compiled from test/interfaces. Nothing is
 # installed and root is not needed. A second call finds it made and returns at once.
 #
 #   test/vision_msgs_env.sh DIR [PYTHON]
@@ -18,7 +18,7 @@ fail() {
     "and perhaps an interpreter"
 python=$(command -v "${2:-python3}") || fail "no $2 here"
 python=$(cd "$(dirname "$python")" && pwd)/$(basename "$python")
-source=$(cd "$(dirname "$0")" && pwd)/vision_msgs
+source=$(cd "$(dirname "$0")" && pwd)/interfaces
 wheels="catkin_pkg==1.1.1 cmake==3.31.10 ros-kilted-ament-cmake==2.7.3 \
 ros-kilted-ament-cmake-include-directories==2.7.3 ros-kilted-ament-cmake-ros-core==0.14.5 \
 ros-kilted-ament-package==0.17.2 ros-kilted-rosidl-core-generators==0.3.1 \
