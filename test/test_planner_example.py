@@ -94,23 +94,22 @@ def planning(ears, namespace, **parameters):
          '-r', f'__ns:={namespace}', *words],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env={**os.environ, 'RCUTILS_LOGGING_BUFFERED_STREAM': '0'})
-    steps = ears.listen(String, f'{namespace}/next_step')
-    done = ears.publisher(Empty, f'{namespace}/attempt_done')
-    wait_until(lambda: ears.node.count_publishers(f'{namespace}/next_step') == 1)
-
-    def attempt_done():
-        before = len(steps)
-        done.publish(Empty())
-        wait_until(lambda: len(steps) > before)
-        return steps[-1].data
     try:
+        steps = ears.listen(String, f'{namespace}/next_step')
+        done = ears.publisher(Empty, f'{namespace}/attempt_done')
+        wait_until(lambda: ears.node.count_publishers(f'{namespace}/next_step') == 1)
+
+        def attempt_done():
+            before = len(steps)
+            done.publish(Empty())
+            wait_until(lambda: len(steps) > before)
+            return steps[-1].data
         yield attempt_done
     finally:
         process.send_signal(signal.SIGINT)
-        attempt_done.output, _ = process.communicate(timeout=PATIENCE_S)
-        assert process.returncode == 0, attempt_done.output
-        ears.node.destroy_publisher(done)
-        assert 'Traceback' not in attempt_done.output
+        output, _ = process.communicate(timeout=PATIENCE_S)
+    attempt_done.output = output
+    assert process.returncode == 0 and 'Traceback' not in output, output
 
 
 @pytest.fixture(scope='module')
