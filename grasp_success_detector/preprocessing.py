@@ -67,7 +67,7 @@ class Preprocessing:
         :raises ImageDecodeError: the frame is no RGB uint8 (H, W, 3), or has no pixel.
         """
         check_rgb(frame)
-        top, left, height, width = self._crop(frame.shape[0], frame.shape[1])
+        top, left, height, width = self.region(frame.shape[0], frame.shape[1])
         crop = frame[top:top + height, left:left + width]
         shrinking = height * width > self.height * self.width
         return np.asarray(cv2.resize(
@@ -112,8 +112,12 @@ class Preprocessing:
             raise ConfigError(f'preprocessing: got {given!r}; expected {sorted(fields)}')
         return cls(**metadata)
 
-    def _crop(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Return top, left, height and width in pixels of what is taken of a frame."""
+    def region(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """
+        Return what is taken of a frame of this size.
+
+        :returns: top, left, height and width in pixels.
+        """
         x, y, roi_width, roi_height = self.roi
         wide, high = roi_width * width, roi_height * height
         scale = min(wide / self.width, high / self.height)

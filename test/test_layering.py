@@ -18,9 +18,11 @@ MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob('*.py'))}
 # A room may import from its own and from earlier rows.
 ROWS = [
     {'__init__', 'errors', 'labels', 'resources', 'console'},
-    {'image', 'image_container', 'preprocessing', 'torchvision_ops', 'imagenet_weights',
-     'architectures'},
-    {'checkpoint_metadata', 'checkpoint'},
+    {'image', 'image_container', 'html_page', 'preprocessing', 'torchvision_ops',
+     'tensors_file'},
+    {'backbones'},
+    {'architectures'},
+    {'checkpoint_metadata', 'checkpoint', 'legacy_checkpoint'},
     {'classifier', 'decision', 'visibility'},
     {'data', 'training', 'evaluation', 'simulation'},
     {'ros', 'cli'},

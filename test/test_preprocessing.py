@@ -114,7 +114,7 @@ def test_the_frame_is_neither_changed_nor_shared():
 def test_any_crop_lies_in_the_roi_and_keeps_the_aspect(h, w, height, width, x, y, rw, rh):
     roi = (x, y, min(rw, 1 - x), min(rh, 1 - y))
     preprocessing = Preprocessing(height, width, roi=roi)
-    top, left, crop_height, crop_width = preprocessing._crop(h, w)
+    top, left, crop_height, crop_width = preprocessing.region(h, w)
     assert crop_height >= 1 and crop_width >= 1
     assert 0 <= top and top + crop_height <= h
     assert 0 <= left and left + crop_width <= w

@@ -1,36 +1,36 @@
-"""As many samples of each class as asked for, however many frames there are."""
+"""Samples of an epoch: as many of each class as asked for, shared out, the same when repeated."""
 
 from collections import Counter
-import json
 
-import numpy as np
+from frames import colour_frames, split_frames
 import pytest
 import torch
 import yaml
 
-from grasp_success_detector.data.recordings import LabelledFrame
-from grasp_success_detector.errors import ConfigError
-from grasp_success_detector.image import encode_jpeg
+from grasp_success_detector.data.dataset import Draw, FixedSamples, FrameDataset
+from grasp_success_detector.errors import ConfigError, DatasetError
 from grasp_success_detector.labels import Label
+from grasp_success_detector.preprocessing import Preprocessing
 from grasp_success_detector.training.augmentation import AUGMENTATIONS, camera_augmentation
 from grasp_success_detector.training.config import (
     AUGMENTATION_NAMES,
     load_config,
     TrainingConfig,
 )
-from grasp_success_detector.training.fit import fit, make_split
-from grasp_success_detector.training.sampling import draw_per_class, PerClassSampler
+from grasp_success_detector.training.fit import fit
+from grasp_success_detector.training.sampling import (
+    draw_samples,
+    EpochSampler,
+    share,
+    shuffled,
+)
 
 LABELS = [Label.SUCCESS] * 7 + [Label.FAILURE] * 40
 
 
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
 @pytest.mark.parametrize('count', [3, 20, 100])
 def test_each_class_is_drawn_as_often_and_each_frame_as_evenly_as_can_be(count):
-    drawn = draw_per_class(LABELS, count, generator())
+    drawn = [draw.frame for draw in draw_samples(LABELS, count, 0, 0)]
     assert Counter(LABELS[i] for i in drawn) == {Label.SUCCESS: count, Label.FAILURE: count}
     for label, size in ((Label.SUCCESS, 7), (Label.FAILURE, 40)):
         times = Counter(i for i in drawn if LABELS[i] is label)
@@ -38,28 +38,63 @@ def test_each_class_is_drawn_as_often_and_each_frame_as_evenly_as_can_be(count):
     assert [LABELS[i] for i in drawn] != sorted(LABELS[i] for i in drawn)
 
 
-def test_epochs_differ_and_the_seed_decides():
-    sampler, same, other = (PerClassSampler(LABELS, 20, seed) for seed in (1, 1, 2))
-    first, second = list(sampler), list(sampler)
-    assert first != second
-    assert [list(same), list(same)] == [first, second]
-    assert list(other) != first
-    assert len(sampler) == len(first) == 40
+def test_without_a_count_every_frame_is_drawn_once():
+    assert sorted(d.frame for d in draw_samples(LABELS, None, 0, 0)) == list(range(47))
 
 
-def colour_frames():
-    """Make 20 attempts, three quarters of them failures, told apart by colour."""
-    from types import SimpleNamespace
-    rng = np.random.default_rng(0)
-    frames = []
-    for attempt in range(24):
-        label = Label(attempt % 4 == 0)
-        for i in range(2):
-            image = rng.integers(0, 60, (40, 40, 3), np.uint8)
-            image[..., int(label)] += 160
-            frames.append(LabelledFrame(SimpleNamespace(format='jpeg', data=encode_jpeg(image)),
-                                        label, 'made', f'made/{attempt}', i * 10 ** 8))
-    return frames
+def test_epochs_differ_and_seed_and_epoch_decide():
+    first = draw_samples(LABELS, 20, 1, 0)
+    assert first == draw_samples(LABELS, 20, 1, 0)
+    assert first != draw_samples(LABELS, 20, 1, 1)
+    assert first != draw_samples(LABELS, 20, 2, 0)
+    assert len({draw.seed for draw in first}) == 40
+    assert shuffled(9, 3, 1) == shuffled(9, 3, 1) != shuffled(9, 3, 2)
+
+
+@pytest.mark.parametrize('count', [5, 8, 21, 24])
+def test_processes_together_take_the_batches_that_one_would(count):
+    def samples_of(epoch):
+        return shuffled(count, 0, epoch)
+
+    def batches(sampler, size):
+        sampler.set_epoch(3)
+        taken = list(sampler)
+        assert len(taken) == len(sampler)
+        return [set(taken[i:i + size]) for i in range(0, len(taken), size)]
+
+    alone = batches(EpochSampler(samples_of, 8), 8)
+    two = [batches(EpochSampler(samples_of, 8, rank, 2), 4) for rank in (0, 1)]
+    assert [a | b for a, b in zip(*two, strict=True)] == alone
+    assert all(len(batch) == min(count, 8) for batch in alone)
+
+
+def test_each_process_gets_as_many_frames_to_judge():
+    assert [share(range(5), rank, 2) for rank in (0, 1)] == [[0, 2, 4], [1, 3, 0]]
+
+
+def test_a_sample_is_the_same_whenever_it_is_asked_for_and_leaves_the_generator_alone():
+    frames = colour_frames(2)
+    dataset = FrameDataset(frames, Preprocessing(32, 32), camera_augmentation())
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    first, label = dataset[Draw(1, 5)]
+    assert torch.equal(torch.rand(1), expected)
+    assert label == frames[1].label
+    assert torch.equal(dataset[Draw(1, 5)][0], first)
+    assert not torch.equal(dataset[Draw(1, 6)][0], first)
+    plain = FrameDataset(frames, Preprocessing(32, 32))
+    assert torch.equal(dataset[1][0], plain[1][0])
+    assert torch.equal(plain[Draw(1, 5)][0], plain[1][0])
+    fixed = FixedSamples(dataset, [Draw(1, 5), Draw(0, 1)])
+    assert len(fixed) == 2 and torch.equal(fixed[0][0], first)
+
+
+def test_a_frame_that_cannot_be_decoded_is_named():
+    frame = colour_frames(1)[0]
+    frame.message.data = b'no picture'
+    with pytest.raises(DatasetError, match='made/0 at 0: this frame cannot be read'):
+        FrameDataset([frame], Preprocessing(32, 32))[0]
 
 
 @pytest.mark.parametrize('samples', ['each_epoch', 'once'])
@@ -74,21 +109,17 @@ def test_training_takes_that_many_of_each_class(tmp_path, samples, monkeypatch):
 
     monkeypatch.setattr(GraspTraining, 'training_step', counting)
     config = TrainingConfig(
-        architecture='cifar_cnn', pretrained=False, freeze_depth=1, epochs=2, batch_size=8,
-        samples=samples, samples_per_class=32, split=(.5, .25, .25),
-        augmentation=('light_and_colour',))
-    said = []
-    metadata = fit(config, make_split(colour_frames(), config), tmp_path / 'run', said.append)
+        architecture='cifar_cnn', pretrained=False, freeze_conv_layers=1, epochs=2, batch_size=8,
+        samples=samples, samples_per_class=32, augmentation=('light_and_colour',))
+    fit(config, split_frames(colour_frames(24, every=4)), tmp_path / 'run', [tmp_path],
+        say=lambda line: None)
     assert Counter(seen) == {0: 64, 1: 64}
-    assert ('features of 76 frames computed' in said) == (samples == 'once')
     written = yaml.safe_load((tmp_path / 'run/config.yaml').read_text())
     assert written['samples_per_class'] == 32
     assert written['augmentation'] == ['light_and_colour']
     # what was written can be used again
     assert load_config(tmp_path / 'run/config.yaml', {}) == config
-    assert metadata.training['config']['samples_per_class'] == 32
     assert len((tmp_path / 'run/metrics.jsonl').read_text().splitlines()) == 2
-    assert json.loads((tmp_path / 'run/test_metrics.json').read_text())
 
 
 def test_the_configuration_names_the_changes_that_exist():

@@ -1,25 +1,32 @@
-"""train_classifier: train a grasp classifier on labelled bags and write its checkpoint."""
+"""train_classifier: train a grasp classifier on a data set of extract_frames."""
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 from grasp_success_detector.console import command, ExitCode
-from grasp_success_detector.errors import ConfigError
+from grasp_success_detector.errors import ConfigError, DatasetError
 
 EPILOG = """\
 examples:
   simulate_grasps bags/train --attempts 2000 --frames 8 --seed 1
-  train_classifier bags/train --out runs/first
-      transfer-learn the default architecture, 70/15/15 % of the attempts to train/val/test
-  train_classifier bags/train --test bags/other_day --config config/train_cifar_cnn.yaml \\
-      --epochs 20 --out runs/small
-      options given here win over those of the file
+  extract_frames bags/train --out dataset
+  train_classifier dataset --out runs/first
+      transfer-learn the default architecture by its recipe, config/train_efficientnet_lite0.yaml
+  train_classifier dataset --arch resnet34 --samples-per-class 5000 --epochs 8 --out runs/large
+      options given here win over those of the recipe
+  train_classifier dataset --arch timm:mobilenetv3_small_100 --out runs/mobile
+      any model of timm
+  train_classifier dataset --out runs/first --resume
+      go on with a run that was stopped
+  torchrun --nproc-per-node 4 $(which train_classifier) dataset --devices 4 --out runs/first
+      several GPUs; --devices alone does it too
 
-A bag's labels come from its topic /ground_truth (std_msgs/Bool, one for each labelled frame), its
-attempts from /attempt. Attempts are never divided between splits. The run folder gets
-classifier.safetensors, config.yaml, splits.csv, metrics.jsonl and a TensorBoard log.
+Attempts are never divided between splits: extract_frames made them. The run folder gets the
+checkpoint classifier.safetensors, report.html, metrics.json, predictions.csv, config.yaml,
+metrics.jsonl (a line per epoch), run.json and a TensorBoard log.
 """
 
 
@@ -29,18 +36,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     # Slow to import: only once the arguments are known to be fine.
     try:
-        from grasp_success_detector.data.recordings import read_labelled_frames
+        from grasp_success_detector.data.extracted import read_extracted
         from grasp_success_detector.training.config import load_config, TrainingConfig
-        from grasp_success_detector.training.fit import CHECKPOINT_NAME, fit, make_split
+        from grasp_success_detector.training.fit import fit
+        from grasp_success_detector.training.run_folder import RunFolder
     except ImportError as error:
         raise ConfigError(f'training needs more packages ({error}); '
                           'pip install grasp_success_detector[train]') from error
     config = load_config(args.config, {
         field.name: getattr(args, field.name, None) for field in fields(TrainingConfig)})
-    frames = read_labelled_frames(args.bags, args.topic)
-    test = read_labelled_frames(args.test, args.topic) if args.test else []
-    fit(config, make_split(frames, config, test), args.out)
-    print(f'checkpoint: {args.out / CHECKPOINT_NAME}')
+    split, datasets = read_extracted(args.dataset), [args.dataset]
+    if args.test is not None:
+        other = read_extracted(args.test)
+        frames = other.train + other.val + other.test
+        if shared := {f.attempt for f in frames} & {f.attempt for f in split.train + split.val}:
+            raise DatasetError(f'{args.test}: {len(shared)} of its attempts are also in '
+                               f'{args.dataset}, {min(shared)} among them')
+        split = replace(split, test=frames)
+        datasets.append(args.test)
+    try:
+        fit(config, split, args.out, datasets, args.resume)
+    except KeyboardInterrupt:
+        print(f'{args.out}: the same command with --resume goes on after the last whole epoch')
+        raise
+    print(f'checkpoint: {RunFolder(args.out).classifier}')
     return ExitCode.OK
 
 
@@ -48,35 +67,54 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='train_classifier', description=__doc__.split(': ', 1)[1], epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('bags', type=Path, nargs='+', help='bags with labelled frames')
+    parser.add_argument('dataset', type=Path, help='folder that extract_frames made')
     parser.add_argument('--out', type=Path, required=True, help='run folder; it must not exist')
-    parser.add_argument('--test', type=Path, nargs='+',
-                        help='bags to test on; without them, a share of the attempts')
-    parser.add_argument('--topic', help='image topic, where a bag has several')
+    parser.add_argument('--resume', action='store_true', help='continue an unfinished run')
+    parser.add_argument('--test', type=Path, metavar='DATASET',
+                        help='test on all frames of another data set instead of the test split')
     parser.add_argument('--config', type=Path, help='YAML file of the options below')
     # Defaults live in TrainingConfig alone: an option left out is not passed on.
-    parser.add_argument('--arch', dest='architecture',
-                        help='cifar_cnn, resnet34 or efficientnet_lite0')
-    parser.add_argument('--pretrained', action=argparse.BooleanOptionalAction, default=None,
-                        help='start from ImageNet weights')
-    parser.add_argument('--freeze-depth', type=int, help='how much of the backbone stays as it is')
-    parser.add_argument('--epochs', type=int)
-    parser.add_argument('--batch-size', type=int)
-    parser.add_argument('--lr', type=float, help='peak learning rate of the head')
-    parser.add_argument('--backbone-lr', type=float)
-    parser.add_argument('--weight-decay', type=float)
-    parser.add_argument('--label-smoothing', type=float)
-    parser.add_argument('--augment', action=argparse.BooleanOptionalAction, default=None,
-                        help='change training frames at random')
-    parser.add_argument('--samples', help='each_epoch: change frames anew in each; once: fixed '
-                        'changes, and features of the frozen part computed once (faster)')
-    parser.add_argument('--samples-per-class', type=int, metavar='N',
-                        help='an epoch is N samples of each class, however many frames there are; '
-                        'drawn as --samples says')
-    parser.add_argument('--split', type=float, nargs=3, metavar=('TRAIN', 'VAL', 'TEST'),
-                        help='fractions of the attempts')
-    parser.add_argument('--seed', type=int)
-    parser.add_argument('--precision', help='32-true, bf16-mixed or 16-mixed')
-    parser.add_argument('--device', help='auto, cpu, gpu')
-    parser.add_argument('--workers', type=int, help='processes that load frames')
+    switch: Any = {'action': argparse.BooleanOptionalAction, 'default': None}
+    model = parser.add_argument_group('model')
+    model.add_argument('--arch', dest='architecture',
+                       help='cifar_cnn, resnet34, efficientnet_lite0 or timm:NAME')
+    model.add_argument('--pretrained', **switch,
+                       help='start from weights that were trained on other images')
+    model.add_argument('--weights', metavar='FILE', help='file of these weights '
+                       '(.safetensors or .pth), instead of cache and download')
+    model.add_argument('--freeze-conv-layers', type=int, metavar='N',
+                       help='the first N convolutions stay as they are')
+    recipe = parser.add_argument_group('recipe')
+    recipe.add_argument('--epochs', type=int)
+    recipe.add_argument('--patience', type=int, metavar='N',
+                        help='stop after N epochs without a lower validation loss')
+    recipe.add_argument('--batch-size', type=int, help='of all devices together')
+    recipe.add_argument('--optimizer', help='adamw or sgd')
+    recipe.add_argument('--momentum', type=float, help='of sgd')
+    recipe.add_argument('--schedule', help='cosine or constant')
+    recipe.add_argument('--lr', type=float, help='peak learning rate of the head')
+    recipe.add_argument('--backbone-lr', type=float)
+    recipe.add_argument('--weight-decay', type=float)
+    recipe.add_argument('--label-smoothing', type=float)
+    recipe.add_argument('--seed', type=int)
+    samples = parser.add_argument_group('samples')
+    samples.add_argument('--samples', help='each_epoch: draw and change frames anew in each; '
+                         'once: the same samples in every epoch')
+    samples.add_argument('--samples-per-class', type=int, metavar='N',
+                         help='an epoch is N samples of each class, however many frames there are')
+    samples.add_argument('--augment', **switch, help='change training frames at random')
+    samples.add_argument('--augmentation', nargs='+', metavar='NAME', help='which changes')
+    samples.add_argument('--reuse-features', **switch, help='with --samples once: compute the '
+                         'features of the frozen part once, and keep them in memory')
+    judging = parser.add_argument_group('judging')
+    judging.add_argument('--train-accuracy', **switch,
+                         help='after each epoch also judge the training images')
+    judging.add_argument('--max-false-positive-rate', type=float, metavar='SHARE',
+                         help='of the failure frames of validation; chooses the threshold')
+    machine = parser.add_argument_group('machine')
+    machine.add_argument('--precision', help='32-true, bf16-mixed or 16-mixed')
+    machine.add_argument('--device', help='auto, cpu or gpu')
+    machine.add_argument('--devices', type=int, help='on each machine')
+    machine.add_argument('--num-nodes', type=int, help='machines')
+    machine.add_argument('--workers', type=int, help='processes that load frames')
     return parser

@@ -8,7 +8,7 @@ from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.highlevel.anyreader import ReaderErrors
 from rosbags.typesys import get_typestore, Stores
 
-from grasp_success_detector.errors import BagError
+from grasp_success_detector.errors import BagError, one_line
 
 #: Message definitions for bags that carry none of their own (rosbag2 sqlite3 before Iron).
 TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
@@ -32,12 +32,12 @@ def open_bag(path: Path | str) -> Iterator[AnyReader]:
             reader = stack.enter_context(AnyReader([path], default_typestore=TYPESTORE))
         except (AnyReaderError, OSError) as error:
             raise BagError(
-                f'{path}: not a readable bag ({_first_line(error)}); expected a rosbag2 folder, '
+                f'{path}: not a readable bag ({one_line(error)}); expected a rosbag2 folder, '
                 '.mcap, .db3 or .bag file that was closed properly') from error
         try:
             yield reader
         except (AnyReaderError, *ReaderErrors) as error:
-            raise BagError(f'{path}: damaged ({_first_line(error)})') from error
+            raise BagError(f'{path}: damaged ({one_line(error)})') from error
 
 
 def image_topic(reader: AnyReader, wanted: str | None = None) -> str:
@@ -56,7 +56,3 @@ def image_topic(reader: AnyReader, wanted: str | None = None) -> str:
     if len(counts) != 1:
         raise BagError(f'{bag}: expected one image topic, found: {listed}; choose with --topic')
     return next(iter(counts))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 import cv2
 import numpy as np
@@ -11,11 +10,9 @@ from grasp_success_detector.data.inspection import examples
 from grasp_success_detector.data.manifest import ManifestRow
 from grasp_success_detector.data.splits import SPLITS
 from grasp_success_detector.errors import ImageDecodeError
+from grasp_success_detector.html_page import LABEL_COLOURS
 from grasp_success_detector.image import read_image, RgbImage
 from grasp_success_detector.labels import Label
-
-#: RGB: blue and orange, which the colour-blind tell apart as well.
-LABEL_COLOURS: Final = {Label.SUCCESS: (31, 119, 180), Label.FAILURE: (230, 126, 34)}
 
 _TILE = 144, 108    # width, height
 _GAP = 8

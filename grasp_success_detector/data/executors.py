@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
+import ctypes
 from multiprocessing import get_context, parent_process
 import os
 import signal
@@ -12,6 +13,9 @@ from typing import Any, NamedTuple
 import cv2
 
 from grasp_success_detector.errors import ConfigError
+
+# malloc.h of glibc
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 class Crew(NamedTuple):
@@ -53,6 +57,7 @@ def crew(jobs: int | None = None, dask: str | None = None) -> Iterator[Crew]:
         yield from _dask_crew(dask)
         return
     jobs = jobs or usable_cores()
+    _keep_freed_memory()
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # the processes share the cores; on single pictures threads only wait
     try:
@@ -101,7 +106,20 @@ def usable_cores() -> int:
         os.cpu_count() or 1)
 
 
+def _keep_freed_memory() -> None:
+    """
+    Have glibc reuse the memory of one frame for the next.
+
+    By default it hands each freed picture back to the kernel, which then fills the next one with
+    zeros page by page: up to a third of all the time with raw images.
+    """
+    if hasattr(libc := ctypes.CDLL(None), 'mallopt'):  # glibc only
+        libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+        libc.mallopt(_M_TRIM_THRESHOLD, 64 << 20)
+
+
 def _start_worker() -> None:
+    _keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     # A parent that is killed cannot send its workers home: they must notice.
     Thread(target=_end_with_parent, daemon=True).start()

@@ -1,53 +1,24 @@
 """A self-contained HTML page about a data set: one file, no script, nothing loaded from afar."""
 
-from base64 import b64encode
 from collections import Counter
 from collections.abc import Sequence
 from html import escape
 
 import numpy as np
 
-from grasp_success_detector.data.contact_sheet import LABEL_COLOURS, thumbnail
+from grasp_success_detector.data.contact_sheet import thumbnail
 from grasp_success_detector.data.inspection import examples, Inspection, table
 from grasp_success_detector.data.leaks import Leak
 from grasp_success_detector.data.manifest import ManifestRow
 from grasp_success_detector.data.splits import SPLITS
-from grasp_success_detector.image import encode_jpeg
+from grasp_success_detector.html_page import (
+    cards,
+    image,
+    label_colour,
+    label_key,
+    page,
+)
 from grasp_success_detector.labels import Label
-
-_STYLE = """
-:root { color-scheme: light; --success: %s; --failure: %s; --line: #dde1e6; --soft: #5c6670; }
-* { box-sizing: border-box; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #1c2126; background: #f5f6f8; margin: 0; }
-main { max-width: 1080px; margin: 0 auto; padding: 28px 20px 60px; }
-h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 18px; margin: 0 0 12px; }
-p { margin: 0 0 10px; } .soft { color: var(--soft); }
-section { background: #fff; border: 1px solid var(--line); border-radius: 10px;
-  padding: 18px 20px; margin-top: 18px; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px;
-  margin-top: 18px; }
-.card { background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 12px 16px; }
-.card b { display: block; font-size: 24px; font-weight: 600; }
-.verdict { border-left: 6px solid #2e8540; } .verdict.bad { border-left-color: #c0392b; }
-table { border-collapse: collapse; width: 100%%; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: 5px 10px; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child { text-align: left; word-break: break-all; }
-th { font-weight: 600; color: var(--soft); font-size: 13px; }
-.bar { display: flex; height: 10px; min-width: 120px; border-radius: 3px; overflow: hidden; }
-.bar i { background: var(--success); } .bar i + i { background: var(--failure); }
-.scroll { max-height: 420px; overflow: auto; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 22px; }
-.charts svg { width: 100%%; height: auto; } svg text { font: 11px system-ui, sans-serif;
-  fill: var(--soft); }
-.key span { display: inline-block; width: 11px; height: 11px; border-radius: 2px;
-  margin: 0 5px 0 14px; }
-.frames { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 10px; }
-figure { margin: 0; } figure img { width: 100%%; display: block; border-radius: 5px;
-  border-bottom: 4px solid; }
-figcaption { font-size: 12px; color: var(--soft); overflow: hidden; text-overflow: ellipsis;
-  white-space: nowrap; }
-code { font-size: 13px; word-break: break-all; }
-"""
 
 
 def inspection_page(found: Inspection) -> str:
@@ -55,28 +26,16 @@ def inspection_page(found: Inspection) -> str:
     rows = found.rows
     attempts = len({row.attempt for row in rows})
     success = sum(row.label is Label.SUCCESS for row in rows)
-    cards = [(len(rows), 'frames'), (attempts, 'attempts'),
-             (len({row.source for row in rows}), 'sources'),
-             (f'{success / len(rows):.0%}', 'success')]
-    style = _STYLE % (_css(Label.SUCCESS), _css(Label.FAILURE))
-    key = ''.join(f'<span style="background:{_css(label)}"></span>{label.name.lower()}'
-                  for label in reversed(Label))
-    return '\n'.join([
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f'<title>Data set {escape(found.folder.resolve().name)}</title>',
-        f'<style>{style}</style></head><body><main>',
-        f'<h1>Data set {escape(found.folder.resolve().name)}</h1>',
-        f'<p class="soft">{escape(str(found.folder))}<span class="key">{key}</span></p>',
-        '<div class="cards">', *(
-            f'<div class="card"><b>{value}</b>{name}</div>' for value, name in cards), '</div>',
+    numbers = [(len(rows), 'frames'), (attempts, 'attempts'),
+               (len({row.source for row in rows}), 'sources'),
+               (f'{success / len(rows):.0%}', 'success')]
+    name = found.folder.resolve().name
+    return page(
+        f'Data set {name}', f'<h1>Data set {escape(name)}</h1>',
+        f'<p class="soft">{escape(str(found.folder))}</p>', label_key(),
+        cards((str(value), name, '') for value, name in numbers),
         _verdict(found), _table(rows, 'split', 'Splits'), _charts(found), _examples(found),
-        _table(rows, 'source', 'Sources'), _table(rows, 'attempt', 'Attempts'),
-        '</main></body></html>', ''])
-
-
-def _css(label: Label) -> str:
-    return '#{:02x}{:02x}{:02x}'.format(*LABEL_COLOURS[label])
+        _table(rows, 'source', 'Sources'), _table(rows, 'attempt', 'Attempts'))
 
 
 def _verdict(found: Inspection) -> str:
@@ -117,9 +76,9 @@ def _table(rows: Sequence[ManifestRow], by: str, title: str) -> str:
         f'<i style="width:{failure / most:.1%}"></i></div></td></tr>'
         for value, success, failure, attempts in entries[:500])
     more = f'<p class="soft">{len(entries) - 500} more</p>' if len(entries) > 500 else ''
-    return (f'<section><h2>{title}</h2><div class="scroll"><table><tr><th>{by}</th><th>success'
-            f'</th><th>failure</th><th>attempts</th><th></th></tr>{body}</table>{more}</div>'
-            '</section>')
+    return (f'<section><h2>{title}</h2><div class="scroll"><table><thead><tr><th>{by}'
+            '</th><th>success</th><th>failure</th><th>attempts</th><th></th></tr></thead>'
+            f'<tbody>{body}</tbody></table>{more}</div></section>')
 
 
 def _charts(found: Inspection) -> str:
@@ -135,7 +94,7 @@ def _charts(found: Inspection) -> str:
         ('File size (kB)', [look.size / 1000 for look in found.looks])]
     sizes = Counter(f'{look.width} x {look.height}' for look in found.looks)
     listed = ', '.join(f'{size} ({count})' for size, count in sizes.most_common(6))
-    return ('<section><h2>Distributions</h2><div class="charts">' + ''.join(
+    return ('<section><h2>Distributions</h2><div class="charts two">' + ''.join(
         f'<div>{escape(title)}{_histogram(data, rows)}</div>' for title, data in values)
         + f'</div><p class="soft">Picture sizes: {listed}</p></section>')
 
@@ -160,10 +119,10 @@ def _histogram(values: Sequence[float], rows: Sequence[ManifestRow]) -> str:
             if tall:
                 bars.append(f'<rect x="{i * width / bins:.1f}" y="{bottom - tall:.1f}" '
                             f'width="{width / bins - 1.5:.1f}" height="{tall:.1f}" '
-                            f'fill="{_css(label)}"/>')
+                            f'fill="{label_colour(label)}"/>')
                 bottom -= tall
     return (f'<svg viewBox="0 0 {width} {height}" role="img">{"".join(bars)}'
-            f'<line x1="0" x2="{width}" y1="{base}" y2="{base}" stroke="#aab2ba"/>'
+            f'<line x1="0" x2="{width}" y1="{base}" y2="{base}" stroke="var(--soft)"/>'
             f'<text x="0" y="{height - 4}">{low:.3g}</text>'
             f'<text x="{width}" y="{height - 4}" text-anchor="end">{high:.3g}</text>'
             f'<text x="{width}" y="11" text-anchor="end">{most} frames</text></svg>')
@@ -182,7 +141,7 @@ def _examples(found: Inspection) -> str:
 
 
 def _figure(found: Inspection, row: ManifestRow, caption: str) -> str:
-    data = b64encode(encode_jpeg(thumbnail(found.folder / row.file, 240, 180), 85)).decode()
-    return (f'<figure title="{escape(row.file)}"><img alt="{row.label.name.lower()}" '
-            f'style="border-color:{_css(row.label)}" src="data:image/jpeg;base64,{data}">'
-            f'<figcaption>{escape(caption)}</figcaption></figure>')
+    return (f'<figure title="{escape(row.file)}">'
+            + image(thumbnail(found.folder / row.file, 240, 180), row.label.name.lower(),
+                    row.label)
+            + f'<figcaption>{escape(caption)}</figcaption></figure>')

@@ -1,12 +1,10 @@
 """Train, validation and test: always whole attempts, drawn by a seed."""
 
-from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from typing import Final, TypeVar
 
 import numpy as np
 
-from grasp_success_detector.errors import DatasetError
 from grasp_success_detector.labels import Label
 
 SPLITS: Final = ('train', 'val', 'test')
@@ -19,51 +17,20 @@ def outcomes(attempts: Sequence[Attempt], labels: Sequence[Label]) -> dict[Attem
     return dict(zip(attempts, labels, strict=True))
 
 
-def split_attempts(attempts: Sequence[Attempt], labels: Sequence[Label],
-                   fractions: tuple[float, float, float], seed: int) -> dict[Attempt, str]:
+def check_labels(split: str, attempts: Sequence[Hashable], labels: Sequence[Label]) -> str | None:
     """
-    Put every attempt into one split, successes and failures in the same proportion.
+    Say what keeps the frames of one split from being trained on or judged by.
 
-    :param attempts: attempt of each frame, frames in order of time.
+    :param split: its name.
+    :param attempts: attempt of each frame.
     :param labels: label of each frame.
-    :param fractions: of the attempts for train, val and test; they add up to 1.
-    :param seed: the same seed and attempts give the same split.
-    :raises DatasetError: fractions that are none, or a split with frames of one label only.
+    :return: such as ``'val (1 attempts: 0 failure, 12 success)'``; None if both labels are there.
     """
-    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise DatasetError(f'split {fractions}: expected three fractions that add up to 1')
-    by_outcome: dict[Label, list[Attempt]] = defaultdict(list)
-    for attempt, outcome in outcomes(attempts, labels).items():
-        by_outcome[outcome].append(attempt)
-    rng = np.random.default_rng(seed)
-    assigned: dict[Attempt, str] = {}
-    for outcome in sorted(by_outcome):
-        group = by_outcome[outcome]
-        ends = np.round(np.cumsum(fractions) * len(group)).astype(int)
-        order = rng.permutation(len(group))
-        for rank, index in enumerate(order.tolist()):
-            assigned[group[index]] = SPLITS[int(np.searchsorted(ends, rank, 'right'))]
-    check_splits(attempts, labels, assigned, [
-        name for name, fraction in zip(SPLITS, fractions, strict=True) if fraction > 0])
-    return assigned
-
-
-def check_splits(attempts: Sequence[Attempt], labels: Sequence[Label],
-                 assigned: dict[Attempt, str], wanted: Sequence[str]) -> None:
-    """
-    Refuse splits that can't be trained on or judged by.
-
-    :raises DatasetError: naming every split that lacks a label, with its counts.
-    """
-    counts = {split: dict.fromkeys(Label, 0) for split in SPLITS}
-    for attempt, label in zip(attempts, labels, strict=True):
-        counts[assigned[attempt]][label] += 1
-    poor = [f'{split} ({", ".join(f"{n} {label.name.lower()}" for label, n in of.items())})'
-            for split, of in counts.items() if split in wanted and 0 in of.values()]
-    if poor:
-        raise DatasetError(
-            f'too few attempts: {len(set(attempts))} leave these splits without frames of both '
-            f'labels: {"; ".join(poor)}; record more attempts or change the split')
+    counts = {label: list(labels).count(label) for label in Label}
+    if 0 not in counts.values():
+        return None
+    return (f'{split} ({len(set(attempts))} attempts: '
+            + ', '.join(f'{n} {label.name.lower()}' for label, n in counts.items()) + ')')
 
 
 def balanced_split(groups: Sequence[Attempt], labels: Sequence[Label],

@@ -1,7 +1,116 @@
-"""Temperature scaling: make a probability of 0.8 right four times in five."""
+"""Whether P(success) can be taken at its word, how to mend it, and where to set a threshold."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 import torch
 from torch.nn import functional as F
+
+from grasp_success_detector.errors import ConfigError, DatasetError
+from grasp_success_detector.evaluation.curves import count_positives
+from grasp_success_detector.labels import Label
+
+#: Equal-width bins of P(success), as many as Guo et al. take.
+BINS = 15
+
+
+class Reliability(NamedTuple):
+    """
+    What was said and what was true, by bins of P(success).
+
+    :ivar edges: float64 (BINS + 1,), 0 to 1; a bin holds its upper edge, the first one 0 as well.
+    :ivar counts: frames in each bin, int64 (BINS,).
+    :ivar said: mean P(success) of each bin's frames; NaN without any.
+    :ivar true: share of successes among them; NaN without any.
+    """
+
+    edges: NDArray[np.float64]
+    counts: NDArray[np.int64]
+    said: NDArray[np.float64]
+    true: NDArray[np.float64]
+
+
+def reliability(probabilities: ArrayLike, labels: Sequence[Label]) -> Reliability:
+    """
+    Sort frames into 15 equal bins of P(success).
+
+    :param probabilities: P(success) (N,).
+    """
+    values = np.asarray(probabilities, np.float64)
+    success = (np.asarray(labels) == Label.SUCCESS).astype(np.float64)
+    edges = np.linspace(0, 1, BINS + 1)
+    # (m - 1) / M < p <= m / M, as in the paper
+    bins = np.clip(np.searchsorted(edges, values, 'left') - 1, 0, BINS - 1)
+    counts = np.bincount(bins, minlength=BINS)
+    with np.errstate(invalid='ignore'):
+        said, true = (np.bincount(bins, weights, BINS) / counts for weights in (values, success))
+    return Reliability(edges, counts, said, true)
+
+
+def expected_calibration_error(probabilities: ArrayLike, labels: Sequence[Label]) -> float | None:
+    """
+    Return how far P(success) is from the share of successes, on average over frames.
+
+    The sum over 15 equal bins of P(success) of (frames in the bin / all frames) x |mean P(success)
+    - share of successes|. C. Guo et al., On Calibration of Modern Neural Networks, ICML 2017,
+    equations 2 to 5, bin the probability of whichever class is predicted; here it is always that
+    of success, since that is what is published.
+
+    :returns: 0 to 1; None without frames.
+    """
+    _, counts, said, true = reliability(probabilities, labels)
+    total = int(counts.sum())
+    if not total:
+        return None
+    filled = counts > 0
+    return float((counts * np.abs(said - true))[filled].sum() / total)
+
+
+def brier_score(probabilities: ArrayLike, labels: Sequence[Label]) -> float | None:
+    """
+    Return the mean of (P(success) - truth)^2, where truth is 1 for success and 0 for failure.
+
+    G. W. Brier, Verification of forecasts expressed in terms of probability, Monthly Weather
+    Review 78 (1950), 1-3, adds the same for failure, which doubles it.
+
+    :returns: 0 to 1; None without frames.
+    """
+    values = np.asarray(probabilities, np.float64)
+    if not len(values):
+        return None
+    return float(np.mean((values - (np.asarray(labels) == Label.SUCCESS)) ** 2))
+
+
+def threshold_for(probabilities: ArrayLike, labels: Sequence[Label],
+                  max_false_positive_rate: float) -> float:
+    """
+    Return the threshold that finds the most successes at a false-positive rate that is allowed.
+
+    Of thresholds that find as many, the one with the fewest false positives; it lies midway
+    between the lowest P(success) that it lets through and the highest that it holds back. If
+    failures with P(success) = 1 are too many for any threshold, it is 1.
+
+    :param probabilities: P(success) of validation frames (N,).
+    :param max_false_positive_rate: share of failure frames that may count as success, 0 to 1.
+    :returns: above 0, at most 1; P(success) from which on a frame counts as success.
+    :raises ConfigError: the rate is none.
+    :raises DatasetError: there are no failure frames.
+    """
+    if not 0 <= max_false_positive_rate <= 1:
+        raise ConfigError(f'max_false_positive_rate is {max_false_positive_rate}; expected a '
+                          'share of the failure frames, 0 to 1')
+    values, found, wrong = count_positives(probabilities, labels)
+    if not wrong[-1]:
+        raise DatasetError('no threshold can be chosen for a false-positive rate: there are no '
+                           'failure frames to validate on')
+    # A threshold of 0, at which nothing could ever be a failure, is none.
+    allowed = (wrong <= max_false_positive_rate * wrong[-1] + 1e-9) & (values > 0)
+    best = int(np.argmax(np.where(allowed, found, -1)))
+    lowest, held_back = map(float, np.append(np.minimum(values, 1.), 0.)[best:best + 2])
+    middle = (lowest + held_back) / 2
+    return middle if held_back < middle else lowest
 
 
 def fit_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:

@@ -1,48 +1,69 @@
-"""Judge a classifier on labelled frames, through the same path as the node."""
+"""Ask a classifier about labelled frames, through the same path as the node."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+import torch
 
 from grasp_success_detector.classifier import GraspClassifier
-from grasp_success_detector.data.recordings import LabelledFrame
-from grasp_success_detector.data.splits import outcomes
+from grasp_success_detector.console import progress_bar
+from grasp_success_detector.data.dataset import decode
+from grasp_success_detector.data.extracted import LabelledFrame
 from grasp_success_detector.decision import DecisionConfig
-from grasp_success_detector.evaluation.metrics import (
-    attempt_accuracy,
-    attempt_verdicts,
-    class_accuracy,
-    frame_accuracy,
-)
-from grasp_success_detector.image import decode_message
+from grasp_success_detector.evaluation.predictions import Prediction
+from grasp_success_detector.labels import Label
 
 _BATCH = 32
 
+#: An attempt with more frames than this was filmed as a whole, and is decided as the node does.
+_FILMED = 20
 
-def evaluate(classifier: GraspClassifier, frames: Sequence[LabelledFrame],
-             config: DecisionConfig, on_frames: Callable[[int], None] = lambda count: None,
-             ) -> dict[str, Any]:
-    """
-    Measure accuracy by frame, by class and by attempt, each with its Wilson 95 % interval.
 
-    :param frames: in order of time within each attempt.
-    :param config: how an attempt is decided from its frames; its threshold judges frames too.
-    :param on_frames: told how many more frames are done.
-    :returns: what ``Accuracy.to_json`` makes of each, for the metadata of a checkpoint.
+def ask(classifier: GraspClassifier, frames: Sequence[LabelledFrame],
+        description: str) -> NDArray[np.float32]:
     """
-    probabilities = np.empty(len(frames), np.float32)
-    for start in range(0, len(frames), _BATCH):
-        batch = frames[start:start + _BATCH]
-        probabilities[start:start + len(batch)] = classifier.predict(
-            [decode_message(frame.message) for frame in batch])
-        on_frames(len(batch))
-    labels = [frame.label for frame in frames]
-    attempts = [frame.attempt for frame in frames]
-    verdicts = attempt_verdicts(
-        probabilities, [frame.stamp_ns for frame in frames], attempts, config)
-    return {
-        'frames': frame_accuracy(probabilities, labels, config.threshold).to_json(),
-        'classes': {name: accuracy.to_json() for name, accuracy in class_accuracy(
-            probabilities, labels, config.threshold).items()},
-        'attempts': attempt_accuracy(verdicts, outcomes(attempts, labels)).to_json()}
+    Return the classifier's logits for every frame.
+
+    :param description: of the frames, for the progress bar.
+    :returns: float32 (N, 2), before the checkpoint's temperature.
+    :raises DatasetError: a frame cannot be read.
+    """
+    logits = np.empty((len(frames), len(Label)), np.float32)
+    with progress_bar(Console(stderr=True)) as progress:
+        task = progress.add_task(description, total=len(frames))
+        for start in range(0, len(frames), _BATCH):
+            batch = frames[start:start + _BATCH]
+            logits[start:start + len(batch)] = classifier.logits(
+                [decode(frame) for frame in batch])
+            progress.advance(task, len(batch))
+    return logits
+
+
+def predictions_of(frames: Sequence[LabelledFrame], logits: NDArray[np.float32],
+                   temperature: float, split: str) -> list[Prediction]:
+    """Put frames and the answers to them together; parameters as of :func:`ask`."""
+    calibrated, uncalibrated = (
+        probabilities(logits, divisor).tolist() for divisor in (temperature, 1.))
+    return [Prediction(split, frame.source, frame.attempt, frame.stamp_ns, frame.file,
+                       frame.label, after, before)
+            for frame, after, before in zip(frames, calibrated, uncalibrated, strict=True)]
+
+
+def probabilities(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    """Return P(success) float32 (N,) of logits (N, 2)."""
+    shares: NDArray[np.float32] = (
+        torch.from_numpy(logits) / temperature).softmax(1)[:, Label.SUCCESS].numpy()
+    return shares
+
+
+def decision_for(frames: Sequence[LabelledFrame], threshold: float) -> DecisionConfig:
+    """Return how attempts are decided: as the node does, or on what few frames there are."""
+    filmed = len(frames) > _FILMED * len({frame.attempt for frame in frames})
+    return replace(DecisionConfig() if filmed else SPARSE, threshold=threshold)
+
+
+#: For attempts that are recorded as a few frames only: the verdict rests on what there is.
+SPARSE = DecisionConfig(min_frames=1)

@@ -1,5 +1,6 @@
 """How good the answers are: by frame and by attempt, each with its 95 % interval."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,13 +26,16 @@ class Accuracy:
         return self.correct / self.total if self.total else float('nan')
 
     def __str__(self) -> str:
+        if not self.total:
+            return 'none (0/0)'
         low, high = wilson_interval(self.correct, self.total)
         return (f'{self.value:.1%} ({self.correct}/{self.total}, 95 % interval '
                 f'{low:.1%} to {high:.1%})')
 
     def to_json(self) -> dict[str, Any]:
-        """Return value, counts and interval as JSON holds them."""
-        return {'value': self.value, 'correct': self.correct, 'total': self.total,
+        """Return value (null for none asked), counts and interval as JSON holds them."""
+        return {'value': self.value if self.total else None,
+                'correct': self.correct, 'total': self.total,
                 'wilson_95': list(wilson_interval(self.correct, self.total))}
 
 
@@ -77,3 +81,29 @@ def attempt_accuracy(verdicts: dict[str, Verdict], outcomes: dict[str, Label]) -
     """Count attempts whose verdict at the end is the outcome; UNKNOWN counts as wrong."""
     right = sum(verdicts[attempt].name == outcome.name for attempt, outcome in outcomes.items())
     return Accuracy(right, len(outcomes))
+
+
+def frame_confusion(probabilities: NDArray[np.floating], labels: Sequence[Label],
+                    threshold: float) -> dict[str, dict[str, int]]:
+    """
+    Count frames by truth and by answer.
+
+    :returns: ``confusion['failure']['success']`` failures were taken for successes.
+    """
+    said = np.asarray(probabilities) >= threshold
+    truth = np.asarray(labels)
+    return {label.name.lower(): {
+        answer.name.lower(): int((said[truth == label] == (answer is Label.SUCCESS)).sum())
+        for answer in Label} for label in Label}
+
+
+def attempt_confusion(verdicts: dict[str, Verdict], outcomes: dict[str, Label],
+                      ) -> dict[str, dict[str, int]]:
+    """
+    Count attempts by outcome and by verdict at the end.
+
+    :returns: as :func:`frame_confusion`, with ``unknown`` as a third verdict.
+    """
+    counts = Counter((outcome, verdicts[attempt]) for attempt, outcome in outcomes.items())
+    return {label.name.lower(): {verdict.value: counts[label, verdict] for verdict in Verdict}
+            for label in Label}

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from rich.console import Console
 import torch
 from torch import nn
+from torch.fx.experimental.optimization import fuse
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from grasp_success_detector.console import progress_bar
@@ -20,7 +21,7 @@ def cache_features(trunk: nn.Module, frames: Dataset[Item], preprocessing: Prepr
     Compute the trunk's features of every frame once.
 
     What the plain loop would compute anew in each epoch, in the same precision; an augmented
-    frame keeps the change that was drawn for it here.
+    frame keeps the change that was drawn for it.
 
     :param trunk: the frozen part of the model.
     :param frames: items are an RGB uint8 tensor (h, w, 3) and a label.
@@ -28,7 +29,7 @@ def cache_features(trunk: nn.Module, frames: Dataset[Item], preprocessing: Prepr
     :param device: where training runs it; the features stay in main memory.
     :returns: features, in the dtype that the trunk gives, and labels, in the frames' order.
     """
-    trunk.eval().to(device)
+    trunk = _fused(trunk.eval()).to(device)
     features: torch.Tensor | None = None
     labels = torch.empty(len(frames), dtype=torch.int64)  # type: ignore[arg-type]
     start = 0
@@ -46,3 +47,16 @@ def cache_features(trunk: nn.Module, frames: Dataset[Item], preprocessing: Prepr
             progress.advance(task, len(batch))
     assert features is not None, 'a split is never empty'
     return TensorDataset(features, labels)
+
+
+def _fused(trunk: nn.Module) -> nn.Module:
+    """
+    Return a copy in which BatchNorm is part of the convolution before it: the same function.
+
+    The frozen trunk of resnet34 takes two thirds of the time then.
+    """
+    try:
+        fused: nn.Module = fuse(trunk)
+    except Exception:  # noqa: BLE001 - some models of timm cannot be traced, each in its own way
+        return trunk
+    return fused

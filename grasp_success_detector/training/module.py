@@ -1,8 +1,7 @@
-"""The training step as a Lightning module: loss, optimizer, schedule, metrics per epoch."""
+"""The training step as a Lightning module: loss, optimizer, schedule, gathered validation."""
 
-from collections.abc import Callable
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning
 import torch
@@ -10,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from grasp_success_detector.architectures import head_parameters
+from grasp_success_detector.errors import TrainingError
 from grasp_success_detector.preprocessing import Preprocessing
 from grasp_success_detector.training.config import TrainingConfig
 
@@ -18,31 +18,40 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 #: Share of the steps in which the learning rate rises from 0.
 _WARM_UP = .1
 
-OnEpoch = Callable[['GraspTraining', int, torch.Tensor, torch.Tensor, float], None]
+
+class Answers(NamedTuple):
+    """
+    What the model said of the frames of one loader.
+
+    :ivar logits: float32 (N, 2), on the CPU.
+    :ivar labels: int64 (N,).
+    """
+
+    logits: torch.Tensor
+    labels: torch.Tensor
 
 
 class GraspTraining(lightning.LightningModule):
     """
     Teach a classifier the two labels.
 
-    Only parameters that are not frozen reach the optimizer. Validation logits are gathered and
-    handed on once per epoch.
+    Only parameters that are not frozen reach the optimizer.
 
     :param rest: what learns of the model, where batches hold the features of its frozen trunk
         instead of images.
-    :param on_epoch: called after each validation with this module, the epoch from 0, logits
-        (N, 2), labels (N,) and the mean training loss.
+    :param sizes: frames of each validation loader; with several processes the loaders' last ones
+        are repeated ones.
     """
 
     def __init__(self, model: nn.Module, preprocessing: Preprocessing, config: TrainingConfig,
-                 on_epoch: OnEpoch, rest: nn.Module | None = None) -> None:
+                 sizes: tuple[int, ...], rest: nn.Module | None = None) -> None:
         super().__init__()
         self.model = model
         self._rest = rest
         self._preprocessing = preprocessing
         self._config = config
-        self._on_epoch = on_epoch
-        self._validation: list[Batch] = []
+        self._sizes = sizes
+        self._answers: list[list[Batch]] = [[] for _ in sizes]
         self._losses: list[torch.Tensor] = []
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -56,39 +65,67 @@ class GraspTraining(lightning.LightningModule):
         logits: torch.Tensor = network(x)
         return logits
 
+    def on_train_epoch_start(self) -> None:
+        """Begin each epoch's random numbers anew, so that a resumed run draws the same."""
+        torch.manual_seed(self._config.seed * 1_000_003 + self.current_epoch)
+        self._losses.clear()
+
     def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
-        """Return the cross entropy of one batch."""
+        """
+        Return the cross entropy of one batch.
+
+        :raises TrainingError: it is no finite number, in any of the processes.
+        """
         images, labels = batch
         loss = F.cross_entropy(self(images).float(), labels,
                                label_smoothing=self._config.label_smoothing)
-        self._losses.append(loss.detach())
-        self.log('train_loss', loss, prog_bar=True)
+        mean: Any = self.trainer.strategy.reduce(loss.detach(), reduce_op='mean')
+        if not torch.isfinite(mean):
+            raise TrainingError(f'the loss is {float(mean)} in epoch {self.current_epoch + 1}, '
+                                f'step {batch_index + 1}')
+        self._losses.append(mean)
+        self.log('train_loss', mean, prog_bar=True)
         return loss
 
-    def validation_step(self, batch: Batch, batch_index: int) -> None:
+    def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
         """Gather the logits of one batch."""
         images, labels = batch
-        self._validation.append((self(images).float().cpu(), labels.cpu()))
+        self._answers[dataloader_idx].append((self(images).float(), labels))
 
-    def on_validation_epoch_end(self) -> None:
-        """Hand the gathered logits on."""
-        logits, labels = (torch.cat(parts) for parts in zip(*self._validation, strict=True))
-        self._validation.clear()
-        train_loss = float(torch.stack(self._losses).mean()) if self._losses else math.nan
-        self._losses.clear()
-        self.log('val_loss', F.cross_entropy(logits, labels), prog_bar=True)
-        self._on_epoch(self, self.current_epoch, logits, labels, train_loss)
+    def take_answers(self) -> list[Answers]:
+        """Return the answers of each validation loader since the last call, of all processes."""
+        taken = []
+        for size, batches in zip(self._sizes, self._answers, strict=True):
+            logits, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
+            if self.trainer.world_size > 1:
+                # Each process has every n-th frame: (processes, n, ...) -> frames in their order.
+                every: Any = self.all_gather((logits, labels))
+                logits, labels = (part.transpose(0, 1).flatten(0, 1) for part in every)
+            taken.append(Answers(logits[:size].cpu(), labels[:size].cpu()))
+            batches.clear()
+        return taken
+
+    @property
+    def train_loss(self) -> float:
+        """Mean loss of this epoch's batches so far; NaN before the first."""
+        return float(torch.stack(self._losses).mean()) if self._losses else math.nan
 
     def configure_optimizers(self) -> Any:
-        """Return AdamW over what learns, and one warm-up and cosine decay over all steps."""
-        head = set(head_parameters(self.model, self._config.architecture))
+        """Return the optimizer over what learns, and the schedule over all steps."""
+        config = self._config
+        head = set(head_parameters(self.model, config.architecture))
         named = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
-        groups = [
-            {'params': [p for name, p in named if name in head], 'lr': self._config.lr},
-            {'params': [p for name, p in named if name not in head],
-             'lr': self._config.backbone_lr}]
-        optimizer = torch.optim.AdamW([group for group in groups if group['params']],
-                                      weight_decay=self._config.weight_decay)
+        groups = [group for group in (
+            {'params': [p for name, p in named if name in head], 'lr': config.lr},
+            {'params': [p for name, p in named if name not in head], 'lr': config.backbone_lr},
+        ) if group['params']]
+        optimizer: torch.optim.Optimizer = (
+            torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+            if config.optimizer == 'adamw' else
+            torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum,
+                            weight_decay=config.weight_decay))
+        if config.schedule == 'constant':
+            return optimizer
         steps = int(self.trainer.estimated_stepping_batches)
         warm_up = max(1, round(_WARM_UP * steps))
 

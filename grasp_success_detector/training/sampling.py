@@ -1,47 +1,97 @@
-"""Draw the same number of samples of each class, whatever the data set has."""
+"""Which samples an epoch is made of, and which process takes which of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import itertools
+from typing import Generic, TypeVar
 
 import torch
 from torch.utils.data import Sampler
 
+from grasp_success_detector.data.dataset import Draw
 from grasp_success_detector.labels import Label
 
+Sample = TypeVar('Sample')
 
-def draw_per_class(labels: Sequence[Label], count: int, generator: torch.Generator) -> list[int]:
+
+def draw_samples(labels: Sequence[Label], per_class: int | None, seed: int,
+                 epoch: int) -> list[Draw]:
     """
-    Draw ``count`` frames of each class, in random order.
+    Draw the samples of one epoch, in random order.
 
-    Every frame of a class is drawn as often as the others, or once more; the surplus is by chance.
+    Every frame is drawn once; with ``per_class`` every frame of a class as often as the others,
+    or once more, the surplus by chance.
 
     :param labels: label of each frame; both classes occur.
-    :return: indexes into ``labels``, 2 x ``count`` of them.
+    :param per_class: so many samples of each class.
+    :param seed: seed and epoch alone decide the draw.
     """
-    drawn: list[int] = []
-    for label in Label:
-        of_class = torch.tensor([i for i, other in enumerate(labels) if other == label])
-        rounds = -(-count // len(of_class))
-        order = itertools.chain.from_iterable(
-            of_class[torch.randperm(len(of_class), generator=generator)].tolist()
-            for _ in range(rounds))
-        drawn += itertools.islice(order, count)
-    return [drawn[i] for i in torch.randperm(len(drawn), generator=generator).tolist()]
+    generator = torch.Generator().manual_seed(_mix(seed, epoch))
+    if per_class is None:
+        drawn = list(range(len(labels)))
+    else:
+        drawn = [index for label in Label for index in _of_class(
+            [i for i, other in enumerate(labels) if other == label], per_class, generator)]
+    seeds = torch.randint(2 ** 62, (len(drawn),), generator=generator).tolist()
+    order = torch.randperm(len(drawn), generator=generator).tolist()
+    return [Draw(drawn[i], seeds[i]) for i in order]
 
 
-class PerClassSampler(Sampler[int]):
+def shuffled(count: int, seed: int, epoch: int) -> list[int]:
+    """Return 0 to ``count`` - 1 in an order that seed and epoch alone decide."""
+    generator = torch.Generator().manual_seed(_mix(seed, epoch))
+    return torch.randperm(count, generator=generator).tolist()
+
+
+def _of_class(frames: Sequence[int], count: int, generator: torch.Generator) -> Iterator[int]:
+    rounds = -(-count // len(frames))
+    order = itertools.chain.from_iterable(
+        torch.randperm(len(frames), generator=generator).tolist() for _ in range(rounds))
+    return (frames[i] for i in itertools.islice(order, count))
+
+
+def _mix(seed: int, epoch: int) -> int:
+    """Keep the epochs of neighbouring seeds apart."""
+    return (seed * 1_000_003 + epoch) % 2 ** 63
+
+
+class EpochSampler(Sampler[Sample], Generic[Sample]):
     """
-    Draws anew in every epoch.
+    Shares the samples of each epoch out to the processes of a training.
 
-    :param seed: the same seed gives the same draws, epoch by epoch.
+    All batches are whole, as BatchNorm cannot learn from a rest of one; fewer samples than a
+    batch are one batch. Taken together, the processes' n-th batches are the n-th batch that one
+    process would take.
+
+    :param samples_of: returns all samples of an epoch, from 0; as many for each.
+    :param batch_size: of all processes together; a multiple of their number.
+    :param rank: of this process, from 0.
+    :param processes: their number.
     """
 
-    def __init__(self, labels: Sequence[Label], count: int, seed: int) -> None:
-        self._labels, self._count = labels, count
-        self._generator = torch.Generator().manual_seed(seed)
+    def __init__(self, samples_of: Callable[[int], Sequence[Sample]], batch_size: int,
+                 rank: int = 0, processes: int = 1) -> None:
+        self._samples_of, self._batch_size = samples_of, batch_size
+        self._rank, self._processes = rank, processes
+        self._epoch = 0
+        self._length = len(self._shared(samples_of(0)))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; Lightning calls it before each."""
+        self._epoch = epoch
 
     def __len__(self) -> int:
-        return self._count * len(Label)
+        return self._length
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(draw_per_class(self._labels, self._count, self._generator))
+    def __iter__(self) -> Iterator[Sample]:
+        return iter(self._shared(self._samples_of(self._epoch)))
+
+    def _shared(self, samples: Sequence[Sample]) -> Sequence[Sample]:
+        if len(samples) > self._batch_size:
+            samples = samples[:len(samples) - len(samples) % self._batch_size]
+        return share(samples, self._rank, self._processes)
+
+
+def share(samples: Sequence[Sample], rank: int, processes: int) -> Sequence[Sample]:
+    """Return a process's share; each gets as many, for which the first may be taken again."""
+    missing = -len(samples) % processes
+    return [*samples, *samples[:missing]][rank::processes]

@@ -1,0 +1,81 @@
+"""compare_classifiers: judge trainings on the same test attempts, side by side."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from grasp_success_detector.console import command, ExitCode
+from grasp_success_detector.errors import ConfigError
+
+EPILOG = """\
+examples:
+  train_classifier dataset --arch resnet34 --out runs/resnet34
+  train_classifier dataset --arch cifar_cnn --out runs/cifar_cnn
+  compare_classifiers runs/resnet34 runs/cifar_cnn --out comparison.html
+
+The runs must have been tested on the same attempts. Accuracies come with Wilson 95 % intervals,
+each pair with McNemar's exact test. Latency is measured now, on this machine, one frame at a time.
+
+exit codes: 0 done, 1 runs that cannot be compared, 2 wrong option, 130 Ctrl-C
+"""
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the arguments, compare, print, and write the page if one is wanted."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.out is not None:
+        if args.out.exists():
+            raise ConfigError(f'{args.out}: exists already; choose another name')
+        if not args.out.parent.is_dir():
+            raise ConfigError(f'{args.out}: the folder {args.out.parent} does not exist')
+    # Slow to import: only once the arguments are known to be fine.
+    from grasp_success_detector.classifier import GraspClassifier
+    from grasp_success_detector.data.frame_writer import write_atomically
+    from grasp_success_detector.evaluation.comparison import compare
+    from grasp_success_detector.evaluation.comparison_page import comparison_page
+    from grasp_success_detector.evaluation.comparison_table import (
+        FRAMES_DEPEND,
+        rows,
+        sentence,
+        text_table,
+    )
+    from grasp_success_detector.evaluation.latency import (
+        describe_timing,
+        frame_to_time,
+        measure_latency,
+    )
+
+    comparison = compare(args.runs)
+    contestants = comparison.contestants
+    given = {name: value for name in ('device', 'threads')
+             if (value := getattr(args, name)) is not None}
+    classifiers = [GraspClassifier.from_checkpoint(c.run.checkpoint, **given)
+                   for c in contestants]
+    frame = frame_to_time(contestants[0].run)
+    table = rows(contestants, measure_latency(classifiers, frame))
+    timing = describe_timing(frame, classifiers[0].device)
+    print(text_table(contestants, table))
+    print(f'\nlatency: {timing}\n')
+    for by_attempt, by_frame in zip(comparison.by_attempt, comparison.by_frame, strict=True):
+        print(sentence(by_attempt, 'attempts'))
+        print(sentence(by_frame, 'frames'))
+    print(f'({FRAMES_DEPEND})')
+    if args.out is not None:
+        write_atomically(args.out, comparison_page(comparison, table, timing).encode())
+        print(f'report: {args.out}')
+    return ExitCode.OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog='compare_classifiers', description=__doc__.split(': ', 1)[1], epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('runs', type=Path, nargs='+', metavar='RUN',
+                        help='run folders of train_classifier, two or more')
+    parser.add_argument('--out', type=Path, metavar='report.html',
+                        help='write a page as well; it must not exist')
+    parser.add_argument('--device', help='where latency is measured: auto, cpu, cuda')
+    parser.add_argument('--threads', type=int, help="CPU threads (torch's choice)")
+    return parser

@@ -1,0 +1,222 @@
+"""
+Named tensors and one JSON document in a safetensors file, whatever they mean.
+
+The document lies under one key of the file's header and holds a format version and a SHA-256 of
+the tensors. Nothing in the file is ever executed.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open, SafetensorError
+import safetensors.torch
+import torch
+
+from grasp_success_detector.errors import CheckpointError
+
+Tensors = dict[str, torch.Tensor]
+
+_PICKLES = (b'PK\x03\x04', b'\x80\x02', b'\x80\x03', b'\x80\x04', b'\x80\x05')
+
+
+def tensors_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
+    """
+    Return the SHA-256 of named tensors, hexadecimal.
+
+    For each name in sorted order it takes the line ``name dtype shape`` as JSON list (such as
+    ``["fc.bias", "float32", [2]]``), UTF-8, ended by a newline, and then the tensor's bytes in
+    row-major order, little-endian. Metadata, order and padding in the file do not count.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        head = [name, str(tensor.dtype).removeprefix('torch.'), list(tensor.shape)]
+        digest.update(json.dumps(head).encode() + b'\n')
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def write_tensors(path: Path, state: Mapping[str, torch.Tensor], key: str,
+                  document: Mapping[str, Any], verify: Callable[[Path], object],
+                  overwrite: bool = False) -> str:
+    """
+    Write a file; it appears whole or not at all, and is known to be readable.
+
+    :param path: file to write, in a folder that exists.
+    :param state: the tensors; not changed.
+    :param key: where the document goes; its ``sha256`` is added here.
+    :param verify: reads the finished file under another name, and raises CheckpointError where
+        it could not be used.
+    :param overwrite: whether an existing file is replaced.
+    :returns: the SHA-256 of the tensors, hexadecimal.
+    :raises CheckpointError: the file exists, cannot be written, or could not be read again.
+    """
+    check_free(path, overwrite)
+    tensors = {name: tensor.detach().cpu().contiguous().clone()
+               for name, tensor in state.items()}
+    sha256 = tensors_sha256(tensors)
+    try:
+        text = json.dumps({**document, 'sha256': sha256}, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f'{path}: the metadata does not fit into JSON: {error}') from error
+    # The only key, since the library writes several in any order: same content, same bytes.
+    content = safetensors.torch.save(tensors, {key: text})
+    unfinished = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    try:
+        with unfinished.open('wb') as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        verify(unfinished)
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise CheckpointError(f'{path}: cannot be written: {error.strerror}') from error
+    except CheckpointError as error:
+        reason = str(error).removeprefix(f'{unfinished}: ')
+        raise CheckpointError(f'{path}: not written: {reason}') from error
+    finally:
+        with suppress(OSError):
+            unfinished.unlink()
+    return sha256
+
+
+def check_free(path: Path, overwrite: bool = False) -> None:
+    """
+    Refuse a place where no file can be written; to be asked before long work begins.
+
+    :raises CheckpointError: the file exists, or its folder does not.
+    """
+    if path.exists() and not overwrite:
+        raise CheckpointError(f'{path}: exists already; choose another name')
+    if not path.parent.is_dir():
+        raise CheckpointError(f'{path}: the folder {path.parent} does not exist')
+
+
+def read_tensors(path: Path) -> tuple[Mapping[str, str], Tensors]:
+    """
+    Read a safetensors file of any origin.
+
+    :returns: the texts of its header, and the tensors, on the CPU.
+    :raises CheckpointError: one line that names the path and what the file is instead.
+    """
+    _check_file(path)
+    try:
+        with safe_open(path, framework='pt') as file:
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f'{path}: truncated or damaged; copy or train it again ({error})') from error
+
+
+def read_document(text: str, newest: int) -> tuple[dict[str, Any], str]:
+    """
+    Return the document of a header, without the hash, and the hash of the tensors.
+
+    :param newest: the last format version that this package can read.
+    :raises CheckpointError: no such document, or one of a later version.
+    """
+    try:
+        document = json.loads(text)
+        version = document['format_version']
+        if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+            raise ValueError(f'format version {version!r}')
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f'its metadata cannot be read: {error!r}') from error
+    if version > newest:
+        raise CheckpointError(
+            f'has format version {version}, this package reads up to {newest}; upgrade '
+            'grasp_success_detector')
+    sha256 = document.pop('sha256', None)
+    if not isinstance(sha256, str):
+        raise CheckpointError('its metadata holds no SHA-256 of the tensors')
+    return document, sha256
+
+
+def check_tensors(tensors: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor],
+                  whose: str) -> None:
+    """
+    Refuse tensors that are not exactly those of a model, naming all culprits.
+
+    :param expected: the model's own.
+    :param whose: name of the model, for the text.
+    :raises CheckpointError: some are missing, unexpected, or of another shape or type.
+    """
+    faults = {
+        'missing': expected.keys() - tensors.keys(),
+        'unexpected': tensors.keys() - expected.keys(),
+        'of another shape or type': {
+            f'{name} ({_kind(tensors[name])}, expected {_kind(expected[name])})'
+            for name in expected.keys() & tensors.keys()
+            if _kind(tensors[name]) != _kind(expected[name])}}
+    if any(faults.values()):
+        found = '; '.join(f'{fault}: {_list(names)}' for fault, names in faults.items() if names)
+        raise CheckpointError(f'its tensors are not those of {whose}; {found}')
+
+
+def check_intact(tensors: Mapping[str, torch.Tensor], sha256: str) -> None:
+    """
+    Refuse tensors that were changed since they were written, or that are not finite.
+
+    :raises CheckpointError: the hash is another, or there are NaN or infinite values.
+    """
+    if (actual := tensors_sha256(tensors)) != sha256:
+        raise CheckpointError(
+            f'damaged: the SHA-256 of its tensors is {actual}, the file says {sha256}; copy or '
+            'train it again')
+    if bad := {name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()}:
+        raise CheckpointError(f'holds weights that are not finite (NaN or infinite): {_list(bad)}')
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what is no safetensors file at all, saying what it is instead."""
+    if not path.exists():
+        raise CheckpointError(f'{path}: no such file; expected a checkpoint (.safetensors)')
+    if path.is_dir():
+        raise CheckpointError(f'{path}: is a folder; expected a checkpoint file (.safetensors)')
+    start = read_start(path)
+    if not start:
+        raise CheckpointError(f'{path}: is empty; copy or train it again')
+    if start[8:] == b'{' and int.from_bytes(start[:8], 'little') < 100_000_000:
+        return  # 8 bytes of length, then JSON: what follows is the library's to judge
+    if start.startswith(_PICKLES):
+        raise CheckpointError(
+            f'{path}: is a legacy PyTorch checkpoint (pickle), which is never loaded directly; '
+            'import it once, explicitly, with import_checkpoint')
+    raise CheckpointError(
+        f'{path}: is no safetensors file; expected a checkpoint of train_classifier')
+
+
+def is_pickle(path: Path) -> bool:
+    """
+    Say whether a file begins as torch.save writes it, and not as safetensors does.
+
+    :raises CheckpointError: it cannot be read.
+    """
+    start = read_start(path)
+    return start[8:] != b'{' and start.startswith(_PICKLES)
+
+
+def read_start(path: Path) -> bytes:
+    """
+    Return the first 9 bytes of a file.
+
+    :raises CheckpointError: it cannot be read.
+    """
+    try:
+        with path.open('rb') as file:
+            return file.read(9)
+    except OSError as error:
+        raise CheckpointError(f'{path}: cannot be read: {error.strerror}') from error
+
+
+def _kind(tensor: torch.Tensor) -> str:
+    return f'{str(tensor.dtype).removeprefix("torch.")} {list(tensor.shape)}'
+
+
+def _list(names: set[str]) -> str:
+    return ', '.join(sorted(names))

@@ -1,0 +1,123 @@
+"""After each epoch: report it, keep it if it is the best, stop if none gets better."""
+
+from collections.abc import Callable
+import time
+from typing import Any
+
+import lightning
+from torch.nn import functional as F
+
+from grasp_success_detector import checkpoint
+from grasp_success_detector.checkpoint import CheckpointMetadata
+from grasp_success_detector.data.extracted import LabelledFrame
+from grasp_success_detector.data.splits import outcomes
+from grasp_success_detector.evaluation.evaluate import SPARSE
+from grasp_success_detector.evaluation.metrics import (
+    attempt_accuracy,
+    attempt_verdicts,
+    class_accuracy,
+    frame_accuracy,
+)
+from grasp_success_detector.labels import Label
+from grasp_success_detector.preprocessing import Preprocessing
+from grasp_success_detector.training.config import TrainingConfig
+from grasp_success_detector.training.module import Answers, GraspTraining
+from grasp_success_detector.training.run_folder import RunFolder
+
+#: Before the threshold is chosen; it is only comparable between epochs.
+_THRESHOLD = .5
+
+
+class BestEpoch(lightning.Callback):
+    """
+    Writes a line of metrics per epoch and keeps the weights with the lowest validation loss.
+
+    :ivar epoch: the best one so far, from 1; 0 before the first.
+    """
+
+    def __init__(self, config: TrainingConfig, preprocessing: Preprocessing,
+                 val: tuple[LabelledFrame, ...], run: RunFolder,
+                 say: Callable[[str], None]) -> None:
+        self._config, self._preprocessing = config, preprocessing
+        self._val, self._run, self._say = val, run, say
+        self._loss = float('inf')
+        self.epoch = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed training must know."""
+        return {'loss': self._loss, 'epoch': self.epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up where :meth:`state_dict` was."""
+        self._loss, self.epoch = state_dict['loss'], state_dict['epoch']
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer,
+                             pl_module: lightning.LightningModule) -> None:
+        """Start the clock."""
+        self._began = time.monotonic()
+
+    def on_validation_epoch_end(self, trainer: lightning.Trainer,
+                                pl_module: lightning.LightningModule) -> None:
+        """Judge the epoch."""
+        assert isinstance(pl_module, GraspTraining)
+        val, *train = pl_module.take_answers()
+        loss = float(F.cross_entropy(val.logits, val.labels))
+        epoch = trainer.current_epoch + 1
+        best = loss < self._loss
+        if best:
+            self._loss, self.epoch = loss, epoch
+        if trainer.is_global_zero:
+            line = {'epoch': epoch, 'seconds': time.monotonic() - self._began,
+                    'learning_rate': trainer.optimizers[0].param_groups[0]['lr'],
+                    'train_loss': pl_module.train_loss, 'val_loss': loss,
+                    **self._judge(val), 'train_classes': _classes(*train) if train else None}
+            self._run.add_epoch(line)
+            self._say(_sentence(line, self._config.epochs))
+            if best:
+                checkpoint.save(self._run.best, pl_module.model, CheckpointMetadata(
+                    self._config.architecture, self._preprocessing), overwrite=True)
+        patience = self._config.patience
+        if patience is not None and epoch - self.epoch >= patience:
+            trainer.should_stop = True
+            if trainer.is_global_zero:
+                self._say(f'stopped: no lower validation loss in {patience} epochs')
+
+    def _judge(self, answers: Answers) -> dict[str, Any]:
+        probabilities = _probabilities(answers)
+        truth = [frame.label for frame in self._val]
+        attempts = [frame.attempt for frame in self._val]
+        verdicts = attempt_verdicts(
+            probabilities, [frame.stamp_ns for frame in self._val], attempts, SPARSE)
+        return {
+            'val_frames': frame_accuracy(probabilities, truth, _THRESHOLD).to_json(),
+            'val_attempts': attempt_accuracy(verdicts, outcomes(attempts, truth)).to_json(),
+            'val_classes': _classes(answers)}
+
+
+def _classes(answers: Answers) -> dict[str, Any]:
+    labels = [Label(label) for label in answers.labels.tolist()]
+    return {name: accuracy.to_json() for name, accuracy in class_accuracy(
+        _probabilities(answers), labels, _THRESHOLD).items()}
+
+
+def _probabilities(answers: Answers) -> Any:
+    return answers.logits.softmax(1)[:, Label.SUCCESS].numpy()
+
+
+def _sentence(line: dict[str, Any], epochs: int) -> str:
+    """Say what one epoch came to."""
+    text = (f'epoch {line["epoch"]}/{epochs}: loss {line["train_loss"]:.3f}, validation loss '
+            f'{line["val_loss"]:.3f}; validation: frames {_share(line["val_frames"])}, attempts '
+            f'{_share(line["val_attempts"])}, {_each(line["val_classes"])}')
+    if line['train_classes']:
+        text += f'; training images: {_each(line["train_classes"])}'
+    return text
+
+
+def _each(classes: dict[str, Any]) -> str:
+    return ', '.join(f'{name} {of["value"]:.1%}' for name, of in classes.items())
+
+
+def _share(accuracy: dict[str, Any]) -> str:
+    low, high = accuracy['wilson_95']
+    return f'{accuracy["value"]:.1%} ({low:.1%} to {high:.1%})'

@@ -1,0 +1,243 @@
+"""
+Pre-train the small network on CIFAR-10, so that its convolutions can be transferred.
+
+The network is the one of PyTorch's CIFAR-10 tutorial; optimizer, schedule and random shifts and
+mirror images are better than the tutorial's.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning
+from rich.console import Console
+import torch
+from torch.nn import functional as F
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
+
+from grasp_success_detector.backbones.backbone_file import BackboneMetadata, save_backbone
+from grasp_success_detector.backbones.cifar_cnn import CifarCnn
+from grasp_success_detector.console import progress_bar
+from grasp_success_detector.errors import ConfigError
+from grasp_success_detector.evaluation.metrics import Accuracy
+from grasp_success_detector.preprocessing import Preprocessing
+from grasp_success_detector.training.cifar10_images import LabelledImages
+from grasp_success_detector.training.lightning_run import lightning_run
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+#: The largest random shift of a training image, in pixels.
+_SHIFT = 2
+#: Test images per batch: bounds the memory.
+_TEST_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class PretrainingConfig:
+    """
+    The recipe, chosen on 5,000 training images that were kept out of training.
+
+    :ivar lr: peak learning rate of stochastic gradient descent with Nesterov's momentum, which
+        rises in the first fifth of the steps and then falls (one cycle).
+    :ivar device: Lightning's name: auto, cpu, gpu.
+    """
+
+    epochs: int = 10
+    batch_size: int = 64
+    lr: float = .05
+    momentum: float = .9
+    weight_decay: float = 5e-4
+    seed: int = 0
+    device: str = 'auto'
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        checks = (
+            ('epochs', self.epochs >= 1, '1 or more'),
+            ('batch_size', self.batch_size >= 1, '1 or more'),
+            ('lr', self.lr > 0, 'above 0'),
+            ('seed', self.seed >= 0, '0 or more'),
+            ('device', self.device in ('auto', 'cpu', 'gpu'), 'auto, cpu or gpu'))
+        if wrong := [f'{name} {getattr(self, name)!r} (expected {expected})'
+                     for name, good, expected in checks if not good]:
+            raise ConfigError('pre-training: ' + ', '.join(wrong))
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """
+    What the test images say after an epoch.
+
+    :ivar epoch: from 1.
+    :ivar classes: by the name of the class.
+    """
+
+    epoch: int
+    train_loss: float
+    images: Accuracy
+    classes: dict[str, Accuracy]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON holds them."""
+        return {'epoch': self.epoch, 'train_loss': self.train_loss,
+                'test': {'images': self.images.to_json(),
+                         'classes': {name: a.to_json() for name, a in self.classes.items()}}}
+
+
+def pretrain(train: LabelledImages, test: LabelledImages, preprocessing: Preprocessing,
+             config: PretrainingConfig, out: Path, data_name: str,
+             on_epoch: Callable[[EpochResult], None]) -> EpochResult:
+    """
+    Train and write the weights of the last epoch; the test images choose nothing.
+
+    :param preprocessing: what the images went through, and how they are normalised.
+    :param out: file to write, which must not exist.
+    :param data_name: what the file shall say that it was trained on.
+    :param on_epoch: told the result of each epoch.
+    :returns: the result of the last epoch.
+    :raises ConfigError: the device is not here, or the loss is not finite.
+    :raises CheckpointError: the file cannot be written.
+    """
+    lightning.seed_everything(config.seed, workers=True, verbose=False)
+    model = CifarCnn(len(train.class_names))
+    results: list[EpochResult] = []
+
+    def note(result: EpochResult) -> None:
+        results.append(result)
+        on_epoch(result)
+
+    dataset = TensorDataset(train.images, train.labels)
+    # A list of indexes fetches a batch at once: 50,000 single images an epoch would take longer
+    # than this network does.
+    batches = BatchSampler(
+        RandomSampler(dataset, generator=torch.Generator().manual_seed(config.seed)),
+        config.batch_size, drop_last=len(dataset) > config.batch_size)
+    loader = DataLoader(dataset, sampler=batches, batch_size=None)
+    module = _Pretraining(model, preprocessing, config, test.class_names, note)
+    with lightning_run():
+        lightning.Trainer(
+            max_epochs=config.epochs, accelerator=config.device, devices=1, deterministic=True,
+            logger=False, enable_checkpointing=False, enable_model_summary=False,
+            enable_progress_bar=False, num_sanity_val_steps=0, callbacks=[_Bar()],
+        ).fit(module, loader, DataLoader(TensorDataset(test.images, test.labels), _TEST_BATCH))
+    save_backbone(out, model, BackboneMetadata(
+        'cifar_cnn', preprocessing, train.class_names,
+        training={'data': data_name, 'config': asdict(config),
+                  'images': {'train': len(train.labels), 'test': len(test.labels)},
+                  'versions': {'torch': torch.__version__, 'lightning': lightning.__version__}},
+        metrics={'test': results[-1].to_json()['test'],
+                 'epochs': [result.to_json() for result in results]}))
+    return results[-1]
+
+
+def shift_and_mirror(images: torch.Tensor) -> torch.Tensor:
+    """
+    Shift each image by up to 2 pixels, its rim reflected, and mirror one half of them.
+
+    A mirror image of a frog is a frog. (Of a right hand it is a left one: see ``augmentation``.)
+
+    :param images: uint8 (B, h, w, 3).
+    :returns: the same shape.
+    """
+    count, height, width, _ = images.shape
+    rows, columns = (
+        _reflect(torch.arange(size) + torch.randint(-_SHIFT, _SHIFT + 1, (count, 1)), size)
+        for size in (height, width))  # (B, h), (B, w)
+    mirrored = torch.rand(count, 1) < .5
+    columns = torch.where(mirrored, width - 1 - columns, columns)
+    at = [index.to(images.device) for index in (
+        torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :])]
+    return images[at[0], at[1], at[2]]  # (B, h, w, 3)
+
+
+def _reflect(index: torch.Tensor, size: int) -> torch.Tensor:
+    """Turn indexes that lie outside by less than the size back inside: -1 is 1."""
+    return size - 1 - (size - 1 - index.abs()).abs()
+
+
+class _Pretraining(lightning.LightningModule):
+    """Teach the network the classes, and count after each epoch what it gets right."""
+
+    def __init__(self, model: CifarCnn, preprocessing: Preprocessing, config: PretrainingConfig,
+                 class_names: tuple[str, ...], on_epoch: Callable[[EpochResult], None]) -> None:
+        super().__init__()
+        self.model = model
+        self._preprocessing = preprocessing
+        self._config = config
+        self._class_names = class_names
+        self._on_epoch = on_epoch
+        self._losses: list[torch.Tensor] = []
+        self._answers: list[Batch] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits (B, classes) of RGB uint8 images (B, h, w, 3)."""
+        logits: torch.Tensor = self.model(self._preprocessing.normalize(images))
+        return logits
+
+    def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
+        """Return the cross entropy of one batch."""
+        images, labels = batch
+        loss = F.cross_entropy(self(shift_and_mirror(images)), labels)
+        self._losses.append(loss.detach())
+        return loss
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Gather the answers to one batch of test images."""
+        images, labels = batch
+        self._answers.append((self(images).argmax(1).cpu(), labels.cpu()))
+
+    def on_validation_epoch_end(self) -> None:
+        """Report the epoch."""
+        epoch = self.current_epoch + 1
+        train_loss = float(torch.stack(self._losses).mean())
+        answers, labels = (torch.cat(parts) for parts in zip(*self._answers, strict=True))
+        self._losses.clear()
+        self._answers.clear()
+        if not math.isfinite(train_loss):
+            raise ConfigError(f'the loss is not finite in epoch {epoch}; '
+                              f'try a learning rate below {self._config.lr}')
+        right = answers == labels
+        self._on_epoch(EpochResult(
+            epoch, train_loss, Accuracy(int(right.sum()), len(right)),
+            {name: Accuracy(int(right[labels == i].sum()), int((labels == i).sum()))
+             for i, name in enumerate(self._class_names)}))
+
+    def configure_optimizers(self) -> Any:
+        """Return stochastic gradient descent and one cycle of the learning rate."""
+        optimizer = torch.optim.SGD(
+            self.parameters(), lr=self._config.lr, momentum=self._config.momentum, nesterov=True,
+            weight_decay=self._config.weight_decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self._config.lr, pct_start=.2,
+            total_steps=int(self.trainer.estimated_stepping_batches))
+        return {'optimizer': optimizer,
+                'lr_scheduler': {'scheduler': schedule, 'interval': 'step'}}
+
+
+class _Bar(lightning.Callback):
+    """A bar for each epoch, at rest before the epoch's report is printed."""
+
+    def __init__(self) -> None:
+        self._bar = progress_bar(Console(stderr=True))
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer,
+                             module: lightning.LightningModule) -> None:
+        """Show the bar."""
+        self._bar = progress_bar(Console(stderr=True))
+        self._bar.add_task(f'epoch {trainer.current_epoch + 1}/{trainer.max_epochs}',
+                           total=trainer.num_training_batches)
+        self._bar.start()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Advance it."""
+        self._bar.advance(self._bar.task_ids[0])
+
+    def on_validation_start(self, *_: Any) -> None:
+        """Let it stand."""
+        self._bar.stop()
+
+    def on_exception(self, *_: Any) -> None:
+        """Give the terminal back."""
+        self._bar.stop()
