@@ -1,4 +1,4 @@
-"""evaluate_classifier: judge recordings with a checkpoint, and measure what the answers are worth."""
+"""evaluate_classifier: judge recordings with a checkpoint, and measure how right it is."""
 
 import argparse
 from collections.abc import Sequence

@@ -32,7 +32,8 @@ def source_section(evaluation: Evaluation) -> str:
         rows.append([
             # Short names in one line; long ones may break anywhere.
             escape(recording.name) if len(recording.name) > 20 else
-            f'<span style="white-space:nowrap">{escape(recording.name)}</span>', str(len(recording.frames)), str(len(attempts)),
+            f'<span style="white-space:nowrap">{escape(recording.name)}</span>',
+            str(len(recording.frames)), str(len(attempts)),
             with_interval(metrics['attempts']) if metrics else '–',
             *(str(metrics['results'][name]) if metrics else '–' for name in ('wrong', 'unknown')),
             with_interval(metrics['frames']) if metrics else '–',
