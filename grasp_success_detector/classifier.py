@@ -23,6 +23,8 @@ class GraspClassifier:
     One caller at a time: calls from several threads must not overlap.
 
     :ivar metadata: what the checkpoint says about itself.
+    :ivar preprocessing: how frames are prepared: the checkpoint's way, unless somebody sets
+        another region of interest; a call of ``predict`` takes what is there when it begins.
     :ivar sha256: hash of the checkpoint's tensors, hexadecimal.
     :ivar device: where the model runs.
     """
@@ -43,6 +45,7 @@ class GraspClassifier:
                 raise ConfigError(f'threads is {threads!r}; expected a whole number above 0')
             torch.set_num_threads(threads)
         self.metadata: CheckpointMetadata = checkpoint.metadata
+        self.preprocessing = checkpoint.metadata.preprocessing
         self.sha256: str = checkpoint.sha256
         self._model = checkpoint.model.to(self.device).eval()
 
@@ -96,7 +99,7 @@ class GraspClassifier:
 
     @torch.inference_mode()
     def _logits(self, frames: Sequence[NDArray[np.uint8]]) -> Any:
-        preprocessing = self.metadata.preprocessing
+        preprocessing = self.preprocessing
         images = np.stack([preprocessing.crop_and_resize(frame) for frame in frames])
         x = preprocessing.normalize(torch.from_numpy(images).to(self.device))  # (B, 3, H, W)
         x = x.to(memory_format=torch.channels_last)  # large batches run 1.5 times as fast on CPUs

@@ -23,7 +23,7 @@ ROWS = [
     {'backbones'},
     {'architectures'},
     {'checkpoint_metadata', 'checkpoint', 'legacy_checkpoint'},
-    {'classifier', 'decision'},
+    {'classifier', 'decision', 'visibility'},
     {'data', 'training', 'evaluation', 'simulation'},
     {'ros', 'cli'},
 ]
