@@ -18,7 +18,8 @@ class FrameVerdict(NamedTuple):
     :ivar number: among all frames of its source, from 0.
     :ivar file: within a data set; else ''.
     :ivar label: None where nobody says.
-    :ivar probability: calibrated, 0 to 1; None where the picture could not be decoded.
+    :ivar probability: calibrated, 0 to 1; None where the picture could not be decoded, or nothing
+        can be seen on it.
     :ivar uncalibrated: before temperature scaling; None likewise.
     :ivar window_probability: what the verdict rests on: mean P(success) of the window.
     """
@@ -91,13 +92,15 @@ def decide_attempts(judged: Iterable[Judged], config: DecisionConfig) -> list[At
         recording = recording_answers.recording
         rows: dict[str, list[FrameVerdict]] = {}
         deciders: dict[str, WindowedDecider] = {}
-        for frame, probability, uncalibrated in zip(
+        for i, (frame, probability, uncalibrated) in enumerate(zip(
                 recording.frames, recording_answers.probabilities.tolist(),
-                recording_answers.uncalibrated.tolist(), strict=True):
+                recording_answers.uncalibrated.tolist(), strict=True)):
             decider = deciders.setdefault(frame.attempt, WindowedDecider(config))
             readable = probability == probability
             # Recorded frames count as received when they were taken.
-            if readable:
+            if i in recording_answers.blind:
+                decider.observe_blind(recording_answers.blind[i], received_ns=frame.stamp_ns)
+            elif readable:
                 decider.observe(frame.stamp_ns, probability, received_ns=frame.stamp_ns)
             else:
                 decider.observe_bad()

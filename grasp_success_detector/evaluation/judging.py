@@ -17,15 +17,24 @@ from grasp_success_detector.classifier import GraspClassifier
 from grasp_success_detector.data.executors import usable_cores
 from grasp_success_detector.data.frame_reader import RefusedFrame
 from grasp_success_detector.data.selection import ChosenFrame
+from grasp_success_detector.decision import Reason
 from grasp_success_detector.evaluation.evaluate import probabilities
 from grasp_success_detector.evaluation.recordings import Recording
+from grasp_success_detector.image import RgbImage
+from grasp_success_detector.visibility import (
+    Appearance,
+    appearance,
+    VisibilityCheck,
+    VisibilityConfig,
+)
 
 _BATCH = 32
 
 OnFrames = Callable[[int], None]
 
-#: A frame and the classifier's input made of it, RGB uint8 (h, w, 3).
-_Prepared = tuple[ChosenFrame, NDArray[np.uint8] | RefusedFrame]
+#: The classifier's input made of a frame, RGB uint8 (h, w, 3), and how the frame looks.
+_Input = tuple[NDArray[np.uint8], Appearance]
+_Prepared = tuple[ChosenFrame, _Input | RefusedFrame]
 
 
 @dataclass(frozen=True)
@@ -34,14 +43,16 @@ class Judged:
     The answers to one recording.
 
     :ivar probabilities: P(success) of each frame, calibrated, float32 (N,); NaN where the picture
-        could not be decoded.
+        could not be decoded, or nothing can be seen on it.
     :ivar uncalibrated: the same before temperature scaling.
-    :ivar refused: undecodable frames, by reason.
+    :ivar blind: frames, by their place, on which nothing can be seen, and why.
+    :ivar refused: frames without P(success), by reason.
     """
 
     recording: Recording
     probabilities: NDArray[np.float32]
     uncalibrated: NDArray[np.float32]
+    blind: dict[int, Reason]
     refused: dict[str, int]
 
 
@@ -62,7 +73,7 @@ class Judge:
         given = checkpoint.metadata.preprocessing
         # The region of interest is cut out where frames are decoded: only small pictures wait.
         whole = replace(given, roi=(0., 0., 1., 1.))
-        self._prepare = given.crop_and_resize
+        self._crop = given.crop_and_resize
         self.classifier = GraspClassifier(replace(checkpoint, metadata=replace(
             checkpoint.metadata, preprocessing=whole)), **options)
 
@@ -75,20 +86,29 @@ class Judge:
         logits = np.full((len(recording.frames), 2), np.nan, np.float32)
         place = {frame.number: i for i, frame in enumerate(recording.frames)}
         refused: Counter[str] = Counter()
+        blind: dict[int, Reason] = {}
+        # As the node does. The frames of a data set were chosen: they need not follow each other.
+        check = None if recording.files is None else VisibilityCheck(VisibilityConfig())
         for batch in self._batches(recording):
             inputs = []
             places = []
             for frame, prepared in batch:
                 if isinstance(prepared, RefusedFrame):
                     refused[prepared.reason] += 1
+                elif check and (reason := check.judge(prepared[1], frame.stamp_ns)):
+                    refused[reason.value] += 1
+                    blind[place[frame.number]] = reason
                 else:
                     places.append(place[frame.number])
-                    inputs.append(prepared)
+                    inputs.append(prepared[0])
             logits[places] = self.classifier.logits(inputs)
             on_frames(len(batch))
         temperature = self.classifier.metadata.temperature
         return Judged(recording, probabilities(logits, temperature), probabilities(logits, 1.),
-                      dict(refused))
+                      blind, dict(refused))
+
+    def _prepare(self, picture: RgbImage) -> _Input:
+        return self._crop(picture), appearance(picture)
 
     def _batches(self, recording: Recording) -> Iterator[list[_Prepared]]:
         """Yield prepared pictures; some batches are made while earlier ones are judged."""
