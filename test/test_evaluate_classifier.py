@@ -1,5 +1,6 @@
 """evaluate_classifier from end to end: data sets, bags, videos, with and without labels."""
 
+from collections import Counter
 import csv
 import json
 import shutil
@@ -7,7 +8,13 @@ import shutil
 from frames import colour_frames, split_frames, write_dataset
 import numpy as np
 import pytest
-from recordings import jpeg_messages, PERIOD_NS, write_folder, write_video
+from recordings import (
+    compressed_image,
+    jpeg_messages,
+    PERIOD_NS,
+    write_folder,
+    write_video,
+)
 from report_page import Page
 from rig_bag import FRAMES_PER_ATTEMPT, write_rig_bag
 
@@ -17,9 +24,14 @@ from grasp_success_detector.cli.evaluate_classifier import main
 from grasp_success_detector.console import ExitCode
 from grasp_success_detector.data.extracted import read_extracted
 from grasp_success_detector.data.extraction_options import ExtractionOptions
+from grasp_success_detector.data.videos import decode_frames, video_frames
+from grasp_success_detector.evaluation.annotated_video import annotate
+from grasp_success_detector.evaluation.attempts import FrameVerdict
 from grasp_success_detector.evaluation.judging import Judge
 from grasp_success_detector.evaluation.recordings import open_recordings
-from grasp_success_detector.image import decode_bytes
+from grasp_success_detector.html_page import LABEL_COLOURS
+from grasp_success_detector.image import decode_bytes, encode_jpeg
+from grasp_success_detector.labels import Label, Verdict
 
 
 def run(capsys, *arguments):
@@ -150,7 +162,7 @@ def test_undecodable_frames_are_counted_and_cost_only_themselves(
     assert code == ExitCode.OK
     rows = predictions(tmp_path / 'out')
     assert [row['probability'] == '' for row in rows] == [i == 3 for i in range(8)]
-    assert 'undecodable: 1 ' in out
+    assert 'without P(success): 1 ' in out
     metrics = json.loads((tmp_path / 'out/metrics.json').read_text())
     assert metrics['all']['frames']['total'] == 7
 
@@ -243,3 +255,49 @@ def test_stamps_are_the_cameras(random_checkpoint, tmp_path, capsys):
     run(capsys, random_checkpoint, bag, '--out', tmp_path / 'out')
     stamps = [int(row['stamp_ns']) for row in predictions(tmp_path / 'out')]
     assert np.diff(stamps).tolist() == [PERIOD_NS] * 3
+
+
+def test_a_blind_camera_is_unknown_as_in_the_node(random_checkpoint, tmp_path, capsys):
+    messages = jpeg_messages(10)
+    black = np.zeros((24, 32, 3), np.uint8)
+    for i in (6, 7):
+        messages[i].data = compressed_image(encode_jpeg(black), messages[i].stamp_ns)
+    bag = write_folder(tmp_path / 'lab', messages)
+    code, out, _ = run(capsys, random_checkpoint, bag, '--out', tmp_path / 'out')
+    assert code == ExitCode.OK
+    rows = predictions(tmp_path / 'out')
+    assert [i for i, row in enumerate(rows) if row['reason'] == 'too_dark'] == [6, 7]
+    assert [i for i, row in enumerate(rows) if row['probability'] == ''] == [6, 7]
+    assert rows[6]['verdict'] == 'unknown'
+    assert 'without P(success): 2 too_dark' in out
+
+
+def test_annotated_videos_of_the_worst_attempts(bag, random_checkpoint, tmp_path, capsys):
+    code, _, _ = run(capsys, random_checkpoint, bag[0], '--videos', 1, '--out', tmp_path / 'out')
+    assert code == ExitCode.OK
+    metrics = json.loads((tmp_path / 'out/metrics.json').read_text())
+    video, = (tmp_path / 'out/videos').iterdir()
+    wrong = [a['attempt'] for a in metrics['attempts'] if a['result'] != 'correct']
+    assert not wrong or video.stem in [name.replace('/', '_') for name in wrong]
+    stamps = [frame.stamp_ns for frame in video_frames(video, Counter())]
+    assert len(stamps) == FRAMES_PER_ATTEMPT
+    assert np.median(np.diff(stamps)) == pytest.approx(1e9 / 15, rel=.02)
+    (_, picture), = decode_frames(video, frozenset([4]))
+    assert picture.shape == (120 * 3 + 52, 480, 3)
+
+
+def test_annotation_shows_verdict_and_probability():
+    def drawn(verdict, probability):
+        frame = FrameVerdict('bag', 'bag/0', 0, 0, '', Label.SUCCESS, probability, probability,
+                             verdict, None, None)
+        return annotate(np.full((60, 80, 3), 77, np.uint8), frame, 1.25, .5)
+
+    success, failure = drawn(Verdict.SUCCESS, .9), drawn(Verdict.FAILURE, .1)
+    assert tuple(success[17, 18]) == LABEL_COLOURS[Label.SUCCESS]
+    assert tuple(failure[17, 18]) == LABEL_COLOURS[Label.FAILURE]
+    blue = [(picture[39] == LABEL_COLOURS[Label.SUCCESS]).all(1).sum()
+            for picture in (success, failure)]
+    assert blue[0] == pytest.approx(.9 * 390, abs=3)  # the threshold's line crosses it
+    assert blue[1] == pytest.approx(.1 * 390, abs=2)
+    assert (success[52:] == 77).all()
+    assert not (drawn(Verdict.SUCCESS, None)[39] == LABEL_COLOURS[Label.SUCCESS]).all(1).any()

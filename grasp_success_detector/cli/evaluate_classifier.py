@@ -66,8 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from grasp_success_detector.evaluation.result_sections import gate_section
 
     check_max_drop(args.max_drop)
-    if args.timelines < 0:
-        raise ConfigError(f'--timelines {args.timelines}: expected 0 or more')
+    for name in ('timelines', 'videos'):
+        if getattr(args, name) < 0:
+            raise ConfigError(f'--{name} {getattr(args, name)}: expected 0 or more')
     if args.baseline is not None:
         read_baseline(args.baseline)
     loaded = checkpoint.load(args.checkpoint)
@@ -89,8 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                                    decision, judged, origin_of(recordings, options))
         gate = None if args.baseline is None else compare_with_baseline(
             args.baseline, evaluation.to_json()['attempts'], args.max_drop)
-        write_evaluation(evaluation, folder, args.timelines, () if gate is None else (
-            gate_section(gate, str(args.baseline)),))
+        write_evaluation(evaluation, folder, args.timelines, args.videos,
+                         () if gate is None else (gate_section(gate, str(args.baseline)),))
     for line in evaluation_lines(evaluation):
         print(line)
     print(f'{evaluation.frames} frames, {evaluation.frames / seconds:.0f} frames/s')
@@ -131,4 +132,6 @@ def _parser() -> argparse.ArgumentParser:
                         help='of attempts that may be lost against the baseline (0)')
     result.add_argument('--timelines', type=int, default=30, metavar='N',
                         help='attempts shown over time in the report, the worst ones (30)')
+    result.add_argument('--videos', type=int, default=0, metavar='N',
+                        help='attempts written as annotated mp4 as well, the worst ones (0)')
     return parser

@@ -21,6 +21,7 @@ class FrameVerdict(NamedTuple):
     :ivar probability: calibrated, 0 to 1; None where the picture could not be decoded, or nothing
         can be seen on it.
     :ivar uncalibrated: before temperature scaling; None likewise.
+    :ivar reason: None where only the verdict was heard.
     :ivar window_probability: what the verdict rests on: mean P(success) of the window.
     """
 
@@ -33,7 +34,7 @@ class FrameVerdict(NamedTuple):
     probability: float | None
     uncalibrated: float | None
     verdict: Verdict
-    reason: Reason
+    reason: Reason | None
     window_probability: float | None
 
 
@@ -85,8 +86,14 @@ class AttemptResult:
                 'success_delay_s': self.success_delay_s, 'false_true_s': self.false_true_s}
 
 
-def decide_attempts(judged: Iterable[Judged], config: DecisionConfig) -> list[AttemptResult]:
-    """Run every attempt through ``decision.py``, frame by frame, as the node would."""
+def decide_attempts(judged: Iterable[Judged], config: DecisionConfig, anew: bool = True,
+                    ) -> list[AttemptResult]:
+    """
+    Run every attempt through ``decision.py``, frame by frame, as the node would.
+
+    :param anew: begin each attempt with nothing known; else a recording is one stream, and an
+        attempt begins with what is known from before.
+    """
     results = []
     for recording_answers in judged:
         recording = recording_answers.recording
@@ -95,7 +102,7 @@ def decide_attempts(judged: Iterable[Judged], config: DecisionConfig) -> list[At
         for i, (frame, probability, uncalibrated) in enumerate(zip(
                 recording.frames, recording_answers.probabilities.tolist(),
                 recording_answers.uncalibrated.tolist(), strict=True)):
-            decider = deciders.setdefault(frame.attempt, WindowedDecider(config))
+            decider = deciders.setdefault(frame.attempt if anew else '', WindowedDecider(config))
             readable = probability == probability
             # Recorded frames count as received when they were taken.
             if i in recording_answers.blind:

@@ -12,12 +12,14 @@ from typing import Any
 
 from grasp_success_detector.data.sources import safe_name
 from grasp_success_detector.errors import ConfigError
+from grasp_success_detector.evaluation.annotated_video import write_videos
 from grasp_success_detector.evaluation.attempts import AttemptResult, FrameVerdict
 from grasp_success_detector.evaluation.evaluation import Evaluation
 from grasp_success_detector.evaluation.evaluation_page import Additions, evaluation_page
 from grasp_success_detector.evaluation.label_errors import Suspicion
 from grasp_success_detector.evaluation.pictures import key_of, read_pictures
 from grasp_success_detector.evaluation.recordings import Recording
+from grasp_success_detector.evaluation.timeline_section import worst_first
 from grasp_success_detector.image import encode_jpeg
 
 #: Pictures written of each doubtful stretch.
@@ -47,12 +49,14 @@ def new_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def write_evaluation(evaluation: Evaluation, folder: Path, timelines: int,
+def write_evaluation(evaluation: Evaluation, folder: Path, timelines: int, videos: int = 0,
                      first: Sequence[str] = ()) -> None:
     """
     Write an evaluation's files.
 
     :param timelines: so many attempts are shown over time, at most.
+    :param videos: so many attempts get an annotated video, the worst ones.
+    :raises ConfigError: this OpenCV cannot write videos.
     :param first: HTML sections to show first.
     """
     (folder / 'metrics.json').write_text(json.dumps(evaluation.to_json(), indent=1) + '\n')
@@ -62,6 +66,10 @@ def write_evaluation(evaluation: Evaluation, folder: Path, timelines: int,
         ['attempt', 'source', 'label', 'frames', 'start_s', 'end_s', 'believed', 'pictures'],
         ([*suspicion.to_json().values(), links.get(suspicion.attempt, '')]
          for suspicion in evaluation.suspicions)))
+    if videos:
+        (folder / 'videos').mkdir()
+        write_videos(evaluation.recordings, worst_first(evaluation.attempts)[:videos],
+                     evaluation.decision.threshold, folder / 'videos')
     (folder / 'report.html').write_text(
         evaluation_page(evaluation, timelines, Additions(first, links)))
 
@@ -70,7 +78,8 @@ def predictions_csv(attempts: Iterable[AttemptResult]) -> str:
     """Return every frame with P(success) and the verdict after it, as CSV."""
     return _csv(FrameVerdict._fields, (
         frame[:5] + ('' if frame.label is None else frame.label.name.lower(), *frame[6:8],
-                     frame.verdict.value, frame.reason.value, frame.window_probability)
+                     frame.verdict.value, '' if frame.reason is None else frame.reason.value,
+                     frame.window_probability)
         for attempt in attempts for frame in attempt.frames))
 
 

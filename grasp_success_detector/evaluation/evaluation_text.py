@@ -12,7 +12,8 @@ def evaluation_lines(evaluation: Evaluation) -> Iterator[str]:
         refused = evaluation.refused.get(recording.name, {})
         attempts = sum(a.source == recording.name for a in evaluation.attempts)
         yield f'{recording.name}: {len(recording.frames)} frames, {attempts} attempts'
-        for title, counts in (('left out', recording.account['skipped']), ('undecodable', refused),
+        for title, counts in (('left out', recording.account['skipped']),
+                              ('without P(success)', refused),
                               ('damage', recording.account['damage'])):
             if counts:
                 yield f'  {title}: ' + ', '.join(

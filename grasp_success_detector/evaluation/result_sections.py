@@ -42,7 +42,7 @@ def source_section(evaluation: Evaluation) -> str:
     notes = []
     for recording in evaluation.recordings:
         counts = {**recording.account['skipped'], **recording.account['damage'],
-                  **{f'undecodable: {reason}': count for reason, count in
+                  **{f'without P(success): {reason}': count for reason, count in
                      evaluation.refused.get(recording.name, {}).items()}}
         if said := ', '.join(f'{count} {what}' for what, count in counts.items()):
             notes.append(f'<p class="soft small">{escape(recording.name)}: {escape(said)}</p>')
