@@ -85,11 +85,12 @@ figcaption { font-size: 12px; color: var(--soft); overflow: hidden; text-overflo
   white-space: nowrap; }
 figcaption b { color: var(--ink); font-size: 13px; }
 .timeline { border-top: 1px solid var(--line); padding-top: 12px; margin-top: 18px; }
+.timeline h3 span { font-weight: 400; }
 .timeline svg { width: 100%%; height: auto; display: block; }
 .timeline .strip { display: grid; gap: 3px; margin: 6px 2.1%% 4px 5.6%%; }
 .timeline .strip img { width: 100%%; display: block; border-radius: 3px;
   border-bottom: 3px solid var(--line); }
-@media (max-width: 900px) { .timeline svg text { font-size: 16px; } }
+@media (max-width: 900px) { .timeline svg text { font-size: 14px; } }
 details { margin-top: 10px; } summary { cursor: pointer; font-weight: 600; }
 details > :not(summary) { margin-top: 8px; }
 code, pre { font-size: 13px; overflow-wrap: anywhere; }

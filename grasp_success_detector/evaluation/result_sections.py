@@ -28,14 +28,13 @@ def source_section(evaluation: Evaluation) -> str:
     rows = []
     for recording in evaluation.recordings:
         metrics = evaluation.by_source.get(recording.name)
-        attempts = [a for a in evaluation.attempts if a.source == recording.name]
+        attempts = sum(a.source == recording.name for a in evaluation.attempts)
         rows.append([
-            # Short names in one line; long ones may break anywhere.
-            escape(recording.name) if len(recording.name) > 20 else
-            f'<span style="white-space:nowrap">{escape(recording.name)}</span>',
-            str(len(recording.frames)), str(len(attempts)),
+            f'<div style="min-width:7em">{escape(recording.name)}<br><span class="soft small">'
+            f'{len(recording.frames)} frames, {attempts} attempts</span></div>',
             with_interval(metrics['attempts']) if metrics else '–',
-            *(str(metrics['results'][name]) if metrics else '–' for name in ('wrong', 'unknown')),
+            ' / '.join(str(metrics['results'][name]) for name in ('wrong', 'unknown'))
+            if metrics else '–',
             with_interval(metrics['frames']) if metrics else '–',
             _seconds(metrics['times']['first_decision_s']['median']) if metrics else '–',
             _seconds(metrics['times']['false_true_s']['mean']) if metrics else '–'])
@@ -50,8 +49,8 @@ def source_section(evaluation: Evaluation) -> str:
         'By source', f'{evaluation.origin.text} Shares with Wilson 95 % intervals. Times in '
         'seconds of the recording: the median to the first decision, and the mean during which an '
         'attempt was called SUCCESS though labelled failure.', table(
-            ['source', 'frames', 'attempts', 'attempts right', 'wrong', 'unknown',
-             'frames right', 'first decision', 'false SUCCESS'],
+            ['source', 'attempts right', 'wrong / unknown', 'frames right', 'first decision',
+             'false SUCCESS'],
             rows), *notes)
 
 
@@ -69,7 +68,9 @@ def time_section(metrics: Mapping[str, Any]) -> str:
               for name, field, value, show in measured]
     return section(
         'Times, and how sure the means are', 'Intervals: 95 %, from 1000 resamples of whole '
-        'attempts (percentile bootstrap), since frames of one attempt resemble each other.',
+        'attempts (percentile bootstrap), since frames of one attempt resemble each other. '
+        'Resampling cannot show what no attempt did: where all are right, believe the Wilson '
+        'intervals.',
         table(['seconds', 'attempts', 'median', 'mean', 'interval of the mean', 'largest'], rows),
         table(['share', 'measured', 'bootstrap interval'], shares))
 
