@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from grasp_success_detector import checkpoint
+from grasp_success_detector.classifier import GraspClassifier
 from grasp_success_detector.data.bags import image_topic, open_bag
 from grasp_success_detector.data.extraction_options import ExtractionOptions
 from grasp_success_detector.data.selection import VIDEO_TOPIC
@@ -60,7 +61,7 @@ def plain(model_file: Path, bag: Path) -> tuple[float, list[float]]:
 
 def direct(model_file: Path, bag: Path) -> tuple[float, list[float]]:
     """Return seconds and P(success) of the package."""
-    judge = Judge(checkpoint.load(model_file), device='cpu')
+    judge = Judge(GraspClassifier.from_checkpoint(model_file, device='cpu'))
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         recording, = open_recordings([str(bag)], ExtractionOptions(), Path(folder))

@@ -2,6 +2,7 @@
 
 from collections import Counter
 import csv
+from dataclasses import replace
 import json
 import shutil
 
@@ -100,13 +101,12 @@ def test_report_needs_nothing_else(evaluation):
 
 @pytest.mark.parametrize('roi', [(0., 0., 1., 1.), (.2, .3, .5, .4)])
 def test_judging_in_batches_changes_no_logit(bag, random_checkpoint, tmp_path, roi):
-    from dataclasses import replace
     given = checkpoint.load(random_checkpoint)
     given = replace(given, metadata=replace(given.metadata, preprocessing=replace(
         given.metadata.preprocessing, roi=roi)))
     recording, = open_recordings([str(bag[0])], ExtractionOptions(), tmp_path)
     counts = []
-    judged = Judge(given).judge(recording, counts.append)
+    judged = Judge(GraspClassifier(given)).judge(recording, counts.append)
     expected = GraspClassifier(given).predict([decode_bytes(jpeg) for _, jpeg in bag[1]])
     np.testing.assert_allclose(judged.probabilities, expected, atol=1e-5)
     assert sum(counts) == len(bag[1])
@@ -120,6 +120,10 @@ def test_data_set_gives_its_test_frames(random_checkpoint, tmp_path, capsys):
     test = read_extracted(folder).test
     assert [row['file'] for row in rows] == [frame.file for frame in test]
     assert 'made: ' in out
+    code, _, err = run(capsys, random_checkpoint, folder, '--label', 'success',
+                       '--out', tmp_path / 'other')
+    assert code == ExitCode.ERROR
+    assert 'are for bags and videos; a data set has its labels' in err
     code, _, _ = run(capsys, random_checkpoint, folder, '--split', 'all',
                      '--out', tmp_path / 'all')
     assert len(predictions(tmp_path / 'all')) == 60

@@ -13,7 +13,7 @@ from ros_processes import run  # noqa: E402
 from rosbags.highlevel import AnyReader  # noqa: E402
 from rosbags.interfaces import QosReliability  # noqa: E402
 
-from grasp_success_detector import checkpoint  # noqa: E402
+from grasp_success_detector.classifier import GraspClassifier  # noqa: E402
 from grasp_success_detector.console import ExitCode  # noqa: E402
 from grasp_success_detector.data.bags import TYPESTORE  # noqa: E402
 from grasp_success_detector.data.extraction_options import ExtractionOptions  # noqa: E402
@@ -79,7 +79,7 @@ def test_node_and_report_through_dds(bag, random_checkpoint, tmp_path):
 def judged(bag, random_checkpoint, tmp_path_factory):
     recording, = open_recordings([str(bag[0])], ExtractionOptions(),
                                  tmp_path_factory.mktemp('unpacked'))
-    return Judge(checkpoint.load(random_checkpoint)).judge(recording)
+    return Judge(GraspClassifier.from_checkpoint(random_checkpoint)).judge(recording)
 
 
 def answers_of(results, leave_out=()):

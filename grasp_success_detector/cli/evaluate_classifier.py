@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = ExtractionOptions(**source_options(args))
     # Slow to import: only once the arguments are known to be fine.
     from grasp_success_detector import checkpoint
+    from grasp_success_detector.classifier import GraspClassifier
     from grasp_success_detector.decision import DecisionConfig
     from grasp_success_detector.evaluation.evaluate import decision_for
     from grasp_success_detector.evaluation.evaluation import (
@@ -76,7 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     decision = replace(DecisionConfig(), threshold=threshold)
     given = {name: value for name in ('device', 'threads')
              if (value := getattr(args, name)) is not None}
-    judge = Judge(loaded, **given)
+    classifier = GraspClassifier(loaded, **given)
+    judge = Judge(classifier)
     with new_folder(args.out) as folder, tempfile.TemporaryDirectory(dir=folder) as unpacked:
         recordings = open_recordings(args.sources, options, Path(unpacked), args.split)
         if all(recording.files is None for recording in recordings):
@@ -86,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             task = progress.add_task('judging', total=sum(len(r.frames) for r in recordings))
             judged = judge_all(judge, recordings, lambda count: progress.advance(task, count))
         seconds = time.perf_counter() - started
-        evaluation = evaluation_of(args.checkpoint, loaded, str(judge.classifier.device),
+        evaluation = evaluation_of(args.checkpoint, loaded, str(classifier.device),
                                    decision, judged, origin_of(recordings, options))
         gate = None if args.baseline is None else compare_with_baseline(
             args.baseline, evaluation.to_json()['attempts'], args.max_drop)

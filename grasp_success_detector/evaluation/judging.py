@@ -6,13 +6,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from grasp_success_detector.checkpoint import Checkpoint
 from grasp_success_detector.classifier import GraspClassifier
 from grasp_success_detector.data.executors import usable_cores
 from grasp_success_detector.data.frame_reader import RefusedFrame
@@ -57,25 +55,15 @@ class Judged:
 
 
 class Judge:
-    """
-    A checkpoint at work on recordings; memory does not grow with their length.
+    """A classifier at work on recordings; memory does not grow with their length."""
 
-    :ivar classifier: takes pictures that are cropped and resized already.
-    """
-
-    def __init__(self, checkpoint: Checkpoint, **options: Any) -> None:
-        """
-        Take over a loaded checkpoint.
-
-        :param options: device and threads, as of ``GraspClassifier``.
-        :raises ConfigError: they cannot be used here.
-        """
-        given = checkpoint.metadata.preprocessing
+    def __init__(self, classifier: GraspClassifier) -> None:
+        """Take over a classifier: from now on it takes pictures that are cropped already."""
+        given = classifier.preprocessing
         # The region of interest is cut out where frames are decoded: only small pictures wait.
-        whole = replace(given, roi=(0., 0., 1., 1.))
+        classifier.preprocessing = replace(given, roi=(0., 0., 1., 1.))
         self._crop = given.crop_and_resize
-        self.classifier = GraspClassifier(replace(checkpoint, metadata=replace(
-            checkpoint.metadata, preprocessing=whole)), **options)
+        self._classifier = classifier
 
     def judge(self, recording: Recording, on_frames: OnFrames = lambda count: None) -> Judged:
         """
@@ -101,9 +89,9 @@ class Judge:
                 else:
                     places.append(place[frame.number])
                     inputs.append(prepared[0])
-            logits[places] = self.classifier.logits(inputs)
+            logits[places] = self._classifier.logits(inputs)
             on_frames(len(batch))
-        temperature = self.classifier.metadata.temperature
+        temperature = self._classifier.metadata.temperature
         return Judged(recording, probabilities(logits, temperature), probabilities(logits, 1.),
                       blind, dict(refused))
 

@@ -81,13 +81,17 @@ def open_recordings(given: Sequence[str], options: ExtractionOptions, unpack_int
     :param split: of data sets, one of ``SPLIT_CHOICES``; None: test.
     :raises BagError: what is no recording, cannot be read, or has no frame.
     :raises DatasetError: labels were given and match no frame; a data set without such frames.
-    :raises ConfigError: a split was asked for, but there is no data set.
+    :raises ConfigError: a split was asked for, but there is no data set; options for bags and
+        videos were given, but there are none.
     """
     datasets = [Path(text) for text in dict.fromkeys(given) if (Path(text) / MARKER).is_file()]
     others = [text for text in given if Path(text) not in datasets]
     if split is not None and not datasets:
         raise ConfigError(f'--split {split}: expected a data set of extract_frames among the '
                           'sources; bags and videos are not split')
+    if not others and options != ExtractionOptions():
+        raise ConfigError('options for topic, labels and frames are for bags and videos; '
+                          'a data set has its labels, and all frames of a split are judged')
     recordings = [recording for folder in datasets
                   for recording in _of_dataset(folder, split or 'test')]
     if others:

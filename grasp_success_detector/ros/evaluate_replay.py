@@ -93,6 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = ExtractionOptions(**source_options(args))
     # Slow to import: only once the arguments are known to be fine.
     from grasp_success_detector import checkpoint
+    from grasp_success_detector.classifier import GraspClassifier
     from grasp_success_detector.evaluation.attempts import decide_attempts
     from grasp_success_detector.evaluation.evaluation import evaluation_of, origin_of
     from grasp_success_detector.evaluation.evaluation_folder import new_folder, write_evaluation
@@ -130,14 +131,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             stamp_ns: NodeAnswer(answer.verdict, answer.probability, answer.latency_s)
             for stamp_ns, answer in monitor.answers.items()}, listener.figures)
         write_verdict_bag(folder / 'verdicts', _said(replay.answers, rate))
-        judge = Judge(loaded)
+        classifier = GraspClassifier(loaded)
+        judge = Judge(classifier)
         with progress_bar(Console(stderr=True), 'frames') as progress:
             task = progress.add_task('judging directly', total=len(recording.frames))
             judged = [judge.judge(recording, lambda count: progress.advance(task, count))]
         direct = decide_attempts(judged, decision, anew=False)
         difference = compare_ways(judged[0], replay, decision)
         evaluation = evaluation_of(
-            path, loaded, str(judge.classifier.device), decision, judged,
+            path, loaded, str(classifier.device), decision, judged,
             origin_of(recordings, options), replayed_attempts(direct, replay, decision),
             {'replay': replay_json(replay, difference)})
         write_evaluation(evaluation, folder, args.timelines, args.videos,
