@@ -14,6 +14,8 @@ SHARE = f'share/{NAME}'
 COMMANDS = {
     'compare_classifiers': 'cli.compare_classifiers',
     'detector_node': 'ros.detector_node',
+    'evaluate_classifier': 'cli.evaluate_classifier',
+    'evaluate_replay': 'ros.evaluate_replay',
     'extract_frames': 'cli.extract_frames',
     'grasp_demo': 'ros.demo',
     'import_checkpoint': 'cli.import_checkpoint',

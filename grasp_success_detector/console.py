@@ -10,10 +10,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from grasp_success_detector.errors import GraspSuccessDetectorError
 
@@ -25,6 +28,7 @@ class ExitCode(IntEnum):
     ERROR = 1           #: bad input; one line on stderr says which
     USAGE = 2           #: unknown option or argument (argparse)
     NOTHING_DONE = 3    #: ran to its end, but no frame or message came out
+    WORSE = 4           #: significantly worse than the baseline (evaluate_classifier)
     INTERRUPTED = 130   #: Ctrl-C, as shells count it
 
 
@@ -50,9 +54,27 @@ def command(main: Main) -> Main:
     return wrapped
 
 
-def progress_bar(console: Console) -> Progress:
-    """Return a bar with count, speed and time left; silent where the console is no terminal."""
+class _SpeedColumn(ProgressColumn):
+    """What is done in a second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        """Return the speed; nothing before it is known."""
+        speed = task.finished_speed or task.speed
+        return Text('' if speed is None else f'{speed:.0f} {self._unit}/s')
+
+
+def progress_bar(console: Console, unit: str | None = None) -> Progress:
+    """
+    Return a bar with count and time left; silent where the console is no terminal.
+
+    :param unit: what is counted, to show the speed too.
+    """
+    speed = () if unit is None else (_SpeedColumn(unit),)
     return Progress(
-        TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
+        TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), *speed,
         TimeElapsedColumn(), TimeRemainingColumn(), console=console,
         disable=not console.is_terminal)

@@ -84,6 +84,13 @@ figure .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 3px; }
 figcaption { font-size: 12px; color: var(--soft); overflow: hidden; text-overflow: ellipsis;
   white-space: nowrap; }
 figcaption b { color: var(--ink); font-size: 13px; }
+.timeline { border-top: 1px solid var(--line); padding-top: 12px; margin-top: 18px; }
+.timeline h3 span { font-weight: 400; }
+.timeline svg { width: 100%%; height: auto; display: block; }
+.timeline .strip { display: grid; gap: 3px; margin: 6px 2.1%% 4px 5.6%%; }
+.timeline .strip img { width: 100%%; display: block; border-radius: 3px;
+  border-bottom: 3px solid var(--line); }
+@media (max-width: 900px) { .timeline svg text { font-size: 14px; } }
 details { margin-top: 10px; } summary { cursor: pointer; font-weight: 600; }
 details > :not(summary) { margin-top: 8px; }
 code, pre { font-size: 13px; overflow-wrap: anywhere; }
@@ -138,18 +145,24 @@ def label_colour(label: Label) -> str:
     return f'var(--{label.name.lower()})'
 
 
-def image(rgb: RgbImage, alternative: str, label: Label, quality: int = 85) -> str:
-    """Return a picture that is part of the page, underlined in the colour of its label."""
+def image(rgb: RgbImage, alternative: str, label: Label | None, quality: int = 85) -> str:
+    """Return a picture that is part of the page, underlined in the colour of its label, if any."""
     data = b64encode(encode_jpeg(rgb, quality)).decode()
-    return (f'<img alt="{escape(alternative)}" style="border-color:{label_colour(label)}" '
-            f'src="data:image/jpeg;base64,{data}">')
+    colour = '' if label is None else f' style="border-color:{label_colour(label)}"'
+    return f'<img alt="{escape(alternative)}"{colour} src="data:image/jpeg;base64,{data}">'
 
 
-def label_key() -> str:
-    """Say which colour is which label."""
+def label_key(unknown: bool = False) -> str:
+    """
+    Say which colour is which label.
+
+    :param unknown: and which is no verdict.
+    """
+    colours = [(label_colour(label), label.name.lower()) for label in reversed(Label)]
+    colours += [('var(--line)', 'unknown')] if unknown else []
     return '<div class="key">' + ''.join(
-        f'<span><i style="background:{label_colour(label)}"></i>{label.name.lower()}</span>'
-        for label in reversed(Label)) + '</div>'
+        f'<span><i style="background:{colour}"></i>{name}</span>'
+        for colour, name in colours) + '</div>'
 
 
 def _hex(rgb: Sequence[int]) -> str:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 from math import isfinite, isqrt
+from typing import NamedTuple
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,38 +54,63 @@ class VisibilityConfig:
             raise ConfigError('visibility: ' + ', '.join(wrong))
 
 
+class Appearance(NamedTuple):
+    """
+    What is to be known of a frame.
+
+    :ivar black: share of black pixels, of a regular sample.
+    :ivar white: share of white pixels, likewise.
+    :ivar checksum: of all pixels; those of different pictures are equal once in four billion.
+    """
+
+    black: float
+    white: float
+    checksum: int
+
+
 class VisibilityCheck:
-    """Look at one frame after the other; some 0.3 ms for 640 x 480 pixels."""
+    """Look at one frame after the other; less than 1 ms for 640 x 480 pixels."""
 
     def __init__(self, config: VisibilityConfig) -> None:
         self.config = config
-        self._still: NDArray[np.uint8] | None = None    # the picture that may be frozen
+        self._still: int | None = None      # the picture that may be frozen
         self._still_since_ns = 0
 
     def look(self, frame: NDArray[np.uint8], stamp_ns: int) -> Reason | None:
         """
         Say why nothing can be seen on a frame, None where something can.
 
-        :param frame: RGB uint8 (H, W, 3); it is kept until the next one and must not change.
+        :param frame: RGB uint8 (H, W, 3).
         :param stamp_ns: its own time in ns; one before that of the frame before starts anew.
         :return: one of ``decision.BLIND``.
         """
-        still_ns = self._still_for(frame, stamp_ns)
-        black, white = black_and_white(frame)
-        if black > self.config.max_black:
+        return self.judge(appearance(frame), stamp_ns)
+
+    def judge(self, seen: Appearance, stamp_ns: int) -> Reason | None:
+        """Say the same of a frame that is gone; ``seen`` is all that is needed of it."""
+        still_ns = self._still_for(seen.checksum, stamp_ns)
+        if seen.black > self.config.max_black:
             return Reason.TOO_DARK
-        if white > self.config.max_white:
+        if seen.white > self.config.max_white:
             return Reason.SATURATED
         if 0. < self.config.frozen_after_s * NS_PER_S <= still_ns:
             return Reason.FROZEN
         return None
 
-    def _still_for(self, frame: NDArray[np.uint8], stamp_ns: int) -> int:
+    def _still_for(self, checksum: int, stamp_ns: int) -> int:
         """Return for how long, in ns, every frame has been equal to this one."""
-        if (self._still is None or stamp_ns < self._still_since_ns
-                or not np.array_equal(self._still, frame)):
-            self._still, self._still_since_ns = frame, stamp_ns
+        if self._still != checksum or stamp_ns < self._still_since_ns:
+            self._still, self._still_since_ns = checksum, stamp_ns
         return stamp_ns - self._still_since_ns
+
+
+def appearance(frame: NDArray[np.uint8]) -> Appearance:
+    """
+    Look at a frame; this is what takes time, and needs no other frame.
+
+    :param frame: RGB uint8 (H, W, 3).
+    """
+    return Appearance(*black_and_white(frame), crc32(np.ascontiguousarray(frame).data))
 
 
 def black_and_white(frame: NDArray[np.uint8]) -> tuple[float, float]:

@@ -12,6 +12,11 @@ from grasp_success_detector.console import command, ExitCode, progress_bar
 from grasp_success_detector.data.executors import crew, usable_cores
 from grasp_success_detector.data.extraction import extract
 from grasp_success_detector.data.extraction_options import ExtractionOptions, OutputOptions
+from grasp_success_detector.data.source_arguments import (
+    add_choice_arguments,
+    add_label_arguments,
+    source_options,
+)
 from grasp_success_detector.data.sources import find_sources
 from grasp_success_detector.labels import CLASS_NAMES
 
@@ -40,10 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, extract, and account for every frame."""
     args = _parser().parse_args(argv)
     options = ExtractionOptions(
-        topic=args.topic, label=args.label, labels=args.labels, label_topic=args.label_topic,
-        label_hold_s=args.label_hold, fps=args.fps, every=args.every or 1, start_s=args.start,
-        end_s=args.end, attempt_gap_s=args.attempt_gap, split=args.split, split_by=args.split_by,
-        seed=args.seed, dedupe=args.dedupe, output=OutputOptions(
+        **source_options(args), split=args.split, split_by=args.split_by, seed=args.seed,
+        dedupe=args.dedupe, output=OutputOptions(
             args.roi, args.resize, args.format, args.quality))
     sources = find_sources(args.sources)
     started = time.perf_counter()
@@ -101,23 +104,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('sources', nargs='+', metavar='SOURCE', help='bags, videos, or globs')
     parser.add_argument('--out', type=Path, required=True, metavar='DATASET',
                         help='folder of the data set')
-    parser.add_argument('--topic', help='image topic, where a bag has several')
-    labels = parser.add_argument_group('labels (default: the topic /ground_truth of simulations)')
-    labels.add_argument('--label', help='success or failure, for all frames')
-    labels.add_argument('--labels', type=Path, metavar='CSV',
-                        help='intervals: source,start_s,end_s,label[,attempt]; seconds from the '
-                        "source's first frame; what none covers is not extracted")
-    labels.add_argument('--label-topic', help='std_msgs/Bool; a frame has its latest value')
-    labels.add_argument('--label-hold', type=float, metavar='S',
-                        help='a value of --label-topic counts for so many seconds (no limit)')
-    labels.add_argument('--attempt-gap', type=float, metavar='S',
-                        help='so many seconds without a frame begin a new attempt; without it a '
-                        'source that tells no attempts is one')
-    choice = parser.add_argument_group('which frames')
-    choice.add_argument('--fps', type=float, help='at most so many per second')
-    choice.add_argument('--every', type=int, metavar='N', help='every n-th')
-    choice.add_argument('--start', type=float, metavar='S', help='seconds from the first frame')
-    choice.add_argument('--end', type=float, metavar='S', help='seconds from the first frame')
+    add_label_arguments(parser)
+    choice = add_choice_arguments(parser)
     choice.add_argument('--dedupe', action='store_true',
                         help='leave out frames that look like an earlier one')
     output = parser.add_argument_group('pictures')

@@ -180,7 +180,7 @@ class _Work:
         written = {frame.number for frame in result.written}
         self._journal.add_batch(plan.source.name, result, {
             frame.number: (int(frame.label), topic, frame.stamp_ns, frame.attempt)
-            for frame in batch.frames if frame.number in written})
+            for frame in batch.frames if frame.number in written and frame.label is not None})
         self._done += len(result.written) + len(result.refused)
         self._on_frames(self._done, self._total)
 

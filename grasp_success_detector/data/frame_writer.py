@@ -1,28 +1,21 @@
 """Read a batch of chosen frames, decode or copy each, and write it: the work of one process."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 import hashlib
 import os
 from pathlib import Path
-import sqlite3
-import struct
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from rosbags.typesys import get_typestore, Stores
 
-from grasp_success_detector.data.bags import TYPESTORE
 from grasp_success_detector.data.extraction_options import OutputOptions
 from grasp_success_detector.data.fast_png import encode_png
-from grasp_success_detector.data.frame_index import ImageTopic, open_storage, StorageFile
+from grasp_success_detector.data.frame_index import ImageTopic, StorageFile
+from grasp_success_detector.data.frame_reader import read_frames, RefusedFrame
 from grasp_success_detector.data.selection import ChosenFrame
-from grasp_success_detector.data.storage import Storage, Wire
-from grasp_success_detector.data.videos import decode_frames
-from grasp_success_detector.errors import BagError, ImageDecodeError
+from grasp_success_detector.errors import ImageDecodeError
 from grasp_success_detector.image import (
     decode_message,
     encode_jpeg,
@@ -30,8 +23,6 @@ from grasp_success_detector.image import (
     RgbImage,
 )
 from grasp_success_detector.image_container import inspect, PNG_MAGIC
-
-_ROS1_TYPES = get_typestore(Stores.ROS1_NOETIC)
 
 
 @dataclass(frozen=True)
@@ -62,14 +53,6 @@ class WrittenFrame(NamedTuple):
     sha256: str
 
 
-class RefusedFrame(NamedTuple):
-    """A frame that could not be decoded, and why."""
-
-    number: int
-    reason: str
-    text: str
-
-
 class BatchResult(NamedTuple):
     """What became of each frame of a batch."""
 
@@ -84,12 +67,15 @@ def write_batch(batch: Batch) -> BatchResult:
     :raises OSError: the data set cannot be written.
     """
     result = BatchResult([], [])
-    frames = _video_frames(batch) if batch.topic is None else _bag_frames(batch, batch.topic)
+    frames = read_frames(batch.files, batch.topic, batch.frames,
+                         partial(_content, output=batch.output),
+                         partial(_encode, output=batch.output))
     for frame, content in frames:
         if isinstance(content, RefusedFrame):
             result.refused.append(content)
             continue
         data, suffix = content
+        assert frame.label is not None  # only labelled frames are planned for a data set
         file = f'{frame.label.name.lower()}/{frame.stem}.{suffix}'
         write_atomically(batch.out / file, data)
         result.written.append(WrittenFrame(frame.number, file, hashlib.sha256(data).hexdigest()))
@@ -102,74 +88,6 @@ def write_atomically(path: Path, data: bytes) -> None:
     with partial.open('wb', 0) as file:
         file.write(data)
     os.replace(partial, path)
-
-
-Content = tuple[bytes, str] | RefusedFrame
-
-
-def _bag_frames(batch: Batch, topic: ImageTopic) -> Iterator[tuple[ChosenFrame, Content]]:
-    with ExitStack() as stack:
-        storages: dict[int, Storage] = {}
-        for frame in batch.frames:
-            try:
-                if frame.file not in storages:
-                    storages[frame.file] = stack.enter_context(
-                        open_storage(batch.files[frame.file]))
-                message = _deserialize(storages[frame.file].payload(frame.locator), topic)
-                yield frame, _content(message, batch.output)
-            except ImageDecodeError as error:
-                yield frame, RefusedFrame(frame.number, error.reason, str(error))
-            except (ValueError, BagError, sqlite3.DatabaseError) as error:
-                yield frame, RefusedFrame(frame.number, 'unreadable_message', str(error))
-
-
-def _video_frames(batch: Batch) -> Iterator[tuple[ChosenFrame, Content]]:
-    left = {frame.locator.offset: frame for frame in batch.frames}
-    for offset, rgb in decode_frames(batch.files[0].path, frozenset(left)):
-        frame = left.pop(offset)
-        if rgb is None:
-            yield frame, RefusedFrame(frame.number, 'broken_data', 'the decoder gave no picture')
-            continue
-        try:
-            yield frame, _encode(rgb, batch.output)
-        except ImageDecodeError as error:
-            yield frame, RefusedFrame(frame.number, error.reason, str(error))
-    for frame in left.values():
-        yield frame, RefusedFrame(frame.number, 'unreadable_message',
-                                  'the video ended before this frame when read again')
-
-
-def _deserialize(payload: bytes, topic: ImageTopic) -> Any:
-    """
-    Return the message.
-
-    :raises ValueError: the bytes are none of this type.
-    """
-    try:
-        if topic.wire is Wire.ROS1:
-            return _ROS1_TYPES.deserialize_ros1(payload, topic.msgtype)
-        if topic.msgtype.endswith('/CompressedImage') and payload[:2] == b'\0\1':
-            return _compressed_image(payload)
-        return TYPESTORE.deserialize_cdr(payload, topic.msgtype)
-    except Exception as error:  # generated code: damaged lengths end in errors of any kind
-        raise ValueError(f'{len(payload)} bytes are no {topic.msgtype} '
-                         f'({type(error).__name__}: {" ".join(str(error).split())[:80]})'
-                         ) from error
-
-
-def _compressed_image(payload: bytes) -> Any:
-    """Read the two fields that matter without copying the picture (CDR, little-endian)."""
-    at = 12
-    size, = struct.unpack_from('<I', payload, at)       # header.frame_id
-    at = at + 4 + size + (-size) % 4
-    size, = struct.unpack_from('<I', payload, at)       # format
-    text = payload[at + 4:at + 4 + size].rstrip(b'\0').decode('utf-8', 'replace')
-    at = at + 4 + size + (-size) % 4
-    size, = struct.unpack_from('<I', payload, at)       # data
-    data = memoryview(payload)[at + 4:at + 4 + size]
-    if len(data) != size:
-        raise ValueError(f'data has {len(data)} of {size} bytes')
-    return SimpleNamespace(format=text, data=data)
 
 
 def _content(message: Any, output: OutputOptions) -> tuple[bytes, str]:

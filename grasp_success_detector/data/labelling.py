@@ -78,6 +78,23 @@ def interval_at(intervals: Sequence[Interval], elapsed_ns: int) -> Interval | No
     return None
 
 
+def attempt_around(intervals: Sequence[Interval], elapsed_ns: int, otherwise: str | None,
+                   ) -> str | None:
+    """
+    Return the attempt of a time that no interval covers: that of both its neighbours.
+
+    :param intervals: as of :func:`interval_at`.
+    :param otherwise: the attempt where the intervals tell none.
+    :return: None between attempts.
+    """
+    if not any(interval.attempt for interval in intervals):
+        return otherwise
+    place = bisect_right(intervals, (elapsed_ns, math.inf))
+    before, after = intervals[max(place - 1, 0):place], intervals[place:place + 1]
+    attempts = {interval.attempt for interval in (*before, *after)}
+    return attempts.pop() if before and after and len(attempts) == 1 else None
+
+
 class Elapsed:
     """
     Time since the first frame on a clock that may be set while it is recorded.

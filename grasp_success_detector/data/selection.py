@@ -20,6 +20,7 @@ from grasp_success_detector.data.frame_index import (
     StorageFile,
 )
 from grasp_success_detector.data.labelling import (
+    attempt_around,
     AttemptEvent,
     Elapsed,
     GapAttempts,
@@ -45,6 +46,7 @@ class ChosenFrame(NamedTuple):
 
     :ivar number: among all frames of its topic, from 0.
     :ivar file: index of the source's file that holds it.
+    :ivar label: None only where frames without label were asked for.
     :ivar stem: name of the file to write, without suffix.
     """
 
@@ -52,7 +54,7 @@ class ChosenFrame(NamedTuple):
     file: int
     locator: Locator
     stamp_ns: int
-    label: Label
+    label: Label | None
     attempt: str
     stem: str
 
@@ -80,16 +82,17 @@ class SourcePlan:
 
 
 def plan_source(source: Source, options: ExtractionOptions, intervals: Sequence[Interval],
-                unpack_into: Path) -> SourcePlan:
+                unpack_into: Path, unlabelled: bool = False) -> SourcePlan:
     """
     Decide what to write of one source.
 
     :param intervals: the source's own, from the labels file.
+    :param unlabelled: choose frames without label too, as far as they belong to an attempt.
     :raises BagError: its image topic must be chosen by the user, or does not exist.
     """
     try:
         if source.kind is SourceKind.VIDEO:
-            return _plan_video(source, options, intervals)
+            return _plan_video(source, options, intervals, unlabelled)
         contents = read_contents(source, options.truth_topic(), unpack_into)
     except BagError as error:
         return SourcePlan(source, unreadable=str(error))
@@ -102,14 +105,15 @@ def plan_source(source: Source, options: ExtractionOptions, intervals: Sequence[
     if (missing := _declared(source.path, topic.name) - len(frames)) > 0:
         damage['frames missing that metadata.yaml counts'] += missing
     damage['stamp not set, receive time used'] += sum(f.stamp_ns is None for f in frames)
-    chooser = _Chooser(source, options, intervals, topic.name, damage, contents)
+    chooser = _Chooser(source, options, intervals, topic.name, damage, contents,
+                       unlabelled)
     chosen = chooser.choose(frames)
     return SourcePlan(source, topic, contents.files, chosen, len(frames), dict(chooser.skipped),
                       dict(+damage))
 
 
 def _plan_video(source: Source, options: ExtractionOptions, intervals: Sequence[Interval],
-                ) -> SourcePlan:
+                unlabelled: bool) -> SourcePlan:
     damage: Counter[str] = Counter()
     frames = []
     for frame in video_frames(source.path, damage):
@@ -117,7 +121,7 @@ def _plan_video(source: Source, options: ExtractionOptions, intervals: Sequence[
         frames.append(RawFrame(frame.stamp_ns, frame.stamp_ns, 0, Locator(-1, frame.number, -1)))
     if not frames:
         return SourcePlan(source, unreadable=f'{source.path}: no frame can be decoded')
-    chooser = _Chooser(source, options, intervals, VIDEO_TOPIC, damage, None)
+    chooser = _Chooser(source, options, intervals, VIDEO_TOPIC, damage, None, unlabelled)
     chosen = chooser.choose(frames)
     return SourcePlan(source, None, (StorageFile(source.path),), chosen, len(frames),
                       dict(chooser.skipped), dict(+damage))
@@ -127,8 +131,10 @@ class _Chooser:
     """Applies the options to one source's frames, in the order of recording."""
 
     def __init__(self, source: Source, options: ExtractionOptions, intervals: Sequence[Interval],
-                 topic: str, damage: Counter[str], contents: BagContents | None) -> None:
+                 topic: str, damage: Counter[str], contents: BagContents | None,
+                 unlabelled: bool) -> None:
         self._source, self._options, self._intervals = source, options, intervals
+        self._unlabelled = unlabelled
         self._stem = f'{source.name}__{safe_name(topic)}'
         self._damage = damage
         self.skipped: Counter[str] = Counter()
@@ -159,7 +165,7 @@ class _Chooser:
                 self.skipped['before --start or after --end'] += 1
                 continue
             label, attempt = self._truth(frame.received_ns, elapsed_ns, gap_attempt)
-            if label is None:
+            if label is None and not self._unlabelled:
                 self.skipped['no label'] += 1
                 continue
             if attempt is None:
@@ -186,7 +192,7 @@ class _Chooser:
         if self._options.labels is not None:
             interval = interval_at(self._intervals, elapsed_ns)
             if interval is None:
-                return None, attempt
+                return None, attempt_around(self._intervals, elapsed_ns, attempt)
             return interval.label, interval.attempt or attempt
         return self._labels.at(received_ns), attempt
 

@@ -98,12 +98,12 @@ def _figure(row: Prediction, frame: RgbImage, answer: Label, checkpoint: Checkpo
             f'{seconds:.2f} s</figcaption></figure>')
 
 
-def small(frame: RgbImage) -> RgbImage:
-    """Return a picture at most 240 pixels wide."""
+def small(frame: RgbImage, widest: int = _WIDTH) -> RgbImage:
+    """Return a picture at most so many pixels wide."""
     height, width, _ = frame.shape
-    if width <= _WIDTH:
+    if width <= widest:
         return frame
-    size = _WIDTH, max(1, round(height * _WIDTH / width))
+    size = widest, max(1, round(height * widest / width))
     return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +60,15 @@ def probabilities(logits: NDArray[np.float32], temperature: float) -> NDArray[np
     return shares
 
 
-def decision_for(frames: Sequence[LabelledFrame], threshold: float) -> DecisionConfig:
+class OfAttempt(Protocol):
+    """A frame that knows its attempt."""
+
+    @property
+    def attempt(self) -> str:
+        """Return the attempt's name."""
+
+
+def decision_for(frames: Sequence[OfAttempt], threshold: float) -> DecisionConfig:
     """Return how attempts are decided: as the node does, or on what few frames there are."""
     filmed = len(frames) > _FILMED * len({frame.attempt for frame in frames})
     return replace(DecisionConfig() if filmed else SPARSE, threshold=threshold)

@@ -1,14 +1,10 @@
 """Console script ``grasp_demo``: the detector at work on the sample bag, over real DDS."""
 
 import argparse
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, ExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack
 import os
 from pathlib import Path
-import signal
-import subprocess
-import sys
-import tempfile
 import time
 
 from rclpy.executors import SingleThreadedExecutor
@@ -18,10 +14,16 @@ from rich.live import Live
 
 from grasp_success_detector.console import command, ExitCode
 from grasp_success_detector.decision import NS_PER_S
-from grasp_success_detector.errors import GraspSuccessDetectorError
 from grasp_success_detector.image import encode_png
 from grasp_success_detector.resources import SAMPLE_BAG, share_path
-from grasp_success_detector.ros.demo_bag import DemoBag, read_demo_bag
+from grasp_success_detector.ros.child_process import (
+    child_process,
+    ChildError,
+    ChildProcess,
+    detector_command,
+    player_command,
+)
+from grasp_success_detector.ros.demo_bag import read_demo_bag
 from grasp_success_detector.ros.demo_monitor import AttemptResult, DemoMonitor
 from grasp_success_detector.ros.demo_picture import chosen_answers, draw_demo
 from grasp_success_detector.ros.demo_view import attempt_line, live_view, result_table
@@ -32,12 +34,6 @@ START_TIMEOUT_S = 120.
 
 #: How long to listen on after the last frame, for its verdict.
 LAST_VERDICT_S = 1.
-
-MODULES = 'grasp_success_detector.ros'
-
-
-class DemoError(GraspSuccessDetectorError):
-    """A process that the demo started ended before its time."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -105,28 +101,29 @@ class _Run:
         with ExitStack() as stack:
             if self._console.is_terminal:
                 stack.enter_context(self._live)
-            detector = stack.enter_context(_process(_detector_command(bag, options.checkpoint)))
+            detector = stack.enter_context(child_process(
+                detector_command(bag, options.checkpoint)))
             self._wait_for_detector(detector)
-            player = stack.enter_context(_process(_player_command(bag, options.rate)))
+            player = stack.enter_context(child_process(player_command(bag, options.rate)))
             while player.poll() is None:
                 self._step('playing')
                 detector.check()
             if player.returncode:
-                raise DemoError(f'play_bag ended with {player.returncode}: {player.last_line()}')
+                raise ChildError(f'play_bag ended with {player.returncode}: {player.last_line()}')
             end = time.monotonic() + LAST_VERDICT_S
             while time.monotonic() < end:
                 self._step('done')
             self._finish_attempts(everything=True)
         return [self._monitor.result(attempt) for attempt in bag.attempts]
 
-    def _wait_for_detector(self, detector: '_Process') -> None:
+    def _wait_for_detector(self, detector: ChildProcess) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         # Itself and the detector: that one subscribes when its network is loaded.
         while self._node.count_subscribers(self._monitor.bag.topic) < 2:
             self._step('the detector loads its network')
             detector.check()
             if time.monotonic() > deadline:
-                raise DemoError(
+                raise ChildError(
                     f'detector_node is not active after {START_TIMEOUT_S:.0f} s: '
                     f'{detector.last_line()}')
 
@@ -148,60 +145,6 @@ class _Run:
                 return
             print(attempt_line(self._monitor.result(attempt)), flush=True)
             self._printed += 1
-
-
-class _Process(subprocess.Popen[bytes]):
-    """A child whose output goes to a file, so that it does not disturb the view."""
-
-    def __init__(self, arguments: Sequence[str], log: Path) -> None:
-        self._log = log
-        self._name = arguments[2].rpartition('.')[2]
-        with open(log, 'wb') as output:
-            super().__init__(arguments, stdout=output, stderr=subprocess.STDOUT)
-
-    def check(self) -> None:
-        """
-        Look whether it still runs.
-
-        :raises DemoError: it has ended, with the last line that it printed.
-        """
-        if self.poll() is not None:
-            raise DemoError(f'{self._name} ended with {self.returncode}: {self.last_line()}')
-
-    def last_line(self) -> str:
-        """Return the last line that it printed."""
-        lines = self._log.read_text(errors='replace').strip().splitlines()
-        return lines[-1] if lines else 'it printed nothing'
-
-
-@contextmanager
-def _process(arguments: Sequence[str]) -> Iterator[_Process]:
-    with tempfile.TemporaryDirectory(prefix='grasp_demo_') as folder:
-        child = _Process([sys.executable, '-m', *arguments], Path(folder) / 'log')
-        try:
-            yield child
-        finally:
-            if child.poll() is None:
-                child.send_signal(signal.SIGINT)
-            try:
-                child.wait(timeout=5.)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
-
-
-def _detector_command(bag: DemoBag, checkpoint: str | None) -> list[str]:
-    transport, name = ('compressed', 'image/compressed') if bag.compressed else ('raw', 'image')
-    arguments = [f'{MODULES}.detector_node', '--ros-args', '-r', f'{name}:={bag.topic}',
-                 '-p', f'image_transport:={transport}']
-    # Quoted: rcl reads the value as YAML, where 1 would be a number.
-    return arguments + (['-p', f"checkpoint:='{Path(checkpoint).resolve()}'"]
-                        if checkpoint else [])
-
-
-def _player_command(bag: DemoBag, rate: float) -> list[str]:
-    return [f'{MODULES}.play_bag', str(bag.path), '--rate', str(rate), '--wait-for', bag.topic,
-            '--delay', '0.5']     # a busy machine may be slow to match; the first frames count too
 
 
 def _report(

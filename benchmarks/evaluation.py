@@ -1,0 +1,106 @@
+"""
+Time the direct evaluation of a bag against a plain loop, on the same frames in one run.
+
+The plain loop is what one writes in an afternoon: rosbags reads a message, cv2 decodes it,
+torchvision transforms it, torch answers, one by one, nothing beside it. Both take turns, each in a
+process of its own; loading is not counted, as it is the same for both.
+
+    python benchmarks/evaluation.py                         the default model
+    python benchmarks/evaluation.py --checkpoint models/cifar_cnn_rig.safetensors
+"""
+
+import argparse
+import json
+import os
+from pathlib import Path
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import cv2
+import numpy as np
+import torch
+
+from grasp_success_detector import checkpoint
+from grasp_success_detector.classifier import GraspClassifier
+from grasp_success_detector.data.bags import image_topic, open_bag
+from grasp_success_detector.data.extraction_options import ExtractionOptions
+from grasp_success_detector.data.selection import VIDEO_TOPIC
+from grasp_success_detector.evaluation.judging import Judge
+from grasp_success_detector.evaluation.recordings import open_recordings
+from grasp_success_detector.labels import Label
+from grasp_success_detector.resources import DEFAULT_CHECKPOINT, SAMPLE_BAG, share_path
+
+
+def plain(model_file: Path, bag: Path) -> tuple[float, list[float]]:
+    """Return seconds and P(success) of the plain loop."""
+    from torchvision.transforms import v2 as transforms
+    loaded = checkpoint.load(model_file)
+    given, temperature = loaded.metadata.preprocessing, loaded.metadata.temperature
+    transform = transforms.Compose([
+        transforms.ToImage(), transforms.ToDtype(torch.float32, scale=True),
+        transforms.Resize(min(given.height, given.width), antialias=True),
+        transforms.CenterCrop((given.height, given.width)),
+        transforms.Normalize(given.mean, given.std)])
+    answers = []
+    started = time.perf_counter()
+    with open_bag(bag) as reader, torch.no_grad():
+        topic = image_topic(reader)
+        connections = [c for c in reader.connections if c.topic == topic]
+        for connection, _, raw in reader.messages(connections):
+            message = reader.deserialize(raw, connection.msgtype)
+            picture = cv2.imdecode(np.asarray(message.data), cv2.IMREAD_COLOR)
+            x = transform(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))[None]  # (1, 3, h, w)
+            logits = loaded.model(x)[0] / temperature
+            answers.append(float(torch.softmax(logits, 0)[Label.SUCCESS]))
+    return time.perf_counter() - started, answers
+
+
+def direct(model_file: Path, bag: Path) -> tuple[float, list[float]]:
+    """Return seconds and P(success) of the package."""
+    judge = Judge(GraspClassifier.from_checkpoint(model_file, device='cpu'))
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        recording, = open_recordings([str(bag)], ExtractionOptions(), Path(folder))
+        assert recording.account['topic'] != VIDEO_TOPIC
+        answers = judge.judge(recording).probabilities
+    return time.perf_counter() - started, answers.tolist()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--checkpoint', type=Path, default=share_path(DEFAULT_CHECKPOINT))
+    parser.add_argument('--bag', type=Path, default=share_path(SAMPLE_BAG),
+                        help='with jpeg frames')
+    parser.add_argument('--repeats', type=int, default=3)
+    parser.add_argument('--way', choices=('plain', 'direct'), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.way:
+        print(json.dumps({'plain': plain, 'direct': direct}[args.way](args.checkpoint, args.bag)))
+        return
+    print(f'{args.checkpoint.name}, {args.bag.name}; {platform.machine()}, '
+          f'{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}, torch '
+          f'{torch.__version__}, {torch.get_num_threads()} threads')
+    taken: dict[str, list[float]] = {'plain': [], 'direct': []}
+    answers = {}
+    for _ in range(args.repeats):
+        for way, seconds in taken.items():
+            done = subprocess.run(
+                [sys.executable, __file__, '--way', way, '--checkpoint', args.checkpoint,
+                 '--bag', args.bag], check=True, capture_output=True, text=True)
+            took, answers[way] = json.loads(done.stdout)
+            seconds.append(took)
+            print(f'{way:8} {took:7.2f} s  {len(answers[way]) / took:7.1f} frames/s', flush=True)
+    ratios = sorted(a / b for a, b in zip(taken['plain'], taken['direct'], strict=True))
+    apart = np.abs(np.subtract(answers['plain'], answers['direct']))
+    print(f'{statistics.median(ratios):.2f} times as fast (from {ratios[0]:.2f} to '
+          f'{ratios[-1]:.2f}); P(success) differs by {apart.max():.3f} at most, '
+          f'{np.median(apart):.5f} in the median: another resize')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,139 @@
+"""evaluate_classifier: judge recordings with a checkpoint, and measure how right it is."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+import json
+from pathlib import Path
+import tempfile
+import time
+
+from rich.console import Console
+
+from grasp_success_detector.console import command, ExitCode, progress_bar
+from grasp_success_detector.data.extraction_options import ExtractionOptions
+from grasp_success_detector.data.source_arguments import (
+    add_choice_arguments,
+    add_label_arguments,
+    source_options,
+)
+from grasp_success_detector.errors import ConfigError
+
+EPILOG = """\
+examples:
+  evaluate_classifier runs/first/classifier.safetensors dataset --out evaluation
+      the test frames of a data set of extract_frames (--split val, --split all)
+  evaluate_classifier my.safetensors bags/rig --out evaluation
+      a simulated bag, which holds its labels and attempts itself
+  evaluate_classifier my.safetensors 'day1/*.mcap' take.mp4 --labels labels.csv --out evaluation
+      labels by hand, as extract_frames takes them; without labels there are predictions and
+      timelines only
+  evaluate_classifier new.safetensors bags/rig --baseline evaluation/metrics.json --out new
+      exits with 4 if significantly more attempts are wrong than in an earlier evaluation of the
+      same sources: a drop above --max-drop, and p < 0.05 by McNemar's exact test
+
+EVALUATION gets metrics.json, predictions.csv, report.html and label_errors.csv, with the frames
+whose labels the model does not believe. Attempts are decided as the node decides them.
+
+exit codes: 0 done, 1 wrong input, 2 wrong option, 3 no frame could be judged, 4 significantly
+worse than the baseline, 130 Ctrl-C
+"""
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the arguments, judge, measure, print, and write the folder."""
+    args = _parser().parse_args(argv)
+    options = ExtractionOptions(**source_options(args))
+    # Slow to import: only once the arguments are known to be fine.
+    from grasp_success_detector import checkpoint
+    from grasp_success_detector.classifier import GraspClassifier
+    from grasp_success_detector.decision import DecisionConfig
+    from grasp_success_detector.evaluation.evaluate import decision_for
+    from grasp_success_detector.evaluation.evaluation import (
+        evaluation_of,
+        judge_all,
+        origin_of,
+    )
+    from grasp_success_detector.evaluation.evaluation_folder import new_folder, write_evaluation
+    from grasp_success_detector.evaluation.evaluation_text import evaluation_lines
+    from grasp_success_detector.evaluation.gate import (
+        check_max_drop,
+        compare_with_baseline,
+        read_baseline,
+    )
+    from grasp_success_detector.evaluation.judging import Judge
+    from grasp_success_detector.evaluation.recordings import open_recordings
+    from grasp_success_detector.evaluation.result_sections import gate_section
+
+    check_max_drop(args.max_drop)
+    for name in ('timelines', 'videos'):
+        if getattr(args, name) < 0:
+            raise ConfigError(f'--{name} {getattr(args, name)}: expected 0 or more')
+    if args.baseline is not None:
+        read_baseline(args.baseline)
+    loaded = checkpoint.load(args.checkpoint)
+    threshold = loaded.metadata.threshold if args.threshold is None else args.threshold
+    decision = replace(DecisionConfig(), threshold=threshold)
+    given = {name: value for name in ('device', 'threads')
+             if (value := getattr(args, name)) is not None}
+    classifier = GraspClassifier(loaded, **given)
+    judge = Judge(classifier)
+    with new_folder(args.out) as folder, tempfile.TemporaryDirectory(dir=folder) as unpacked:
+        recordings = open_recordings(args.sources, options, Path(unpacked), args.split)
+        if all(recording.files is None for recording in recordings):
+            decision = decision_for([f for r in recordings for f in r.frames], threshold)
+        started = time.perf_counter()
+        with progress_bar(Console(stderr=True), 'frames') as progress:
+            task = progress.add_task('judging', total=sum(len(r.frames) for r in recordings))
+            judged = judge_all(judge, recordings, lambda count: progress.advance(task, count))
+        seconds = time.perf_counter() - started
+        evaluation = evaluation_of(args.checkpoint, loaded, str(classifier.device),
+                                   decision, judged, origin_of(recordings, options))
+        gate = None if args.baseline is None else compare_with_baseline(
+            args.baseline, evaluation.to_json()['attempts'], args.max_drop)
+        write_evaluation(evaluation, folder, args.timelines, args.videos,
+                         () if gate is None else (gate_section(gate, str(args.baseline)),))
+    for line in evaluation_lines(evaluation):
+        print(line)
+    print(f'{evaluation.frames} frames, {evaluation.frames / seconds:.0f} frames/s')
+    print(f'report: {args.out / "report.html"}')
+    if gate is not None:
+        print(gate)
+        if gate.failed:
+            return ExitCode.WORSE
+    if evaluation.judged == 0:
+        print('no frame could be judged: ' + json.dumps(
+            {name: dict(counts) for name, counts in evaluation.refused.items()}))
+        return ExitCode.NOTHING_DONE
+    return ExitCode.OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog='evaluate_classifier', description=__doc__.split(': ', 1)[1], epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('checkpoint', type=Path, metavar='CHECKPOINT', help='.safetensors')
+    parser.add_argument('sources', nargs='+', metavar='SOURCE',
+                        help='data sets, bags, videos, or globs')
+    parser.add_argument('--out', type=Path, required=True, metavar='EVALUATION',
+                        help='folder to write; it must not exist')
+    parser.add_argument('--split', choices=('train', 'val', 'test', 'all'),
+                        help='of data sets (test)')
+    add_label_arguments(parser)
+    add_choice_arguments(parser)
+    judging = parser.add_argument_group('judging')
+    judging.add_argument('--threshold', type=float, metavar='P',
+                         help="P(success) that counts as success (the checkpoint's)")
+    judging.add_argument('--device', help='auto, cpu, cuda, cuda:1 (auto)')
+    judging.add_argument('--threads', type=int, help="CPU threads (torch's choice)")
+    result = parser.add_argument_group('result')
+    result.add_argument('--baseline', type=Path, metavar='METRICS.JSON',
+                        help='of an earlier evaluation of the same sources')
+    result.add_argument('--max-drop', type=float, default=0., metavar='SHARE',
+                        help='of attempts that may be lost against the baseline (0)')
+    result.add_argument('--timelines', type=int, default=30, metavar='N',
+                        help='attempts shown over time in the report, the worst ones (30)')
+    result.add_argument('--videos', type=int, default=0, metavar='N',
+                        help='attempts written as annotated mp4 as well, the worst ones (0)')
+    return parser

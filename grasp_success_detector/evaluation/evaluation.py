@@ -1,0 +1,128 @@
+"""One evaluation: a checkpoint, recordings, and what came of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from grasp_success_detector.checkpoint import Checkpoint
+from grasp_success_detector.data.extraction_options import ExtractionOptions
+from grasp_success_detector.data.topics import GROUND_TRUTH_TOPIC
+from grasp_success_detector.decision import DecisionConfig
+from grasp_success_detector.evaluation.attempts import AttemptResult, decide_attempts
+from grasp_success_detector.evaluation.data_section import label_origin, LabelOrigin
+from grasp_success_detector.evaluation.evaluation_metrics import evaluation_metrics
+from grasp_success_detector.evaluation.judging import Judge, Judged, OnFrames
+from grasp_success_detector.evaluation.label_errors import find_label_errors, Suspicion
+from grasp_success_detector.evaluation.recordings import Recording
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """
+    What came of it.
+
+    :ivar path: of the checkpoint.
+    :ivar decision: how frames became verdicts.
+    :ivar refused: of each recording, undecodable frames by reason.
+    :ivar metrics: of all labelled attempts; None without labels.
+    :ivar by_source: the same for each source that has labels.
+    :ivar origin: where the labels come from.
+    :ivar more: what metrics.json holds besides.
+    """
+
+    path: Path
+    checkpoint: Checkpoint
+    device: str
+    decision: DecisionConfig
+    recordings: tuple[Recording, ...]
+    refused: Mapping[str, Mapping[str, int]]
+    attempts: tuple[AttemptResult, ...]
+    metrics: Mapping[str, Any] | None
+    by_source: Mapping[str, Mapping[str, Any]]
+    suspicions: tuple[Suspicion, ...]
+    origin: LabelOrigin
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def frames(self) -> int:
+        """Return how many frames were looked at."""
+        return sum(len(attempt.frames) for attempt in self.attempts)
+
+    @property
+    def judged(self) -> int:
+        """Return how many of them could be judged."""
+        return sum(frame.probability is not None
+                   for attempt in self.attempts for frame in attempt.frames)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of metrics.json."""
+        metadata = self.checkpoint.metadata
+        return {
+            'format_version': FORMAT_VERSION,
+            'checkpoint': {'path': str(self.path.resolve()), 'sha256': self.checkpoint.sha256,
+                           'architecture': metadata.architecture,
+                           'temperature': metadata.temperature, 'device': self.device},
+            'decision': asdict(self.decision),
+            'sources': {recording.name: {
+                **recording.account, 'judged': len(recording.frames),
+                'refused': dict(self.refused.get(recording.name, {})),
+                'metrics': self.by_source.get(recording.name)} for recording in self.recordings},
+            'all': self.metrics,
+            'attempts': [attempt.to_json() for attempt in self.attempts],
+            'label_errors': [suspicion.to_json() for suspicion in self.suspicions],
+            **self.more}
+
+
+def judge_all(judge: Judge, recordings: Sequence[Recording], on_frames: OnFrames,
+              ) -> list[Judged]:
+    """Judge one recording after the other."""
+    return [judge.judge(recording, on_frames) for recording in recordings]
+
+
+def evaluation_of(path: Path, checkpoint: Checkpoint, device: str, decision: DecisionConfig,
+                  judged: Sequence[Judged], origin: LabelOrigin,
+                  attempts: Sequence[AttemptResult] | None = None,
+                  more: Mapping[str, Any] | None = None) -> Evaluation:
+    """
+    Measure what the answers are worth.
+
+    :param attempts: what was said, where that is known otherwise than by ``judged``.
+    """
+    results = decide_attempts(judged, decision) if attempts is None else attempts
+    recordings = tuple(answers.recording for answers in judged)
+    by_source = {recording.name: metrics for recording in recordings if (
+        metrics := evaluation_metrics(
+            [result for result in results if result.source == recording.name], decision))}
+    return Evaluation(
+        path, checkpoint, device, decision, recordings,
+        {answers.recording.name: answers.refused for answers in judged}, tuple(results),
+        evaluation_metrics(results, decision), by_source,
+        tuple(find_label_errors(results, decision)), origin, more or {})
+
+
+def origin_of(recordings: Sequence[Recording], options: ExtractionOptions) -> LabelOrigin:
+    """Say where the labels come from."""
+    datasets = {recording.path for recording in recordings if recording.files is None}
+    bags = [recording for recording in recordings if recording.files is not None]
+    origins = [label_origin(path) for path in sorted(datasets)]
+    if bags:
+        origins.append(_of_options(bags, options))
+    return LabelOrigin(all(origin.simulated for origin in origins),
+                       ' '.join(dict.fromkeys(origin.text for origin in origins)))
+
+
+def _of_options(bags: Sequence[Recording], options: ExtractionOptions) -> LabelOrigin:
+    if options.labels is not None:
+        return LabelOrigin(False, f'Labels from intervals in {options.labels}.')
+    if options.label is not None:
+        return LabelOrigin(False, f'All frames were labelled {options.label}.')
+    if not any(frame.label is not None for bag in bags for frame in bag.frames):
+        return LabelOrigin(False, 'These recordings have no labels.')
+    topic = options.truth_topic()
+    if topic != GROUND_TRUTH_TOPIC:
+        return LabelOrigin(False, f'Labels from the topic {topic}.')
+    return LabelOrigin(True, f'Simulated attempts: labels from the topic {GROUND_TRUTH_TOPIC} of '
+                             'the simulation. No picture is a photograph.')

@@ -1,0 +1,141 @@
+"""Let a classifier judge recordings: pictures are decoded while the network is at work."""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from grasp_success_detector.classifier import GraspClassifier
+from grasp_success_detector.data.executors import usable_cores
+from grasp_success_detector.data.frame_reader import RefusedFrame
+from grasp_success_detector.data.selection import ChosenFrame
+from grasp_success_detector.decision import Reason
+from grasp_success_detector.evaluation.evaluate import probabilities
+from grasp_success_detector.evaluation.recordings import Recording
+from grasp_success_detector.image import RgbImage
+from grasp_success_detector.visibility import (
+    Appearance,
+    appearance,
+    VisibilityCheck,
+    VisibilityConfig,
+)
+
+_BATCH = 32
+
+OnFrames = Callable[[int], None]
+
+#: The classifier's input made of a frame, RGB uint8 (h, w, 3), and how the frame looks.
+_Input = tuple[NDArray[np.uint8], Appearance]
+_Prepared = tuple[ChosenFrame, _Input | RefusedFrame]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """
+    The answers to one recording.
+
+    :ivar probabilities: P(success) of each frame, calibrated, float32 (N,); NaN where the picture
+        could not be decoded, or nothing can be seen on it.
+    :ivar uncalibrated: the same before temperature scaling.
+    :ivar blind: frames, by their place, on which nothing can be seen, and why.
+    :ivar refused: frames without P(success), by reason.
+    """
+
+    recording: Recording
+    probabilities: NDArray[np.float32]
+    uncalibrated: NDArray[np.float32]
+    blind: dict[int, Reason]
+    refused: dict[str, int]
+
+
+class Judge:
+    """A classifier at work on recordings; memory does not grow with their length."""
+
+    def __init__(self, classifier: GraspClassifier) -> None:
+        """Take over a classifier: from now on it takes pictures that are cropped already."""
+        given = classifier.preprocessing
+        # The region of interest is cut out where frames are decoded: only small pictures wait.
+        classifier.preprocessing = replace(given, roi=(0., 0., 1., 1.))
+        self._crop = given.crop_and_resize
+        self._classifier = classifier
+
+    def judge(self, recording: Recording, on_frames: OnFrames = lambda count: None) -> Judged:
+        """
+        Judge every frame of a recording.
+
+        :param on_frames: called with the number of frames just judged.
+        """
+        logits = np.full((len(recording.frames), 2), np.nan, np.float32)
+        place = {frame.number: i for i, frame in enumerate(recording.frames)}
+        refused: Counter[str] = Counter()
+        blind: dict[int, Reason] = {}
+        # As the node does. The frames of a data set were chosen: they need not follow each other.
+        check = None if recording.files is None else VisibilityCheck(VisibilityConfig())
+        for batch in self._batches(recording):
+            inputs = []
+            places = []
+            for frame, prepared in batch:
+                if isinstance(prepared, RefusedFrame):
+                    refused[prepared.reason] += 1
+                elif check and (reason := check.judge(prepared[1], frame.stamp_ns)):
+                    refused[reason.value] += 1
+                    blind[place[frame.number]] = reason
+                else:
+                    places.append(place[frame.number])
+                    inputs.append(prepared[0])
+            logits[places] = self._classifier.logits(inputs)
+            on_frames(len(batch))
+        temperature = self._classifier.metadata.temperature
+        return Judged(recording, probabilities(logits, temperature), probabilities(logits, 1.),
+                      blind, dict(refused))
+
+    def _prepare(self, picture: RgbImage) -> _Input:
+        return self._crop(picture), appearance(picture)
+
+    def _batches(self, recording: Recording) -> Iterator[list[_Prepared]]:
+        """Yield prepared pictures; some batches are made while earlier ones are judged."""
+        threads = usable_cores()
+        opencv_threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)  # these threads share the cores already
+        pool = ThreadPoolExecutor(threads)
+        waiting: deque[Future[list[_Prepared]]] = deque()
+        work = self._tasks(recording)
+        # What is read in sequence is read by one thread, a batch ahead.
+        ahead = 1 if recording.sequential else threads + 2
+        try:
+            while True:
+                while len(waiting) < ahead and (task := next(work, None)) is not None:
+                    waiting.append(pool.submit(task))
+                if not waiting:
+                    return
+                batch = waiting.popleft().result()
+                if recording.sequential and not batch:
+                    return
+                if (task := next(work, None)) is not None:
+                    waiting.append(pool.submit(task))
+                yield batch
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+            cv2.setNumThreads(opencv_threads)
+
+    def _tasks(self, recording: Recording) -> Iterator[Callable[[], list[_Prepared]]]:
+        frames = recording.frames
+        if recording.sequential:
+            pictures = recording.read(frames, self._prepare)
+            while True:
+                yield partial(_take, pictures)
+        for start in range(0, len(frames), _BATCH):
+            yield partial(self._read, recording, frames[start:start + _BATCH])
+
+    def _read(self, recording: Recording, frames: Sequence[ChosenFrame]) -> list[_Prepared]:
+        return list(recording.read(frames, self._prepare))
+
+
+def _take(pictures: Iterator[_Prepared]) -> list[_Prepared]:
+    return list(islice(pictures, _BATCH))

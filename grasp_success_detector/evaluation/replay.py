@@ -1,0 +1,175 @@
+"""What a running node said of a bag that was played to it, beside what the direct way says."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+from dataclasses import dataclass
+from math import ceil
+from typing import Any, NamedTuple
+
+from grasp_success_detector.decision import DecisionConfig
+from grasp_success_detector.evaluation.attempts import (
+    attempt_result,
+    AttemptResult,
+    decide_attempts,
+)
+from grasp_success_detector.evaluation.judging import Judged
+from grasp_success_detector.html_page import section, table
+from grasp_success_detector.labels import Verdict
+
+_PERCENTILES = (50, 95, 99)
+
+
+class NodeAnswer(NamedTuple):
+    """
+    What the node published after a frame.
+
+    :ivar confidence: as published: the window's mean P(success), 0 for UNKNOWN.
+    :ivar latency_s: from the frame's publication to the verdict's, in real time.
+    """
+
+    verdict: Verdict
+    confidence: float
+    latency_s: float
+
+
+@dataclass(frozen=True)
+class Replay:
+    """
+    One bag, played once.
+
+    :ivar rate: 2 is twice as fast as recorded.
+    :ivar played: frames of the bag.
+    :ivar heard: of them, those that came to a listener beside the node.
+    :ivar answers: by the frame's stamp, ns.
+    :ivar node: the node's own last figures, from ``/diagnostics``, as text.
+    """
+
+    rate: float
+    played: int
+    heard: int
+    answers: Mapping[int, NodeAnswer]
+    node: Mapping[str, str]
+
+    @property
+    def latency_ms(self) -> dict[int, float]:
+        """Return percentiles by number (nearest rank); empty without answers."""
+        times = sorted(answer.latency_s * 1e3 for answer in self.answers.values())
+        return {percent: times[ceil(percent / 100 * len(times)) - 1]
+                for percent in _PERCENTILES} if times else {}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """
+    The node against the direct way, on frames that both saw.
+
+    :ivar frames: that both saw.
+    :ivar agree: of them, those with the same verdict, where the direct way had all frames.
+    :ivar agree_same: the same, where the direct way had only the frames that the node answered.
+    :ivar largest: difference of the window's mean P(success), of the latter, where both are
+        decided; None without any.
+    """
+
+    frames: int
+    agree: int
+    agree_same: int
+    largest: float | None
+
+
+def replayed_attempts(direct: Sequence[AttemptResult], replay: Replay, config: DecisionConfig,
+                      ) -> list[AttemptResult]:
+    """
+    Put what the node said in the place of the direct way's verdicts.
+
+    The node publishes no P(success) of single frames: that is the direct way's, on the frames
+    that the node answered. A frame that it did not answer has the verdict that stood.
+    """
+    results = []
+    for attempt in direct:
+        standing: NodeAnswer | None = None
+        frames = []
+        for frame in attempt.frames:
+            answer = replay.answers.get(frame.stamp_ns)
+            standing = answer or standing
+            verdict = Verdict.UNKNOWN if standing is None else standing.verdict
+            decided = standing is not None and verdict is not Verdict.UNKNOWN
+            frames.append(frame._replace(
+                verdict=verdict, reason=None,
+                probability=None if answer is None else frame.probability,
+                uncalibrated=None if answer is None else frame.uncalibrated,
+                window_probability=standing.confidence if standing and decided else None))
+        results.append(attempt_result(frames, config))
+    return results
+
+
+def compare_ways(judged: Judged, replay: Replay, config: DecisionConfig) -> Difference:
+    """
+    Count how often both ways say the same.
+
+    The direct way is taken as one stream too, as the node does not know where attempts begin.
+    """
+    kept = [i for i, frame in enumerate(judged.recording.frames)
+            if frame.stamp_ns in replay.answers]
+    same = Judged(
+        dataclasses.replace(judged.recording, frames=tuple(
+            judged.recording.frames[i] for i in kept)),
+        judged.probabilities[kept], judged.uncalibrated[kept],
+        {place: judged.blind[i] for place, i in enumerate(kept) if i in judged.blind},
+        judged.refused)
+    whole, alike = (
+        [(frame, replay.answers[frame.stamp_ns])
+         for attempt in decide_attempts([answers], config, anew=False)
+         for frame in attempt.frames if frame.stamp_ns in replay.answers]
+        for answers in (judged, same))
+    apart = [abs(frame.window_probability - answer.confidence) for frame, answer in alike
+             if frame.window_probability is not None and Verdict.UNKNOWN not in (
+                 frame.verdict, answer.verdict)]
+    agree, agree_same = (sum(frame.verdict is answer.verdict for frame, answer in pairs)
+                         for pairs in (whole, alike))
+    return Difference(len(kept), agree, agree_same, max(apart, default=None))
+
+
+def replay_json(replay: Replay, difference: Difference) -> dict[str, Any]:
+    """Return what metrics.json holds of a replay."""
+    return {'rate': replay.rate, 'frames_played': replay.played, 'frames_heard': replay.heard,
+            'frames_answered': len(replay.answers),
+            'latency_ms': {f'p{p}': value for p, value in replay.latency_ms.items()},
+            'direct': {'frames': difference.frames, 'agree': difference.agree,
+                       'agree_given_the_same_frames': difference.agree_same,
+                       'largest_difference': difference.largest},
+            'node': dict(replay.node)}
+
+
+def replay_section(replay: Replay, difference: Difference) -> str:
+    """Return how the node kept up, and where it differs from the direct way."""
+    latency = replay.latency_ms
+    rows = [
+        ['frames played', str(replay.played)],
+        ['answered', f'{len(replay.answers)}'],
+        ['not answered (dropped, lost on the way, or undecodable)',
+         str(replay.played - len(replay.answers))],
+        *([f'latency from frame to verdict, {percent} % of frames', f'{value:.1f} ms']
+          for percent, value in latency.items()),
+        ['same verdict as the direct way', f'{difference.agree} of {difference.frames}'],
+        ['same verdict as the direct way given only the frames that the node answered',
+         f'{difference.agree_same} of {difference.frames}'],
+        ['largest difference of P(success) then, mean of the window',
+         '–' if difference.largest is None else f'{difference.largest:.6f}'],
+        *([f'counted by the node: {name}', replay.node[name]]
+          for name in ('received', 'judged', 'dropped', 'bad') if name in replay.node)]
+    return section(
+        'Through the running node', f'Played over DDS at rate {replay.rate:g}. Verdicts on this '
+        'page are those that the node published; a frame that was not answered has the verdict '
+        'that stood. The direct way here is one stream too, without a fresh start of each '
+        'attempt.', table(['', ''], rows))
+
+
+def replay_lines(replay: Replay, difference: Difference) -> list[str]:
+    """Return the same for a terminal."""
+    latency = ', '.join(f'{value:.0f} ms ({percent} %)'
+                        for percent, value in replay.latency_ms.items())
+    return [
+        f'{replay.played} frames played at rate {replay.rate:g}, {len(replay.answers)} '
+        f'answered; latency {latency or "unknown"}',
+        f'same verdict as the direct way on {difference.agree} of {difference.frames} frames '
+        f'that both saw; {difference.agree_same}, given only the frames that the node answered']

@@ -1,0 +1,163 @@
+"""evaluate_replay: the node as a process, a bag over DDS, and what is made of its verdicts."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+rclpy = pytest.importorskip('rclpy')
+
+from rig_bag import write_rig_bag  # noqa: E402
+from ros_processes import run  # noqa: E402
+from rosbags.highlevel import AnyReader  # noqa: E402
+from rosbags.interfaces import QosReliability  # noqa: E402
+
+from grasp_success_detector.classifier import GraspClassifier  # noqa: E402
+from grasp_success_detector.console import ExitCode  # noqa: E402
+from grasp_success_detector.data.bags import TYPESTORE  # noqa: E402
+from grasp_success_detector.data.extraction_options import ExtractionOptions  # noqa: E402
+from grasp_success_detector.decision import DecisionConfig  # noqa: E402
+from grasp_success_detector.evaluation.attempts import decide_attempts  # noqa: E402
+from grasp_success_detector.evaluation.judging import Judge  # noqa: E402
+from grasp_success_detector.evaluation.recordings import open_recordings  # noqa: E402
+from grasp_success_detector.evaluation.replay import (  # noqa: E402
+    compare_ways,
+    NodeAnswer,
+    Replay,
+    replayed_attempts,
+)
+from grasp_success_detector.labels import Verdict  # noqa: E402
+from grasp_success_detector.ros import evaluate_replay  # noqa: E402
+
+CONFIG = DecisionConfig()
+
+
+@pytest.fixture(scope='module')
+def bag(tmp_path_factory):
+    path = tmp_path_factory.mktemp('bag') / 'rig'
+    return path, write_rig_bag(path)
+
+
+def test_node_and_report_through_dds(bag, random_checkpoint, tmp_path):
+    path, frames = bag
+    child = run('evaluate_replay', path, '--checkpoint', random_checkpoint,
+                '--out', tmp_path / 'out')
+    assert child.returncode == ExitCode.OK, child.output
+    metrics = json.loads((tmp_path / 'out/metrics.json').read_text())
+    replay = metrics['replay']
+    # How many frames come through is the machine's affair; here it is that most do.
+    assert replay['frames_played'] == len(frames)
+    assert len(frames) // 2 < replay['frames_answered'] <= replay['frames_heard'] <= len(frames)
+    assert replay['direct']['frames'] == replay['frames_answered']
+    assert 0. < replay['latency_ms']['p50'] <= replay['latency_ms']['p99']
+    assert int(replay['node']['judged']) > 0
+    assert [a['attempt'] for a in metrics['attempts']] == ['rig/0', 'rig/1']
+    page = (tmp_path / 'out/report.html').read_text()
+    assert 'Through the running node' in page
+    assert 'Attempts over time' in page
+    with (tmp_path / 'out/predictions.csv').open() as file:
+        rows = list(csv.DictReader(file))
+    assert sum(row['probability'] != '' for row in rows) == replay['frames_answered']
+
+    stamps = [stamp for stamp, _ in frames]
+    with AnyReader([tmp_path / 'out/verdicts'], default_typestore=TYPESTORE) as reader:
+        said = {}
+        for connection in reader.connections:
+            qos, = connection.ext.offered_qos_profiles
+            assert (qos.reliability, qos.depth) == (QosReliability.RELIABLE, 1)
+            said[connection.topic] = [
+                (at, reader.deserialize(raw, connection.msgtype).data)
+                for _, at, raw in reader.messages([connection])]
+    assert said.keys() == {'/grasp_success', '/grasp_success/confidence'}
+    for messages in said.values():
+        assert len(messages) == replay['frames_answered']
+        assert all(stamps[0] <= at <= stamps[-1] + 10 ** 10 for at, _ in messages)
+
+
+@pytest.fixture(scope='module')
+def judged(bag, random_checkpoint, tmp_path_factory):
+    recording, = open_recordings([str(bag[0])], ExtractionOptions(),
+                                 tmp_path_factory.mktemp('unpacked'))
+    return Judge(GraspClassifier.from_checkpoint(random_checkpoint)).judge(recording)
+
+
+def answers_of(results, leave_out=()):
+    """Return what a node says that decides as the direct way does."""
+    frames = [frame for result in results for frame in result.frames]
+    return {frame.stamp_ns: NodeAnswer(
+        frame.verdict, 0. if frame.verdict is Verdict.UNKNOWN else frame.window_probability, .01)
+        for i, frame in enumerate(frames) if i not in leave_out}
+
+
+def test_both_ways_agree_where_they_do(judged):
+    direct = decide_attempts([judged], CONFIG, anew=False)
+    answers = answers_of(direct)
+    replay = Replay(1., 30, 30, answers, {})
+    difference = compare_ways(judged, replay, CONFIG)
+    assert (difference.frames, difference.agree, difference.agree_same) == (30, 30, 30)
+    assert difference.largest in (None, 0.)
+    replayed = replayed_attempts(direct, replay, CONFIG)
+    assert [[f.verdict for f in r.frames] for r in replayed] == [
+        [f.verdict for f in r.frames] for r in direct]
+    assert replay.latency_ms == {50: 10., 95: 10., 99: 10.}
+
+
+def test_one_wrong_answer_is_counted(judged):
+    direct = decide_attempts([judged], CONFIG, anew=False)
+    answers = answers_of(direct)
+    stamp = direct[0].frames[7].stamp_ns
+    other = next(v for v in Verdict if v is not answers[stamp].verdict)
+    answers[stamp] = answers[stamp]._replace(verdict=other)
+    difference = compare_ways(judged, Replay(1., 30, 30, answers, {}), CONFIG)
+    assert (difference.agree, difference.agree_same) == (29, 29)
+
+
+def test_a_frame_without_answer_has_the_verdict_that_stood(judged):
+    direct = decide_attempts([judged], CONFIG, anew=False)
+    replay = Replay(1., 30, 30, answers_of(direct, leave_out=(0, 9)), {})
+    first, _ = replayed_attempts(direct, replay, CONFIG)
+    assert first.frames[0].verdict is Verdict.UNKNOWN
+    assert first.frames[9].verdict is first.frames[8].verdict
+    assert first.frames[9].probability is None
+    assert first.frames[8].probability == direct[0].frames[8].probability
+    assert compare_ways(judged, replay, CONFIG).frames == 28
+
+
+def test_attempts_are_one_stream_for_the_node(judged):
+    """The window reaches back across the beginning of an attempt, unless it begins anew."""
+    stream, anew = (decide_attempts([judged], CONFIG, anew=anew)[1] for anew in (False, True))
+    assert anew.frames[0].verdict is Verdict.UNKNOWN
+    assert anew.frames[0].reason.value == 'too_few_frames'
+    assert stream.frames[0].reason.value != 'too_few_frames'
+    assert np.isclose(stream.frames[-1].window_probability, anew.frames[-1].window_probability)
+
+
+def test_node_that_fails_to_start_is_one_line(bag, random_checkpoint, tmp_path, capsys,
+                                              monkeypatch):
+    right = evaluate_replay.detector_command
+    monkeypatch.setattr(evaluate_replay, 'detector_command', lambda *given: [
+        *right(*given), '-p', 'window_s:=-1.0'])
+    code = evaluate_replay.main([str(bag[0]), '--checkpoint', str(random_checkpoint),
+                                 '--out', str(tmp_path / 'out')])
+    assert code == ExitCode.ERROR
+    error = capsys.readouterr().err
+    assert error.startswith('error: detector_node ended with 1: ')
+    assert 'window_s' in error
+    assert error.count('\n') == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_input_is_one_line(bag, random_checkpoint, tmp_path, capsys):
+    for arguments, expected in (
+            ([tmp_path / 'none'], 'none: no such bag'),
+            ([bag[0], '--rate', '0'], 'rate 0.0: expected a number above 0'),
+            ([bag[0], '--checkpoint', bag[0] / 'metadata.yaml'], 'metadata.yaml: '),
+            ([bag[0], '--topic', '/none'], 'no image topic /none')):
+        given = [*arguments, '--out', tmp_path / 'out']
+        if '--checkpoint' not in given:
+            given += ['--checkpoint', random_checkpoint]
+        assert evaluate_replay.main(list(map(str, given))) == ExitCode.ERROR
+        error = capsys.readouterr().err
+        assert expected in error
+        assert error.count('\n') == 1
