@@ -10,19 +10,22 @@ JAZZY := .venv-jazzy
 # Debian's C++ cv_bridge, unpacked beside wheels that it can bear.
 CV_BRIDGE := .cache/cv_bridge
 
+# vision_msgs' messages, generated and compiled beside the ROS wheels.
+VISION_MSGS := .cache/vision_msgs
+
 # The tests that cannot even be loaded without rclpy are those that talk over DDS.
 DDS_TESTS = $(shell grep -lE '^(import|from) rclpy|^rclpy = pytest.importorskip' test/test_*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types test-cv-bridge test-jazzy test-kilted opengl clean
+.PHONY: help demo test lint types test-cv-bridge test-vision-msgs test-jazzy test-kilted opengl clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed  ## play the sample bag to the node over DDS and watch its verdicts
 	$(VENV)/bin/grasp_demo
 
-test: lint types test-cv-bridge test-jazzy test-kilted  ## everything that must hold
+test: lint types test-cv-bridge test-vision-msgs test-jazzy test-kilted  ## everything that must hold
 
 lint: $(VENV)/.installed  ## style: ament's rules, as far as ruff has them
 	$(VENV)/bin/ruff check .
@@ -42,6 +45,10 @@ test-cv-bridge:  ## decoding compared with the real cv_bridge, where Debian or U
 	    $(CV_BRIDGE)/python -m pytest -c /dev/null --noconftest -q \
 	        -p no:cacheprovider test/test_cv_bridge_parity.py; \
 	else echo 'no apt-get here: the comparison with cv_bridge is left out'; fi
+
+test-vision-msgs: $(VENV)/.installed  ## the stamped verdict, with vision_msgs compiled for it
+	test/vision_msgs_env.sh $(VISION_MSGS) $(VENV)/bin/python
+	$(VISION_MSGS)/python -m pytest -q test/test_stamped.py
 
 # The simulated camera renders with OpenGL; the demo and the node do not.
 opengl: $(VENV)/.installed

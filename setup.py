@@ -73,6 +73,7 @@ setup(
         *tree('config', SHARE, ['*.yaml']),
         *tree('models', SHARE, ['*.safetensors', '*.engines.json', '*.md']),
         *tree('samples', SHARE, ['*']),
+        *tree('examples', SHARE, ['*.py', '*.yaml', '*.json']),
         (f'lib/{NAME}', [f'libexec/{command}' for command in COMMANDS]),
     ],
     zip_safe=False,

@@ -23,6 +23,8 @@ class GraspClassifier:
     One caller at a time: calls from several threads must not overlap.
 
     :ivar metadata: what the checkpoint says about itself.
+    :ivar preprocessing: how frames are prepared: the checkpoint's way, unless somebody sets
+        another region of interest; a call of ``predict`` takes what is there when it begins.
     :ivar sha256: hash of the checkpoint's tensors, hexadecimal.
     :ivar device: where torch's part of the work is done.
     :ivar choice: what runs the network, and why nothing faster does; a line for the user.
@@ -50,6 +52,7 @@ class GraspClassifier:
                 isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
             raise ConfigError(f'threads is {threads!r}; expected a whole number above 0')
         self.metadata: CheckpointMetadata = checkpoint.metadata
+        self.preprocessing = checkpoint.metadata.preprocessing
         self.sha256: str = checkpoint.sha256
         self.choice: Choice = choose(checkpoint, path, engine, precision, device, threads)
         self.device: torch.device = self.choice.engine.torch_device
@@ -105,5 +108,5 @@ class GraspClassifier:
         return out
 
     def _logits(self, frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        resize = self.metadata.preprocessing.crop_and_resize
+        resize = self.preprocessing.crop_and_resize
         return self.choice.engine.logits(np.stack([resize(frame) for frame in frames]))

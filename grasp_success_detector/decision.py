@@ -19,9 +19,18 @@ class Reason(Enum):
     DECIDED = 'decided'
     NO_FRAMES = 'no_frames'             #: nothing judged since the start or the last reset
     TOO_FEW_FRAMES = 'too_few_frames'   #: the window holds less than ``min_frames``
+    UNDECIDED = 'undecided'             #: P(success) lies too close below the threshold
     STALE = 'stale'                     #: the newest judged frame is older than ``stale_after_s``
-    BAD_FRAMES = 'bad_frames'           #: ``max_bad_frames`` in a row could not be judged
+    BAD_FRAMES = 'bad_frames'           #: ``max_bad_frames`` in a row could not be decoded
+    TOO_DARK = 'too_dark'               #: the camera is blind: its newest frame is (almost) black
+    SATURATED = 'saturated'             #: the camera is blind: its newest frame is (almost) white
+    FROZEN = 'frozen'                   #: the camera sends one picture again and again
     INACTIVE = 'inactive'               #: the detector takes no frames (said by its owner)
+    DISABLED = 'disabled'               #: somebody told it to pause (said by its owner)
+
+
+#: What a blind camera is called.
+BLIND = (Reason.TOO_DARK, Reason.SATURATED, Reason.FROZEN)
 
 
 @dataclass(frozen=True)
@@ -29,7 +38,13 @@ class DecisionConfig:
     """
     How frames are weighed; the defaults here are the only ones in the package.
 
-    :ivar threshold: P(success) from which a window counts as SUCCESS, in (0, 1].
+    They were chosen from attempts that were simulated for it; docs/decision.md has the curve.
+
+    :ivar threshold: mean P(success) from which a window becomes SUCCESS, in (0, 1].
+    :ivar hysteresis: share of the threshold, in [0, 1): a SUCCESS lasts until the mean is below
+        ``threshold * (1 - hysteresis)``.
+    :ivar undecided: share of the threshold, in [0, 1): a mean that is no SUCCESS is UNKNOWN down
+        to ``threshold * (1 - undecided)`` and FAILURE below.
     :ivar window_s: span of frame stamps, ending at the newest frame, that is averaged; seconds.
     :ivar min_frames: frames that the window must hold for a verdict.
     :ivar stale_after_s: age of the newest judged frame, counted from when it was received, above
@@ -38,6 +53,8 @@ class DecisionConfig:
     """
 
     threshold: float = 0.5
+    hysteresis: float = 0.2
+    undecided: float = 0.25
     window_s: float = 0.5
     min_frames: int = 3
     stale_after_s: float = 0.5
@@ -52,6 +69,8 @@ class DecisionConfig:
         wrong = [
             f'{name} = {getattr(self, name)} (expected {expected})' for name, expected, fits in (
                 ('threshold', 'above 0, at most 1', 0. < self.threshold <= 1.),
+                ('hysteresis', '0 or more, below 1', 0. <= self.hysteresis < 1.),
+                ('undecided', '0 or more, below 1', 0. <= self.undecided < 1.),
                 ('window_s', '0 or more seconds', isfinite(self.window_s) and self.window_s >= 0.),
                 ('min_frames', '1 or more', self.min_frames >= 1),
                 ('stale_after_s', 'more than 0 seconds',
@@ -60,6 +79,18 @@ class DecisionConfig:
             ) if not fits]
         if wrong:
             raise ConfigError('decision: ' + ', '.join(wrong))
+
+    # Shares of the threshold and not differences: these are valid with every threshold.
+
+    @property
+    def leave_threshold(self) -> float:
+        """Mean P(success) below which a SUCCESS ends."""
+        return self.threshold * (1. - self.hysteresis)
+
+    @property
+    def failure_threshold(self) -> float:
+        """Mean P(success) below which a window is FAILURE."""
+        return self.threshold * (1. - self.undecided)
 
 
 @dataclass(frozen=True)
@@ -72,6 +103,8 @@ class Decision:
         to be trusted.
     :ivar frames: number of frames that the answer rests on.
     :ivar stamp_ns: stamp of the newest of them in ns; None without any.
+    :ivar seconds: time to decision, by the frames' stamps: from the first frame after nothing was
+        known (start, reset, gap, undecided) to the one that decided; None while UNKNOWN.
     """
 
     verdict: Verdict
@@ -79,6 +112,7 @@ class Decision:
     probability: float | None = None
     frames: int = 0
     stamp_ns: int | None = None
+    seconds: float | None = None
 
     @property
     def holds_object(self) -> bool:
@@ -114,9 +148,24 @@ class WindowedDecider:
 
     def __init__(self, config: DecisionConfig) -> None:
         self.config = config
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all frames."""
         self._window: deque[_Observation] = deque()
         self._received_ns = 0       # of the newest judged frame
+        self._holds = False         # SUCCESS by the window, hysteresis included
         self._bad_in_a_row = 0
+        self._blind: tuple[Reason, int] | None = None       # why, and when received
+        # Stamps: of the first frame of those that lead to a decision, and of the one that decided.
+        self._run_ns: int | None = None
+        self._decided_ns: int | None = None
+
+    def configure(self, config: DecisionConfig) -> None:
+        """Weigh the frames that are there, and those to come, in another way."""
+        self.config = config
+        if self._window:
+            self._weigh()
 
     def observe(self, stamp_ns: int, probability: float, received_ns: int) -> None:
         """
@@ -124,7 +173,8 @@ class WindowedDecider:
 
         A stamp before the newest one (a replay that starts again, a clock set back) empties the
         window first, and so does a gap in reception that made the detector stale. A stamp equal to
-        the newest one is the same frame again and replaces it.
+        the newest one is the same frame again: it replaces that one and makes nothing fresher, so
+        that a driver which sends its last frame for ever is found to be stale.
 
         :param stamp_ns: the frame's own time, ns.
         :param probability: calibrated P(success) in [0, 1].
@@ -133,27 +183,38 @@ class WindowedDecider:
         """
         if not 0. <= probability <= 1.:     # also refuses NaN
             raise ValueError(f'P(success) = {probability}; expected a number in [0, 1]')
+        again = False
         if self._window:
             newest = self._window[-1].stamp_ns
+            again = stamp_ns == newest
             gap_ns = received_ns - self._received_ns
-            if stamp_ns < newest or gap_ns > self.config.stale_after_s * NS_PER_S:
+            if stamp_ns < newest or (
+                    not again and gap_ns > self.config.stale_after_s * NS_PER_S):
                 self._window.clear()
-            elif stamp_ns == newest:
+                self._lose()
+            elif again:
                 self._window.pop()
         self._window.append(_Observation(stamp_ns, probability))
-        while stamp_ns - self._window[0].stamp_ns > self.config.window_s * NS_PER_S:
-            self._window.popleft()
-        self._received_ns = received_ns
-        self._bad_in_a_row = 0
+        if not again:
+            self._received_ns = received_ns
+        self._bad_in_a_row, self._blind = 0, None
+        self._weigh()
 
     def observe_bad(self) -> None:
         """Take note of a frame that could not be judged; it says nothing about the grasp."""
         self._bad_in_a_row += 1
+        if self._bad_in_a_row >= self.config.max_bad_frames:
+            self._lose()
 
-    def reset(self) -> None:
-        """Forget all frames."""
-        self._window.clear()
-        self._bad_in_a_row = 0
+    def observe_blind(self, reason: Reason, received_ns: int) -> None:
+        """
+        Take note of a frame on which nothing can be seen: from now on nothing is known.
+
+        :param reason: one of BLIND.
+        :param received_ns: as of ``observe``.
+        """
+        self._blind = reason, received_ns
+        self._lose()
 
     def decide(self, now_ns: int) -> Decision:
         """
@@ -161,19 +222,43 @@ class WindowedDecider:
 
         :param now_ns: ns of the clock that ``received_ns`` was read from.
         """
+        stale_ns = self.config.stale_after_s * NS_PER_S
+        if self._blind and now_ns - self._blind[1] <= stale_ns:
+            return unknown(self._blind[0])
         if self._bad_in_a_row >= self.config.max_bad_frames:
             return unknown(Reason.BAD_FRAMES)
         if not self._window:
             return unknown(Reason.NO_FRAMES)
-        if now_ns - self._received_ns > self.config.stale_after_s * NS_PER_S:
+        if now_ns - self._received_ns > stale_ns:
             return unknown(Reason.STALE)
         if len(self._window) < self.config.min_frames:
             return unknown(Reason.TOO_FEW_FRAMES)
-        probability = fmean(observation.probability for observation in self._window)
-        return Decision(self._weigh(probability), Reason.DECIDED, probability, len(self._window),
-                        self._window[-1].stamp_ns)
+        probability, stamp_ns = self._mean(), self._window[-1].stamp_ns
+        if self._decided_ns is None or self._run_ns is None:
+            return Decision(Verdict.UNKNOWN, Reason.UNDECIDED, probability, len(self._window),
+                            stamp_ns)
+        return Decision(
+            Verdict.SUCCESS if self._holds else Verdict.FAILURE, Reason.DECIDED, probability,
+            len(self._window), stamp_ns, (self._decided_ns - self._run_ns) / NS_PER_S)
 
-    def _weigh(self, probability: float) -> Verdict:
-        if probability >= self.config.threshold:
-            return Verdict.SUCCESS
-        return Verdict.FAILURE
+    def _mean(self) -> float:
+        return fmean(observation.probability for observation in self._window)
+
+    def _weigh(self) -> None:
+        """Bring what the window adds up to up to date."""
+        newest_ns = self._window[-1].stamp_ns
+        while newest_ns - self._window[0].stamp_ns > self.config.window_s * NS_PER_S:
+            self._window.popleft()
+        enough, probability = len(self._window) >= self.config.min_frames, self._mean()
+        self._holds = enough and probability >= (
+            self.config.leave_threshold if self._holds else self.config.threshold)
+        decided = enough and (self._holds or probability < self.config.failure_threshold)
+        if self._run_ns is None or (self._decided_ns is not None and not decided):
+            self._run_ns, self._decided_ns = newest_ns, None
+        if decided and self._decided_ns is None:
+            self._decided_ns = newest_ns
+
+    def _lose(self) -> None:
+        """Make a SUCCESS be earned anew: the frames that it rested on are not the newest ones."""
+        self._holds = False
+        self._run_ns = self._decided_ns = None

@@ -1,8 +1,9 @@
 """
-Start the grasp success detector: ``ros2 launch grasp_success_detector detector.launch.py``.
+Start detectors: ``ros2 launch grasp_success_detector detector.launch.py --show-args``.
 
-No default is stated here. An argument left empty is not passed on, so the node's own counts (and
-what params_file says); ``--show-args`` lists the arguments.
+One for one camera, or with ``cameras`` one for each, in a namespace of its own. No default of a
+parameter is stated here: an argument left empty is not passed on, so that the node's own counts
+(and what params_file says).
 """
 
 from launch import LaunchContext, LaunchDescription
@@ -11,46 +12,79 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-#: Launch arguments that are parameters of the node, with the parameter's type.
-PARAMETERS = {'image_transport': str, 'checkpoint': str, 'autostart': bool}
+from grasp_success_detector.errors import ConfigError
+from grasp_success_detector.ros.launch_arguments import (
+    Camera,
+    read_cameras,
+    read_remappings,
+    remapped_image,
+)
 
+#: Launch arguments that are parameters of the node, with the parameter's type.
+PARAMETERS = {'image_transport': str, 'checkpoint': str, 'autostart': bool, 'use_sim_time': bool}
+
+#: name -> (default, description). Only what launch itself does has a default here.
 ARGUMENTS = {
-    'image_topic':
+    'image_topic': ('', (
         'Topic of the camera without the transport, such as /camera/image_raw. Empty: "image" in '
-        'the namespace.',
-    'image_transport':
+        'the namespace.')),
+    'cameras': ('', (
+        'Several cameras instead of image_topic, such as '
+        'left:/left/image_raw,right:/right/image_raw: a detector for each, here with the topics '
+        '/left/grasp_success and /right/grasp_success.')),
+    'image_transport': ('', (
         'raw (sensor_msgs/Image) or compressed (sensor_msgs/CompressedImage on '
-        '<image_topic>/compressed).',
-    'checkpoint':
-        'Checkpoint file (.safetensors). Empty: the one that ships with the package.',
-    'namespace':
-        'ROS namespace of the node.',
-    'params_file':
-        'YAML file with parameters of the node, such as config/detector.yaml of this package. '
-        'The other arguments overrule it.',
-    'autostart':
-        'true: the node goes to active by itself; false: it waits for a lifecycle manager.',
+        '<image_topic>/compressed).')),
+    'checkpoint': ('', 'Checkpoint file (.safetensors). Empty: the one that ships.'),
+    'params_file': ('', (
+        'YAML file with parameters of the node, such as config/detector.yaml of this package; '
+        'under /left/grasp_success_detector: those of one camera. The other arguments overrule '
+        'it.')),
+    'namespace': ('', 'ROS namespace of the node; with cameras, of all nodes.'),
+    'autostart': ('', (
+        'true: the node goes to active by itself, also when it was respawned; false: it waits for '
+        'a lifecycle manager.')),
+    'use_sim_time': ('', "true: take the time from /clock, where a bag's player publishes it."),
+    'remappings': ('', (
+        'Further names to change, such as grasp_success:=held,/diagnostics:=/hand/diagnostics; a '
+        'name that begins with / is the same for all cameras.')),
+    'log_level': ('', 'debug, info, warn, error or fatal, or one logger NAME:=LEVEL.'),
+    'respawn': ('true', (
+        'true: start a node again that has ended; false: leave it at that. One that cannot be '
+        'used (a bad checkpoint) says so at every try.')),
+    'respawn_delay': ('2.0', 'Seconds until then.'),
 }
 
 
-def start_node(context: LaunchContext) -> list[Node]:
-    """Return the node with what was given on the command line, and nothing else."""
+def start_nodes(context: LaunchContext) -> list[Node]:
+    """Return a node for each camera, with what was given and nothing else."""
     given = {name: value for name in ARGUMENTS
              if (value := LaunchConfiguration(name).perform(context))}
+    if 'cameras' in given and 'image_topic' in given:
+        raise ConfigError('image_topic and cameras are both given; expected one of them')
+    cameras = read_cameras(given['cameras']) if 'cameras' in given else (
+        Camera(topic=given.get('image_topic', '')),)
+    try:
+        respawn_delay_s = float(given['respawn_delay'])
+    except ValueError:
+        raise ConfigError(f'respawn_delay: {given["respawn_delay"]!r}; expected seconds') from None
     parameters = [given['params_file']] if 'params_file' in given else []
     parameters += [{name: ParameterValue(LaunchConfiguration(name), value_type=value_type)}
                    for name, value_type in PARAMETERS.items() if name in given]
-    remappings = []
-    if topic := given.get('image_topic'):
-        remappings = [('image', topic), ('image/compressed', f'{topic}/compressed')]
+    remappings = read_remappings(given['remappings']) if 'remappings' in given else []
     return [Node(
         package='grasp_success_detector', executable='detector_node', output='screen',
-        namespace=given.get('namespace'), parameters=parameters, remappings=remappings)]
+        exec_name='_'.join(filter(None, ('detector_node', camera.name))),
+        namespace='/'.join(filter(None, (given.get('namespace'), camera.name))) or None,
+        parameters=parameters, remappings=[*remapped_image(camera.topic), *remappings],
+        ros_arguments=['--log-level', given['log_level']] if 'log_level' in given else None,
+        respawn=LaunchConfiguration('respawn'), respawn_delay=respawn_delay_s,
+    ) for camera in cameras]
 
 
 def generate_launch_description() -> LaunchDescription:
     return LaunchDescription([
-        *(DeclareLaunchArgument(name, default_value='', description=description)
-          for name, description in ARGUMENTS.items()),
-        OpaqueFunction(function=start_node),
+        *(DeclareLaunchArgument(name, default_value=default, description=description)
+          for name, (default, description) in ARGUMENTS.items()),
+        OpaqueFunction(function=start_nodes),
     ])

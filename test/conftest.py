@@ -32,3 +32,45 @@ def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp('checkpoint') / 'random.safetensors'
     save(path, model, CheckpointMetadata('cifar_cnn', default_preprocessing('cifar_cnn')))
     return path
+
+
+# What tests of the node share. ROS and torch are imported where they are used: a run without ROS
+# loads this file too.
+
+@pytest.fixture(scope='session')
+def classifier(random_checkpoint):
+    """Return the classifier that the nodes under test load."""
+    from grasp_success_detector.classifier import GraspClassifier
+
+    return GraspClassifier.from_checkpoint(random_checkpoint, device='cpu')
+
+
+@pytest.fixture(scope='session')
+def threshold(classifier):
+    """Return a threshold that parts the pictures, so that both verdicts come up."""
+    from node_pictures import pictures
+    import numpy as np
+
+    probabilities = np.sort(classifier.predict(pictures()).astype(float))
+    gap = np.diff(probabilities).argmax()
+    return float(probabilities[gap:gap + 2].mean())
+
+
+@pytest.fixture(scope='session')
+def settings(random_checkpoint, threshold):
+    """Return parameters of a node that judges each frame for itself."""
+    return {'checkpoint': random_checkpoint, 'threshold': threshold, 'device': 'cpu',
+            'hysteresis': '0.0', 'undecided': '0.0', 'window_s': '0.0', 'min_frames': 1,
+            'stale_after_s': 1., 'max_bad_frames': 3,
+            # The same few pictures are shown again and again.
+            'frozen_after_s': '0.0'}
+
+
+@pytest.fixture(scope='module')
+def ears():
+    """Return a node of the test process that keeps all it hears."""
+    from ros_processes import Ears
+
+    listening = Ears()
+    yield listening
+    listening.close()

@@ -19,6 +19,8 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 from std_msgs.msg import Bool, Float32
 
+HERE = Path(__file__).resolve().parent
+
 NS_PER_S = 1_000_000_000
 
 #: For whatever has to happen at all; how fast it does is not what is tested.
@@ -28,17 +30,21 @@ RELIABLE = QoSProfile(depth=1000, reliability=QoSReliabilityPolicy.RELIABLE)
 
 
 class Child(subprocess.Popen):
-    """A console script of the package as a process; its output goes to a file."""
+    """
+    A module as a process; its output goes to a file.
 
-    def __init__(self, module, *arguments, cwd=None):
+    Console scripts of the package's ROS room, unless another package is named ('': of the tests).
+    """
+
+    def __init__(self, module, *arguments, cwd=None, package='grasp_success_detector.ros'):
         self._folder = tempfile.TemporaryDirectory()
         self.log = Path(self._folder.name) / 'output'
         with open(self.log, 'wb') as output:
             super().__init__(
-                [sys.executable, '-m', f'grasp_success_detector.ros.{module}',
-                 *map(str, arguments)],
+                [sys.executable, '-m', f'{package}.{module}'.lstrip('.'), *map(str, arguments)],
                 stdout=output, stderr=subprocess.STDOUT, cwd=cwd,
-                env={**os.environ, 'RCUTILS_LOGGING_BUFFERED_STREAM': '0'})
+                env={**os.environ, 'RCUTILS_LOGGING_BUFFERED_STREAM': '0',
+                     'PYTHONPATH': os.pathsep.join((str(HERE), os.environ['PYTHONPATH']))})
 
     @property
     def output(self):
@@ -58,6 +64,7 @@ class Child(subprocess.Popen):
             except subprocess.TimeoutExpired:
                 self.kill()
                 self.wait()
+        print(f'--- {self.args[2]} ended with {self.returncode}:\n{self.output}')
 
 
 @contextmanager
@@ -159,6 +166,12 @@ class Detector:
         self.confidences = ears.listen(Float32, f'/{namespace}/grasp_success/confidence')
         self._diagnostics = ears.listen(DiagnosticArray, '/diagnostics')
         self.camera = ears.publisher(message_type, f'/{namespace}/{topic}')
+        # It subscribes once more when it has found that this camera is a reliable one.
+        wait_until(lambda: all(
+            info.qos_profile.reliability is QoSReliabilityPolicy.RELIABLE
+            for info in ears.node.get_subscriptions_info_by_topic(self.camera.topic_name)))
+        wait_until(lambda: self.camera.get_subscription_count() == 1)
+        time.sleep(0.2)
         self._stamp_ns = 1_700_000_000 * NS_PER_S
         wait_until(lambda: self.verdicts and self.confidences)     # the first heartbeat
 

@@ -16,12 +16,10 @@ from grasp_success_detector.image import decode_message, encode_jpeg, encode_png
 WHERE = ('needs ROS 2 with cv_bridge: install ros-$ROS_DISTRO-cv-bridge, or run '
          'test/cv_bridge_env.sh DIR and then DIR/python -m pytest')
 messages = pytest.importorskip('sensor_msgs.msg', reason=WHERE)
-pytest.importorskip('cv_bridge', reason=WHERE)
+Header = pytest.importorskip('std_msgs.msg', reason=WHERE).Header
+CvBridge = pytest.importorskip('cv_bridge', reason=WHERE).CvBridge
 
-from cv_bridge import CvBridge  # noqa: E402 - known to be there only now
-from std_msgs.msg import Header  # noqa: E402
-
-from grasp_success_detector.ros import decoders  # noqa: E402
+from grasp_success_detector.ros import decoders  # noqa: E402 - known to be of use only now
 
 HEIGHT, WIDTH = 10, 14
 #: Greatest difference to native where cv_bridge is right; it rounds 16 bit to value / 257.

@@ -34,7 +34,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> ZipFile:
     source.mkdir()
     for path in ROOT.iterdir():
         if path.is_dir() and path.name in (
-                NAME, 'config', 'launch', 'libexec', 'models', 'resource', 'samples'):
+                NAME, 'config', 'examples', 'launch', 'libexec', 'models', 'resource', 'samples'):
             shutil.copytree(path, source / path.name)
         elif path.is_file():
             shutil.copy(path, source)
@@ -67,6 +67,7 @@ def test_shared_files_keep_their_structure(data):
     shipped |= files_below('config', suffixes=('.yaml',))
     shipped |= files_below('launch', suffixes=('.launch.py',))
     shipped |= files_below('samples')
+    shipped |= files_below('examples', suffixes=('.py', '.yaml', '.json'))
     assert {f'share/{NAME}/{path}' for path in shipped | {'package.xml'}} == {
         path for path in data if path.startswith(f'share/{NAME}/')}
     for relative in (resources.DEFAULT_CHECKPOINT, resources.SAMPLE_BAG):

@@ -24,7 +24,7 @@ ROWS = [
     {'architectures'},
     {'checkpoint_metadata', 'checkpoint', 'legacy_checkpoint'},
     {'engines'},
-    {'classifier', 'decision'},
+    {'classifier', 'decision', 'visibility'},
     {'data', 'training', 'evaluation', 'simulation', 'export'},
     {'ros', 'cli'},
 ]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sensor_msgs.msg import Image
 
-from grasp_success_detector.errors import ConfigError, ImageDecodeError
+from grasp_success_detector.errors import ConfigError, ImageDecodeError, one_line
 from grasp_success_detector.image import decode_message, Decoder, ImageFault, RgbImage
 from grasp_success_detector.image_container import inspect
 
@@ -38,7 +38,7 @@ def select_decoder(name: str) -> Decoder:
     bridge = _cv_bridge()
     if isinstance(bridge, Exception):
         raise ConfigError(
-            f'image_decoder cv_bridge: cannot be imported ({_one_line(bridge)}); install '
+            f'image_decoder cv_bridge: cannot be imported ({one_line(bridge)}); install '
             'ros-$ROS_DISTRO-cv-bridge or set image_decoder to native') from bridge
 
     def decode(msg: Any) -> RgbImage:
@@ -95,7 +95,7 @@ def _decode_with(bridge: Any, msg: Any) -> RgbImage:
         else:
             rgb = bridge.imgmsg_to_cv2(_without_padding(bridge, msg), desired_encoding='rgb8')
     except Exception as error:  # noqa: BLE001 - TypeError, cv2.error, RuntimeError, ...
-        raise _cv_bridge_error(msg, _one_line(error)) from error
+        raise _cv_bridge_error(msg, one_line(error)) from error
     if rgb is None:
         raise _cv_bridge_error(msg, 'it returned None')
     if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8 or rgb.shape[2:] != (3,):
@@ -131,8 +131,3 @@ def _cv_bridge_error(msg: Any, what: str) -> ImageDecodeError:
     given = getattr(msg, 'format', None) or getattr(msg, 'encoding', type(msg).__name__)
     return ImageDecodeError(ImageFault.CV_BRIDGE.value, f'cv_bridge cannot decode {given!r:.60}: '
                             f'{what}; image_decoder native may')
-
-
-def _one_line(error: Exception) -> str:
-    text = ' '.join(str(error).split())[:200]
-    return text or type(error).__name__

@@ -1,67 +1,42 @@
 """The detector as a managed ROS 2 node: camera frames in, verdicts out."""
 
 import argparse
-from collections.abc import Sequence
-from threading import Lock
+from collections.abc import Callable, Sequence
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock
+from rclpy.clock import Clock, JumpThreshold
 from rclpy.clock_type import ClockType
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import QoSProfile, QoSReliabilityPolicy
-from std_msgs.msg import Header
 
 from grasp_success_detector.console import command
-from grasp_success_detector.decision import (
-    Decision,
-    DecisionConfig,
-    NS_PER_S,
-    Reason,
-    unknown,
-    WindowedDecider,
-)
-from grasp_success_detector.errors import GraspSuccessDetectorError
-from grasp_success_detector.labels import Verdict
-from grasp_success_detector.ros.decoders import to_image_message
+from grasp_success_detector.decision import NS_PER_S, Reason
+from grasp_success_detector.errors import GraspSuccessDetectorError, one_line
+from grasp_success_detector.ros.camera import Camera, RateLimit
+from grasp_success_detector.ros.declared_parameters import DeclaredParameters
 from grasp_success_detector.ros.diagnostics import build_status, FrameStatistics
-from grasp_success_detector.ros.frame_judge import FrameJudge, JudgedFrame, UnjudgedFrameError
+from grasp_success_detector.ros.frame_judge import Frame, FrameJudge, UnjudgedFrameError
 from grasp_success_detector.ros.inference_worker import LatestItemWorker
 from grasp_success_detector.ros.outputs import VerdictOutputs
 from grasp_success_detector.ros.overlay import draw_overlay
-from grasp_success_detector.ros.parameters import DeclaredParameters, Parameters
+from grasp_success_detector.ros.parameters import Parameters
 from grasp_success_detector.ros.process import (
     full_arguments,
     own_arguments,
     ros_process,
     run_managed_node,
 )
+from grasp_success_detector.ros.services import DetectorServices
+from grasp_success_detector.ros.verdict_keeper import VerdictKeeper
 
 NODE_NAME = 'grasp_success_detector'
 DIAGNOSTICS_PERIOD_S = 1.
 BAD_FRAME_LOG_PERIOD_S = 5.
 
-RELIABILITIES = {
-    'best_effort': QoSReliabilityPolicy.BEST_EFFORT,
-    'reliable': QoSReliabilityPolicy.RELIABLE,
-}
-
-#: The watchdog looks so often within ``stale_after_s``.
-WATCHDOG_LOOKS = 10
-
-
-class Frame(NamedTuple):
-    """
-    One message as it came in, still serialized: a frame that is dropped costs nothing more.
-
-    :ivar received_ns: monotonic ns.
-    :ivar session: count of activations; a frame of an earlier one is not answered any more.
-    """
-
-    data: bytes
-    received_ns: int
-    session: int
+#: What ``Parameters`` are when nobody has been asked yet.
+UNCONFIGURED = Parameters()
 
 
 class DetectorNode(LifecycleNode):
@@ -76,25 +51,29 @@ class DetectorNode(LifecycleNode):
     def __init__(self, **node_arguments: Any) -> None:
         """Create the node, unconfigured; arguments are those of ``rclpy.node.Node``."""
         super().__init__(NODE_NAME, **node_arguments)
-        self._configured = False
-        self._declared = DeclaredParameters(self, may_change=lambda: not self._configured)
-        self._lock = Lock()     # guards session, decider and what was published last
-        self._session = 0
-        self._active = False
-        self._latest = unknown(Reason.INACTIVE)
-        self._latest_ns = 0
-        self._latest_header = Header()
+        self._judge: FrameJudge | None = None
+        self._outputs: VerdictOutputs | None = None
+        self._camera: Camera | None = None
+        self._watchdog: Any = None      # there while the node is active
+        self._values = UNCONFIGURED
+        self._declared = DeclaredParameters(
+            self, lambda: self._judge is not None, self._check, self._apply)
+        self._limit = RateLimit(0.)
         self._statistics = FrameStatistics()
+        self._keeper = VerdictKeeper(self._statistics)
         self._worker = LatestItemWorker(self._work_on, 'inference')
-        self._topic = ''
-        self._facts: dict[str, str] = {}
         # Time-outs and heartbeats are real time, also where use_sim_time lets the ROS clock stand.
         self._steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
+        self._jumps = self.get_clock().create_jump_callback(
+            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1),
+                          on_clock_change=True), post_callback=self._on_clock_jump)
         # Not below the namespace: diagnostic tools listen to this one topic.
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self.create_timer(
             DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=self._steady_clock)
-        # ~/verify, ~/enable and ~/reset belong here.
+        DetectorServices(
+            self, self._keeper, lambda: self._camera.topic if self._camera else '',
+            lambda: self._values.verify_timeout_s, self._enable)
 
     @property
     def autostart(self) -> bool:
@@ -103,58 +82,15 @@ class DetectorNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Read the parameters, load and warm up the checkpoint, create the publishers."""
-        try:
-            self._configure(self._declared.values())
-        except GraspSuccessDetectorError as error:
-            self.get_logger().error(f'configure failed: {error}')
-            return TransitionCallbackReturn.FAILURE
-        except Exception as error:  # noqa: BLE001 - rclpy would swallow it without a word
-            self.get_logger().error(f'configure failed: {type(error).__name__}: {error}')
-            return TransitionCallbackReturn.ERROR
-        return super().on_configure(state)
-
-    def _configure(self, values: Parameters) -> None:
-        self._judge: FrameJudge | None = FrameJudge.load(values)
-        threshold = values.threshold or self._judge.threshold
-        self._decider = WindowedDecider(DecisionConfig(
-            threshold, values.window_s, values.min_frames, values.stale_after_s,
-            values.max_bad_frames))
-        self._topic = self._image_topic(values.image_transport == 'compressed')
-        self._image_qos = QoSProfile(
-            depth=1, reliability=RELIABILITIES[values.reliability])
-        self._outputs = VerdictOutputs(self)
-        self._facts = {**self._judge.facts, 'threshold': f'{threshold:.4f}'}
-        self._configured = True
-        self.get_logger().info('configured: ' + ', '.join(
-            f'{name} {self._facts[name]}' for name in ('checkpoint', 'device', 'threshold')))
-
-    def _image_topic(self, compressed: bool) -> str:
-        """Return the full name; remapping ``image`` also moves ``image/compressed``."""
-        if not compressed:
-            return str(self.resolve_topic_name('image'))
-        remapped = self.resolve_topic_name('image/compressed')
-        if remapped != self.resolve_topic_name('image/compressed', only_expand=True):
-            return str(remapped)
-        return f'{self.resolve_topic_name("image")}/compressed'
+        failed = self._try('configure', self._configure)
+        return super().on_configure(state) if failed is None else failed
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start to take frames."""
-        assert self._judge is not None
-        super().on_activate(state)
-        self._decider.reset()
-        self._worker.start()
-        with self._lock:
-            self._session += 1
-            self._active = True
-            self._latest, self._latest_ns = unknown(Reason.NO_FRAMES), 0
-            self._latest_header = Header()
-        period_s = self._decider.config.stale_after_s / WATCHDOG_LOOKS
-        self._watchdog = self.create_timer(period_s, self._watch, clock=self._steady_clock)
-        # Raw bytes: deserializing is work for the worker, and a malformed message is its error.
-        self._subscription = self.create_subscription(
-            self._judge.message_type, self._topic, self._take, self._image_qos, raw=True)
-        self.get_logger().info(f'active: frames from {self._topic}')
-        return TransitionCallbackReturn.SUCCESS
+        failed = self._try('activate', lambda: self._activate(state))
+        # Always an error, which leads to unconfigured; a mere failure would lead to inactive.
+        return (TransitionCallbackReturn.SUCCESS if failed is None
+                else TransitionCallbackReturn.ERROR)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Publish a last ``false`` and take no more frames."""
@@ -178,95 +114,147 @@ class DetectorNode(LifecycleNode):
         self._free()
         return TransitionCallbackReturn.SUCCESS
 
+    def _try(self, name: str, transition: Callable[[], None]) -> TransitionCallbackReturn | None:
+        """Run a transition and say in one line why it failed; None if it did not."""
+        try:
+            transition()
+        except GraspSuccessDetectorError as error:
+            self.get_logger().error(f'{name} failed: {error}')
+            self._free()
+            return TransitionCallbackReturn.FAILURE
+        except Exception as error:  # noqa: BLE001 - rclpy would swallow it without a word
+            self.get_logger().error(f'{name} failed: {type(error).__name__}: {one_line(error)}')
+            self._free()
+            return TransitionCallbackReturn.ERROR
+        return None
+
+    def _configure(self) -> None:
+        values = self._declared.values()
+        judge = FrameJudge(values)
+        self._outputs = VerdictOutputs(self)
+        self._camera = Camera(self, judge.message_type, values.reliability, self._take)
+        self._judge = judge
+        self._apply(values)
+        self.get_logger().info(
+            f'configured: checkpoint {judge.facts["checkpoint"]}, device {judge.facts["device"]}, '
+            f'threshold {values.decision(judge.threshold).threshold:.4f}')
+
+    def _activate(self, state: LifecycleState) -> None:
+        super().on_activate(state)      # lets the publishers speak
+        self._worker.start()
+        self._watchdog = self.create_timer(
+            self._keeper.watch_period_s, self._watch, clock=self._steady_clock)
+        self._open()
+        assert self._camera is not None
+        self.get_logger().info(f'active: frames from {self._camera.topic}')
+
+    def _open(self) -> None:
+        """Take frames."""
+        assert self._judge is not None and self._camera is not None and self._outputs is not None
+        self._judge.start_anew()
+        self._keeper.open(self._outputs)
+        self._camera.open()
+
+    def _enable(self, enabled: bool) -> str | None:
+        """Take frames or stop to while the node stays active; return why it cannot."""
+        if self._watchdog is None or self._camera is None:
+            return 'the node is not active; configure and activate it'
+        if enabled and not self._camera.is_open:
+            self._open()
+        elif not enabled:
+            self._keeper.close(Reason.DISABLED)
+            self._camera.close()
+        return None
+
     def _stop(self) -> None:
-        with self._lock:
-            if not self._active:
-                return
-            # From here on a frame that is still being judged is not answered any more.
-            self._active = False
-            self._publish(unknown(Reason.INACTIVE))
-        self.destroy_subscription(self._subscription)
+        if self._watchdog is None:
+            return
+        self._keeper.close(Reason.INACTIVE)
+        if self._camera is not None:
+            self._camera.close()
         self.destroy_timer(self._watchdog)
-        self._outputs.flush(0.3)
+        self._watchdog = None
+        if self._outputs is not None:
+            self._outputs.flush(0.3)
         if not self._worker.stop(timeout_s=1.):
             self.get_logger().warning('a frame is still being judged; its answer is dropped')
 
     def _free(self) -> None:
-        if self._configured:
+        self._stop()
+        if self._outputs is not None:
             self._outputs.destroy()
-        self._judge = None
-        self._configured = False
+        if self._judge is not None:
+            self._judge.free()
+        self._judge = self._outputs = self._camera = None
+
+    def _check(self, values: Parameters) -> None:
+        if self._judge is not None:
+            self._judge.check(values)
+
+    def _apply(self, values: Parameters) -> None:
+        """Use other values from the next frame on."""
+        assert self._judge is not None
+        self._values = values
+        self._judge.configure(values)
+        self._keeper.configure(values.decision(self._judge.threshold))
+        self._limit = RateLimit(values.max_rate)
+        if self._watchdog is not None:
+            self._watchdog.timer_period_ns = round(self._keeper.watch_period_s * NS_PER_S)
 
     def _take(self, data: bytes) -> None:
         """Hand the newest message to the worker; runs in the executor's thread."""
         now_ns = time.monotonic_ns()
-        replaced = self._worker.offer(Frame(data, now_ns, self._session))
+        if not self._limit.admits(now_ns):
+            self._statistics.add_limited(now_ns)
+            return
+        replaced = self._worker.offer(Frame(data, now_ns, self._keeper.session))
         self._statistics.add_received(now_ns, replaced)
 
     def _work_on(self, frame: Frame) -> None:
         """Judge and answer one frame; runs in the worker's thread."""
         try:
-            assert self._judge is not None
-            self._answer(frame, self._judge.judge(frame.data))
+            self._judge_and_answer(frame)
         except UnjudgedFrameError as error:
             self._skip(frame, error)
         except Exception as error:  # noqa: BLE001 - the next frame shall find the thread alive
-            self._skip(frame, UnjudgedFrameError('internal', f'{type(error).__name__}: {error}'))
+            self._skip(frame, UnjudgedFrameError(
+                'internal', f'{type(error).__name__}: {one_line(error)}'))
 
-    def _answer(self, frame: Frame, judged: JudgedFrame) -> None:
-        """Decide and publish."""
-        stamp = judged.header.stamp
-        # A driver that leaves the stamp empty: its frames still follow each other in time.
-        stamp_ns = stamp.sec * NS_PER_S + stamp.nanosec or frame.received_ns
-        with self._lock:
-            if not self._active or frame.session != self._session:
-                return
-            self._decider.observe(stamp_ns, judged.probability, frame.received_ns)
-            self._latest_header = judged.header
-            decision = self._decider.decide(time.monotonic_ns())
-            self._publish(decision)
-            self._statistics.add_judged(self._latest_ns - frame.received_ns)
-            if self._outputs.overlay_wanted:
-                self._outputs.publish_overlay(
-                    to_image_message(draw_overlay(judged.image, decision), judged.header))
+    def _judge_and_answer(self, frame: Frame) -> None:
+        judge, outputs = self._judge, self._outputs
+        if judge is None or outputs is None:    # cleaned up meanwhile
+            return
+        judged = judge.judge(frame)
+        decision = self._keeper.answer(frame, judged)
+        if decision is not None and outputs.overlay_wanted:
+            messages = outputs.overlay_messages(
+                draw_overlay(judged.image, decision), judged.header)
+            self._keeper.publish_overlay(frame, lambda: outputs.publish_overlay(messages))
 
     def _skip(self, frame: Frame, error: UnjudgedFrameError) -> None:
         """Take note of a frame that cannot be judged."""
         self._statistics.add_bad(error.reason)
         self.get_logger().warning(
             f'frame dropped: {error}', throttle_duration_sec=BAD_FRAME_LOG_PERIOD_S)
-        with self._lock:
-            if not self._active or frame.session != self._session:
-                return
-            self._decider.observe_bad()
-            decision = self._decider.decide(time.monotonic_ns())
-            if decision.reason is Reason.BAD_FRAMES and self._latest.reason is not decision.reason:
-                self._publish(decision)
+        self._keeper.skip(frame, error)
 
     def _watch(self) -> None:
-        """Turn the answer to ``false`` in time, and repeat it, when no frame does."""
-        with self._lock:
-            if not self._active:
-                return
-            now_ns = time.monotonic_ns()
-            stale_ns = int(self._decider.config.stale_after_s * NS_PER_S)
-            # Asked about the next look: by then it would be too late.
-            decision = self._decider.decide(now_ns + stale_ns // WATCHDOG_LOOKS)
-            overdue = now_ns - self._latest_ns >= stale_ns
-            if decision.verdict is Verdict.UNKNOWN and (
-                    overdue or self._latest.verdict is not Verdict.UNKNOWN):
-                self._publish(decision)
+        self._keeper.watch()
+        if self._camera is not None:
+            self._camera.adapt()
 
-    def _publish(self, decision: Decision) -> None:
-        self._latest, self._latest_ns = decision, time.monotonic_ns()
-        self._outputs.publish(decision, self._latest_header)
+    def _on_clock_jump(self, jump: Any) -> None:
+        # Frames stamped before and after do not belong together.
+        self._keeper.clock_jumped(self.get_clock().now().nanoseconds)
 
     def _publish_diagnostics(self) -> None:
-        with self._lock:
-            decision = self._latest if self._active else unknown(Reason.INACTIVE)
+        facts = dict(self._judge.facts) if self._judge else {}
+        if self._camera is not None:
+            facts['publishers'] = str(self._camera.publishers)
+            facts['reliability'] = self._camera.reliability
         status = build_status(
-            self.get_fully_qualified_name(), self._topic, decision,
-            self._statistics.snapshot(time.monotonic_ns()), self._facts)
+            self.get_fully_qualified_name(), self._camera.topic if self._camera else '',
+            self._keeper.latest, self._statistics.snapshot(time.monotonic_ns()), facts)
         array = DiagnosticArray(status=[status])
         array.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(array)

@@ -1,9 +1,9 @@
 """What the node tells about itself: counts and times of frames, as one DiagnosticStatus."""
 
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from statistics import fmean
+from math import ceil
 from threading import Lock
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
@@ -12,7 +12,9 @@ from grasp_success_detector.decision import Decision, NS_PER_S, Reason
 from grasp_success_detector.labels import Verdict
 
 #: Frames that rate and latency are computed from.
-RECENT_FRAMES = 100
+RECENT_FRAMES = 300
+
+PERCENTILES = (50, 95, 99)
 
 #: Rate counts frames received within this time.
 RATE_SPAN_NS = 5 * NS_PER_S
@@ -25,19 +27,21 @@ class Snapshot:
 
     :ivar rate_hz: frames received per second, over the last 5 s.
     :ivar age_s: time since the last frame was received, seconds; None before the first.
-    :ivar latency_ms: mean time from a frame's reception to its verdict's publication; None
-        before the first.
+    :ivar latency_ms: time from a frame's reception to its verdict's publication: the percentiles
+        50, 95 and 99 of recent frames by number; empty before the first.
     :ivar dropped: frames that a newer one replaced before they were judged.
+    :ivar limited: frames that ``max_rate`` left out.
     :ivar bad: frames that could not be judged, by reason.
     """
 
     received: int
     judged: int
     dropped: int
+    limited: int
     bad: Mapping[str, int]
     rate_hz: float
     age_s: float | None
-    latency_ms: float | None
+    latency_ms: Mapping[int, float]
 
 
 class FrameStatistics:
@@ -45,7 +49,7 @@ class FrameStatistics:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._received = self._judged = self._dropped = 0
+        self._received = self._judged = self._dropped = self._limited = 0
         self._bad: Counter[str] = Counter()
         self._received_ns: deque[int] = deque(maxlen=RECENT_FRAMES)
         self._latency_ns: deque[int] = deque(maxlen=RECENT_FRAMES)
@@ -55,6 +59,13 @@ class FrameStatistics:
         with self._lock:
             self._received += 1
             self._dropped += replaced_another
+            self._received_ns.append(now_ns)
+
+    def add_limited(self, now_ns: int) -> None:
+        """Count a frame that came in sooner than wanted."""
+        with self._lock:
+            self._received += 1
+            self._limited += 1
             self._received_ns.append(now_ns)
 
     def add_judged(self, latency_ns: int) -> None:
@@ -74,10 +85,19 @@ class FrameStatistics:
             recent = [at for at in self._received_ns if now_ns - at < RATE_SPAN_NS]
             span_ns = recent[-1] - recent[0] if recent else 0
             return Snapshot(
-                self._received, self._judged, self._dropped, dict(self._bad),
+                self._received, self._judged, self._dropped, self._limited, dict(self._bad),
                 rate_hz=(len(recent) - 1) * NS_PER_S / span_ns if span_ns else 0.,
                 age_s=(now_ns - self._received_ns[-1]) / NS_PER_S if self._received_ns else None,
-                latency_ms=fmean(self._latency_ns) / 1e6 if self._latency_ns else None)
+                latency_ms=_percentiles_ms(self._latency_ns))
+
+
+def _percentiles_ms(times_ns: Collection[int]) -> dict[int, float]:
+    if not times_ns:
+        return {}
+    in_order = sorted(times_ns)
+    # Nearest rank: a latency that was really there.
+    return {percent: in_order[ceil(percent / 100 * len(in_order)) - 1] / 1e6
+            for percent in PERCENTILES}
 
 
 def build_status(
@@ -95,12 +115,15 @@ def build_status(
         'reason': decision.reason.value,
         'confidence': f'{decision.confidence:.4f}',
         'window_frames': str(decision.frames),
+        'time_to_decision_s': _optional(decision.seconds),
         'rate_hz': f'{snapshot.rate_hz:.2f}',
-        'latency_ms': _optional(snapshot.latency_ms),
+        **{f'latency_p{percent}_ms': _optional(snapshot.latency_ms.get(percent))
+           for percent in PERCENTILES},
         'age_s': _optional(snapshot.age_s),
         'received': str(snapshot.received),
         'judged': str(snapshot.judged),
         'dropped': str(snapshot.dropped),
+        'limited': str(snapshot.limited),
         'bad': str(sum(snapshot.bad.values())),
         **{f'bad.{reason}': str(count) for reason, count in sorted(snapshot.bad.items())},
         **facts,
@@ -119,6 +142,15 @@ def _level(decision: Decision, snapshot: Snapshot, topic: str) -> tuple[bytes, s
             return DiagnosticStatus.WARN, f'no frame received yet on {topic}'
         case Reason.NO_FRAMES | Reason.TOO_FEW_FRAMES:
             return DiagnosticStatus.WARN, 'unknown: too few frames judged yet'
+        case Reason.DISABLED:
+            return DiagnosticStatus.WARN, 'disabled: takes no frames until ~/enable says so'
+        case Reason.UNDECIDED:
+            return DiagnosticStatus.WARN, (
+                f'unknown: P(success) {decision.probability:.2f} lies in the undecided band')
+        case Reason.TOO_DARK | Reason.SATURATED | Reason.FROZEN:
+            return DiagnosticStatus.ERROR, (
+                f'unknown: the camera is blind ({decision.reason.value}); is it covered, lit, '
+                'alive?')
         case Reason.BAD_FRAMES:
             worst = max(snapshot.bad, key=lambda reason: snapshot.bad[reason], default='unknown')
             return DiagnosticStatus.ERROR, f'unknown: frames cannot be decoded ({worst})'

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, NamedTuple, TYPE_CHECKING
 
 import numpy as np
@@ -12,13 +11,15 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from grasp_success_detector.errors import ImageDecodeError
+from grasp_success_detector.decision import NS_PER_S, Reason
+from grasp_success_detector.errors import ImageDecodeError, one_line
 from grasp_success_detector.resources import DEFAULT_CHECKPOINT, share_path
 from grasp_success_detector.ros.decoders import select_decoder
 from grasp_success_detector.ros.parameters import Parameters
+from grasp_success_detector.visibility import VisibilityCheck
 
 if TYPE_CHECKING:
-    from grasp_success_detector.classifier import GraspClassifier
+    from grasp_success_detector.preprocessing import Preprocessing
 
 
 class UnjudgedFrameError(Exception):
@@ -33,35 +34,68 @@ class UnjudgedFrameError(Exception):
         self.reason = reason
 
 
+class BlindFrameError(UnjudgedFrameError):
+    """
+    Nothing can be seen on a frame.
+
+    :ivar blindness: why.
+    """
+
+    def __init__(self, blindness: Reason) -> None:
+        super().__init__(blindness.value, f'nothing can be seen: {blindness.value}')
+        self.blindness = blindness
+
+
+class Frame(NamedTuple):
+    """
+    One message as it came in, still serialized: a frame that is dropped costs nothing more.
+
+    :ivar received_ns: monotonic ns.
+    :ivar session: number of the period in which it came; later ones do not answer it any more.
+    """
+
+    data: bytes
+    received_ns: int
+    session: int
+
+
+class Stamp(NamedTuple):
+    """
+    When a frame was taken.
+
+    :ivar ns: of the camera's clock; monotonic ns of the reception where that is not to be used.
+    :ivar received: whether it is the reception's.
+    """
+
+    ns: int
+    received: bool
+
+
 class JudgedFrame(NamedTuple):
     """
     A frame and what the network says of it.
 
     :ivar image: RGB uint8 (H, W, 3).
     :ivar probability: calibrated P(success) in [0, 1].
+    :ivar stamp: when it was taken.
     """
 
     header: Header
     image: NDArray[np.uint8]
     probability: float
+    stamp: Stamp
 
 
-@dataclass(frozen=True)
 class FrameJudge:
     """
     Deserializer, decoder and classifier of one configuration.
 
     :ivar message_type: class of the messages, Image or CompressedImage.
     :ivar facts: what diagnostics tell of it.
+    :ivar visibility: looks whether anything can be seen; a new one for each activation.
     """
 
-    message_type: Any
-    decode: Callable[[Any], NDArray[np.uint8]]
-    classifier: GraspClassifier
-    facts: dict[str, str]
-
-    @classmethod
-    def load(cls, values: Parameters) -> FrameJudge:
+    def __init__(self, values: Parameters) -> None:
         """
         Load the checkpoint and run it once, since the first run is slow.
 
@@ -71,44 +105,89 @@ class FrameJudge:
         # Imported here because torch takes seconds and a node that only waits needs none of it.
         from grasp_success_detector.classifier import GraspClassifier
 
-        decode = select_decoder(values.image_decoder)
+        self._decode = select_decoder(values.image_decoder)
+        self._use_receive_time = values.use_receive_time
+        self.message_type: Any = (
+            CompressedImage if values.image_transport == 'compressed' else Image)
         checkpoint = values.checkpoint or str(share_path(DEFAULT_CHECKPOINT))
-        classifier = GraspClassifier.from_checkpoint(
+        self._classifier = GraspClassifier.from_checkpoint(
             checkpoint, device=values.device, threads=values.threads or None)
-        classifier.warm_up()
-        return cls(
-            CompressedImage if values.image_transport == 'compressed' else Image,
-            decode, classifier, {
-                'checkpoint': checkpoint,
-                'checkpoint_sha256': classifier.sha256,
-                'architecture': classifier.metadata.architecture,
-                'device': str(classifier.device),
-            })
+        self._classifier.preprocessing = self._preprocessing(values)
+        self._classifier.warm_up()
+        self.visibility = VisibilityCheck(values.visibility())
+        self.facts = {
+            'checkpoint': checkpoint,
+            'checkpoint_sha256': self._classifier.sha256,
+            'architecture': self._classifier.metadata.architecture,
+            'device': str(self._classifier.device),
+        }
 
     @property
     def threshold(self) -> float:
         """P(success) from which the checkpoint's makers count a grasp as success."""
-        return float(self.classifier.threshold)
+        return float(self._classifier.threshold)
 
-    def judge(self, data: bytes) -> JudgedFrame:
+    def check(self, values: Parameters) -> None:
         """
-        Deserialize, decode, classify.
+        Refuse values that cannot be taken while running.
 
-        :param data: the message as it came over DDS (CDR).
+        :raises ConfigError: saying why.
+        """
+        self._preprocessing(values)
+        values.decision(self.threshold)
+        values.visibility()
+
+    def configure(self, values: Parameters) -> None:
+        """Use other values from the next frame on; each attribute is replaced at once."""
+        self._classifier.preprocessing = self._preprocessing(values)
+        self.visibility.config = values.visibility()
+
+    def start_anew(self) -> None:
+        """Forget the frames that were looked at."""
+        self.visibility = VisibilityCheck(self.visibility.config)
+
+    def free(self) -> None:
+        """Give the memory of a GPU back; the network itself goes with the last reference."""
+        on_gpu = self._classifier.device.type == 'cuda'
+        del self._classifier
+        if on_gpu:
+            import torch
+            torch.cuda.empty_cache()
+
+    def judge(self, frame: Frame) -> JudgedFrame:
+        """
+        Deserialize, decode, look whether anything can be seen, classify.
+
         :raises UnjudgedFrameError: any of the steps failed.
         """
         try:
-            message = deserialize_message(data, self.message_type)
+            message = deserialize_message(frame.data, self.message_type)
         except Exception as error:  # noqa: BLE001 - rclpy raises what its C layer raised
-            raise UnjudgedFrameError(
-                'malformed_message', f'no {self.message_type.__name__}: {error}') from error
+            raise UnjudgedFrameError('malformed_message', (
+                f'no {self.message_type.__name__}: {one_line(error)}')) from error
+        stamp = self._stamp(message.header, frame.received_ns)
         try:
-            image = self.decode(message)
-            probability = float(self.classifier.predict([image])[0])
+            image = self._decode(message)
+            if blindness := self.visibility.look(image, stamp.ns):
+                raise BlindFrameError(blindness)
+            probability = float(self._classifier.predict([image])[0])
         except ImageDecodeError as error:
             raise UnjudgedFrameError(error.reason, str(error)) from error
+        except UnjudgedFrameError:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever a frame does, the next one counts
-            raise UnjudgedFrameError('not_judged', f'{type(error).__name__}: {error}') from error
+            raise UnjudgedFrameError(
+                'not_judged', f'{type(error).__name__}: {one_line(error)}') from error
         if not 0. <= probability <= 1.:
             raise UnjudgedFrameError('not_finite', f'the network says P(success) = {probability}')
-        return JudgedFrame(message.header, image, probability)
+        return JudgedFrame(message.header, image, probability, stamp)
+
+    def _stamp(self, header: Header, received_ns: int) -> Stamp:
+        stamp_ns = header.stamp.sec * NS_PER_S + header.stamp.nanosec
+        # A driver that leaves the stamp empty: its frames still follow each other in time.
+        received = self._use_receive_time or stamp_ns == 0
+        return Stamp(received_ns if received else stamp_ns, received)
+
+    def _preprocessing(self, values: Parameters) -> Preprocessing:
+        given = self._classifier.metadata.preprocessing
+        return replace(given, roi=values.roi) if any(values.roi) else given

@@ -1,19 +1,23 @@
 """What the node publishes for one decision."""
 
+from array import array
+from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Bool, Float32, Header
 
 from grasp_success_detector.decision import Decision
+from grasp_success_detector.image import encode_jpeg
 from grasp_success_detector.labels import Verdict
-
-#: Reliable, so that a ``false`` is not lost; depth 1, since only the newest answer counts.
-VERDICT_QOS = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
+from grasp_success_detector.ros.decoders import to_image_message
+from grasp_success_detector.ros.qos import overrides, publisher_events
 
 
 class VerdictOutputs:
@@ -28,21 +32,33 @@ class VerdictOutputs:
     def __init__(self, node: LifecycleNode) -> None:
         """Create the publishers; ``grasp_success/stamped`` only where vision_msgs is installed."""
         self._node = node
-        self._bool = node.create_lifecycle_publisher(Bool, 'grasp_success', VERDICT_QOS)
-        self._confidence = node.create_lifecycle_publisher(
-            Float32, 'grasp_success/confidence', VERDICT_QOS)
-        self._overlay = node.create_lifecycle_publisher(
-            Image, 'grasp_success/overlay', QoSProfile(depth=1))
+        self._publishers: list[LifecyclePublisher] = []
         self._vision_msgs = _vision_msgs()
-        self._stamped: LifecyclePublisher[Any] | None = None
-        if self._vision_msgs is not None:
-            self._stamped = node.create_lifecycle_publisher(
-                self._vision_msgs.Classification, 'grasp_success/stamped', VERDICT_QOS)
+        try:
+            self._bool = self._create(Bool, 'grasp_success')
+            self._confidence = self._create(Float32, 'grasp_success/confidence')
+            self._stamped = self._vision_msgs and self._create(
+                self._vision_msgs.Classification, 'grasp_success/stamped')
+            self._overlay = self._create(Image, 'grasp_success/overlay')
+            self._compressed = self._create(CompressedImage, 'grasp_success/overlay/compressed')
+        except Exception:
+            self.destroy()
+            raise
+
+    def _create(self, message_type: Any, name: str) -> Any:
+        # Reliable, so that a ``false`` is not lost; depth 1, since only the newest answer counts.
+        # A new profile for each: overrides are written into it.
+        qos = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
+        publisher = self._node.create_lifecycle_publisher(
+            message_type, name, qos, qos_overriding_options=overrides(),
+            event_callbacks=publisher_events(self._node, self._node.resolve_topic_name(name)))
+        self._publishers.append(publisher)
+        return publisher
 
     @property
     def overlay_wanted(self) -> bool:
-        """Say whether anybody looks at the overlay."""
-        return bool(self._overlay.get_subscription_count() > 0)
+        """Say whether anybody looks at the overlay, in one form or the other."""
+        return _heard(self._overlay) or _heard(self._compressed)
 
     def publish(self, decision: Decision, header: Header) -> None:
         """
@@ -56,9 +72,25 @@ class VerdictOutputs:
         if self._stamped is not None:
             self._stamped.publish(self._classification(decision, header))
 
-    def publish_overlay(self, image: Image) -> None:
-        """Publish a picture that was drawn because ``overlay_wanted``."""
-        self._overlay.publish(image)
+    def overlay_messages(self, drawn: NDArray[np.uint8], header: Header) -> list[Any]:
+        """
+        Make what ``publish_overlay`` takes, in the forms that somebody looks at.
+
+        :param drawn: RGB uint8 (H, W, 3), drawn because ``overlay_wanted``.
+        """
+        messages: list[Any] = []
+        if _heard(self._overlay):
+            messages.append(to_image_message(drawn, header))
+        if _heard(self._compressed):
+            messages.append(CompressedImage(
+                header=header, format='rgb8; jpeg compressed bgr8',
+                data=array('B', encode_jpeg(drawn))))
+        return messages
+
+    def publish_overlay(self, messages: Iterable[Any]) -> None:
+        """Publish what ``overlay_messages`` made."""
+        for message in messages:
+            (self._overlay if isinstance(message, Image) else self._compressed).publish(message)
 
     def flush(self, timeout_s: float) -> None:
         """Wait until subscribers have the last Bool, so that ending now does not lose it."""
@@ -66,9 +98,8 @@ class VerdictOutputs:
 
     def destroy(self) -> None:
         """Remove all publishers."""
-        for publisher in (self._bool, self._confidence, self._overlay, self._stamped):
-            if publisher is not None:
-                self._node.destroy_lifecycle_publisher(publisher)
+        while self._publishers:
+            self._node.destroy_lifecycle_publisher(self._publishers.pop())
 
     def _classification(self, decision: Decision, header: Header) -> Any:
         assert self._vision_msgs is not None
@@ -78,6 +109,10 @@ class VerdictOutputs:
             # The type has no field for a reason; a second hypothesis of score 0 names it.
             results.append(hypothesis(class_id=decision.reason.value, score=0.))
         return self._vision_msgs.Classification(header=header, results=results)
+
+
+def _heard(publisher: LifecyclePublisher) -> bool:
+    return bool(publisher.get_subscription_count() > 0)
 
 
 def _vision_msgs() -> Any:

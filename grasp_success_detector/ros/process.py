@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+import gc
 import signal
 import sys
 from threading import Event, Thread
+import time
 from types import FrameType
 
 import rclpy
@@ -14,7 +16,10 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
 from grasp_success_detector.console import ExitCode
-from grasp_success_detector.errors import ConfigError
+from grasp_success_detector.errors import ConfigError, one_line
+
+#: Before going on after an error, so that one which comes again at once does not take a core.
+SPIN_PAUSE_S = 0.05
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -64,6 +69,10 @@ def ros_process(arguments: Sequence[str]) -> Iterator[None]:
             # After an interrupt the process is about to end: a late second signal must not
             # meet the default handlers.
             signal.signal(number, signal.SIG_IGN if interrupted else handler)
+        if interrupted:
+            # The interpreter's last collection would look at every object of torch, for half a
+            # second that somebody waits.
+            gc.freeze()
 
 
 def _argument_error(error: RuntimeError) -> ConfigError:
@@ -97,7 +106,17 @@ def run_managed_node(node: LifecycleNode, autostart: bool) -> ExitCode:
 
     def spin() -> None:
         try:
-            executor.spin()
+            while not ended.is_set():
+                try:
+                    executor.spin()
+                    break
+                except RuntimeError as error:
+                    # Of rclpy's C layer, about one entity: an event of a subscription that is
+                    # gone, an answer to a client that is gone. The others shall go on.
+                    if not node.context.ok():
+                        raise
+                    node.get_logger().error(f'{type(error).__name__}: {one_line(error)}')
+                    time.sleep(SPIN_PAUSE_S)
         except ExternalShutdownException:
             pass
         except Exception as error:  # noqa: BLE001 - told by the main thread

@@ -123,8 +123,11 @@ def _layers(model: torch.nn.Module, architecture: str, freezing: Freezing) -> li
     """Say which layers are frozen and which learn, and how many parameters that is."""
     learns = {id(p) for name, p in model.named_parameters() if name in freezing.trainable}
     named: dict[str, list[str]] = {'frozen': [], 'learn': []}
+    seen: set[int] = set()  # a head of timm is the whole model, used from where its backbone ends
     for stage in stages(model, architecture):
-        parameters = [id(p) in learns for p in stage.module.parameters()]
+        own = {id(p) for p in stage.module.parameters()} - seen
+        seen |= own
+        parameters = [p in learns for p in own]
         if parameters:
             part = ' (in part)' if any(parameters) and not all(parameters) else ''
             named['learn' if any(parameters) else 'frozen'].append(stage.name + part)

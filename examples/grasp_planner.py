@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+"""
+A planner's side of the detector: after each attempt ask whether the hand holds something, and act.
+
+    python3 grasp_planner.py
+    python3 grasp_planner.py --ros-args -p detector:=/left/grasp_success_detector -p max_retries:=2
+
+Whatever moves the arm says by ``attempt_done`` (std_msgs/Empty) that the hand has closed and
+lifted. The answer to ``verify`` rests on frames taken after that, so the arm shall hold still
+until ``next_step`` (std_msgs/String) says how to go on: place, retry, or stop.
+
+Try it without an arm, beside a running detector:
+
+    ros2 topic pub --once /attempt_done std_msgs/msg/Empty
+"""
+
+import json
+from typing import NamedTuple
+
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.task import Future
+from std_msgs.msg import Empty, String
+from std_srvs.srv import Trigger
+
+
+class Step(NamedTuple):
+    """What comes next and why; for the steps see GraspPlanner.choose."""
+
+    name: str
+    why: str
+
+
+class GraspPlanner(Node):
+    """Ask the detector after every attempt and say what comes next."""
+
+    def __init__(self) -> None:
+        super().__init__('grasp_planner')
+        detector = self.declare_parameter('detector', 'grasp_success_detector').value
+        self._max_retries = self.declare_parameter('max_retries', 3).value
+        # Longer than the detector's own verify_timeout_s: only a detector that is gone exceeds it.
+        self._timeout_s = self.declare_parameter('answer_timeout_s', 5.).value
+        self._failures = 0
+        self._service = self.resolve_service_name(f'{detector}/verify')
+        self._verify = self.create_client(Trigger, self._service)
+        self._next = self.create_publisher(String, 'next_step', 10)
+        self.create_subscription(Empty, 'attempt_done', self._on_attempt_done, 10)
+
+    def _on_attempt_done(self, message: Empty) -> None:
+        if not self._verify.service_is_ready():
+            self._go_on(Step('stop', f'no detector serves {self._service}'))
+            return
+        answer = self._verify.call_async(Trigger.Request())
+        timer = self.create_timer(self._timeout_s, lambda: self._give_up(answer))
+        # Called in any case: with the answer, or after the time is over and it was cancelled.
+        answer.add_done_callback(lambda _: self._on_answer(answer, timer))
+
+    def _give_up(self, answer: Future) -> None:
+        self._verify.remove_pending_request(answer)
+        answer.cancel()
+
+    def _on_answer(self, answer: Future, timer: object) -> None:
+        self.destroy_timer(timer)
+        if answer.cancelled():
+            self._go_on(Step('stop', f'no answer within {self._timeout_s} s'))
+        else:
+            self._go_on(self.choose(json.loads(answer.result().message)))
+
+    def choose(self, answer: dict) -> Step:
+        """
+        Choose what comes next.
+
+        UNKNOWN is no failure: the hand may well hold something, and opening it for another try
+        would drop that. So it stops, and a person (or another sensor) looks.
+
+        :param answer: verdict, probability, frames, seconds and reason.
+        """
+        if answer['verdict'] == 'success':
+            self._failures = 0
+            return Step('place', f'P(success) {answer["probability"]:.2f}')
+        if answer['verdict'] == 'unknown':
+            return Step('stop', f'unknown: {answer["reason"]}')
+        self._failures += 1
+        if self._failures > self._max_retries:
+            self._failures = 0
+            return Step('stop', f'failed {self._max_retries + 1} times')
+        return Step('retry', f'P(success) {answer["probability"]:.2f}')
+
+    def _go_on(self, step: Step) -> None:
+        self.get_logger().info(f'{step.name}: {step.why}')
+        self._next.publish(String(data=step.name))
+
+
+def main() -> None:
+    """Run the planner until Ctrl-C."""
+    rclpy.init()
+    try:
+        rclpy.spin(GraspPlanner())
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        rclpy.try_shutdown()
+
+
+if __name__ == '__main__':
+    main()

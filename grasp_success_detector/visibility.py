@@ -1,0 +1,99 @@
+"""Whether a frame shows anything: too dark, saturated, or the same picture again and again."""
+
+from dataclasses import dataclass
+from math import isfinite, isqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from grasp_success_detector.decision import NS_PER_S, Reason
+from grasp_success_detector.errors import ConfigError
+
+#: A pixel is black when its brightest channel is at most this: black level of video, 8 bit.
+BLACK = 16
+
+#: A pixel is white when its darkest channel is at least this.
+WHITE = 250
+
+#: Pixels that are looked at, about, whatever the frame's size.
+SAMPLES = 16_000
+
+
+@dataclass(frozen=True)
+class VisibilityConfig:
+    """
+    From when on a camera counts as blind; docs/decision.md says where the defaults come from.
+
+    :ivar max_black: share of black pixels above which a frame is too dark; 1 never is.
+    :ivar max_white: share of white pixels above which a frame is saturated; 1 never is.
+    :ivar frozen_after_s: time, by the frames' stamps, over which every pixel stays the same, from
+        which the camera is frozen, in seconds; 0 never is. A sensor's noise makes even two equal
+        frames unlikely, but a simulator or a replay may show a still scene.
+    """
+
+    max_black: float = 0.98
+    max_white: float = 0.9
+    frozen_after_s: float = 1.
+
+    def __post_init__(self) -> None:
+        """
+        Check the values.
+
+        :raises ConfigError: naming every value that is out of its range.
+        """
+        wrong = [
+            f'{name} = {getattr(self, name)} (expected {expected})' for name, expected, fits in (
+                ('max_black', '0 to 1', 0. <= self.max_black <= 1.),
+                ('max_white', '0 to 1', 0. <= self.max_white <= 1.),
+                ('frozen_after_s', '0 or more seconds',
+                 isfinite(self.frozen_after_s) and self.frozen_after_s >= 0.),
+            ) if not fits]
+        if wrong:
+            raise ConfigError('visibility: ' + ', '.join(wrong))
+
+
+class VisibilityCheck:
+    """Look at one frame after the other; some 0.3 ms for 640 x 480 pixels."""
+
+    def __init__(self, config: VisibilityConfig) -> None:
+        self.config = config
+        self._still: NDArray[np.uint8] | None = None    # the picture that may be frozen
+        self._still_since_ns = 0
+
+    def look(self, frame: NDArray[np.uint8], stamp_ns: int) -> Reason | None:
+        """
+        Say why nothing can be seen on a frame, None where something can.
+
+        :param frame: RGB uint8 (H, W, 3); it is kept until the next one and must not change.
+        :param stamp_ns: its own time in ns; one before that of the frame before starts anew.
+        :return: one of ``decision.BLIND``.
+        """
+        still_ns = self._still_for(frame, stamp_ns)
+        black, white = black_and_white(frame)
+        if black > self.config.max_black:
+            return Reason.TOO_DARK
+        if white > self.config.max_white:
+            return Reason.SATURATED
+        if 0. < self.config.frozen_after_s * NS_PER_S <= still_ns:
+            return Reason.FROZEN
+        return None
+
+    def _still_for(self, frame: NDArray[np.uint8], stamp_ns: int) -> int:
+        """Return for how long, in ns, every frame has been equal to this one."""
+        if (self._still is None or stamp_ns < self._still_since_ns
+                or not np.array_equal(self._still, frame)):
+            self._still, self._still_since_ns = frame, stamp_ns
+        return stamp_ns - self._still_since_ns
+
+
+def black_and_white(frame: NDArray[np.uint8]) -> tuple[float, float]:
+    """
+    Return the shares of black and of white pixels, of a regular sample.
+
+    :param frame: RGB uint8 (H, W, 3).
+    """
+    step = max(1, isqrt(frame.shape[0] * frame.shape[1] // SAMPLES))
+    red, green, blue = np.moveaxis(frame[::step, ::step], 2, 0)   # (H, W) each
+    brightest = np.maximum(np.maximum(red, green), blue)
+    darkest = np.minimum(np.minimum(red, green), blue)
+    return float(np.mean(brightest <= BLACK)), float(np.mean(darkest >= WHITE))

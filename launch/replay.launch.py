@@ -1,0 +1,141 @@
+"""
+Play a bag to detectors: ``ros2 launch grasp_success_detector replay.launch.py bag:=recording``.
+
+Topic and transport of the camera are read from the bag where they are not given. All arguments of
+detector.launch.py work here too. It ends with the bag.
+"""
+
+from pathlib import Path
+import shlex
+
+from ament_index_python.packages import get_packages_with_prefixes
+from launch import Event, LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import (
+    DeclareLaunchArgument,
+    ExecuteProcess,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    RegisterEventHandler,
+    SetLaunchConfiguration,
+    Shutdown,
+    TimerAction,
+)
+from launch.event_handlers import OnProcessExit
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch_ros.actions import Node
+
+from grasp_success_detector.errors import ConfigError
+from grasp_success_detector.ros.launch_arguments import Camera, read_cameras, recorded_cameras
+
+#: For the detector to load its network (a cold disk, a small machine), seconds.
+START_TIMEOUT_S = 120
+
+#: For the verdict on the last frame, and for the recorder to write it, seconds.
+LAST_VERDICT_S = 1.
+
+#: What the recorder takes, of every detector: all that is said of a frame but the picture.
+VERDICTS = ('grasp_success', 'grasp_success/confidence', 'grasp_success/stamped')
+
+PLAYERS = {'play_bag': 'grasp_success_detector', 'rosbag2': 'ros2bag'}
+
+#: name -> (default, description); an argument without a default must be given.
+ARGUMENTS = {
+    'bag': (None, 'The bag: a rosbag2 folder, .mcap or .db3 file.'),
+    'player': ('play_bag', (
+        'play_bag: of this package, which waits for the detector; rosbag2: `ros2 bag play`, where '
+        'it is installed.')),
+    'player_arguments': ('', (
+        'Further ones for the player, such as "--rate 0.5 --loop"; for rosbag2 --delay SECONDS '
+        'belongs here, until the detector has loaded its network.')),
+    'record': ('', (
+        'Bag to write with the verdicts and diagnostics, by `ros2 bag record`, where it is '
+        'installed. Empty: none.')),
+}
+
+
+def given(context: LaunchContext, name: str) -> str:
+    """Return a launch argument, also one that only detector.launch.py declares; '' if empty."""
+    return context.launch_configurations.get(name, '')
+
+
+def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Return settings for the detectors that are included next, player and recorder."""
+    bag, player = given(context, 'bag'), given(context, 'player')
+    require_tool(player, 'player:=play_bag plays bags as well')
+    cameras = read_cameras(given(context, 'cameras')) if given(context, 'cameras') else (
+        Camera(topic=given(context, 'image_topic')),)
+    topics = tuple(
+        camera.topic or '/'.join(('', *filter(None, (
+            given(context, 'namespace').strip('/'), camera.name, 'image'))))
+        for camera in cameras if camera.name or camera.topic)
+    recorded = recorded_cameras(bag, topics, given(context, 'image_transport'))
+    settings = {'image_transport': recorded.transport}
+    if not given(context, 'cameras'):
+        settings['image_topic'] = recorded.topics[0]
+    # A detector that cannot be used ends the replay.
+    settings['respawn'] = 'false'
+    further = shlex.split(given(context, 'player_arguments'))
+    if given(context, 'use_sim_time').lower() == 'true' and '--clock' not in further:
+        further.append('--clock')
+    entities = [
+        *(SetLaunchConfiguration(name, value) for name, value in settings.items()),
+        play(bag, player, recorded.recorded, further),
+    ]
+    if output := given(context, 'record'):
+        require_tool('rosbag2', 'leave record out')
+        if Path(output).exists():
+            raise ConfigError(f'record: {output} is there already; expected a new folder')
+        names = ['/'.join(('', *filter(None, (
+            given(context, 'namespace').strip('/'), camera.name, verdict))))
+            for camera in cameras for verdict in VERDICTS]
+        entities.append(ExecuteProcess(
+            cmd=['ros2', 'bag', 'record', '-o', output, *names, '/diagnostics'],
+            output='screen'))
+    return entities
+
+
+def require_tool(player: str, otherwise: str) -> None:
+    """
+    Look whether a player is installed.
+
+    :raises ConfigError: it is not, or there is no such player.
+    """
+    if player not in PLAYERS:
+        raise ConfigError(f'player: {player!r}; expected one of {", ".join(PLAYERS)}')
+    if PLAYERS[player] not in get_packages_with_prefixes():
+        raise ConfigError(f'`ros2 bag` is not installed here (no package {PLAYERS[player]}); '
+                          f'{otherwise}')
+
+
+def play(
+    bag: str, player: str, topics: tuple[str, ...], further: list[str],
+) -> LaunchDescriptionEntity:
+    """
+    Return the player.
+
+    :param topics: of the bag; the detector has subscribed when it is ready for the first message.
+    """
+    if player == 'rosbag2':
+        return ExecuteProcess(cmd=['ros2', 'bag', 'play', bag, *further], output='screen')
+    return Node(
+        package='grasp_success_detector', executable='play_bag', output='screen',
+        arguments=[bag, '--wait', str(START_TIMEOUT_S), '--wait-for', *topics, *further])
+
+
+def end(event: Event, context: LaunchContext) -> LaunchDescriptionEntity | None:
+    """End all when one process has ended, in most cases the player with the bag."""
+    if context.is_shutdown:
+        return None
+    return TimerAction(period=LAST_VERDICT_S, actions=[
+        Shutdown(reason=f'{event.process_name} has ended')])
+
+
+def generate_launch_description() -> LaunchDescription:
+    return LaunchDescription([
+        *(DeclareLaunchArgument(name, default_value=default, description=description)
+          for name, (default, description) in ARGUMENTS.items()),
+        RegisterEventHandler(OnProcessExit(on_exit=end)),
+        OpaqueFunction(function=replay),
+        IncludeLaunchDescription(PythonLaunchDescriptionSource(
+            str(Path(__file__).with_name('detector.launch.py')))),
+    ])

@@ -1,0 +1,72 @@
+#!/bin/sh
+# Make a place where vision_msgs can be imported beside the ROS wheels, for test_stamped.py: its two
+# messages that the detector publishes are generated and compiled from test/interfaces. Nothing is
+# installed and root is not needed. A second call finds it made and returns at once.
+#
+#   test/vision_msgs_env.sh DIR [PYTHON]
+#   DIR/python -m pytest test/test_stamped.py
+#
+# PYTHON (default python3) is an interpreter with ros-kilted-rclpy; DIR/python is the same one.
+set -eu
+
+fail() {
+    echo "vision_msgs_env.sh: $*" >&2
+    exit 1
+}
+
+[ $# -eq 1 ] || [ $# -eq 2 ] || fail "expected the folder to make, such as .cache/vision_msgs," \
+    "and perhaps an interpreter"
+python=$(command -v "${2:-python3}") || fail "no $2 here"
+python=$(cd "$(dirname "$python")" && pwd)/$(basename "$python")
+source=$(cd "$(dirname "$0")" && pwd)/interfaces
+wheels="catkin_pkg==1.1.1 cmake==3.31.10 ros-kilted-ament-cmake==2.7.3 \
+ros-kilted-ament-cmake-include-directories==2.7.3 ros-kilted-ament-cmake-ros-core==0.14.5 \
+ros-kilted-ament-package==0.17.2 ros-kilted-rosidl-core-generators==0.3.1 \
+ros-kilted-rosidl-default-generators==1.7.1 ros-kilted-std-msgs==5.5.1"
+constraints=$source/../../constraints.txt
+recipe="1 $python $wheels $(cat "$source"/msg/*.msg "$source/CMakeLists.txt" "$constraints" | cksum)"
+mkdir -p "$1"
+dir=$(cd "$1" && pwd)
+if [ "$(cat "$dir/made" 2>/dev/null)" = "$recipe" ]; then
+    echo "$dir/python"
+    exit 0
+fi
+rm -rf "$dir/made" "$dir/python" "$dir/venv" "$dir/build" "$dir/install"
+
+command -v c++ >/dev/null && command -v make >/dev/null \
+    || fail "no compiler here: sudo apt install g++ make"
+header=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
+[ -f "$header/Python.h" ] || fail "no $header/Python.h: sudo apt install python3-dev"
+"$python" -m venv "$dir/venv" || fail "$python -m venv failed: sudo apt install python3-venv"
+# shellcheck disable=SC2086 # a list of names
+"$dir/venv/bin/python" -m pip install -qq --disable-pip-version-check \
+    -c "$constraints" $wheels || fail "pip could not install $wheels"
+
+# The wheels' cmake files name the folders of the machine that they were built on.
+numpy=$("$dir/venv/bin/python" -c 'import numpy; print(numpy.get_include())')
+sed -i -E -e "s#/opt/python/[^;\"]*/numpy/_core/include#$numpy#g" \
+    -e "s#/opt/python/[^;\"]*/include/python[0-9.]+#$header#g" \
+    "$dir"/venv/share/*/cmake/*rosidl_generator_pyExport.cmake
+
+export PATH="$dir/venv/bin:$PATH" AMENT_PREFIX_PATH="$dir/venv" LD_LIBRARY_PATH="$dir/venv/lib"
+(cmake -S "$source" -B "$dir/build" -DCMAKE_BUILD_TYPE=Release \
+    -DCMAKE_PREFIX_PATH="$dir/venv" -DCMAKE_INSTALL_PREFIX="$dir/install" \
+    -DPython3_EXECUTABLE="$dir/venv/bin/python" \
+    && cmake --build "$dir/build" -j 2 && cmake --install "$dir/build") >"$dir/log" 2>&1 \
+    || { tail -20 "$dir/log" >&2; fail "vision_msgs could not be built; $dir/log has it all"; }
+rm -rf "$dir/build" "$dir/venv"
+
+modules=$(echo "$dir"/install/lib/python3.*/site-packages)
+cat >"$dir/python" <<RUN
+#!/bin/sh
+export PYTHONPATH="$modules\${PYTHONPATH:+:\$PYTHONPATH}"
+export LD_LIBRARY_PATH="$dir/install/lib\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
+exec "$python" "\$@"
+RUN
+chmod +x "$dir/python"
+"$dir/python" -c 'from vision_msgs.msg import Classification
+Classification.__class__.__import_type_support__()' \
+    || fail "vision_msgs was built but cannot be imported (see above); has $python" \
+        "ros-kilted-rclpy?"
+echo "$recipe" >"$dir/made"
+echo "$dir/python"
