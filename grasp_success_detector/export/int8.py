@@ -49,7 +49,8 @@ def calibrate(path: Path, dataset: Path, overwrite: bool = False) -> Path:
     try:
         model = nncf.quantize(
             convert(checkpoint), nncf.Dataset(images), subset_size=len(images),
-            preset=nncf.QuantizationPreset.MIXED)
+            preset=nncf.QuantizationPreset.MIXED,
+            fast_bias_correction=False)  # half the error, in twice the time
     except (RuntimeError, ValueError, nncf.ValidationError) as error:
         raise ExportError(f'NNCF cannot quantize this network ({one_line(error)})') from error
     write_model(out, model, checkpoint, overwrite)
