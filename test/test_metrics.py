@@ -71,7 +71,7 @@ def test_curves_and_areas_are_scikit_learns(seed, ties):
 def test_confusion_and_accuracy_are_scikit_learns():
     metrics = pytest.importorskip('sklearn.metrics')
     values, labels = draw(7)
-    summary = summarize(predictions(values, labels), .6, DecisionConfig(min_frames=1))
+    summary = summarize(predictions(values, labels), .6, DecisionConfig(min_frames=1, undecided=0.))
     said = [Label(int(value >= .6)) for value in values]
     theirs = metrics.confusion_matrix(labels, said)
     names = ('failure', 'success')
@@ -146,7 +146,7 @@ def test_attempts_are_decided_by_their_last_half_second():
     labels = [failure] * 7 + [success] * 3 + [failure, failure]
     attempts = [0] * 10 + [1] * 2
     rows = predictions(values, labels, attempts)
-    decision = DecisionConfig(window_s=.25, min_frames=3)
+    decision = DecisionConfig(window_s=.25, min_frames=3, undecided=0.)
     summary = summarize(rows[::-1], .5, decision)
     assert summary['confusion']['attempts'] == {
         'failure': {'failure': 0, 'success': 0, 'unknown': 1},

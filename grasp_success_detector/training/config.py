@@ -78,7 +78,7 @@ class TrainingConfig:
     augmentation: tuple[str, ...] = AUGMENTATION_NAMES
     reuse_features: bool = True
     train_accuracy: bool = True
-    max_false_positive_rate: float = .05
+    max_false_positive_rate: float = .01
     seed: int = 0
     precision: Precision = '32-true'
     device: str = 'auto'
