@@ -71,7 +71,8 @@ def test_curves_and_areas_are_scikit_learns(seed, ties):
 def test_confusion_and_accuracy_are_scikit_learns():
     metrics = pytest.importorskip('sklearn.metrics')
     values, labels = draw(7)
-    summary = summarize(predictions(values, labels), .6, DecisionConfig(min_frames=1, undecided=0.))
+    decision = DecisionConfig(min_frames=1, undecided=0.)
+    summary = summarize(predictions(values, labels), .6, decision)
     said = [Label(int(value >= .6)) for value in values]
     theirs = metrics.confusion_matrix(labels, said)
     names = ('failure', 'success')

@@ -7,13 +7,11 @@ on at the next chunk.
 """
 
 from binascii import crc32
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 import re
 import struct
-from types import TracebackType
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import lz4.frame
 
@@ -22,6 +20,7 @@ from grasp_success_detector.data.storage import (
     inflate,
     Locator,
     normal_type,
+    OpenedFile,
     StoredMessage,
     unpacked,
     Wire,
@@ -61,24 +60,14 @@ class _Chunk(NamedTuple):
     whole: bool
 
 
-class McapStorage:
+class McapStorage(OpenedFile):
     """A :class:`~grasp_success_detector.data.storage.Storage` for mcap."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self.damage: Counter[str] = Counter()
+        super().__init__(path)
         self._schemas: dict[int, str] = {}
         self._channels: dict[int, _Channel] = {}
         self._unpacked: tuple[int, bytes] = (-1, b'')
-
-    def __enter__(self) -> 'McapStorage':
-        self._file: BinaryIO = self._path.open('rb', 1 << 14)
-        self._end = self._path.stat().st_size
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
-        self._file.close()
 
     def messages(self) -> Iterator[StoredMessage]:
         """

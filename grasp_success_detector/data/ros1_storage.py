@@ -5,12 +5,10 @@ Format: https://wiki.ros.org/Bags/Format/2.0. The index is not needed.
 """
 
 import bz2
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 import struct
-from types import TracebackType
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import lz4.frame
 
@@ -19,6 +17,7 @@ from grasp_success_detector.data.storage import (
     inflate,
     Locator,
     normal_type,
+    OpenedFile,
     StoredMessage,
     Wire,
 )
@@ -36,23 +35,13 @@ class _Record(NamedTuple):
     size: int     # bytes of the data
 
 
-class Ros1Storage:
+class Ros1Storage(OpenedFile):
     """A :class:`~grasp_success_detector.data.storage.Storage` for ROS 1 bags."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self.damage: Counter[str] = Counter()
+        super().__init__(path)
         self._connections: dict[bytes, tuple[str, str]] = {}
         self._unpacked: tuple[int, bytes] = (-1, b'')
-
-    def __enter__(self) -> 'Ros1Storage':
-        self._file: BinaryIO = self._path.open('rb')
-        self._end = self._path.stat().st_size
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
-        self._file.close()
 
     def messages(self) -> Iterator[StoredMessage]:
         """

@@ -6,15 +6,15 @@ from enum import Enum
 from pathlib import Path
 import sys
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
 
-__all__ = ['HEAD_BYTES', 'inflate', 'Locator', 'normal_type', 'Storage', 'StoredMessage',
-           'unpack_file', 'unpacked', 'Wire', 'zstd', 'ZSTD_MAGIC']
+__all__ = ['HEAD_BYTES', 'inflate', 'Locator', 'normal_type', 'OpenedFile', 'Storage',
+           'StoredMessage', 'unpack_file', 'unpacked', 'Wire', 'zstd', 'ZSTD_MAGIC']
 
 #: So many bytes of each message are read for the index: all of a label, the header of an image.
 HEAD_BYTES = 4096
@@ -60,6 +60,9 @@ class StoredMessage(NamedTuple):
     head: bytes
 
 
+_Opened = TypeVar('_Opened', bound='OpenedFile')
+
+
 class Storage(Protocol):
     """One open file of a recording."""
 
@@ -78,6 +81,28 @@ class Storage(Protocol):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         """Close."""
+
+
+class OpenedFile:
+    """
+    What storages that read a file by themselves have in common.
+
+    :param path: opened on entering.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.damage: Counter[str] = Counter()
+
+    def __enter__(self: _Opened) -> _Opened:
+        # A small buffer: most reads are of a few bytes, at places far apart.
+        self._file: BinaryIO = self._path.open('rb', 1 << 14)
+        self._end = self._path.stat().st_size
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self._file.close()
 
 
 def normal_type(name: str) -> str:
