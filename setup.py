@@ -16,6 +16,7 @@ COMMANDS = {
     'detector_node': 'ros.detector_node',
     'evaluate_classifier': 'cli.evaluate_classifier',
     'evaluate_replay': 'ros.evaluate_replay',
+    'export_classifier': 'cli.export_classifier',
     'extract_frames': 'cli.extract_frames',
     'grasp_demo': 'ros.demo',
     'import_checkpoint': 'cli.import_checkpoint',
@@ -72,7 +73,7 @@ setup(
         (SHARE, ['package.xml']),
         *tree('launch', SHARE, ['*.launch.py']),
         *tree('config', SHARE, ['*.yaml']),
-        *tree('models', SHARE, ['*.safetensors', '*.md']),
+        *tree('models', SHARE, ['*.safetensors', '*.engines.json', '*.md']),
         *tree('samples', SHARE, ['*']),
         *tree('examples', SHARE, ['*.py', '*.yaml', '*.json']),
         (f'lib/{NAME}', [f'libexec/{command}' for command in COMMANDS]),
@@ -100,9 +101,12 @@ setup(
         'ros-wheels-jazzy': [f'ros-jazzy-{wheel}' for wheel in ROS_WHEELS],
         'dask': ['dask[distributed]>=2024.1'],
         'fast': ['isal>=1.5'],
+        'openvino': ['openvino>=2024.4'],
+        'export': ['nncf>=2.13', 'onnx>=1.16', 'onnxruntime>=1.18', 'openvino>=2024.4'],
         'test': [
             'dask[distributed]>=2024.1', 'hypothesis', 'isal>=1.5', 'matplotlib', 'mcap>=1.1',
-            'mypy', 'pytest', 'ruff', 'scikit-learn'],
+            'mypy', 'nncf>=2.13', 'onnx>=1.16', 'onnxruntime>=1.18', 'openvino>=2024.4', 'pytest',
+            'ruff', 'scikit-learn'],
     },
     entry_points={
         'console_scripts': [

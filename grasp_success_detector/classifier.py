@@ -2,18 +2,19 @@
 
 from collections.abc import Sequence
 import os
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 import torch
 
 from grasp_success_detector.checkpoint import Checkpoint, CheckpointMetadata, load
+from grasp_success_detector.engines.choice import Choice, choose
+from grasp_success_detector.engines.memory import give_back
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.labels import Label
 
 _MAX_BATCH = 32  # bounds the memory; larger batches are no faster on a CPU
-_DEVICES = ('cpu', 'cuda', 'mps', 'xpu')
 
 
 class GraspClassifier:
@@ -26,38 +27,50 @@ class GraspClassifier:
     :ivar preprocessing: how frames are prepared: the checkpoint's way, unless somebody sets
         another region of interest; a call of ``predict`` takes what is there when it begins.
     :ivar sha256: hash of the checkpoint's tensors, hexadecimal.
-    :ivar device: where the model runs.
+    :ivar device: where torch's part of the work is done.
+    :ivar choice: what runs the network, and why nothing faster does; a line for the user.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: str = 'auto',
-                 threads: int | None = None) -> None:
+                 threads: int | None = None, *, engine: str = 'torch', precision: str = 'fp32',
+                 path: Path | None = None) -> None:
         """
-        Take over a loaded checkpoint; its model is moved to the device.
+        Take over a loaded checkpoint. Unless told otherwise it runs exactly as in training.
 
-        :param device: ``'auto'`` (a GPU with CUDA if there is one, else the CPU), or as torch
-            writes it, such as ``'cpu'`` or ``'cuda:1'``.
-        :param threads: CPU threads of torch, for the whole process; None leaves them as they are.
-        :raises ConfigError: the device is unknown or not there, or threads is not above 0.
+        :param device: ``'auto'`` (a GPU with CUDA if there is one, else the CPU); as torch
+            writes it, such as ``'cpu'`` or ``'cuda:1'``; for OpenVINO also ``'gpu'``, ``'npu'``.
+        :param threads: CPU threads of torch, for the whole process, and of the engine; None
+            leaves them as they are.
+        :param engine: ``'torch'``, ``'openvino'``, or ``'auto'``: the fastest of them that is
+            installed and proven to decide as torch does in fp32.
+        :param precision: ``'fp32'``, ``'bf16'``, ``'fp16'``, ``'int8'``, or ``'auto'``: the
+            fastest that is proven.
+        :param path: file of the checkpoint, beside which proof and int8 model lie.
+        :raises ConfigError: engine, precision or device are unknown or not there, or threads is
+            not above 0.
         """
-        self.device = select_device(device)
-        if threads is not None:
-            if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-                raise ConfigError(f'threads is {threads!r}; expected a whole number above 0')
-            torch.set_num_threads(threads)
+        if threads is not None and (
+                isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+            raise ConfigError(f'threads is {threads!r}; expected a whole number above 0')
         self.metadata: CheckpointMetadata = checkpoint.metadata
         self.preprocessing = checkpoint.metadata.preprocessing
         self.sha256: str = checkpoint.sha256
-        self._model = checkpoint.model.to(self.device).eval()
+        self.choice: Choice = choose(checkpoint, path, engine, precision, device, threads)
+        self.device: torch.device = self.choice.engine.torch_device
 
     @classmethod
     def from_checkpoint(cls, path: str | os.PathLike[str], device: str = 'auto',
-                        threads: int | None = None) -> 'GraspClassifier':
+                        threads: int | None = None, *, engine: str = 'torch',
+                        precision: str = 'fp32') -> 'GraspClassifier':
         """
         Load a checkpoint file; parameters and errors as of the constructor.
 
         :raises CheckpointError: the file is missing, damaged, foreign, or of a newer format.
         """
-        return cls(load(path), device, threads)
+        classifier = cls(load(path), device, threads, engine=engine, precision=precision,
+                         path=Path(path))
+        give_back()
+        return classifier
 
     @property
     def threshold(self) -> float:
@@ -65,7 +78,7 @@ class GraspClassifier:
         return self.metadata.threshold
 
     def warm_up(self) -> None:
-        """Run on a black frame, so that the first real one does not pay for what torch sets up."""
+        """Run on a black frame, so that the first real one does not pay for what is set up."""
         size = self.metadata.preprocessing
         black = np.zeros((size.height, size.width, 3), np.uint8)
         for _ in range(2):
@@ -97,34 +110,6 @@ class GraspClassifier:
             out[start:start + len(batch)] = self._logits(batch)
         return out
 
-    @torch.inference_mode()
-    def _logits(self, frames: Sequence[NDArray[np.uint8]]) -> Any:
-        preprocessing = self.preprocessing
-        images = np.stack([preprocessing.crop_and_resize(frame) for frame in frames])
-        x = preprocessing.normalize(torch.from_numpy(images).to(self.device))  # (B, 3, H, W)
-        x = x.to(memory_format=torch.channels_last)  # large batches run 1.5 times as fast on CPUs
-        return self._model(x).float().cpu().numpy()
-
-
-def select_device(name: str) -> torch.device:
-    """
-    Return the device of a name, after trying it.
-
-    :param name: as of :class:`GraspClassifier`.
-    :raises ConfigError: unknown, or not on this machine.
-    """
-    if name == 'auto':
-        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    try:
-        device = torch.device(name)
-    except (RuntimeError, TypeError):
-        device = None
-    if device is None or device.type not in _DEVICES:
-        raise ConfigError(f'unknown device {name!r}; expected auto, cpu, cuda or cuda:N')
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # no such GPU; torch built without CUDA
-        raise ConfigError(
-            f'device {name!r} cannot be used here ({str(error).splitlines()[0]}); '
-            'use auto or cpu') from error
-    return device
+    def _logits(self, frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        resize = self.preprocessing.crop_and_resize
+        return self.choice.engine.logits(np.stack([resize(frame) for frame in frames]))

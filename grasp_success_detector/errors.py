@@ -31,6 +31,10 @@ class ConfigError(GraspSuccessDetectorError):
     """An option, parameter or configuration file has a value that cannot be used."""
 
 
+class ExportError(GraspSuccessDetectorError):
+    """A network cannot be brought into another format, or answers differently there."""
+
+
 class BagError(GraspSuccessDetectorError):
     """A bag is missing, is no bag, cannot be read, or lacks the topic that was asked for."""
 

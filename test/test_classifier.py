@@ -9,7 +9,8 @@ import torch
 
 from grasp_success_detector.architectures import build, default_preprocessing
 from grasp_success_detector.checkpoint import Checkpoint, CheckpointMetadata, load, save
-from grasp_success_detector.classifier import GraspClassifier, select_device
+from grasp_success_detector.classifier import GraspClassifier
+from grasp_success_detector.engines.torch_engine import select_device
 from grasp_success_detector.errors import CheckpointError, ConfigError, ImageDecodeError
 from grasp_success_detector.preprocessing import Preprocessing
 

@@ -23,8 +23,9 @@ ROWS = [
     {'backbones'},
     {'architectures'},
     {'checkpoint_metadata', 'checkpoint', 'legacy_checkpoint'},
+    {'engines'},
     {'classifier', 'decision', 'visibility'},
-    {'data', 'training', 'evaluation', 'simulation'},
+    {'data', 'training', 'evaluation', 'simulation', 'export'},
     {'ros', 'cli'},
 ]
 ROW = {room: number for number, row in enumerate(ROWS) for room in row}

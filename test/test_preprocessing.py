@@ -26,7 +26,7 @@ def test_normalize_equals_torchvision():
     ours = Preprocessing(5, 7, **IMAGENET).normalize(torch.from_numpy(images))
     reference = torch.stack([normalize(to_tensor(image), **IMAGENET) for image in images])
     assert ours.dtype == torch.float32
-    assert ours.is_contiguous()
+    assert ours.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(ours, reference, rtol=0, atol=1e-6)
 
 

@@ -136,8 +136,8 @@ class DetectorNode(LifecycleNode):
         self._judge = judge
         self._apply(values)
         self.get_logger().info(
-            f'configured: checkpoint {judge.facts["checkpoint"]}, device {judge.facts["device"]}, '
-            f'threshold {values.decision(judge.threshold).threshold:.4f}')
+            f'configured: checkpoint {judge.facts["checkpoint"]}, threshold '
+            f'{values.decision(judge.threshold).threshold:.4f}, {judge.facts["engine"]}')
 
     def _activate(self, state: LifecycleState) -> None:
         super().on_activate(state)      # lets the publishers speak

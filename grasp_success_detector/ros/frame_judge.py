@@ -111,15 +111,18 @@ class FrameJudge:
             CompressedImage if values.image_transport == 'compressed' else Image)
         checkpoint = values.checkpoint or str(share_path(DEFAULT_CHECKPOINT))
         self._classifier = GraspClassifier.from_checkpoint(
-            checkpoint, device=values.device, threads=values.threads or None)
+            checkpoint, device=values.device, threads=values.threads or None,
+            engine=values.engine, precision=values.precision)
         self._classifier.preprocessing = self._preprocessing(values)
         self._classifier.warm_up()
         self.visibility = VisibilityCheck(values.visibility())
+        choice = self._classifier.choice
         self.facts = {
             'checkpoint': checkpoint,
             'checkpoint_sha256': self._classifier.sha256,
             'architecture': self._classifier.metadata.architecture,
-            'device': str(self._classifier.device),
+            'engine': str(choice),
+            'device': choice.engine.device,
         }
 
     @property

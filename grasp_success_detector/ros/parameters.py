@@ -37,9 +37,16 @@ class Parameters:
         '', 'Checkpoint file (.safetensors); empty: the one that ships with the package.',
         Change.CONFIGURE)
     device: str = _parameter(
-        'auto', 'Where the network runs: auto, cpu, cuda, cuda:1, ...', Change.CONFIGURE)
+        'auto', 'Where the network runs: auto, cpu, cuda, cuda:1, ...; with OpenVINO also gpu, '
+        'npu.', Change.CONFIGURE)
+    engine: str = _parameter(
+        'auto', 'What runs the network: torch, openvino, or auto: the fastest that is installed '
+        'and proven for the checkpoint (export_classifier --verify).', Change.CONFIGURE)
+    precision: str = _parameter(
+        'auto', 'What it computes in: fp32, bf16, fp16, int8, or auto: the fastest that is '
+        'proven.', Change.CONFIGURE)
     threads: int = _parameter(
-        0, 'CPU threads of the network; 0: as many as torch takes.', Change.CONFIGURE,
+        0, 'CPU threads of the network; 0: as many as the engine takes.', Change.CONFIGURE,
         lowest=0, highest=256)
 
     image_transport: str = _parameter(

@@ -1,0 +1,97 @@
+"""export_classifier: take a checkpoint to ONNX, OpenVINO and int8, and prove what is as good."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from grasp_success_detector.console import command, ExitCode
+from grasp_success_detector.resources import SAMPLE_BAG, share_path
+
+EPILOG = """\
+examples:
+  export_classifier classifier.safetensors --verify dataset
+      compare every engine and precision of this machine with torch in fp32 on the validation
+      frames; the figures go to classifier.engines.json, and engine:=auto takes the fastest that
+      decides alike on 99.5 % of them
+  export_classifier classifier.safetensors --calibrate dataset --verify dataset
+      first make classifier.int8.safetensors for OpenVINO, calibrated on training frames
+  export_classifier classifier.safetensors --onnx classifier.onnx --openvino classifier.xml
+      take the network elsewhere: RGB uint8 in, logits out, with all that is needed to use it as
+      JSON in the file; written only if it answers as torch does on real frames
+
+exit codes: 0 done, 1 bad input, 2 wrong option, 130 Ctrl-C
+"""
+
+_FRAMES_TO_COMPARE = 48
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the arguments and do what was asked for, in the order of dependence."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if not (args.onnx or args.openvino or args.calibrate or args.verify):
+        parser.error('nothing to do: give --onnx, --openvino, --calibrate or --verify')
+    if args.onnx or args.openvino:
+        _export(args)
+    if args.calibrate:
+        from grasp_success_detector.export.int8 import calibrate
+
+        print(f'{calibrate(args.checkpoint, args.calibrate, args.overwrite)}: written')
+    if args.verify:
+        _verify(args)
+    return ExitCode.OK
+
+
+def _export(args: argparse.Namespace) -> None:
+    # Slow to import: only once the arguments are known to be fine.
+    from grasp_success_detector.checkpoint import load
+    from grasp_success_detector.export.formats import export_onnx, export_openvino
+    from grasp_success_detector.export.frames import bag_images
+
+    checkpoint = load(args.checkpoint)
+    images = bag_images(args.bag or share_path(SAMPLE_BAG), checkpoint.metadata.preprocessing,
+                        _FRAMES_TO_COMPARE)
+    for out, export in ((args.onnx, export_onnx), (args.openvino, export_openvino)):
+        if out:
+            difference = export(checkpoint, out, images, args.overwrite)
+            print(f'{out}: written; its logits differ from those of torch by {difference:.2g} at '
+                  f'most, on {len(images)} frames')
+
+
+def _verify(args: argparse.Namespace) -> None:
+    from grasp_success_detector.engines.proof import MIN_AGREEMENT, proof_path
+    from grasp_success_detector.export.verification import verify
+
+    proof, missing = verify(args.checkpoint, args.verify, args.device)
+    print('| engine | precision | device | version | decided as torch fp32 | largest difference '
+          'of P(success) |\n' + '| --- ' * 6 + '|')
+    for figure in proof.figures:
+        print(f'| {figure.engine} | {figure.precision} | {figure.device} | {figure.version} | '
+              f'{figure.agreement:.2%} ({figure.agreeing}/{figure.frames})'
+              f'{"" if figure.agreement >= MIN_AGREEMENT else ", not enough"} | '
+              f'{figure.largest_difference:.3g} |')
+    for name, reason in missing.items():
+        print(f'not measured: {name}: {reason}')
+    print(f'{proof_path(args.checkpoint)}: written')
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog='export_classifier', description=__doc__.split(': ', 1)[1], epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('checkpoint', type=Path, help='safetensors file of train_classifier')
+    parser.add_argument('--onnx', type=Path, metavar='FILE', help='ONNX file to write')
+    parser.add_argument('--openvino', type=Path, metavar='FILE',
+                        help='OpenVINO IR to write: a name that ends in .xml; .bin is beside it')
+    parser.add_argument('--bag', type=Path,
+                        help='frames to compare these two on (the sample bag that ships)')
+    parser.add_argument('--calibrate', type=Path, metavar='DATASET',
+                        help='write an int8 model beside the checkpoint; folder of extract_frames')
+    parser.add_argument('--verify', type=Path, metavar='DATASET',
+                        help='measure engines on validation frames; folder of extract_frames')
+    parser.add_argument('--device', default='cpu',
+                        help='that --verify measures: cpu, cuda, gpu, npu (cpu)')
+    parser.add_argument('--overwrite', action='store_true',
+                        help='replace files of --onnx, --openvino and --calibrate')
+    return parser

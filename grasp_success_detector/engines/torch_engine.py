@@ -1,0 +1,110 @@
+"""PyTorch, without what only training needs."""
+
+import numpy as np
+from numpy.typing import NDArray
+import torch
+from torch import nn
+
+from grasp_success_detector.engines.engine import Engine, Precision, Wanted
+from grasp_success_detector.engines.fusion import fused
+from grasp_success_detector.errors import ConfigError
+
+_DEVICES = ('cpu', 'cuda', 'mps', 'xpu')
+_DTYPES = {Precision.FP32: torch.float32, Precision.BF16: torch.bfloat16,
+           Precision.FP16: torch.float16}
+
+
+class TorchEngine(Engine):
+    """
+    The checkpoint's own model: fp32 is what all others are measured by.
+
+    Lower precisions are autocast's, with the weights of convolutions and linear layers converted
+    once instead of in every call.
+    """
+
+    name = 'torch'
+    speed = {Precision.FP32: 1., Precision.BF16: 1.7, Precision.FP16: 1.6}
+
+    def __init__(self, wanted: Wanted) -> None:
+        self.precision, self.device = wanted.precision, wanted.device
+        self.torch_device = select_device(wanted.device)
+        if wanted.threads is not None:
+            torch.set_num_threads(wanted.threads)
+        self._dtype = _DTYPES[self.precision]
+        self._preprocessing = wanted.checkpoint.metadata.preprocessing
+        model = fused(wanted.checkpoint.model)
+        if self._dtype != torch.float32:
+            for module in model.modules():
+                if isinstance(module, nn.Conv2d | nn.Linear):
+                    module.to(self._dtype)
+        # Convolutions of CPUs, and tensor cores, want the channels of a pixel side by side.
+        self._model = model.to(self.torch_device).to(  # type: ignore[call-overload]
+            memory_format=torch.channels_last)
+
+    @classmethod
+    def refusal(cls, precision: Precision, device: str) -> str | None:
+        """Refuse what the device would compute in a slower way than fp32."""
+        kind = select_device(device).type
+        if precision not in cls.speed:
+            return f'has no {precision.value}'
+        if kind == 'cpu' and precision is Precision.FP16:
+            return 'fp16 is for GPUs'
+        if kind == 'cpu' and precision is Precision.BF16 and not _has_bf16():
+            return 'this CPU has no bf16'
+        return None
+
+    @classmethod
+    def version(cls) -> str:
+        """Return torch's version."""
+        return torch.__version__
+
+    @classmethod
+    def start(cls, wanted: Wanted) -> 'TorchEngine':
+        """Copy the model to the device."""
+        return cls(wanted)
+
+    @torch.inference_mode()
+    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Normalise, run."""
+        x = self._preprocessing.normalize(torch.from_numpy(images).to(self.torch_device))
+        with torch.autocast(self.torch_device.type, self._dtype,
+                            enabled=self._dtype != torch.float32):
+            logits: NDArray[np.float32] = self._model(x).float().cpu().numpy()
+        return logits
+
+
+def select_device(name: str) -> torch.device:
+    """
+    Return torch's device of a name, after trying it.
+
+    :param name: ``'auto'`` (a GPU with CUDA if there is one, else the CPU), or as torch writes it,
+        such as ``'cpu'`` or ``'cuda:1'``.
+    :raises ConfigError: unknown, or not on this machine.
+    """
+    if name == 'auto':
+        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        device = None
+    if device is None or device.type not in _DEVICES:
+        raise ConfigError(f'unknown device {name!r}; expected auto, cpu, cuda or cuda:N')
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # no such GPU; torch built without CUDA
+        raise ConfigError(
+            f'device {name!r} cannot be used here ({str(error).splitlines()[0]}); '
+            'use auto or cpu') from error
+    return device
+
+
+def _has_bf16() -> bool:
+    """Say whether the CPU computes in bf16 itself; emulating it is slower than fp32."""
+    try:
+        capabilities = torch.cpu.get_capabilities()
+    except (AttributeError, RuntimeError):  # torch before 2.11
+        return bool(getattr(torch.cpu, '_is_avx512_bf16_supported', lambda: False)())
+    return any(capabilities.get(name) for name in ('avx512_bf16', 'amx_bf16', 'amx_tile', 'bf16'))
+
+
+ENGINE = TorchEngine

@@ -1,0 +1,260 @@
+"""Every engine and precision answers as torch does in fp32, and auto takes nothing unproven."""
+
+from dataclasses import replace
+import json
+from pathlib import Path
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from grasp_success_detector.architectures import build
+from grasp_success_detector.checkpoint import Checkpoint, load, save
+from grasp_success_detector.classifier import GraspClassifier
+from grasp_success_detector.engines import choice as choices
+from grasp_success_detector.engines.choice import choose, ENGINES
+from grasp_success_detector.engines.engine import identity, Precision
+from grasp_success_detector.engines.fusion import fused
+from grasp_success_detector.engines.openvino_model import int8_path, read_model, write_model
+from grasp_success_detector.engines.proof import Figure, Proof, proof_path
+from grasp_success_detector.errors import ConfigError
+from grasp_success_detector.export.frames import bag_images
+from grasp_success_detector.export.int8 import quantized
+from grasp_success_detector.resources import SAMPLE_BAG, share_path
+
+MODELS = sorted(share_path('models').glob('*_rig.safetensors'))
+PAIRS = [(kind.name, precision.value) for kind in ENGINES.values() for precision in kind.speed
+         if (kind.name, precision) != ('torch', Precision.FP32)]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    return tmp_path / 'cache' / 'grasp_success_detector' / 'openvino'
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """Return a copy of the small shipped checkpoint, with nothing beside it."""
+    path = tmp_path / 'model.safetensors'
+    shutil.copy(share_path('models/cifar_cnn_rig.safetensors'), path)
+    return path
+
+
+def prove(path, *pairs, agreeing=1000, artifact=None, **changes):
+    figures = tuple(Figure(engine, precision, 'cpu', '1', artifact, 1000, agreeing, .01)
+                    for engine, precision in pairs)
+    proof = replace(Proof(identity(load(path)), 'dataset', figures), **changes)
+    proof_path(path).write_text(json.dumps(proof.to_json()))
+
+
+def pick(path, engine='auto', precision='auto', device='cpu'):
+    return choose(load(path), path, engine, precision, device, None)
+
+
+def name(choice):
+    return f'{choice.engine.name} {choice.engine.precision.value}'
+
+
+# the same answers
+
+@pytest.mark.parametrize('engine, precision', PAIRS)
+@pytest.mark.parametrize('path', MODELS, ids=lambda path: path.stem)
+def test_agrees_with_fp32_torch_on_shipped_frames(path, engine, precision, tmp_path):
+    kind = ENGINES[engine]
+    if fault := kind.refusal(Precision(precision), 'cpu'):
+        pytest.skip(fault)
+    checkpoint = load(path)
+    images = list(bag_images(share_path(SAMPLE_BAG), checkpoint.metadata.preprocessing, 64))
+    if precision == 'int8' and not int8_path(path).exists():
+        pytest.importorskip('nncf')
+        path = shutil.copy(path, tmp_path / path.name)
+        write_model(int8_path(path), quantized(checkpoint, [image[None] for image in images]),
+                    checkpoint, overwrite=False)
+    exact = GraspClassifier.from_checkpoint(path, 'cpu').predict(images)
+    given = GraspClassifier.from_checkpoint(
+        path, 'cpu', engine=engine, precision=precision).predict(images)
+    threshold = checkpoint.metadata.threshold
+    assert ((given >= threshold) == (exact >= threshold)).mean() >= .96  # all but two
+    limit = {'fp32': 1e-4, 'bf16': .15, 'fp16': .05, 'int8': .3}[precision]
+    assert abs(given - exact).max() < limit
+    assert abs(given - exact).mean() < limit / 5
+    if precision != 'fp32':
+        assert abs(given - exact).max() > 0, 'it is fp32 under another name'
+
+
+@pytest.mark.parametrize('name, norms', [
+    ('resnet34', 36), ('efficientnet_lite0', 49), ('cifar_cnn', 0)])
+def test_fusing_leaves_the_function_as_it_is(name, norms):
+    torch.manual_seed(0)
+    model = build(name).eval()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # fresh ones do nothing worth checking
+            module.running_mean.normal_(std=.1)
+            module.running_var.uniform_(.5, 2)
+            torch.nn.init.uniform_(module.weight, .5, 2)
+    x = torch.rand(2, 3, 64, 64) if name != 'cifar_cnn' else torch.rand(2, 3, 32, 32)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    lean = fused(model)
+    count = sum(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
+    assert count == norms
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in lean.modules())
+    with torch.inference_mode():
+        torch.testing.assert_close(lean(x), model(x), rtol=1e-3, atol=1e-4)
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(value, before[key], rtol=0, atol=0)
+
+
+# what auto may take
+
+def test_nothing_unproven_is_taken(checkpoint):
+    choice = pick(checkpoint)
+    assert name(choice) == 'torch fp32'
+    assert 'not proven; export_classifier CHECKPOINT --verify DATASET does it' in str(choice)
+
+
+def test_what_is_proven_and_fastest_is_taken(checkpoint):
+    pytest.importorskip('openvino')
+    prove(checkpoint, ('openvino', 'fp32'), ('openvino', 'int8'), ('torch', 'bf16'))
+    choice = pick(checkpoint)
+    if ENGINES['torch'].refusal(Precision.BF16, 'cpu'):
+        assert name(choice) == 'openvino fp32'
+    else:
+        assert name(choice) == 'torch bf16'
+    assert 'openvino int8: there is no int8 model beside the checkpoint' in str(choice)
+
+
+@pytest.mark.parametrize('agreeing, taken', [(995, 'openvino fp32'), (994, 'torch fp32')])
+def test_almost_alike_is_not_enough(agreeing, taken, checkpoint):
+    pytest.importorskip('openvino')
+    prove(checkpoint, ('openvino', 'fp32'), agreeing=agreeing)
+    choice = pick(checkpoint, precision='fp32')
+    assert name(choice) == taken
+    assert taken != 'torch fp32' or 'as fp32 torch on 99.40% of the frames only' in str(choice)
+
+
+@pytest.mark.parametrize('text, reason', [
+    ('{}', 'cannot be read; make it again'),
+    ('[1', 'cannot be read; make it again'),
+    (None, 'is of another checkpoint; make it again')])
+def test_proofs_that_prove_nothing(text, reason, checkpoint):
+    prove(checkpoint, ('torch', 'bf16'), identity='f' * 64)
+    if text is not None:
+        proof_path(checkpoint).write_text(text)
+    choice = pick(checkpoint, engine='torch')
+    assert name(choice) == 'torch fp32'
+    if not ENGINES['torch'].refusal(Precision.BF16, 'cpu'):
+        assert f'model.engines.json {reason}' in str(choice)
+
+
+def test_another_threshold_needs_another_proof(checkpoint):
+    """The tensors are the same, the decisions are not."""
+    loaded = load(checkpoint)
+    moved = Checkpoint(loaded.model, replace(loaded.metadata, threshold=.123), loaded.sha256)
+    assert identity(moved) != identity(loaded)
+
+
+def test_engines_asked_for_by_name_may_compute_in_fp32_without_proof(checkpoint):
+    pytest.importorskip('openvino')
+    assert name(pick(checkpoint, engine='openvino')) == 'openvino fp32'
+
+
+# what is not there
+
+@pytest.mark.parametrize('given, text', [
+    ({'engine': 'tensorrt'}, "unknown engine 'tensorrt'; expected auto, openvino, torch"),
+    ({'precision': 'fp8'}, "unknown precision 'fp8'; expected auto, fp32, bf16, fp16, int8"),
+    ({'device': 'tpu9'}, "unknown device 'tpu9'"),
+    ({'engine': 'torch', 'precision': 'int8'}, 'no engine fits engine=torch, precision=int8'),
+    ({'engine': 'torch', 'precision': 'fp16'}, 'torch fp16: fp16 is for GPUs'),
+    ({'engine': 'openvino', 'device': 'cuda'}, "runs on cpu, gpu, npu, not on 'cuda'")])
+def test_what_does_not_exist(given, text, checkpoint):
+    with pytest.raises(ConfigError, match=text):
+        pick(checkpoint, **given)
+
+
+def test_an_openvino_device_that_is_not_there(checkpoint):
+    pytest.importorskip('openvino')
+    with pytest.raises(ConfigError, match="openvino fp32: finds no 'npu' here, only cpu"):
+        pick(checkpoint, engine='openvino', precision='fp32', device='npu')
+
+
+def test_without_openvino(checkpoint, monkeypatch):
+    monkeypatch.setattr('grasp_success_detector.engines.openvino_engine.installed', lambda: False)
+    prove(checkpoint, ('openvino', 'fp32'))
+    choice = pick(checkpoint, precision='fp32')
+    assert name(choice) == 'torch fp32'
+    assert 'openvino fp32: not installed (pip install openvino)' in str(choice)
+    with pytest.raises(ConfigError, match=r'not installed \(pip install openvino\)'):
+        pick(checkpoint, engine='openvino')
+
+
+def test_openvino_does_not_report_to_its_makers():
+    pytest.importorskip('openvino')
+    from grasp_success_detector.engines.openvino_model import load_openvino
+
+    load_openvino()
+    assert sys.modules.get('openvino_telemetry') is None
+
+
+@pytest.mark.parametrize('answer', [
+    lambda logits: logits[:, ::-1], lambda logits: np.full_like(logits, np.nan)])
+def test_an_engine_that_answers_nonsense_is_not_taken(answer, checkpoint, monkeypatch):
+    """As with a broken driver."""
+    pytest.importorskip('openvino')
+    prove(checkpoint, ('openvino', 'fp32'))
+    kind = ENGINES['openvino']
+    right = kind.logits
+    monkeypatch.setattr(kind, 'logits', lambda self, images: answer(right(self, images)))
+    choice = pick(checkpoint, precision='fp32')
+    assert name(choice) == 'torch fp32'
+    assert 'from torch: something is broken' in str(choice)
+
+
+# the cache of converted networks
+
+def test_the_cache_is_used(cache, checkpoint, monkeypatch):
+    pytest.importorskip('openvino')
+    first = pick(checkpoint, 'openvino', 'fp32').engine
+    monkeypatch.setattr('grasp_success_detector.engines.openvino_model.convert', None)
+    second = pick(checkpoint, 'openvino', 'fp32').engine
+    image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
+    np.testing.assert_array_equal(first.logits(image), second.logits(image))
+    assert len(list(cache.iterdir())) == 1
+
+
+@pytest.mark.parametrize('damage', [
+    lambda file, other: file.write_bytes(file.read_bytes()[:-100]),
+    lambda file, other: file.write_bytes(file.read_bytes()[:-4] + b'evil'),
+    lambda file, other: file.write_bytes(b''),
+    lambda file, other: shutil.copy(other, file)], ids=['cut', 'changed', 'empty', 'foreign'])
+def test_a_cache_that_is_wrong_is_made_again(damage, cache, checkpoint, tmp_path):
+    pytest.importorskip('openvino')
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        model = build('cifar_cnn')
+    other = tmp_path / 'other.safetensors'
+    save(other, model, load(checkpoint).metadata)
+    pick(other, 'openvino', 'fp32')
+    others_file, = cache.iterdir()
+    expected = pick(checkpoint, 'torch', 'fp32').engine
+    pick(checkpoint, 'openvino', 'fp32')
+    file, = set(cache.iterdir()) - {others_file}
+    damage(file, others_file)
+    image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
+    ours = pick(checkpoint, 'openvino', 'fp32').engine
+    np.testing.assert_allclose(ours.logits(image), expected.logits(image), atol=1e-3)
+    read_model(file, load(checkpoint))  # mended for the next time
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(checkpoint, tmp_path, monkeypatch):
+    pytest.importorskip('openvino')
+    Path(tmp_path / 'file').touch()
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
+    assert name(pick(checkpoint, 'openvino', 'fp32')) == 'openvino fp32'
+
+
+def test_every_engine_is_found():
+    assert {'torch', 'openvino'} <= set(choices.ENGINES)
