@@ -39,7 +39,7 @@ class Camera:
         bag = read_demo_bag(share_path(SAMPLE_BAG))
         self._jpegs = {}
         for success in (True, False):
-            attempt = next(a for a in bag.attempts if a.success is success)
+            attempt = [a for a in bag.attempts if a.success is success][-1]
             stamps = [s for s in bag.truth if attempt.begin_ns <= s <= attempt.end_ns][-6:]
             self._jpegs[success] = [encode_jpeg(f) for f in bag.frames(stamps).values()]
 
