@@ -1,6 +1,6 @@
 """Publish the messages of a bag as they were recorded: same bytes, same order, same pace."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 import struct
@@ -29,8 +29,9 @@ FLUSH_S = 2.
 #: Steps in which waiting looks at subscribers.
 POLL_S = 0.02
 
-#: Discovery tells this side first; the other side needs a moment more to know of the match.
-SETTLE_S = 0.5
+#: Discovery tells this side first, the other needs a moment more to know of the match; and a
+#: subscriber that adapts to what is offered subscribes anew. So long must nothing change.
+SETTLE_S = 1.
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class BagPlayer:
                 break
             time.sleep(POLL_S)
         if len(lonely) < len(awaited):
-            time.sleep(SETTLE_S)
+            _settle(awaited)
         return lonely
 
     def play(self, on_message: Callable[[], None] = lambda: None) -> int:
@@ -236,3 +237,13 @@ def restamped(raw: bytes, now_ns: int) -> bytes:
     changed = bytearray(raw)
     struct.pack_into('<iI' if raw[1] & 1 else '>iI', changed, 4, *divmod(now_ns, NS_PER_S))
     return bytes(changed)
+
+
+def _settle(publishers: 'Sequence[Publisher[Any]]') -> None:
+    """Wait until no subscriber has come or gone for SETTLE_S; at most five times as long."""
+    counts: list[int] = []
+    began = changed = time.monotonic()
+    while (now := time.monotonic()) - changed < SETTLE_S and now - began < 5 * SETTLE_S:
+        if (found := [publisher.get_subscription_count() for publisher in publishers]) != counts:
+            counts, changed = found, now
+        time.sleep(POLL_S)
