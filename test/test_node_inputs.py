@@ -100,6 +100,8 @@ def test_with_receive_time_stamps_do_not_matter(ears, settings):
                   'use_receive_time': 'true', 'stale_after_s': 20., 'max_rate': 10.}
     with detector(namespace='received', **parameters) as child:
         seen = Detector(ears, child, 'received')
+        # By then the node has subscribed anew, as this camera is reliable.
+        seen.diagnostics(lambda values: values['reliability'] == 'reliable')
         for number in range(40):
             seen.camera.publish(stamped(raw_message(ever_new(number)), 5000. - number))
             time.sleep(0.02)
