@@ -66,6 +66,46 @@ def test_cifar_cnn_has_the_published_shapes(built):
                       'fc1.weight': (120, 400), 'fc2.weight': (84, 120), 'fc3.weight': (2, 84)}
 
 
+def timms_lite0():
+    import timm
+
+    return timm.create_model('tf_efficientnet_lite0', num_classes=2)
+
+
+def torchvisions_resnet34():
+    from torchvision.models import resnet34
+
+    return resnet34(num_classes=2)
+
+
+@pytest.mark.parametrize('name, published', [
+    ('efficientnet_lite0', timms_lite0), ('resnet34', torchvisions_resnet34)])
+def test_computes_bit_by_bit_what_the_published_network_computes(name, published, model_of):
+    torch.manual_seed(4)
+    theirs, ours = published(), model_of(name)
+    for module in theirs.modules():
+        if isinstance(module, nn.BatchNorm2d):  # fresh ones do nothing worth comparing
+            module.running_mean.normal_(std=.1)
+            module.running_var.uniform_(.5, 2)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(2, 3, 45, 64)  # odd and even: TensorFlow pads them differently
+    for training in (True, False):
+        ours.train(training)
+        theirs.train(training)
+        with torch.no_grad():
+            assert torch.equal(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize('name, published', [
+    ('efficientnet_lite0', timms_lite0), ('resnet34', torchvisions_resnet34)])
+def test_draws_weights_as_widely_as_the_published_network(name, published, model_of):
+    theirs = published().state_dict()
+    for key, weight in model_of(name).state_dict().items():
+        if weight.ndim == 4 and weight.numel() > 30_000:
+            torch.testing.assert_close(weight.std(), theirs[key].std(), rtol=.05, atol=0)
+
+
 @pytest.mark.parametrize('name, depth', DEPTHS)
 def test_a_step_changes_all_that_learns_and_nothing_frozen(name, depth, model_of):
     model = model_of(name)

