@@ -13,23 +13,18 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from grasp_success_detector.architecture_names import ARCHITECTURES, check_architecture
 from grasp_success_detector.backbones.cifar_cnn import CIFAR_CNN
 from grasp_success_detector.backbones.efficientnet_lite0 import EFFICIENTNET_LITE0
 from grasp_success_detector.backbones.resnet34 import RESNET34
 from grasp_success_detector.backbones.stage import Architecture, Stage
-from grasp_success_detector.backbones.timm_models import is_timm_name, timm_architecture
+from grasp_success_detector.backbones.timm_models import timm_architecture
 from grasp_success_detector.backbones.weights_file import fill_backbone, read_backbone_weights
 from grasp_success_detector.errors import CheckpointError, ConfigError
 from grasp_success_detector.preprocessing import Preprocessing
 
-_TABLE = {
-    'cifar_cnn': CIFAR_CNN,
-    'resnet34': RESNET34,
-    'efficientnet_lite0': EFFICIENTNET_LITE0,
-}
-
-#: Names that :func:`build` knows, besides ``timm:NAME`` for any model of timm.
-ARCHITECTURES = tuple(_TABLE)
+_TABLE = dict(zip(
+    ARCHITECTURES, (CIFAR_CNN, RESNET34, EFFICIENTNET_LITE0), strict=True))
 
 
 @dataclass(frozen=True)
@@ -45,26 +40,13 @@ class Freezing:
     trainable: tuple[str, ...]
 
 
-def check_architecture(name: object) -> None:
-    """
-    Refuse what cannot be the name of an architecture.
-
-    Whether timm has a model ``timm:NAME`` is left to :func:`build`: asking it takes seconds.
-
-    :raises ConfigError: unknown name.
-    """
-    if not is_timm_name(name) and name not in ARCHITECTURES:
-        raise ConfigError(f'unknown architecture {name!r}; expected one of '
-                          f'{", ".join(ARCHITECTURES)}, or timm:NAME')
-
-
 def build(name: str, pretrained: bool = False, weights: Path | None = None) -> nn.Module:
     """
     Build a classifier with 2 logits, index = Label, in training mode.
 
     The head always starts at random.
 
-    :param name: one of :data:`ARCHITECTURES`, or ``timm:NAME``.
+    :param name: one of ``ARCHITECTURES``, or ``timm:NAME``.
     :param pretrained: give the backbone published weights: cifar_cnn those of CIFAR-10 that ship
         with the package; resnet34 ImageNet's, from torch's cache or download; efficientnet_lite0
         ImageNet's, from a Python package; ``timm:NAME`` timm's default, from Hugging Face's

@@ -7,28 +7,32 @@ Nothing in the file is ever executed.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-
-from grasp_success_detector.architectures import build
-from grasp_success_detector.backbones.backbone_file import BACKBONE_KEY, describe_backbone
-from grasp_success_detector.backbones.weights_file import CHECKPOINT_KEY
+from grasp_success_detector.architecture_names import ARCHITECTURES
 from grasp_success_detector.checkpoint_metadata import CheckpointMetadata, FORMAT_VERSION
 from grasp_success_detector.errors import CheckpointError, ConfigError
 from grasp_success_detector.tensors_file import (
     check_intact,
     check_tensors,
+    CHECKPOINT_KEY,
+    read_arrays,
     read_document,
-    read_tensors,
     tensors_sha256,
     write_tensors,
 )
 
+if TYPE_CHECKING:
+    from torch import nn
+
 __all__ = [
-    'Checkpoint', 'CheckpointMetadata', 'FORMAT_VERSION', 'load', 'save', 'tensors_sha256']
+    'Checkpoint', 'CheckpointFile', 'CheckpointMetadata', 'FORMAT_VERSION', 'load',
+    'open_checkpoint', 'save', 'tensors_sha256']
+
+# torch and the networks take seconds to import: only where a model is asked for.
 
 
 @dataclass(frozen=True)
@@ -41,12 +45,37 @@ class Checkpoint:
     :ivar sha256: hash of the tensors (:func:`tensors_sha256`), hexadecimal.
     """
 
-    model: nn.Module
+    model: 'nn.Module'
     metadata: CheckpointMetadata
     sha256: str
 
 
-def save(path: str | os.PathLike[str], model: nn.Module, metadata: CheckpointMetadata,
+@dataclass(frozen=True)
+class CheckpointFile:
+    """
+    A checkpoint whose content is known to be whole, but whose model is not needed by everybody.
+
+    :ivar metadata: as of :class:`Checkpoint`; so is ``sha256``.
+    """
+
+    path: Path
+    metadata: CheckpointMetadata
+    sha256: str
+
+    @cached_property
+    def model(self) -> 'nn.Module':
+        """
+        Return the model in evaluation mode, on the CPU; loaded when first asked for.
+
+        :raises CheckpointError: as of :func:`load`, or the file was replaced since it was opened.
+        """
+        loaded = load(self.path)
+        if (loaded.sha256, loaded.metadata) != (self.sha256, self.metadata):
+            raise CheckpointError(f'{self.path}: was replaced while it was being loaded')
+        return loaded.model
+
+
+def save(path: str | os.PathLike[str], model: 'nn.Module', metadata: CheckpointMetadata,
          overwrite: bool = False) -> str:
     """
     Write a checkpoint; the file appears whole or not at all, and is known to load.
@@ -69,28 +98,53 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     :returns: model in evaluation mode on the CPU, metadata, hash.
     :raises CheckpointError: one line that names the path and what is wrong.
     """
+    import torch
+
+    from grasp_success_detector.architectures import build
+
     path = Path(path)
-    header, tensors = read_tensors(path)
+    header, arrays = read_arrays(path)
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     try:
         metadata, sha256 = _read_metadata(header)
-        # Building draws random weights; the caller's random numbers must not notice.
-        with torch.random.fork_rng(devices=[]):
+        # Building draws random weights: in vain, and the caller's random numbers must not notice.
+        # Models of timm may hold more than their state dict, which must be computed.
+        own = metadata.architecture in ARCHITECTURES
+        with torch.random.fork_rng(devices=[]), torch.device('meta' if own else 'cpu'):
             model = build(metadata.architecture)
         check_tensors(tensors, model.state_dict(), metadata.architecture)
-        check_intact(tensors, sha256)
+        check_intact(arrays, sha256)
     except (CheckpointError, ConfigError) as error:
         raise CheckpointError(f'{path}: {error}') from error
-    model.load_state_dict(tensors)
+    model.load_state_dict(tensors, assign=own)
     return Checkpoint(model.eval(), metadata, sha256)
+
+
+def open_checkpoint(path: str | os.PathLike[str]) -> CheckpointFile:
+    """
+    Read what a checkpoint says and check that its tensors are whole, without torch.
+
+    :raises CheckpointError: as of :func:`load`, but for what only building the model can tell.
+    """
+    path = Path(path)
+    header, arrays = read_arrays(path)
+    try:
+        metadata, sha256 = _read_metadata(header)
+        check_intact(arrays, sha256)
+    except CheckpointError as error:
+        raise CheckpointError(f'{path}: {error}') from error
+    return CheckpointFile(path, metadata, sha256)
 
 
 def _read_metadata(header: Mapping[str, str]) -> tuple[CheckpointMetadata, str]:
     """Return the metadata and the hash that the header of a file holds."""
-    if BACKBONE_KEY in header:
-        raise CheckpointError(
-            f'{describe_backbone(header)}, no grasp classifier; train one from it with '
-            'train_classifier --weights')
     if CHECKPOINT_KEY not in header:
+        from grasp_success_detector.backbones.backbone_file import BACKBONE_KEY, describe_backbone
+
+        if BACKBONE_KEY in header:
+            raise CheckpointError(
+                f'{describe_backbone(header)}, no grasp classifier; train one from it with '
+                'train_classifier --weights')
         raise CheckpointError(
             'a safetensors file, but not of this package (no metadata of it); expected a '
             'checkpoint of train_classifier')

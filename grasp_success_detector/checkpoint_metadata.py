@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import math
 from typing import Any
 
-from grasp_success_detector.architectures import check_architecture
+from grasp_success_detector.architecture_names import check_architecture
 from grasp_success_detector.errors import CheckpointError, ConfigError
 from grasp_success_detector.labels import CLASS_NAMES
 from grasp_success_detector.preprocessing import Preprocessing

@@ -3,16 +3,25 @@
 from collections.abc import Sequence
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-import torch
 
-from grasp_success_detector.checkpoint import Checkpoint, CheckpointMetadata, load
+from grasp_success_detector.checkpoint import (
+    Checkpoint,
+    CheckpointFile,
+    CheckpointMetadata,
+    open_checkpoint,
+)
 from grasp_success_detector.engines.choice import Choice, choose
 from grasp_success_detector.engines.memory import give_back
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.labels import Label
+from grasp_success_detector.probability import success_probabilities
+
+if TYPE_CHECKING:
+    import torch
 
 _MAX_BATCH = 32  # bounds the memory; larger batches are no faster on a CPU
 
@@ -27,11 +36,10 @@ class GraspClassifier:
     :ivar preprocessing: how frames are prepared: the checkpoint's way, unless somebody sets
         another region of interest; a call of ``predict`` takes what is there when it begins.
     :ivar sha256: hash of the checkpoint's tensors, hexadecimal.
-    :ivar device: where torch's part of the work is done.
     :ivar choice: what runs the network, and why nothing faster does; a line for the user.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str = 'auto',
+    def __init__(self, checkpoint: Checkpoint | CheckpointFile, device: str = 'auto',
                  threads: int | None = None, *, engine: str = 'torch', precision: str = 'fp32',
                  path: Path | None = None) -> None:
         """
@@ -56,7 +64,6 @@ class GraspClassifier:
         self.preprocessing = checkpoint.metadata.preprocessing
         self.sha256: str = checkpoint.sha256
         self.choice: Choice = choose(checkpoint, path, engine, precision, device, threads)
-        self.device: torch.device = self.choice.engine.torch_device
 
     @classmethod
     def from_checkpoint(cls, path: str | os.PathLike[str], device: str = 'auto',
@@ -67,10 +74,15 @@ class GraspClassifier:
 
         :raises CheckpointError: the file is missing, damaged, foreign, or of a newer format.
         """
-        classifier = cls(load(path), device, threads, engine=engine, precision=precision,
-                         path=Path(path))
+        classifier = cls(open_checkpoint(path), device, threads, engine=engine,
+                         precision=precision, path=Path(path))
         give_back()
         return classifier
+
+    @property
+    def device(self) -> 'torch.device':
+        """Return where torch's part of the work, if there is any, is done."""
+        return self.choice.engine.torch_device
 
     @property
     def threshold(self) -> float:
@@ -92,9 +104,7 @@ class GraspClassifier:
         :returns: float32 (N,), 0 to 1.
         :raises ImageDecodeError: a frame is no RGB uint8 (H, W, 3).
         """
-        scaled = torch.from_numpy(self.logits(frames)) / self.metadata.temperature
-        probabilities: NDArray[np.float32] = torch.softmax(scaled, 1)[:, Label.SUCCESS].numpy()
-        return probabilities
+        return success_probabilities(self.logits(frames), self.metadata.temperature)
 
     def logits(self, frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """

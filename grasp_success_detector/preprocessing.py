@@ -3,14 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 import math
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-import torch
 
 from grasp_success_detector.errors import ConfigError, ImageDecodeError
+
+if TYPE_CHECKING:
+    import torch
+
+# torch takes a second to import, and who has the network converted needs none of it.
 
 Triple = tuple[float, float, float]
 
@@ -74,7 +78,7 @@ class Preprocessing:
             np.ascontiguousarray(crop), (self.width, self.height),
             interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR), np.uint8)
 
-    def normalize(self, images: torch.Tensor) -> torch.Tensor:
+    def normalize(self, images: 'torch.Tensor') -> 'torch.Tensor':
         """
         Scale to 0 to 1, subtract the mean, divide by the standard deviation, channels first.
 
@@ -83,6 +87,8 @@ class Preprocessing:
             (torch.channels_last), as convolutions of CPUs take them.
         :raises ConfigError: the images are of another type or shape.
         """
+        import torch
+
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[-1] != 3:
             raise ConfigError(
                 f'normalize: got {images.dtype} {tuple(images.shape)}; expected torch.uint8 '
@@ -95,12 +101,14 @@ class Preprocessing:
         pixels = torch.addcmul(offset, rows, factor).view(batch, height, width, 3)
         return pixels.permute(0, 3, 1, 2)  # (B, 3, H, W)
 
-    def factor_and_offset(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def factor_and_offset(self) -> 'tuple[torch.Tensor, torch.Tensor]':
         """
         Return what makes ``(v / 255 - mean) / std`` one step: ``v * factor + offset``.
 
         :returns: float32 (3,) each, on the CPU.
         """
+        import torch
+
         std = torch.tensor(self.std)
         return 1 / (255 * std), -torch.tensor(self.mean) / std
 

@@ -11,22 +11,31 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import safe_open, SafetensorError
-import safetensors.torch
-import torch
 
 from grasp_success_detector.errors import CheckpointError
 
-Tensors = dict[str, torch.Tensor]
+if TYPE_CHECKING:
+    import torch
+
+# torch takes a second to import: only where its tensors are asked for.
+
+Tensors = dict[str, 'torch.Tensor']
+Arrays = dict[str, NDArray[Any]]
+
+#: The key of a checkpoint's metadata in the header of its file.
+CHECKPOINT_KEY = 'grasp_success_detector'
 
 _PICKLES = (b'PK\x03\x04', b'\x80\x02', b'\x80\x03', b'\x80\x04', b'\x80\x05')
 
 
-def tensors_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
+def tensors_sha256(tensors: 'Mapping[str, torch.Tensor | NDArray[Any]]') -> str:
     """
-    Return the SHA-256 of named tensors, hexadecimal.
+    Return the SHA-256 of named tensors, hexadecimal; arrays of numpy count as tensors.
 
     For each name in sorted order it takes the line ``name dtype shape`` as JSON list (such as
     ``["fc.bias", "float32", [2]]``), UTF-8, ended by a newline, and then the tensor's bytes in
@@ -34,14 +43,14 @@ def tensors_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
     """
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
+        tensor = tensors[name]
         head = [name, str(tensor.dtype).removeprefix('torch.'), list(tensor.shape)]
         digest.update(json.dumps(head).encode() + b'\n')
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(_bytes(tensor).data)
     return digest.hexdigest()
 
 
-def write_tensors(path: Path, state: Mapping[str, torch.Tensor], key: str,
+def write_tensors(path: Path, state: 'Mapping[str, torch.Tensor]', key: str,
                   document: Mapping[str, Any], verify: Callable[[Path], object],
                   overwrite: bool = False) -> str:
     """
@@ -56,6 +65,8 @@ def write_tensors(path: Path, state: Mapping[str, torch.Tensor], key: str,
     :returns: the SHA-256 of the tensors, hexadecimal.
     :raises CheckpointError: the file exists, cannot be written, or could not be read again.
     """
+    import safetensors.torch
+
     check_free(path, overwrite)
     tensors = {name: tensor.detach().cpu().contiguous().clone()
                for name, tensor in state.items()}
@@ -104,13 +115,16 @@ def read_tensors(path: Path) -> tuple[Mapping[str, str], Tensors]:
     :returns: the texts of its header, and the tensors, on the CPU.
     :raises CheckpointError: one line that names the path and what the file is instead.
     """
-    _check_file(path)
-    try:
-        with safe_open(path, framework='pt') as file:
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f'{path}: truncated or damaged; copy or train it again ({error})') from error
+    return _read(path, 'pt')
+
+
+def read_arrays(path: Path) -> tuple[Mapping[str, str], Arrays]:
+    """
+    Read a safetensors file as :func:`read_tensors` does, but as numpy arrays and without torch.
+
+    :raises CheckpointError: as there, and of types that numpy does not have, such as bfloat16.
+    """
+    return _read(path, 'numpy')
 
 
 def read_document(text: str, newest: int) -> tuple[dict[str, Any], str]:
@@ -137,8 +151,8 @@ def read_document(text: str, newest: int) -> tuple[dict[str, Any], str]:
     return document, sha256
 
 
-def check_tensors(tensors: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor],
-                  whose: str) -> None:
+def check_tensors(tensors: 'Mapping[str, torch.Tensor]',
+                  expected: 'Mapping[str, torch.Tensor]', whose: str) -> None:
     """
     Refuse tensors that are not exactly those of a model, naming all culprits.
 
@@ -158,7 +172,7 @@ def check_tensors(tensors: Mapping[str, torch.Tensor], expected: Mapping[str, to
         raise CheckpointError(f'its tensors are not those of {whose}; {found}')
 
 
-def check_intact(tensors: Mapping[str, torch.Tensor], sha256: str) -> None:
+def check_intact(tensors: 'Mapping[str, torch.Tensor | NDArray[Any]]', sha256: str) -> None:
     """
     Refuse tensors that were changed since they were written, or that are not finite.
 
@@ -168,8 +182,37 @@ def check_intact(tensors: Mapping[str, torch.Tensor], sha256: str) -> None:
         raise CheckpointError(
             f'damaged: the SHA-256 of its tensors is {actual}, the file says {sha256}; copy or '
             'train it again')
-    if bad := {name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()}:
+    if bad := {name for name, tensor in tensors.items() if not _finite(tensor)}:
         raise CheckpointError(f'holds weights that are not finite (NaN or infinite): {_list(bad)}')
+
+
+def _read(path: Path, framework: str) -> tuple[Mapping[str, str], dict[str, Any]]:
+    _check_file(path)
+    try:
+        with safe_open(path, framework=framework) as file:
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f'{path}: truncated or damaged; copy or train it again ({error})') from error
+    except TypeError as error:  # of numpy
+        raise CheckpointError(
+            f'{path}: holds numbers of a type that cannot be read ({error})') from error
+
+
+def _bytes(tensor: 'torch.Tensor | NDArray[Any]') -> NDArray[np.uint8]:
+    if isinstance(tensor, np.ndarray):
+        return np.ascontiguousarray(tensor).reshape(-1).view(np.uint8)
+    import torch
+
+    content: NDArray[np.uint8] = (
+        tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return content
+
+
+def _finite(tensor: 'torch.Tensor | NDArray[Any]') -> bool:
+    if isinstance(tensor, np.ndarray):
+        return bool(np.isfinite(tensor).all())
+    return bool(tensor.isfinite().all())
 
 
 def _check_file(path: Path) -> None:
@@ -214,7 +257,7 @@ def read_start(path: Path) -> bytes:
         raise CheckpointError(f'{path}: cannot be read: {error.strerror}') from error
 
 
-def _kind(tensor: torch.Tensor) -> str:
+def _kind(tensor: 'torch.Tensor') -> str:
     return f'{str(tensor.dtype).removeprefix("torch.")} {list(tensor.shape)}'
 
 

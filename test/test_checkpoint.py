@@ -17,6 +17,7 @@ from grasp_success_detector.checkpoint import (
     CheckpointMetadata,
     FORMAT_VERSION,
     load,
+    open_checkpoint,
     save,
     tensors_sha256,
 )
@@ -293,6 +294,15 @@ def test_one_flipped_bit_is_noticed(saved):
     saved.write_bytes(content)
     with pytest.raises(CheckpointError, match='damaged: the SHA-256 of its tensors is'):
         load(saved)
+
+
+def test_a_file_that_is_replaced_before_its_model_is_asked_for(saved):
+    opened = open_checkpoint(saved)
+    other = load(saved)
+    assert (opened.metadata, opened.sha256) == (other.metadata, other.sha256)
+    save(saved, build('cifar_cnn'), other.metadata, overwrite=True)
+    with pytest.raises(CheckpointError, match='was replaced while it was being loaded'):
+        opened.model  # noqa: B018 - asking for it loads it
 
 
 def test_all_wrong_tensors_are_named(saved):

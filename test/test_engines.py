@@ -4,6 +4,7 @@ from dataclasses import replace
 import json
 from pathlib import Path
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -223,6 +224,27 @@ def test_the_cache_is_used(cache, checkpoint, monkeypatch):
     image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
     np.testing.assert_array_equal(first.logits(image), second.logits(image))
     assert len(list(cache.iterdir())) == 1
+
+
+WITHOUT_TORCH = """
+import sys
+import numpy as np
+from grasp_success_detector.classifier import GraspClassifier
+classifier = GraspClassifier.from_checkpoint(
+    sys.argv[1], 'cpu', engine='openvino', precision='fp32')
+print(classifier.predict([np.full((48, 64, 3), 90, np.uint8)])[0])
+assert 'torch' not in sys.modules
+"""
+
+
+def test_a_start_from_the_cache_needs_no_torch(checkpoint):
+    pytest.importorskip('openvino')
+    here = GraspClassifier.from_checkpoint(checkpoint, 'cpu', engine='openvino', precision='fp32')
+    done = subprocess.run([sys.executable, '-c', WITHOUT_TORCH, str(checkpoint)],
+                          capture_output=True, text=True, timeout=60)
+    assert not done.stderr
+    expected = here.predict([np.full((48, 64, 3), 90, np.uint8)])[0]
+    assert float(done.stdout) == pytest.approx(float(expected), abs=1e-6)
 
 
 @pytest.mark.parametrize('damage', [

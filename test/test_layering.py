@@ -18,8 +18,8 @@ MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob('*.py'))}
 # A room may import from its own and from earlier rows.
 ROWS = [
     {'__init__', 'errors', 'labels', 'resources', 'console'},
-    {'image', 'image_container', 'html_page', 'preprocessing', 'torchvision_ops',
-     'tensors_file'},
+    {'architecture_names', 'image', 'image_container', 'html_page', 'preprocessing',
+     'probability', 'torchvision_ops', 'tensors_file'},
     {'backbones'},
     {'architectures'},
     {'checkpoint_metadata', 'checkpoint', 'legacy_checkpoint'},

@@ -2,8 +2,8 @@
 EfficientNet-Lite0: MBConv blocks without squeeze-and-excitation, made for small CPUs.
 
 Source: M. Tan, Q. V. Le, EfficientNet: rethinking model scaling for CNNs, ICML 2019; the Lite
-variants are TensorFlow's. Parts are named, and answer, as those of timm's ``tf_efficientnet_lite0``,
-whose weights fit; timm itself would take a second of a node's start.
+variants are TensorFlow's. Parts are named, and answer, as those of timm's
+``tf_efficientnet_lite0``, whose weights fit; timm itself would take a second of a node's start.
 """
 
 from importlib.util import find_spec
@@ -124,6 +124,10 @@ class EfficientNetLite0(nn.Module):
         self.bn2 = _Norm(1280)
         self.global_pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.classifier = nn.Linear(1280, classes)
+        if not self.classifier.weight.is_meta:  # for which torch would load its compiler
+            self._draw_weights()
+
+    def _draw_weights(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):  # as TensorFlow draws them
                 fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups

@@ -17,6 +17,7 @@ from grasp_success_detector.errors import CheckpointError, one_line
 from grasp_success_detector.labels import CLASS_NAMES
 from grasp_success_detector.preprocessing import Preprocessing
 
+
 class _Block(nn.Module):
     """Two convolutions, added to their input."""
 
@@ -59,7 +60,8 @@ class ResNet34(nn.Module):
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(512, classes)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            # Without memory there is nothing to draw, for which torch would load its compiler.
+            if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
                 nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -10,30 +10,22 @@ from collections.abc import KeysView
 from difflib import get_close_matches
 from functools import partial
 import logging
-import re
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from grasp_success_detector.architecture_names import TIMM_PREFIX
 from grasp_success_detector.backbones.stage import Architecture, Stage
 from grasp_success_detector.errors import CheckpointError, ConfigError, one_line
 from grasp_success_detector.labels import CLASS_NAMES
 from grasp_success_detector.preprocessing import Preprocessing
 
-PREFIX = 'timm:'
-
-_NAME = re.compile(r'timm:[\w.-]+')
 #: What timm calls branches beside the main path; they go with the convolution before them.
 _SIDE_PATHS = frozenset({'downsample', 'shortcut', 'se'})
 
 # timm takes seconds to import: only where it is needed.
-
-
-def is_timm_name(name: object) -> bool:
-    """Say whether this could be the name of a timm model; timm itself is not asked."""
-    return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 
 def timm_architecture(name: str) -> Architecture:
@@ -45,7 +37,7 @@ def timm_architecture(name: str) -> Architecture:
     import timm
     from timm.data.config import resolve_data_config
 
-    short = name.removeprefix(PREFIX)
+    short = name.removeprefix(TIMM_PREFIX)
     _check_known(short)
     published = timm.get_pretrained_cfg(short)
     about: dict[str, Any] = published.to_dict() if published else {}
@@ -68,7 +60,8 @@ def _check_known(short: str) -> None:
     plain, _, tag = short.partition('.')
     if not timm.is_model(plain):
         near = get_close_matches(plain, timm.list_models(), n=5)
-        hint = f'; did you mean {", ".join(PREFIX + other for other in near)}?' if near else ''
+        names = ', '.join(TIMM_PREFIX + other for other in near)
+        hint = f'; did you mean {names}?' if near else ''
         raise ConfigError(f'timm {timm.__version__} has no model {short!r}{hint}')
     tags = [full.partition('.')[2] for full in timm.list_pretrained(f'{plain}.*')]
     if tag and tag not in tags:
@@ -89,9 +82,9 @@ def _pretrained(short: str, about: dict[str, Any]) -> dict[str, torch.Tensor]:
         source = (f'https://huggingface.co/{about["hf_hub_id"]}' if about.get('hf_hub_id')
                   else about.get('url') or 'a state dict of this model')
         raise CheckpointError(
-            f'{PREFIX}{short}: its pre-trained weights cannot be had here ({one_line(error)}); '
-            f'bring the file (safetensors or .pth; {source}) and give it with --weights FILE, or '
-            'start without pre-trained weights') from error
+            f'{TIMM_PREFIX}{short}: its pre-trained weights cannot be had here '
+            f'({one_line(error)}); bring the file (safetensors or .pth; {source}) and give it '
+            'with --weights FILE, or start without pre-trained weights') from error
     finally:
         log.setLevel(level)
     state: dict[str, torch.Tensor] = model.state_dict()

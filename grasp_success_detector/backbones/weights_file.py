@@ -19,13 +19,11 @@ from grasp_success_detector.errors import CheckpointError, one_line
 from grasp_success_detector.tensors_file import (
     check_intact,
     check_tensors,
+    CHECKPOINT_KEY,
     is_pickle,
     read_tensors,
     Tensors,
 )
-
-#: The key of a checkpoint's metadata in the header of its file.
-CHECKPOINT_KEY = 'grasp_success_detector'
 
 #: Where training scripts put the state dict within what they save.
 _WRAPPERS = ('state_dict', 'model_state_dict', 'model')

@@ -6,16 +6,13 @@ from importlib import import_module
 from pathlib import Path
 import pkgutil
 
-import numpy as np
-import torch
-
 from grasp_success_detector import engines
-from grasp_success_detector.checkpoint import Checkpoint
+from grasp_success_detector.checkpoint import Checkpoint, CheckpointFile
 from grasp_success_detector.engines.engine import Engine, Precision, Wanted
+from grasp_success_detector.engines.likeness import check_likeness
 from grasp_success_detector.engines.proof import find_figure, MIN_AGREEMENT, Proof, read_proof
-from grasp_success_detector.engines.torch_engine import select_device, TorchEngine
+from grasp_success_detector.engines.torch_engine import has_cuda, select_device, TorchEngine
 from grasp_success_detector.errors import CheckpointError, ConfigError
-from grasp_success_detector.labels import Label
 
 AUTO = 'auto'
 
@@ -24,10 +21,6 @@ ENGINES: dict[str, type[Engine]] = {
     kind.name: kind for kind in (
         import_module(f'{engines.__name__}.{module.name}').ENGINE
         for module in pkgutil.iter_modules(engines.__path__) if module.name.endswith('_engine'))}
-
-# P(success) may differ so much on made-up pictures, which rounding can move far. What is broken
-# (a driver, another machine's cache) differs by more, or gives no numbers at all.
-_GROSS = .35
 
 
 @dataclass(frozen=True)
@@ -47,8 +40,8 @@ class Choice:
         return f'{name} (passed over: {_grouped(self.passed_over)})' if self.passed_over else name
 
 
-def choose(checkpoint: Checkpoint, path: Path | None, engine: str, precision: str, device: str,
-           threads: int | None) -> Choice:
+def choose(checkpoint: Checkpoint | CheckpointFile, path: Path | None, engine: str,
+           precision: str, device: str, threads: int | None) -> Choice:
     """
     Start the engine that was asked for; where that leaves a choice, the fastest that may be taken.
 
@@ -65,7 +58,7 @@ def choose(checkpoint: Checkpoint, path: Path | None, engine: str, precision: st
     kinds = list(ENGINES.values()) if engine == AUTO else [_engine(engine)]
     precisions = list(Precision) if precision == AUTO else [_precision(precision)]
     if device == AUTO:
-        device = 'cuda' if torch.cuda.is_available() and TorchEngine in kinds else 'cpu'
+        device = 'cuda' if TorchEngine in kinds and has_cuda() else 'cpu'
     if kinds == [TorchEngine]:
         select_device(device)  # says best what is wrong with it
     proof, proof_fault = _proof(path, checkpoint)
@@ -83,7 +76,7 @@ def choose(checkpoint: Checkpoint, path: Path | None, engine: str, precision: st
             if not (exact or plain) and figure and figure.artifact != started.artifact:
                 raise ConfigError('what was proven is another file; prove it again')
             if not (kind is TorchEngine and number is Precision.FP32):
-                _check_roughly(started, checkpoint, threads)
+                check_likeness(started, checkpoint)
         except ConfigError as error:
             passed_over.append(f'{kind.name} {number.value}: {error}')
             continue
@@ -112,7 +105,8 @@ def _precision(name: str) -> Precision:
                           f'{", ".join(number.value for number in Precision)}') from error
 
 
-def _proof(path: Path | None, checkpoint: Checkpoint) -> tuple[Proof | None, str]:
+def _proof(path: Path | None,
+           checkpoint: Checkpoint | CheckpointFile) -> tuple[Proof | None, str]:
     """Return the proof, or None and why there is none."""
     if path is None:
         return None, 'not proven: the checkpoint is no file'
@@ -137,25 +131,3 @@ def _check_proven(agreement: float | None, fault: str) -> None:
         raise ConfigError(fault)
     if agreement < MIN_AGREEMENT:
         raise ConfigError(f'decides as fp32 torch on {agreement:.2%} of the frames only')
-
-
-def _check_roughly(engine: Engine, checkpoint: Checkpoint, threads: int | None) -> None:
-    """
-    Refuse an engine that answers to smooth pictures quite unlike torch, whatever is broken.
-
-    :raises ConfigError: it does.
-    """
-    size = checkpoint.metadata.preprocessing
-    down, across = np.mgrid[:size.height, :size.width]
-    ramp = (255 * (down / size.height + across / size.width) / 2).astype(np.uint8)
-    grey = np.full_like(ramp, 128)
-    images = np.ascontiguousarray(np.stack(
-        [np.stack(planes, -1) for planes in ((grey, grey, grey), (ramp, 255 - ramp, grey))]))
-    torch_engine = TorchEngine(Wanted(checkpoint, None, Precision.FP32, 'cpu', threads))
-    ours, theirs = (
-        torch.from_numpy(each.logits(images) / checkpoint.metadata.temperature)
-        .softmax(1)[:, Label.SUCCESS] for each in (engine, torch_engine))
-    difference = float((ours - theirs).abs().max())
-    if not difference <= _GROSS:  # nor is NaN
-        raise ConfigError(f'its P(success) differs by {difference:.2f} from torch: something is '
-                          'broken (driver, installation)')

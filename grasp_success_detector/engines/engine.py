@@ -7,13 +7,15 @@ from enum import Enum
 import hashlib
 import json
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-import torch
 
-from grasp_success_detector.checkpoint import Checkpoint
+from grasp_success_detector.checkpoint import Checkpoint, CheckpointFile
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Precision(str, Enum):
@@ -35,7 +37,7 @@ class Wanted:
     :ivar threads: CPU threads; None: as many as the engine takes by itself.
     """
 
-    checkpoint: Checkpoint
+    checkpoint: Checkpoint | CheckpointFile
     path: Path | None
     precision: Precision
     device: str
@@ -49,8 +51,9 @@ class Engine(ABC):
     :cvar name: what users call it.
     :cvar speed: for each precision that it has, roughly how many times as fast as torch in fp32.
     :ivar device: where it runs, as users name devices.
-    :ivar torch_device: where torch's part of the work, if there is any, is done.
     :ivar artifact: SHA-256 of the file that it was read from, if that is not the checkpoint.
+    :ivar expected: torch's answers in fp32 to ``likeness.pictures``, float32 (2, 2), where they
+        were kept in that file.
     """
 
     name: ClassVar[str]
@@ -58,8 +61,15 @@ class Engine(ABC):
 
     precision: Precision
     device: str
-    torch_device: torch.device = torch.device('cpu')
     artifact: str | None = None
+    expected: NDArray[np.float32] | None = None
+
+    @property
+    def torch_device(self) -> 'torch.device':
+        """Return where torch's part of the work, if there is any, is done."""
+        import torch  # takes a second: not every engine needs it
+
+        return torch.device('cpu')
 
     @classmethod
     @abstractmethod
@@ -94,7 +104,7 @@ class Engine(ABC):
         """
 
 
-def identity(checkpoint: Checkpoint) -> str:
+def identity(checkpoint: Checkpoint | CheckpointFile) -> str:
     """Return a hash, hexadecimal, of all that a checkpoint's decisions depend on."""
     metadata = checkpoint.metadata
     content = [checkpoint.sha256, metadata.architecture, metadata.preprocessing.to_metadata(),

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from grasp_success_detector.checkpoint import Checkpoint
+from grasp_success_detector.checkpoint import Checkpoint, CheckpointFile
 from grasp_success_detector.engines.fusion import fused
 
 
@@ -17,7 +17,7 @@ class FromPixels(nn.Module):
     factor: torch.Tensor
     offset: torch.Tensor
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint | CheckpointFile) -> None:
         super().__init__()
         self.model = fused(checkpoint.model)
         factor, offset = checkpoint.metadata.preprocessing.factor_and_offset()

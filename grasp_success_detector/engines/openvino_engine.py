@@ -33,9 +33,10 @@ class OpenVinoEngine(Engine):
         self.precision, self.device = wanted.precision, wanted.device
         if self.precision is Precision.INT8:
             assert wanted.path is not None
-            model, self.artifact = read_model(int8_path(wanted.path), wanted.checkpoint)
+            model, self.expected, self.artifact = read_model(
+                int8_path(wanted.path), wanted.checkpoint)
         else:
-            model = converted(wanted.checkpoint)
+            model, self.expected, _ = converted(wanted.checkpoint)
         options: dict[str, Any] = {
             'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_PRECISION_HINT': _TYPES[self.precision]}
         if wanted.threads is not None and wanted.device == 'cpu':

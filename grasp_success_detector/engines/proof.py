@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from grasp_success_detector.checkpoint import Checkpoint
+from grasp_success_detector.checkpoint import Checkpoint, CheckpointFile
 from grasp_success_detector.engines.engine import Engine, identity, Precision
 from grasp_success_detector.errors import CheckpointError
 
@@ -73,7 +73,7 @@ def proof_path(checkpoint: Path) -> Path:
     return checkpoint.with_suffix('.engines.json')
 
 
-def read_proof(path: Path, checkpoint: Checkpoint) -> Proof | None:
+def read_proof(path: Path, checkpoint: Checkpoint | CheckpointFile) -> Proof | None:
     """
     Read the figures of a checkpoint file; None where there are none.
 

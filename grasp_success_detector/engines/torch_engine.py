@@ -1,17 +1,23 @@
 """PyTorch, without what only training needs."""
 
+import ctypes
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
-import torch
-from torch import nn
 
 from grasp_success_detector.engines.engine import Engine, Precision, Wanted
-from grasp_success_detector.engines.fusion import fused
 from grasp_success_detector.errors import ConfigError
 
+if TYPE_CHECKING:
+    import torch
+
+# torch takes a second to import: not before this engine is asked.
+
 _DEVICES = ('cpu', 'cuda', 'mps', 'xpu')
-_DTYPES = {Precision.FP32: torch.float32, Precision.BF16: torch.bfloat16,
-           Precision.FP16: torch.float16}
+_TYPES = {Precision.FP32: 'float32', Precision.BF16: 'bfloat16', Precision.FP16: 'float16'}
 
 
 class TorchEngine(Engine):
@@ -26,11 +32,16 @@ class TorchEngine(Engine):
     speed = {Precision.FP32: 1., Precision.BF16: 1.7, Precision.FP16: 1.6}
 
     def __init__(self, wanted: Wanted) -> None:
+        import torch
+        from torch import nn
+
+        from grasp_success_detector.engines.fusion import fused
+
         self.precision, self.device = wanted.precision, wanted.device
-        self.torch_device = select_device(wanted.device)
+        self._device = select_device(wanted.device)
         if wanted.threads is not None:
             torch.set_num_threads(wanted.threads)
-        self._dtype = _DTYPES[self.precision]
+        self._dtype: torch.dtype = getattr(torch, _TYPES[self.precision])
         self._preprocessing = wanted.checkpoint.metadata.preprocessing
         model = fused(wanted.checkpoint.model)
         if self._dtype != torch.float32:
@@ -38,8 +49,13 @@ class TorchEngine(Engine):
                 if isinstance(module, nn.Conv2d | nn.Linear):
                     module.to(self._dtype)
         # Convolutions of CPUs, and tensor cores, want the channels of a pixel side by side.
-        self._model = model.to(self.torch_device).to(  # type: ignore[call-overload]
+        self._model = model.to(self._device).to(  # type: ignore[call-overload]
             memory_format=torch.channels_last)
+
+    @property
+    def torch_device(self) -> 'torch.device':
+        """Return the device as torch has it."""
+        return self._device
 
     @classmethod
     def refusal(cls, precision: Precision, device: str) -> str | None:
@@ -56,24 +72,38 @@ class TorchEngine(Engine):
     @classmethod
     def version(cls) -> str:
         """Return torch's version."""
-        return torch.__version__
+        return version('torch')
 
     @classmethod
     def start(cls, wanted: Wanted) -> 'TorchEngine':
         """Copy the model to the device."""
         return cls(wanted)
 
-    @torch.inference_mode()
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Normalise, run."""
-        x = self._preprocessing.normalize(torch.from_numpy(images).to(self.torch_device))
-        with torch.autocast(self.torch_device.type, self._dtype,
-                            enabled=self._dtype != torch.float32):
-            logits: NDArray[np.float32] = self._model(x).float().cpu().numpy()
+        import torch
+
+        with torch.inference_mode():
+            x = self._preprocessing.normalize(torch.from_numpy(images).to(self._device))
+            with torch.autocast(self._device.type, self._dtype,
+                                enabled=self._dtype != torch.float32):
+                logits: NDArray[np.float32] = self._model(x).float().cpu().numpy()
         return logits
 
 
-def select_device(name: str) -> torch.device:
+def has_cuda() -> bool:
+    """Say whether torch finds a GPU; where there is no driver of one, torch is not even loaded."""
+    if not Path('/dev/kfd').exists():  # AMD's, which torch calls CUDA too
+        try:
+            ctypes.CDLL('libcuda.so.1')
+        except OSError:
+            return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def select_device(name: str) -> 'torch.device':
     """
     Return torch's device of a name, after trying it.
 
@@ -81,8 +111,10 @@ def select_device(name: str) -> torch.device:
         such as ``'cpu'`` or ``'cuda:1'``.
     :raises ConfigError: unknown, or not on this machine.
     """
+    import torch
+
     if name == 'auto':
-        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+        return torch.device('cuda' if has_cuda() else 'cpu')
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError):
@@ -100,6 +132,8 @@ def select_device(name: str) -> torch.device:
 
 def _has_bf16() -> bool:
     """Say whether the CPU computes in bf16 itself; emulating it is slower than fp32."""
+    import torch
+
     try:
         capabilities = torch.cpu.get_capabilities()
     except (AttributeError, RuntimeError):  # torch before 2.11

@@ -102,7 +102,7 @@ class FrameJudge:
         :raises CheckpointError: the checkpoint cannot be used.
         :raises ConfigError: another parameter cannot be used.
         """
-        # Imported here because torch takes seconds and a node that only waits needs none of it.
+        # Imported here because a node that only waits needs none of it.
         from grasp_success_detector.classifier import GraspClassifier
 
         self._decode = select_decoder(values.image_decoder)
@@ -151,7 +151,7 @@ class FrameJudge:
 
     def free(self) -> None:
         """Give the memory of a GPU back; the network itself goes with the last reference."""
-        on_gpu = self._classifier.device.type == 'cuda'
+        on_gpu = self._classifier.choice.engine.device.startswith('cuda')
         del self._classifier
         if on_gpu:
             import torch

@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin, get_type_hints, Literal, Union
 
 import yaml
 
-from grasp_success_detector.architectures import ARCHITECTURES, check_architecture
+from grasp_success_detector.architecture_names import ARCHITECTURES, check_architecture
 from grasp_success_detector.errors import ConfigError, one_line
 from grasp_success_detector.resources import share_path
 
