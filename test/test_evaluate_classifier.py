@@ -233,7 +233,7 @@ def test_wrong_input_is_one_line_and_leaves_nothing(bag, random_checkpoint, tmp_
             ([random_checkpoint, bag[0], '--topic', '/none'], 'no image topic /none'),
             ([random_checkpoint, bag[0], '--start', '1000'], 'rig: no frame to judge'),
             ([random_checkpoint, bag[0], '--split', 'val'], '--split val: expected a data set'),
-            ([random_checkpoint, bag[0], '--threshold', '2'], 'threshold = 2.0'),
+            ([random_checkpoint, bag[0], '--threshold', '2'], 'threshold 2.0'),
             ([random_checkpoint, bag[0], '--max-drop', '-1'], '--max-drop -1.0'),
             ([random_checkpoint, bag[0], '--baseline', tmp_path / 'labels.csv'],
              'no metrics.json of evaluate_classifier')):
