@@ -106,6 +106,22 @@ class GraspClassifier:
         """
         return success_probabilities(self.logits(frames), self.metadata.temperature)
 
+    def prepare(self, frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        """
+        Do the first part of :meth:`predict`: crop and scale.
+
+        :param frames: as there, but at least one.
+        :returns: RGB uint8 (N, H, W, 3) of the network's input size.
+        :raises ImageDecodeError: a frame is no RGB uint8 (H, W, 3).
+        """
+        resize = self.preprocessing.crop_and_resize
+        return np.stack([resize(frame) for frame in frames])
+
+    def predict_prepared(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Do the rest of :meth:`predict`, on what :meth:`prepare` returned."""
+        return success_probabilities(
+            self.choice.engine.logits(images), self.metadata.temperature)
+
     def logits(self, frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """
         Return the model's own answer, before temperature and softmax.
@@ -117,9 +133,5 @@ class GraspClassifier:
         out = np.empty((len(frames), len(Label)), np.float32)
         for start in range(0, len(frames), _MAX_BATCH):
             batch = frames[start:start + _MAX_BATCH]
-            out[start:start + len(batch)] = self._logits(batch)
+            out[start:start + len(batch)] = self.choice.engine.logits(self.prepare(batch))
         return out
-
-    def _logits(self, frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        resize = self.preprocessing.crop_and_resize
-        return self.choice.engine.logits(np.stack([resize(frame) for frame in frames]))

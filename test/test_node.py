@@ -30,7 +30,8 @@ def raw(ears, settings):
 @pytest.fixture(scope='module')
 def compressed(ears, settings):
     """Return a detector that takes compressed images."""
-    with detector(namespace='compressed', image_transport='compressed', **settings) as child:
+    with detector('--log-level', 'compressed.grasp_success_detector:=debug', namespace='compressed',
+                  image_transport='compressed', **settings) as child:
         yield Detector(ears, child, 'compressed', CompressedImage, 'image/compressed')
 
 
@@ -162,6 +163,23 @@ def test_diagnostics_say_what_runs(raw, classifier, settings):
     assert 0. < p50 <= p95 <= p99
     assert (status['publishers'], status['reliability']) == ('1', 'reliable')
     assert int(status['judged']) <= int(status['received'])
+
+
+def test_at_debug_level_diagnostics_take_the_latency_apart(raw, compressed):
+    for frame in pictures():
+        raw.ask(raw.stamp(raw_message(frame)))
+        compressed.ask(compressed.stamp(CompressedImage(
+            format='jpeg', data=encode_jpeg(frame))))
+    stages = ('receive', 'decode', 'preprocess', 'infer', 'publish')
+    usual = raw.diagnostics(lambda values: int(values['judged']) >= len(pictures()))
+    assert not {f'{stage}_p50_ms' for stage in stages} & usual.keys()
+    status = compressed.diagnostics(lambda values: int(values['judged']) >= len(pictures()))
+    times = {stage: [float(status[f'{stage}_p{percent}_ms']) for percent in (50, 95, 99)]
+             for stage in stages}
+    assert all(0. <= p50 <= p95 <= p99 for p50, p95, p99 in times.values()), times
+    # Each is a part of the whole; nearest ranks of few frames add up only roughly.
+    assert max(p99 for _, _, p99 in times.values()) <= float(status['latency_p99_ms'])
+    assert times['infer'][0] > 0 and times['decode'][0] > 0
 
 
 def test_the_overlays_carry_the_frames_header(raw):

@@ -9,6 +9,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, JumpThreshold
 from rclpy.clock_type import ClockType
 from rclpy.duration import Duration
+from rclpy.impl.logging_severity import LoggingSeverity
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from grasp_success_detector.console import command
@@ -252,9 +253,10 @@ class DetectorNode(LifecycleNode):
         if self._camera is not None:
             facts['publishers'] = str(self._camera.publishers)
             facts['reliability'] = self._camera.reliability
+        debug = self.get_logger().is_enabled_for(LoggingSeverity.DEBUG)
         status = build_status(
             self.get_fully_qualified_name(), self._camera.topic if self._camera else '',
-            self._keeper.latest, self._statistics.snapshot(time.monotonic_ns()), facts)
+            self._keeper.latest, self._statistics.snapshot(time.monotonic_ns(), debug), facts)
         array = DiagnosticArray(status=[status])
         array.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(array)

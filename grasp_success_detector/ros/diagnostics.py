@@ -4,6 +4,7 @@ from collections import Counter, deque
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import ceil
+from operator import sub
 from threading import Lock
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
@@ -15,6 +16,10 @@ from grasp_success_detector.labels import Verdict
 RECENT_FRAMES = 300
 
 PERCENTILES = (50, 95, 99)
+
+#: What a frame goes through, in this order; together they are its latency. *receive* is the time
+#: until the worker has the message, *decode* includes the look whether anything can be seen.
+STAGES = ('receive', 'decode', 'preprocess', 'infer', 'publish')
 
 #: Rate counts frames received within this time.
 RATE_SPAN_NS = 5 * NS_PER_S
@@ -34,6 +39,7 @@ class Snapshot:
         late.
     :ivar latency_ms: time from a frame's reception to its verdict's publication: the percentiles
         50, 95 and 99 of recent frames by number; empty before the first.
+    :ivar stages_ms: the same of each of ``STAGES``, where that was asked for.
     :ivar dropped: frames that a newer one replaced before they were judged.
     :ivar limited: frames that ``max_rate`` left out.
     :ivar bad: frames that could not be judged, by reason.
@@ -48,6 +54,7 @@ class Snapshot:
     age_s: float | None
     is_behind: bool
     latency_ms: Mapping[int, float]
+    stages_ms: Mapping[str, Mapping[int, float]]
 
 
 class FrameStatistics:
@@ -59,7 +66,7 @@ class FrameStatistics:
         self._bad: Counter[str] = Counter()
         self._judged_ns = 0     # when the newest judged frame was received
         self._received_ns: deque[int] = deque(maxlen=RECENT_FRAMES)
-        self._latency_ns: deque[int] = deque(maxlen=RECENT_FRAMES)
+        self._marks_ns: deque[tuple[int, ...]] = deque(maxlen=RECENT_FRAMES)
 
     def add_received(self, now_ns: int, replaced_another: bool) -> None:
         """Count a frame that came in."""
@@ -75,21 +82,27 @@ class FrameStatistics:
             self._limited += 1
             self._received_ns.append(now_ns)
 
-    def add_judged(self, received_ns: int, now_ns: int) -> None:
-        """Count a frame whose verdict was published."""
+    def add_judged(self, marks_ns: tuple[int, ...]) -> None:
+        """Count a frame whose verdict was published: when it came in, and the stages' ends."""
         with self._lock:
             self._judged += 1
-            self._judged_ns = received_ns
-            self._latency_ns.append(now_ns - received_ns)
+            self._judged_ns = marks_ns[0]
+            self._marks_ns.append(marks_ns)
 
     def add_bad(self, reason: str) -> None:
         """Count a frame that could not be judged."""
         with self._lock:
             self._bad[reason] += 1
 
-    def snapshot(self, now_ns: int) -> Snapshot:
-        """Return the figures of now."""
+    def snapshot(self, now_ns: int, stages: bool = False) -> Snapshot:
+        """
+        Return the figures of now.
+
+        :param stages: whether to take the latency apart.
+        """
         with self._lock:
+            marks = list(self._marks_ns)
+            steps = zip(*(map(sub, mark[1:], mark) for mark in marks), strict=True)
             recent = [at for at in self._received_ns if now_ns - at < RATE_SPAN_NS]
             span_ns = recent[-1] - recent[0] if recent else 0
             return Snapshot(
@@ -97,7 +110,9 @@ class FrameStatistics:
                 rate_hz=(len(recent) - 1) * NS_PER_S / span_ns if span_ns else 0.,
                 age_s=(now_ns - self._received_ns[-1]) / NS_PER_S if self._received_ns else None,
                 is_behind=bool(self._received_ns) and self._received_ns[-1] > self._judged_ns,
-                latency_ms=_percentiles_ms(self._latency_ns))
+                latency_ms=_percentiles_ms([mark[-1] - mark[0] for mark in marks]),
+                stages_ms={stage: _percentiles_ms(times) for stage, times in zip(
+                    STAGES, steps, strict=True)} if stages and marks else {})
 
 
 def _percentiles_ms(times_ns: Collection[int]) -> dict[int, float]:
@@ -128,6 +143,8 @@ def build_status(
         'rate_hz': f'{snapshot.rate_hz:.2f}',
         **{f'latency_p{percent}_ms': _optional(snapshot.latency_ms.get(percent))
            for percent in PERCENTILES},
+        **{f'{stage}_p{percent}_ms': f'{time_ms:.2f}'
+           for stage, times in snapshot.stages_ms.items() for percent, time_ms in times.items()},
         'age_s': _optional(snapshot.age_s),
         'received': str(snapshot.received),
         'judged': str(snapshot.judged),

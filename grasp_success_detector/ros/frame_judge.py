@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from time import monotonic_ns
 from typing import Any, NamedTuple, TYPE_CHECKING
 
 import numpy as np
@@ -78,12 +79,15 @@ class JudgedFrame(NamedTuple):
     :ivar image: RGB uint8 (H, W, 3).
     :ivar probability: calibrated P(success) in [0, 1].
     :ivar stamp: when it was taken.
+    :ivar done_ns: when it had been received (waited and deserialized), decoded (and looked at),
+        preprocessed, inferred; monotonic ns.
     """
 
     header: Header
     image: NDArray[np.uint8]
     probability: float
     stamp: Stamp
+    done_ns: tuple[int, int, int, int]
 
 
 class FrameJudge:
@@ -168,12 +172,17 @@ class FrameJudge:
         except Exception as error:  # noqa: BLE001 - rclpy raises what its C layer raised
             raise UnjudgedFrameError('malformed_message', (
                 f'no {self.message_type.__name__}: {one_line(error)}')) from error
+        received_ns = monotonic_ns()
         stamp = self._stamp(message.header, frame.received_ns)
         try:
             image = self._decode(message)
             if blindness := self.visibility.look(image, stamp.ns):
                 raise BlindFrameError(blindness)
-            probability = float(self._classifier.predict([image])[0])
+            decoded_ns = monotonic_ns()
+            prepared = self._classifier.prepare([image])
+            preprocessed_ns = monotonic_ns()
+            probability = float(self._classifier.predict_prepared(prepared)[0])
+            inferred_ns = monotonic_ns()
         except ImageDecodeError as error:
             raise UnjudgedFrameError(error.reason, str(error)) from error
         except UnjudgedFrameError:
@@ -183,7 +192,8 @@ class FrameJudge:
                 'not_judged', f'{type(error).__name__}: {one_line(error)}') from error
         if not 0. <= probability <= 1.:
             raise UnjudgedFrameError('not_finite', f'the network says P(success) = {probability}')
-        return JudgedFrame(message.header, image, probability, stamp)
+        return JudgedFrame(message.header, image, probability, stamp,
+                           (received_ns, decoded_ns, preprocessed_ns, inferred_ns))
 
     def _stamp(self, header: Header, received_ns: int) -> Stamp:
         stamp_ns = header.stamp.sec * NS_PER_S + header.stamp.nanosec
