@@ -6,7 +6,9 @@ transforms, eager torch in fp32, and a node with a queue of 10. It runs the same
 """
 
 from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
+import json
 import os
 from pathlib import Path
 import platform
@@ -77,7 +79,8 @@ def node_command(contestant: str, checkpoint: Path) -> list[str]:
         'checkpoint': checkpoint.resolve(), 'device': 'cpu', 'engine': engine,
         'precision': precision, 'image_transport': 'compressed',
         # A verdict on every frame, whatever it shows.
-        'frozen_after_s': 0., 'max_black': 1., 'max_white': 1., 'undecided': 0.}
+        'frozen_after_s': 0., 'max_black': 1., 'max_white': 1., 'undecided': 0.,
+        'window_s': 0., 'min_frames': 1}
     arguments = [part for name, value in values.items() for part in ('-p', f'{name}:={value}')]
     return [sys.executable, '-m', 'grasp_success_detector.ros.detector_node', '--ros-args',
             *arguments]
@@ -106,6 +109,22 @@ def in_own_process(script: str, *arguments: object) -> str | None:
     return done.stdout
 
 
+def table_head(*names: str) -> None:
+    """Begin a table in Markdown."""
+    table_row(*names)
+    print('| --- ' * len(names) + '|')
+
+
+def table_row(*cells: str) -> None:
+    print('| ' + ' | '.join(cells) + ' |', flush=True)
+
+
+def keep(path: Path | None, rows: list[dict[str, Any]]) -> None:
+    """Write what was measured, if that is wanted."""
+    if path is not None:
+        path.write_text(json.dumps(rows, indent=1) + '\n', encoding='utf-8')
+
+
 def machine() -> str:
     """Say what was measured on, and how busy it was."""
     import torch
@@ -113,5 +132,10 @@ def machine() -> str:
     cpu = next((line.partition(':')[2].strip()
                 for line in Path('/proc/cpuinfo').read_text().splitlines()
                 if line.startswith('model name')), platform.machine())
-    return (f'{cpu}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end; Python '
-            f'{platform.python_version()}, torch {torch.__version__}')
+    try:
+        openvino = f', OpenVINO {version("openvino")}'
+    except PackageNotFoundError:
+        openvino = ''
+    return (f'{cpu}, {len(os.sched_getaffinity(0))} cores of {os.cpu_count()}, load '
+            f'{os.getloadavg()[0]:.1f} at the end; Python {platform.python_version()}, torch '
+            f'{torch.__version__}{openvino}')

@@ -10,10 +10,17 @@ import argparse
 import json
 import os
 from pathlib import Path
-import sys
 import tempfile
 
-from contestants import CONTESTANTS, in_own_process, machine, sample_jpegs
+from contestants import (
+    CONTESTANTS,
+    in_own_process,
+    keep,
+    machine,
+    sample_jpegs,
+    table_head,
+    table_row,
+)
 
 
 def main() -> None:
@@ -21,6 +28,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('checkpoints', type=Path, nargs='+')
     parser.add_argument('--engines', nargs='+', choices=CONTESTANTS, default=CONTESTANTS)
+    parser.add_argument('--json', type=Path, help='file for what was measured')
     parser.add_argument('--alone', action='store_true', help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.alone:
@@ -31,8 +39,9 @@ def main() -> None:
             print(json.dumps((node.wait_for_first(jpeg), node.resident_mb())))
         return
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-    print('| checkpoint | engine | first start s | next start s | resident MB |\n'
-          + '| --- ' * 5 + '|')
+    rows = []
+    table_head('checkpoint', 'engine', 'first start s', 'next start s', 'resident MB first',
+               'resident MB next')
     for checkpoint in args.checkpoints:
         for contestant in args.engines:
             with tempfile.TemporaryDirectory() as cache:
@@ -41,10 +50,13 @@ def main() -> None:
                         for _ in range(2)]
             if None in runs:
                 continue
-            (first, _), (then, resident) = (json.loads(run or '') for run in runs)
-            print(f'| {checkpoint.stem} | {contestant} | {first:.1f} | {then:.1f} | '
-                  f'{resident:.0f} |', flush=True)
-    print(f'\n{machine()}. {" ".join(sys.argv)}')
+            (first, first_mb), (then, then_mb) = (json.loads(run or '') for run in runs)
+            rows.append({'checkpoint': checkpoint.stem, 'engine': contestant, 'first_s': first,
+                         'next_s': then, 'first_mb': first_mb, 'next_mb': then_mb})
+            table_row(checkpoint.stem, contestant, f'{first:.1f}', f'{then:.1f}',
+                      f'{first_mb:.0f}', f'{then_mb:.0f}')
+    print(f'\n{machine()}.')
+    keep(args.json, rows)
 
 
 if __name__ == '__main__':

@@ -2,19 +2,32 @@
 Frames per second from jpeg to P(success), for each engine and for a baseline, without ROS.
 
 Each contestant runs in a process of its own, on batches of 32 jpegs of 640 x 480 pixels in memory.
-Beside it stands what share of the processor's measured GEMM speed the network alone reaches, one
-frame at a time.
+Beside it stands what share of the processor's GEMM speed the network alone reaches, one frame at a
+time: the best matrix product in the same precision, measured right after it in the same process
+and with as many threads. Every convolution counts as it is written: an algorithm that needs fewer
+operations (Winograd) may pass 100 %.
 
     python benchmarks/throughput.py models/*_rig.safetensors
 """
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 import json
 from pathlib import Path
-import sys
 import time
 
-from contestants import BASELINE, CONTESTANTS, from_jpegs, in_own_process, machine, sample_jpegs
+from contestants import (
+    BASELINE,
+    CONTESTANTS,
+    from_jpegs,
+    in_own_process,
+    keep,
+    machine,
+    sample_jpegs,
+    table_head,
+    table_row,
+)
 import numpy as np
 import torch
 
@@ -22,7 +35,6 @@ from grasp_success_detector.checkpoint import load
 from grasp_success_detector.classifier import GraspClassifier
 
 _BATCH = 32
-_GEMM = 'gemm'
 
 
 def measure(contestant: str, checkpoint: Path, seconds: float) -> dict[str, float]:
@@ -41,27 +53,30 @@ def measure(contestant: str, checkpoint: Path, seconds: float) -> dict[str, floa
             checkpoint, 'cpu', engine=engine, precision=precision).choice.engine
         size = load(checkpoint).metadata.preprocessing
         image = np.zeros((1, size.height, size.width, 3), np.uint8)
-        found['network_ms'] = 1000 * best(lambda: network.logits(image), 100)
+        found['network_ms'] = 1000 * best(lambda: network.logits(image), 2.)
+        found['gemm_gflops'] = gemm(precision)
     return found
 
 
-def gemm() -> dict[str, float]:
+def gemm(precision: str) -> float:
     """
-    Return the processor's best GFLOP/s on matrices of several sizes, by precision.
+    Return the best GFLOP/s of a matrix product in this precision, sizes 512 to 2048.
 
-    As convolutions with 1 x 1 kernels, which torch gives to oneDNN: its matrix product in fp32 is
-    MKL's, which uses half of what AMD's processors can do.
+    All are oneDNN's: torch.mm in fp32 is MKL's, which uses less than half of an AMD processor.
     """
-    speeds = {}
-    for name, dtype in (('fp32', torch.float32), ('bf16', torch.bfloat16)):
-        for channels in (128, 256, 512, 1024):
-            x, weight = (torch.randn(shape).to(dtype, memory_format=torch.channels_last) for shape
-                         in ((1, channels, 32, 32), (channels, channels, 1, 1)))
-            with torch.inference_mode():
-                seconds = best(lambda x=x, w=weight: torch.conv2d(x, w), 100)
-            speed = 2 * channels ** 2 * 32 ** 2 / seconds / 1e9
-            speeds[name] = max(speed, speeds.get(name, 0.))
-    return speeds
+    best_speed = 0.
+    for size in (512, 1024, 2048):
+        a, b = torch.randn(2, size, size).unbind()
+        if precision == 'int8':
+            a, b = (x.mul(30).clamp(-128, 127).to(torch.int8) for x in (a, b))
+            product = partial(torch._int_mm, a, b)
+        elif precision == 'bf16':
+            product = partial(torch.mm, a.bfloat16(), b.bfloat16())
+        else:
+            product = partial(torch._C._nn.mkldnn_linear, a.to_mkldnn(), b.to_mkldnn())
+        with torch.inference_mode():
+            best_speed = max(best_speed, 2 * size ** 3 / best(product, 1.) / 1e9)
+    return best_speed
 
 
 def gflop(checkpoint: Path) -> float:
@@ -75,11 +90,10 @@ def gflop(checkpoint: Path) -> float:
     return counter.get_total_flops() / 1e9
 
 
-def best(run, times: int) -> float:
+def best(run: Callable[[], object], seconds: float) -> float:
     """Return the seconds of the fastest run: a busy machine only ever adds."""
-    taken = []
-    for _ in range(times):
-        began = time.perf_counter()
+    taken, until = [], time.perf_counter() + seconds
+    while (began := time.perf_counter()) < until or not taken:
         run()
         taken.append(time.perf_counter() - began)
     return min(taken)
@@ -91,35 +105,36 @@ def main() -> None:
     parser.add_argument('checkpoints', type=Path, nargs='+')
     parser.add_argument('--seconds', type=float, default=5., help='for each engine (default 5)')
     parser.add_argument('--engines', nargs='+', choices=CONTESTANTS, default=CONTESTANTS)
-    parser.add_argument('--alone', help=argparse.SUPPRESS)
+    parser.add_argument('--json', type=Path, help='file for what was measured')
+    parser.add_argument('--alone', action='store_true', help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.alone:
-        print(json.dumps(gemm() if args.alone == _GEMM else measure(
-            args.alone, args.checkpoints[0], args.seconds)))
+        print(json.dumps(measure(args.engines[0], args.checkpoints[0], args.seconds)))
         return
-    peak = json.loads(in_own_process(__file__, args.checkpoints[0], '--alone', _GEMM) or '{}')
-    print(f'| checkpoint | engine | frames/s | / {BASELINE} | network alone ms | GFLOP/s | of the '
-          'GEMM speed |\n' + '| --- ' * 7 + '|')
+    rows = []
+    table_head('checkpoint', 'engine', 'frames/s', f'/ {BASELINE}', 'network alone ms', 'GFLOP/s',
+               'best GEMM', 'share')
     for checkpoint in args.checkpoints:
         work, base = gflop(checkpoint), None
         for contestant in args.engines:
-            out = in_own_process(__file__, checkpoint, '--alone', contestant, '--seconds',
-                                 args.seconds)
+            out = in_own_process(__file__, checkpoint, '--alone', '--engines', contestant,
+                                 '--seconds', args.seconds)
             if out is None:
                 continue
             m = json.loads(out)
             base = m['fps'] if contestant == BASELINE else base
-            cells = [f'{m["fps"]:.0f}', f'{m["fps"] / base:.1f}' if base else '', '', '', '']
+            cells = [f'{m["fps"]:.0f}', f'{m["fps"] / base:.1f}' if base else '', '', '', '', '']
             if 'network_ms' in m:
-                speed = 1000 * work / m['network_ms']
-                cells[2:4] = f'{m["network_ms"]:.2f}', f'{speed:.0f}'
-                if limit := peak.get(contestant.partition('-')[2]):
-                    cells[4] = f'{speed / limit:.0%}'
-            print(f'| {checkpoint.stem} | {contestant} | {" | ".join(cells)} |', flush=True)
-        print(f'| {checkpoint.stem} | {work:.2f} GFLOP | | | | | |')
-    print('\nBest GEMM: ' + ', '.join(
-        f'{name} {speed:.0f} GFLOP/s' for name, speed in peak.items())
-        + f'; {machine()}. {" ".join(sys.argv)}')
+                m['gflops'] = 1000 * work / m['network_ms']
+                m['share'] = m['gflops'] / m['gemm_gflops']
+                cells[2:] = (f'{m["network_ms"]:.2f}', f'{m["gflops"]:.0f}',
+                             f'{m["gemm_gflops"]:.0f}', f'{m["share"]:.0%}')
+            rows.append({'checkpoint': checkpoint.stem, 'engine': contestant, 'gflop': work, **m})
+            table_row(checkpoint.stem, contestant, *cells)
+    works = {row['checkpoint']: row['gflop'] for row in rows}
+    print('\nGFLOP per frame: ' + ', '.join(f'{name} {work:.2f}' for name, work in works.items())
+          + f'; {machine()}.')
+    keep(args.json, rows)
 
 
 if __name__ == '__main__':

@@ -63,6 +63,38 @@ class WatchedNode:
             self._executor.spin_once(timeout_sec=1.)
         return decided[0] - began
 
+    def film(self, jpegs: list[bytes], rate: float, seconds: float) -> dict[int, float]:
+        """
+        Publish at a steady rate; return the seconds from publication to verdict, by frame.
+
+        An answer is known for its frame's by the confidence, which a node gives anew to the same
+        picture. Frames that were dropped have none.
+        """
+        known: dict[float, bytes] = {}
+        for jpeg in jpegs:
+            self.ask(jpeg)
+            known.setdefault(self._answers[0][1], jpeg)
+        confidences, pictures = list(known), list(known.values())
+        if len(pictures) < 10:
+            raise RuntimeError(f'only {len(pictures)} pictures can be told apart by their answer')
+        self.rest(.5)
+        self._answers.clear()
+        began, sent = time.perf_counter(), []
+        for i in range(round(rate * seconds)):
+            self.rest(began + i / rate - time.perf_counter())
+            sent.append(self._publish(pictures[i % len(pictures)]))
+        self.rest(1.)
+        taken, latest = {}, -1
+        for at, confidence in self._answers:
+            if confidence not in known:     # 0: the node's word that it has had no frame
+                continue
+            # The next frame with this picture, which is not long ago: so many are not dropped.
+            shown = confidences.index(confidence)
+            latest += 1 + (shown - latest - 1) % len(pictures)
+            if latest < len(sent):
+                taken[latest] = at - sent[latest]
+        return taken
+
     def rest(self, seconds: float) -> None:
         until = time.perf_counter() + seconds
         while (left := until - time.perf_counter()) > 0:

@@ -30,8 +30,8 @@ def raw(ears, settings):
 @pytest.fixture(scope='module')
 def compressed(ears, settings):
     """Return a detector that takes compressed images."""
-    with detector('--log-level', 'compressed.grasp_success_detector:=debug', namespace='compressed',
-                  image_transport='compressed', **settings) as child:
+    with detector('--log-level', 'compressed.grasp_success_detector:=debug',
+                  namespace='compressed', image_transport='compressed', **settings) as child:
         yield Detector(ears, child, 'compressed', CompressedImage, 'image/compressed')
 
 
