@@ -77,13 +77,13 @@ class WatchedNode:
         confidences, pictures = list(known), list(known.values())
         if len(pictures) < 10:
             raise RuntimeError(f'only {len(pictures)} pictures can be told apart by their answer')
-        self.rest(.5)
+        self._rest_until_silent()
         self._answers.clear()
         began, sent = time.perf_counter(), []
         for i in range(round(rate * seconds)):
             self.rest(began + i / rate - time.perf_counter())
             sent.append(self._publish(pictures[i % len(pictures)]))
-        self.rest(1.)
+        self._rest_until_silent()
         taken, latest = {}, -1
         for at, confidence in self._answers:
             if confidence not in known:     # 0: the node's word that it has had no frame
@@ -99,6 +99,12 @@ class WatchedNode:
         until = time.perf_counter() + seconds
         while (left := until - time.perf_counter()) > 0:
             self._executor.spin_once(timeout_sec=left)
+
+    def _rest_until_silent(self) -> None:
+        """Wait until a queue, which the baseline has, is worked off."""
+        count = -1
+        while count != (count := sum(confidence > 0 for _, confidence in self._answers)):
+            self.rest(1.)
 
     def cpu_seconds(self) -> float:
         fields = Path(f'/proc/{self.pid}/stat').read_text().rpartition(')')[2].split()

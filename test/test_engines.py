@@ -12,18 +12,24 @@ import pytest
 import torch
 
 from grasp_success_detector.architectures import build
-from grasp_success_detector.checkpoint import Checkpoint, load, save
+from grasp_success_detector.checkpoint import Checkpoint, load, open_checkpoint, save
 from grasp_success_detector.classifier import GraspClassifier
 from grasp_success_detector.engines import choice as choices
 from grasp_success_detector.engines.choice import choose, ENGINES
 from grasp_success_detector.engines.engine import identity, Precision
 from grasp_success_detector.engines.fusion import fused
 from grasp_success_detector.engines.openvino_model import int8_path, read_model, write_model
-from grasp_success_detector.engines.proof import Figure, Proof, proof_path
+from grasp_success_detector.engines.proof import (
+    Figure,
+    MIN_AGREEMENT,
+    Proof,
+    proof_path,
+    read_proof,
+)
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.export.frames import bag_images
 from grasp_success_detector.export.int8 import quantized
-from grasp_success_detector.resources import SAMPLE_BAG, share_path
+from grasp_success_detector.resources import DEFAULT_CHECKPOINT, SAMPLE_BAG, share_path
 
 MODELS = sorted(share_path('models').glob('*_rig.safetensors'))
 PAIRS = [(kind.name, precision.value) for kind in ENGINES.values() for precision in kind.speed
@@ -125,6 +131,16 @@ def test_what_is_proven_and_fastest_is_taken(checkpoint):
     else:
         assert name(choice) == 'torch bf16'
     assert 'openvino int8: there is no int8 model beside the checkpoint' in str(choice)
+
+
+def test_the_default_checkpoint_brings_its_proof():
+    path = share_path(DEFAULT_CHECKPOINT)
+    proof = read_proof(path, open_checkpoint(path))  # of another checkpoint it would be an error
+    proven = {(figure.engine, figure.precision) for figure in proof.figures
+              if figure.agreement >= MIN_AGREEMENT}
+    assert proven >= {('openvino', 'fp32'), ('openvino', 'bf16')}
+    if ENGINES['openvino'].refusal(Precision.FP32, 'cpu') is None:
+        assert pick(path).engine.name == 'openvino'
 
 
 @pytest.mark.parametrize('agreeing, taken', [(995, 'openvino fp32'), (994, 'torch fp32')])

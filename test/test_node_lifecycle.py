@@ -25,6 +25,14 @@ from grasp_success_detector.ros.parameters import Parameters  # noqa: E402
 CONFIG = Path(__file__).parent.parent / 'config' / 'detector.yaml'
 
 
+def test_an_interrupt_that_a_library_swallows_ends_it_all_the_same(random_checkpoint):
+    with running('deaf_detector', '--ros-args', '-r', '__ns:=/deaf', '-p',
+                 f'checkpoint:={random_checkpoint}', package='') as child:
+        child.wait_for('loading')
+        child.send_signal(signal.SIGINT)
+        assert child.wait(timeout=20.) == 0
+
+
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_it_cleanly_with_a_last_false(ears, settings, classifier, number):
     with detector(namespace='ending', **settings) as child:

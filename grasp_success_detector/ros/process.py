@@ -127,8 +127,14 @@ def run_managed_node(node: LifecycleNode, autostart: bool) -> ExitCode:
     # Spun in a second thread, since the main one must be free to take signals.
     spinning = Thread(target=spin, name='executor', daemon=True)
     try:
-        if autostart and not _bring_up(node):
-            return ExitCode.ERROR
+        if autostart:
+            brought_up = _bring_up(node)
+            # A library that calls back into Python may have taken it for an error of its own.
+            if isinstance(handler := signal.getsignal(signal.SIGINT), _OneInterrupt) and (
+                    handler.spent):
+                raise KeyboardInterrupt
+            if not brought_up:
+                return ExitCode.ERROR
         spinning.start()
         ended.wait()
     except KeyboardInterrupt:
