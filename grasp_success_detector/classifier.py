@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 import torch
 
 from grasp_success_detector.checkpoint import Checkpoint, CheckpointMetadata, load
+from grasp_success_detector.engines.arguments import REFERENCE
 from grasp_success_detector.engines.choice import Choice, choose
 from grasp_success_detector.engines.memory import give_back
 from grasp_success_detector.errors import ConfigError
@@ -32,8 +33,8 @@ class GraspClassifier:
     """
 
     def __init__(self, checkpoint: Checkpoint, device: str = 'auto',
-                 threads: int | None = None, *, engine: str = 'torch', precision: str = 'fp32',
-                 path: Path | None = None) -> None:
+                 threads: int | None = None, *, engine: str = REFERENCE[0],
+                 precision: str = REFERENCE[1], path: Path | None = None) -> None:
         """
         Take over a loaded checkpoint. Unless told otherwise it runs exactly as in training.
 
@@ -60,8 +61,8 @@ class GraspClassifier:
 
     @classmethod
     def from_checkpoint(cls, path: str | os.PathLike[str], device: str = 'auto',
-                        threads: int | None = None, *, engine: str = 'torch',
-                        precision: str = 'fp32') -> 'GraspClassifier':
+                        threads: int | None = None, *, engine: str = REFERENCE[0],
+                        precision: str = REFERENCE[1]) -> 'GraspClassifier':
         """
         Load a checkpoint file; parameters and errors as of the constructor.
 

@@ -39,6 +39,9 @@ from grasp_success_detector.labels import Label
 #: What stands in the manifest's topic column for a video.
 VIDEO_TOPIC = 'video'
 
+#: What is said of frames whose header has no stamp.
+STAMP_NOT_SET = 'stamp not set, receive time used'
+
 
 class ChosenFrame(NamedTuple):
     """
@@ -104,7 +107,7 @@ def plan_source(source: Source, options: ExtractionOptions, intervals: Sequence[
     damage = contents.damage
     if (missing := _declared(source.path, topic.name) - len(frames)) > 0:
         damage['frames missing that metadata.yaml counts'] += missing
-    damage['stamp not set, receive time used'] += sum(f.stamp_ns is None for f in frames)
+    damage[STAMP_NOT_SET] += sum(f.stamp_ns is None for f in frames)
     chooser = _Chooser(source, options, intervals, topic.name, damage, contents,
                        unlabelled)
     chosen = chooser.choose(frames)

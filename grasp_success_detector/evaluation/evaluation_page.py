@@ -118,6 +118,6 @@ def _title(evaluation: Evaluation, title: str) -> str:
     parts = [metadata.architecture, f'SHA-256 {evaluation.checkpoint.sha256[:12]}',
              f'{evaluation.frames} frames, {len(evaluation.attempts)} attempts',
              f'threshold {decision.threshold:.3f}, window {decision.window_s:g} s',
-             f'judged on {evaluation.device}']
+             f'judged by {evaluation.engine}']
     return (f'<h1>{escape(title)}</h1><p class="soft">{escape(" · ".join(parts))} '
             f'{badge(evaluation.origin)}</p>')
