@@ -161,6 +161,21 @@ def test_a_frame_without_answer_has_the_verdict_that_stood(judged):
     assert compare_ways(judged, replay, CONFIG).frames == 28
 
 
+def test_frames_outside_of_attempts_fill_the_window_too(bag, random_checkpoint, tmp_path):
+    labels = tmp_path / 'labels.csv'
+    labels.write_text('source,start_s,end_s,label,attempt\nrig,1,2,success,a\n')
+    (inside,), (recording,) = (
+        open_recordings([str(bag[0])], ExtractionOptions(labels=labels), tmp_path, outside=outside)
+        for outside in (False, True))
+    assert len(inside.frames) < len(recording.frames) == len(bag[1])
+    assert inside.frames == tuple(frame for frame in recording.frames if frame.attempt)
+    judged = Judge(GraspClassifier.from_checkpoint(random_checkpoint)).judge(recording)
+    direct = decide_attempts([judged], CONFIG, anew=False)
+    assert [attempt.name for attempt in direct] == ['', 'rig/a']
+    difference = compare_ways(judged, replay_of(answers_of(direct)), CONFIG)
+    assert difference.agree == len(bag[1])
+
+
 def test_a_frame_without_answer_has_what_was_said_meanwhile(judged):
     direct = decide_attempts([judged], CONFIG, anew=False)
     unknown = NodeAnswer(Verdict.UNKNOWN, 0., None)

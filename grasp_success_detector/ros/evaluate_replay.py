@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # By what the node runs: what differs then is not the engine's.
     classifier = GraspClassifier(loaded, engine=args.engine, precision=args.precision, path=path)
     with new_folder(args.out) as folder, tempfile.TemporaryDirectory(dir=folder) as unpacked:
-        recordings = open_recordings([args.bag], options, Path(unpacked))
+        recordings = open_recordings([args.bag], options, Path(unpacked), outside=True)
         if len(recordings) != 1 or recordings[0].topic is None:
             raise BagError(f'{args.bag}: expected one bag; videos and data sets cannot be played')
         recording, topic = recordings[0], recordings[0].topic
@@ -147,11 +147,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         judge = Judge(classifier)
         with progress_bar(Console(stderr=True), 'frames') as progress:
             task = progress.add_task('judging directly', total=len(recording.frames))
-            judged = [judge.judge(recording, lambda count: progress.advance(task, count))]
-        direct = decide_attempts(judged, decision, anew=False)
-        difference = compare_ways(judged[0], replay, decision)
+            judged = judge.judge(recording, lambda count: progress.advance(task, count))
+        difference = compare_ways(judged, replay, decision)
+        # The node's window reaches over frames outside of attempts too; they are not evaluated.
+        direct = [attempt for attempt in decide_attempts([judged], decision, anew=False)
+                  if attempt.name]
+        inside = replace(judged, recording=replace(recording, frames=tuple(
+            frame for frame in recording.frames if frame.attempt)))
         evaluation = evaluation_of(
-            path, loaded, classifier.choice.taken, decision, judged,
+            path, loaded, classifier.choice.taken, decision, [inside],
             origin_of(recordings, options), replayed_attempts(direct, replay, decision),
             {'replay': replay_json(replay, difference)})
         write_evaluation(evaluation, folder, args.timelines, args.videos,
