@@ -156,12 +156,13 @@ def replay_section(replay: Replay, difference: Difference) -> str:
         ['not answered (dropped, lost on the way, undecodable, or nothing to be seen)',
          str(replay.played - len(replay.answers))],
         ['verdicts matched to frames by', _MATCHED[replay.by_header]],
-        *([f'latency from frame to verdict, {percent} % of frames', f'{value:.1f} ms']
+        *([f'latency from frame to verdict, {percent} % of them within', f'{value:.1f} ms']
           for percent, value in latency.items()),
-        ['same verdict as the direct way', f'{difference.agree} of {difference.frames}'],
-        ['same verdict as the direct way given only the frames that the node answered',
+        ['same verdict as the direct way, on frames that both saw',
+         f'{difference.agree} of {difference.frames}'],
+        ['the same, if the direct way gets only the frames that the node answered',
          f'{difference.agree_same} of {difference.frames}'],
-        ['largest difference of P(success) then, mean of the window',
+        ['largest difference of P(success) then, as mean of the window',
          '–' if difference.largest is None else f'{difference.largest:.6f}'],
         *([f'counted by the node: {name}', replay.node[name]]
           for name in ('received', 'judged', 'dropped', 'bad') if name in replay.node),
@@ -172,7 +173,7 @@ def replay_section(replay: Replay, difference: Difference) -> str:
         'Through the running node', f'Played over DDS at rate {replay.rate:g}. Verdicts on this '
         'page are those that the node published; a frame that was not answered has the verdict '
         'that stood. The direct way here is one stream too, without a fresh start of each '
-        'attempt.', table(['', ''], rows))
+        'attempt.', table([], rows))
 
 
 def replay_lines(replay: Replay, difference: Difference) -> list[str]:

@@ -96,9 +96,9 @@ def _said(attempt: AttemptResult) -> str:
     if attempt.first_decision_s is not None:
         parts.append(f'first decided after {attempt.first_decision_s:.2f} s')
     if attempt.success_delay_s is not None:
-        parts.append(f'success said {attempt.success_delay_s:.2f} s after it began')
+        parts.append(f'SUCCESS {attempt.success_delay_s:.2f} s after the first success frame')
     if attempt.false_true_s:
-        parts.append(f'success said for {attempt.false_true_s:.2f} s without being true')
+        parts.append(f'SUCCESS for {attempt.false_true_s:.2f} s without being true')
     return ' · '.join(parts)
 
 
