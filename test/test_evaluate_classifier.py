@@ -169,6 +169,8 @@ def test_recording_without_labels_gives_predictions_and_a_timeline(
     page = Page((tmp_path / 'out/report.html').read_text())
     assert page.headings == ['By source', 'Attempts over time']
     assert page.charts == 1
+    assert 'said unknown' in page.text
+    assert 'worst first' not in page.text
     assert json.loads((tmp_path / 'out/metrics.json').read_text())['all'] is None
 
 

@@ -130,7 +130,8 @@ def _parser() -> argparse.ArgumentParser:
     judging.add_argument('--threshold', type=float, metavar='P',
                          help="P(success) that counts as success (the checkpoint's)")
     add_engine_arguments(judging, *REFERENCE)
-    judging.add_argument('--device', help='auto, cpu, cuda, cuda:1; with OpenVINO also gpu, npu (auto)')
+    judging.add_argument('--device',
+                         help='auto, cpu, cuda, cuda:1; with OpenVINO also gpu, npu (auto)')
     judging.add_argument('--threads', type=int, help="CPU threads (torch's choice)")
     result = parser.add_argument_group('result')
     result.add_argument('--baseline', type=Path, metavar='METRICS.JSON',

@@ -141,7 +141,8 @@ def replay_json(replay: Replay, difference: Difference) -> dict[str, Any]:
             'frames_answered': len(replay.answers),
             'matched_by': 'header' if replay.by_header else 'time',
             'latency_ms': {f'p{p}': value for p, value in replay.latency_ms.items()},
-            'direct': {'engine': replay.engine, 'frames': difference.frames, 'agree': difference.agree,
+            'direct': {'engine': replay.engine, 'frames': difference.frames,
+                       'agree': difference.agree,
                        'agree_given_the_same_frames': difference.agree_same,
                        'largest_difference': difference.largest},
             'node': dict(replay.node)}
@@ -166,7 +167,8 @@ def replay_section(replay: Replay, difference: Difference) -> str:
          '–' if difference.largest is None else f'{difference.largest:.6f}'],
         *([f'counted by the node: {name}', replay.node[name]]
           for name in ('received', 'judged', 'dropped', 'bad') if name in replay.node),
-        *(['what ran the network in the node', escape(replay.node[name])]
+        # Why nothing faster ran is in metrics.json.
+        *(['what ran the network in the node', escape(replay.node[name].partition(' (')[0])]
           for name in ('engine',) if name in replay.node),
         ['what ran it on the direct way', escape(replay.engine)]]
     return section(
