@@ -14,6 +14,7 @@ from grasp_success_detector.engines.choice import Choice, choose
 from grasp_success_detector.engines.memory import give_back
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.labels import Label
+from grasp_success_detector.probability import success_probabilities
 
 _MAX_BATCH = 32  # bounds the memory; larger batches are no faster on a CPU
 
@@ -93,9 +94,7 @@ class GraspClassifier:
         :returns: float32 (N,), 0 to 1.
         :raises ImageDecodeError: a frame is no RGB uint8 (H, W, 3).
         """
-        scaled = torch.from_numpy(self.logits(frames)) / self.metadata.temperature
-        probabilities: NDArray[np.float32] = torch.softmax(scaled, 1)[:, Label.SUCCESS].numpy()
-        return probabilities
+        return success_probabilities(self.logits(frames), self.metadata.temperature)
 
     def logits(self, frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """

@@ -1,6 +1,7 @@
 """What all console scripts share: how a command ends and how it shows progress."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import IntEnum
 from functools import wraps
 import os
@@ -20,7 +21,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from grasp_success_detector.errors import GraspSuccessDetectorError
+from grasp_success_detector.errors import ConfigError, GraspSuccessDetectorError
 
 
 class ExitCode(IntEnum):
@@ -96,6 +97,22 @@ def _reader_is_gone() -> bool:
             os.dup2(nowhere, stream.fileno())
             os.close(nowhere)
     return gone
+
+
+@contextmanager
+def needing(extra: str, what: str) -> Iterator[None]:
+    """
+    Import within the block what an extra of the package brings.
+
+    :param extra: such as ``'train'``.
+    :param what: that cannot be done without, for the user.
+    :raises ConfigError: an import failed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise ConfigError(f'{what} needs more packages ({error}); '
+                          f'pip install grasp_success_detector[{extra}]') from error
 
 
 class _SpeedColumn(ProgressColumn):

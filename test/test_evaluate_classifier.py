@@ -255,7 +255,7 @@ def test_wrong_input_is_one_line_and_leaves_nothing(bag, random_checkpoint, tmp_
              "unknown engine 'none'; expected auto, "),
             ([random_checkpoint, bag[0], '--precision', 'none'],
              "unknown precision 'none'; expected auto, "),
-            ([random_checkpoint, bag[0], '--threshold', '2'], 'threshold = 2.0'),
+            ([random_checkpoint, bag[0], '--threshold', '2'], 'threshold 2.0'),
             ([random_checkpoint, bag[0], '--max-drop', '-1'], '--max-drop -1.0'),
             ([random_checkpoint, bag[0], '--baseline', tmp_path / 'labels.csv'],
              'no metrics.json of evaluate_classifier')):

@@ -163,8 +163,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for line in (*evaluation_lines(evaluation), *replay_lines(replay, difference)):
         print(line)
     print(f'report: {args.out / "report.html"}')
-    if not replay.answers:
-        print('no verdict came through; is another process on this ROS_DOMAIN_ID in the way?')
+    if evaluation.judged == 0:
+        print('no frame could be judged' if judged.refused else 'no verdict came through')
         return ExitCode.NOTHING_DONE
     return ExitCode.OK
 
