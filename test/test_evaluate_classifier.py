@@ -189,6 +189,7 @@ def test_undecodable_frames_are_counted_and_cost_only_themselves(
     assert metrics['all']['frames']['total'] == 7
 
 
+@pytest.mark.filterwarnings('error')
 def test_nothing_that_can_be_judged(tmp_path, random_checkpoint, capsys):
     write_rig_bag(tmp_path / 'rig', readable=False)
     code, out, _ = run(capsys, random_checkpoint, tmp_path / 'rig', '--out', tmp_path / 'out')
