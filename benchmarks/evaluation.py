@@ -3,9 +3,9 @@ Time the direct evaluation of a bag against a plain loop, on the same frames in 
 
 The plain loop is what one writes in an afternoon: rosbags reads a message, cv2 decodes it,
 torchvision transforms it, torch answers, one by one, nothing beside it. Both take turns, each in a
-process of its own; loading is not counted, as it is the same for both. CPU seconds, of all threads,
-are less disturbed by what else runs on the machine; but only the time on the clock tells whether
-work is done side by side.
+process of its own; loading is not counted, as it is the same for both. CPU seconds, of all
+threads, are less disturbed by what else runs on the machine; but only the time on the clock tells
+whether work is done side by side.
 
     python benchmarks/evaluation.py                         the default model
     python benchmarks/evaluation.py --checkpoint models/cifar_cnn_rig.safetensors
