@@ -188,8 +188,7 @@ class _Run:
         """
         # The frames only: the bag may hold what a detector said when it was recorded. They wait
         # for the detector and for the recorder, which comes last.
-        player_arguments = [*player_command(self._bag, rate), '--topics', self._bag.topic,
-                            '--subscribers', '2', '--wait', str(START_TIMEOUT_S)]
+        player_arguments = [*player_command(self._bag, rate), '--topics', self._bag.topic]
         with child_process(detector_arguments) as detector:
             if not self._spin_until(self._listens, START_TIMEOUT_S, detector):
                 raise ChildError(f'detector_node is not active after {START_TIMEOUT_S:.0f} s: '
