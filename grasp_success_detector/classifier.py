@@ -14,6 +14,7 @@ from grasp_success_detector.checkpoint import (
     CheckpointMetadata,
     open_checkpoint,
 )
+from grasp_success_detector.engines.arguments import REFERENCE
 from grasp_success_detector.engines.choice import Choice, choose
 from grasp_success_detector.engines.memory import give_back
 from grasp_success_detector.errors import ConfigError
@@ -40,8 +41,8 @@ class GraspClassifier:
     """
 
     def __init__(self, checkpoint: Checkpoint | CheckpointFile, device: str = 'auto',
-                 threads: int | None = None, *, engine: str = 'torch', precision: str = 'fp32',
-                 path: Path | None = None) -> None:
+                 threads: int | None = None, *, engine: str = REFERENCE[0],
+                 precision: str = REFERENCE[1], path: Path | None = None) -> None:
         """
         Take over a loaded checkpoint. Unless told otherwise it runs exactly as in training.
 
@@ -67,8 +68,8 @@ class GraspClassifier:
 
     @classmethod
     def from_checkpoint(cls, path: str | os.PathLike[str], device: str = 'auto',
-                        threads: int | None = None, *, engine: str = 'torch',
-                        precision: str = 'fp32') -> 'GraspClassifier':
+                        threads: int | None = None, *, engine: str = REFERENCE[0],
+                        precision: str = REFERENCE[1]) -> 'GraspClassifier':
         """
         Load a checkpoint file; parameters and errors as of the constructor.
 

@@ -162,10 +162,9 @@ class Detector:
         self._diagnostics = ears.listen(DiagnosticArray, '/diagnostics')
         self.camera = ears.publisher(message_type, f'/{namespace}/{topic}')
         # It subscribes once more when it has found that this camera is a reliable one.
-        wait_until(lambda: all(
+        wait_until(lambda: any(
             info.qos_profile.reliability is QoSReliabilityPolicy.RELIABLE
             for info in ears.node.get_subscriptions_info_by_topic(self.camera.topic_name)))
-        wait_until(lambda: self.camera.get_subscription_count() == 1)
         time.sleep(0.2)
         self._stamp_ns = 1_700_000_000 * NS_PER_S
         wait_until(lambda: self.verdicts and self.confidences)     # the first heartbeat

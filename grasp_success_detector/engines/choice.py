@@ -8,13 +8,12 @@ import pkgutil
 
 from grasp_success_detector import engines
 from grasp_success_detector.checkpoint import Checkpoint, CheckpointFile
+from grasp_success_detector.engines.arguments import AUTO
 from grasp_success_detector.engines.engine import Engine, Precision, Wanted
 from grasp_success_detector.engines.likeness import check_likeness
 from grasp_success_detector.engines.proof import find_figure, MIN_AGREEMENT, Proof, read_proof
 from grasp_success_detector.engines.torch_engine import has_cuda, select_device, TorchEngine
 from grasp_success_detector.errors import CheckpointError, ConfigError
-
-AUTO = 'auto'
 
 #: Every engine there is, by name.
 ENGINES: dict[str, type[Engine]] = {
@@ -34,10 +33,15 @@ class Choice:
     engine: Engine
     passed_over: tuple[str, ...] = ()
 
+    @property
+    def taken(self) -> str:
+        """Return what runs, in a few words."""
+        return f'{self.engine.name} {self.engine.precision.value} on {self.engine.device}'
+
     def __str__(self) -> str:
         """Return one line for the user."""
-        name = f'{self.engine.name} {self.engine.precision.value} on {self.engine.device}'
-        return f'{name} (passed over: {_grouped(self.passed_over)})' if self.passed_over else name
+        return (f'{self.taken} (passed over: {_grouped(self.passed_over)})' if self.passed_over
+                else self.taken)
 
 
 def choose(checkpoint: Checkpoint | CheckpointFile, path: Path | None, engine: str,

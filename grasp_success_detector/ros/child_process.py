@@ -74,5 +74,6 @@ def detector_command(bag: DemoBag, checkpoint: str | None) -> list[str]:
 
 
 def player_command(bag: DemoBag, rate: float) -> list[str]:
-    """Return what plays a bag once somebody listens to its frames."""
-    return [f'{_MODULES}.play_bag', str(bag.path), '--rate', str(rate), '--wait-for', bag.topic]
+    """Return what plays a bag once two listen to its frames: the detector, and who asks for it."""
+    return [f'{_MODULES}.play_bag', str(bag.path), '--rate', str(rate), '--wait-for', bag.topic,
+            '--subscribers', '2', '--wait', '20']
