@@ -23,8 +23,8 @@ _PATIENCE_S = 60.
 class WatchedNode:
     """One contestant, answering one frame after the other."""
 
-    def __init__(self, pid: int, began: float) -> None:
-        self.pid, self.began = pid, began
+    def __init__(self, child: subprocess.Popen[bytes], began: float) -> None:
+        self.child, self.pid, self.began = child, child.pid, began
         self._stamp_ns = 1_700_000_000_000_000_000
         self._answers: list[tuple[float, float]] = []
         self._node = rclpy.create_node('benchmark', start_parameter_services=False)
@@ -42,6 +42,8 @@ class WatchedNode:
     def wait_for_first(self, jpeg: bytes) -> float:
         """Publish 20 frames a second until one is decided; return the seconds since the start."""
         while not any(confidence > 0 for _, confidence in self._answers):
+            if self.child.poll() is not None:
+                raise RuntimeError('it ended:')
             if time.perf_counter() - self.began > _PATIENCE_S:
                 raise RuntimeError(f'no verdict within {_PATIENCE_S:.0f} s')
             self._publish(jpeg)
@@ -130,7 +132,7 @@ def watched(contestant: str, checkpoint: Path) -> Iterator[WatchedNode]:
     began = time.perf_counter()
     child = subprocess.Popen(node_command(contestant, checkpoint), stdout=subprocess.DEVNULL,
                              stderr=subprocess.PIPE)
-    node = WatchedNode(child.pid, began)
+    node = WatchedNode(child, began)
     try:
         yield node
     except RuntimeError as error:
