@@ -18,7 +18,10 @@ from grasp_success_detector.data.source_arguments import (
     source_options,
 )
 from grasp_success_detector.engines.arguments import add_engine_arguments, REFERENCE
-from grasp_success_detector.errors import ConfigError
+from grasp_success_detector.evaluation.report_arguments import (
+    add_report_arguments,
+    check_report_arguments,
+)
 
 EPILOG = """\
 examples:
@@ -70,9 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from grasp_success_detector.evaluation.result_sections import gate_section
 
     check_max_drop(args.max_drop)
-    for name in ('timelines', 'videos'):
-        if getattr(args, name) < 0:
-            raise ConfigError(f'--{name} {getattr(args, name)}: expected 0 or more')
+    check_report_arguments(args)
     if args.baseline is not None:
         read_baseline(args.baseline)
     loaded = checkpoint.load(args.checkpoint)
@@ -138,8 +139,5 @@ def _parser() -> argparse.ArgumentParser:
                         help='of an earlier evaluation of the same sources')
     result.add_argument('--max-drop', type=float, default=0., metavar='SHARE',
                         help='of attempts that may be lost against the baseline (0)')
-    result.add_argument('--timelines', type=int, default=30, metavar='N',
-                        help='attempts shown over time in the report, the worst ones (30)')
-    result.add_argument('--videos', type=int, default=0, metavar='N',
-                        help='attempts written as annotated mp4 as well, the worst ones (0)')
+    add_report_arguments(result)
     return parser

@@ -102,7 +102,7 @@ class BagPlayer:
         Wait until every topic has subscribers; without, discovery loses the first messages.
 
         :param topics: only these recorded topics; empty: all that are played.
-        :param least: so many of each.
+        :param least: so many nodes for each; a node may subscribe more than once.
         :return: topics that have fewer when the time is over.
         :raises ConfigError: a topic that is not played.
         """
@@ -113,13 +113,19 @@ class BagPlayer:
         deadline = time.monotonic() + timeout_s
         while True:
             lonely = [publisher.topic_name for publisher in awaited
-                      if publisher.get_subscription_count() < least]
+                      if self._listeners(publisher) < least]
             if not lonely or time.monotonic() >= deadline:
                 break
             time.sleep(POLL_S)
         if len(lonely) < len(awaited):
             _settle(awaited)
         return lonely
+
+    def _listeners(self, publisher: 'Publisher[Any]') -> int:
+        """Count the nodes that listen; none that is not connected yet."""
+        nodes = {(info.node_namespace, info.node_name) for info
+                 in self._node.get_subscriptions_info_by_topic(publisher.topic_name)}
+        return min(len(nodes), publisher.get_subscription_count())
 
     def play(self, on_message: Callable[[], None] = lambda: None) -> int:
         """

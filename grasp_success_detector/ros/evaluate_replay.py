@@ -22,6 +22,10 @@ from grasp_success_detector.data.source_arguments import add_label_arguments, so
 from grasp_success_detector.decision import DecisionConfig
 from grasp_success_detector.engines.arguments import add_engine_arguments
 from grasp_success_detector.errors import BagError
+from grasp_success_detector.evaluation.report_arguments import (
+    add_report_arguments,
+    check_report_arguments,
+)
 from grasp_success_detector.resources import DEFAULT_CHECKPOINT, share_path
 from grasp_success_detector.ros.bag_player import Playback, recorded_qos
 from grasp_success_detector.ros.child_process import (
@@ -76,10 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_engine_arguments(parser, Parameters.engine, Parameters.precision)
     parser.add_argument('--rate', type=float, default=1., metavar='R',
                         help='2 plays twice as fast as recorded (1)')
-    parser.add_argument('--timelines', type=int, default=30, metavar='N',
-                        help='attempts shown over time in the report, the worst ones (30)')
-    parser.add_argument('--videos', type=int, default=0, metavar='N',
-                        help='attempts written as annotated mp4 as well, the worst ones (0)')
+    add_report_arguments(parser)
     add_label_arguments(parser)
     return parser
 
@@ -90,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = full_arguments(argv, 'evaluate_replay')
     args = build_parser().parse_args(own_arguments(arguments))
     rate = Playback(rate=args.rate).rate
+    check_report_arguments(args)
     options = ExtractionOptions(**source_options(args))
     # Slow to import: only once the arguments are known to be fine.
     from grasp_success_detector import checkpoint
