@@ -14,6 +14,7 @@ from grasp_success_detector.data.extraction_options import ExtractionOptions
 from grasp_success_detector.data.frame_index import (
     BagContents,
     choose_topic,
+    count_wrong,
     ImageTopic,
     RawFrame,
     read_contents,
@@ -82,12 +83,15 @@ class SourcePlan:
 
 
 def plan_source(source: Source, options: ExtractionOptions, intervals: Sequence[Interval],
-                unpack_into: Path, unlabelled: bool = False) -> SourcePlan:
+                unpack_into: Path, unlabelled: bool = False, checks_follow: bool = False,
+                ) -> SourcePlan:
     """
     Decide what to write of one source.
 
     :param intervals: the source's own, from the labels file.
     :param unlabelled: choose frames without label too, as far as they belong to an attempt.
+    :param checks_follow: whoever reads the chosen frames takes note of chunks with a wrong
+        checksum; only those without any such frame are checked here.
     :raises BagError: its image topic must be chosen by the user, or does not exist.
     """
     try:
@@ -108,6 +112,10 @@ def plan_source(source: Source, options: ExtractionOptions, intervals: Sequence[
     chooser = _Chooser(source, options, intervals, topic.name, damage, contents,
                        unlabelled)
     chosen = chooser.choose(frames)
+    unchecked = contents.unchecked
+    if checks_follow:
+        unchecked = unchecked - {(frame.file, frame.locator.container) for frame in chosen}
+    damage['damaged chunk'] += count_wrong(contents.files, unchecked)
     return SourcePlan(source, topic, contents.files, chosen, len(frames), dict(chooser.skipped),
                       dict(+damage))
 
