@@ -23,6 +23,7 @@ from grasp_success_detector.image import (
     RgbImage,
 )
 from grasp_success_detector.image_container import inspect, PNG_MAGIC
+from grasp_success_detector.labels import CLASS_NAMES
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def write_batch(batch: Batch) -> BatchResult:
             continue
         data, suffix = content
         assert frame.label is not None  # only labelled frames are planned for a data set
-        file = f'{frame.label.name.lower()}/{frame.stem}.{suffix}'
+        file = f'{CLASS_NAMES[frame.label]}/{frame.stem}.{suffix}'
         write_atomically(f'{batch.out}/{file}', data)
         result.written.append(WrittenFrame(frame.number, file, hashlib.sha256(data).hexdigest()))
     return result

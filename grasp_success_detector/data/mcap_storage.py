@@ -7,7 +7,6 @@ on at the next chunk. Of chunks that are not packed only the heads of their mess
 their checksums are looked at when the messages are.
 """
 
-from binascii import crc32
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -30,6 +29,11 @@ from grasp_success_detector.data.storage import (
     ZSTD_MAGIC,
 )
 from grasp_success_detector.errors import BagError
+
+try:
+    from isal.isal_zlib import crc32  # several times as fast
+except ImportError:
+    from zlib import crc32
 
 MAGIC = b'\x89MCAP0\r\n'
 
