@@ -46,9 +46,9 @@ test-cv-bridge:  ## decoding compared with the real cv_bridge, where Debian or U
 	        -p no:cacheprovider test/test_cv_bridge_parity.py; \
 	else echo 'no apt-get here: the comparison with cv_bridge is left out'; fi
 
-test-vision-msgs: $(VENV)/.installed  ## the stamped verdict, with vision_msgs compiled for it
+test-vision-msgs: $(VENV)/.installed  ## verdicts with the frame's header, with vision_msgs compiled
 	test/vision_msgs_env.sh $(VISION_MSGS) $(VENV)/bin/python
-	$(VISION_MSGS)/python -m pytest -q test/test_stamped.py
+	$(VISION_MSGS)/python -m pytest -q test/test_stamped.py test/test_evaluate_replay.py -k 'not wrong_input'
 
 # The simulated camera renders with OpenGL; the demo and the node do not.
 opengl: $(VENV)/.installed

@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 import os
 from pathlib import Path
-import signal
 import subprocess
 import sys
 import time
@@ -33,6 +32,7 @@ from std_msgs.msg import Bool, Float32
 from std_srvs.srv import Trigger
 
 from grasp_success_detector.resources import SAMPLE_BAG, share_path
+from grasp_success_detector.ros.child_process import end
 
 MODULES = 'grasp_success_detector.ros'
 TOPIC = '/camera/image_raw'
@@ -119,12 +119,7 @@ def process(command: Sequence[str]) -> Any:
     try:
         yield child
     finally:
-        child.send_signal(signal.SIGINT)
-        try:
-            child.wait(timeout=10.)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+        end(child)
 
 
 class Listener(Node):

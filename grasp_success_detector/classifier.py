@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 import torch
 
 from grasp_success_detector.checkpoint import Checkpoint, CheckpointMetadata, load
+from grasp_success_detector.engines.arguments import REFERENCE
 from grasp_success_detector.engines.choice import Choice, choose
 from grasp_success_detector.engines.memory import give_back
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.labels import Label
+from grasp_success_detector.probability import success_probabilities
 
 _MAX_BATCH = 32  # bounds the memory; larger batches are no faster on a CPU
 
@@ -32,8 +34,8 @@ class GraspClassifier:
     """
 
     def __init__(self, checkpoint: Checkpoint, device: str = 'auto',
-                 threads: int | None = None, *, engine: str = 'torch', precision: str = 'fp32',
-                 path: Path | None = None) -> None:
+                 threads: int | None = None, *, engine: str = REFERENCE[0],
+                 precision: str = REFERENCE[1], path: Path | None = None) -> None:
         """
         Take over a loaded checkpoint. Unless told otherwise it runs exactly as in training.
 
@@ -60,8 +62,8 @@ class GraspClassifier:
 
     @classmethod
     def from_checkpoint(cls, path: str | os.PathLike[str], device: str = 'auto',
-                        threads: int | None = None, *, engine: str = 'torch',
-                        precision: str = 'fp32') -> 'GraspClassifier':
+                        threads: int | None = None, *, engine: str = REFERENCE[0],
+                        precision: str = REFERENCE[1]) -> 'GraspClassifier':
         """
         Load a checkpoint file; parameters and errors as of the constructor.
 
@@ -92,9 +94,7 @@ class GraspClassifier:
         :returns: float32 (N,), 0 to 1.
         :raises ImageDecodeError: a frame is no RGB uint8 (H, W, 3).
         """
-        scaled = torch.from_numpy(self.logits(frames)) / self.metadata.temperature
-        probabilities: NDArray[np.float32] = torch.softmax(scaled, 1)[:, Label.SUCCESS].numpy()
-        return probabilities
+        return success_probabilities(self.logits(frames), self.metadata.temperature)
 
     def logits(self, frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """

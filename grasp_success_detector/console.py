@@ -1,8 +1,11 @@
 """What all console scripts share: how a command ends and how it shows progress."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import IntEnum
 from functools import wraps
+import os
+import select
 import sys
 
 from rich.console import Console
@@ -18,7 +21,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from grasp_success_detector.errors import GraspSuccessDetectorError
+from grasp_success_detector.errors import ConfigError, GraspSuccessDetectorError
 
 
 class ExitCode(IntEnum):
@@ -30,6 +33,7 @@ class ExitCode(IntEnum):
     NOTHING_DONE = 3    #: ran to its end, but no frame or message came out
     WORSE = 4           #: significantly worse than the baseline (evaluate_classifier)
     INTERRUPTED = 130   #: Ctrl-C, as shells count it
+    READER_GONE = 141   #: who read the output went away (``| head``): SIGPIPE, as shells count it
 
 
 Main = Callable[[Sequence[str] | None], int]
@@ -39,19 +43,76 @@ def command(main: Main) -> Main:
     """
     Wrap the ``main(argv)`` of a console script: errors of ours become one line and an exit code.
 
+    So does a reader that goes away (``| head``), without the line.
+
     :param main: takes the arguments without the program's name (None: those of the process).
     """
     @wraps(main)
     def wrapped(argv: Sequence[str] | None = None) -> int:
         try:
-            return int(main(argv))
-        except GraspSuccessDetectorError as error:
-            print(f'error: {error}', file=sys.stderr)
-            return int(ExitCode.ERROR)
-        except KeyboardInterrupt:
-            print('interrupted', file=sys.stderr)
-            return int(ExitCode.INTERRUPTED)
+            try:
+                return _ended(main, argv)
+            finally:
+                # Now, not when the interpreter ends: there nobody could catch what goes wrong.
+                _flush()
+        except BrokenPipeError:
+            if not _reader_is_gone():
+                raise   # of another pipe
+            return int(ExitCode.READER_GONE)
+        except SystemExit as error:
+            if not isinstance(error.__context__, BrokenPipeError):
+                raise
+            return int(ExitCode.READER_GONE)    # rich has silenced the output and asks to end
     return wrapped
+
+
+def _ended(main: Main, argv: Sequence[str] | None) -> int:
+    try:
+        return int(main(argv))
+    except GraspSuccessDetectorError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return int(ExitCode.ERROR)
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        return int(ExitCode.INTERRUPTED)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and not stream.closed:
+            stream.flush()
+
+
+def _reader_is_gone() -> bool:
+    """Say whether nobody reads the output any more; what is still printed then goes nowhere."""
+    gone = False
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is None or stream.closed:
+            continue
+        poll = select.poll()
+        poll.register(stream, 0)
+        if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+            gone = True
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+    return gone
+
+
+@contextmanager
+def needing(extra: str, what: str) -> Iterator[None]:
+    """
+    Import within the block what an extra of the package brings.
+
+    :param extra: such as ``'train'``.
+    :param what: that cannot be done without, for the user.
+    :raises ConfigError: an import failed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise ConfigError(f'{what} needs more packages ({error}); '
+                          f'pip install grasp_success_detector[{extra}]') from error
 
 
 class _SpeedColumn(ProgressColumn):

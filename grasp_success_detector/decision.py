@@ -7,7 +7,7 @@ from math import isfinite
 from statistics import fmean
 from typing import NamedTuple
 
-from grasp_success_detector.errors import ConfigError
+from grasp_success_detector.errors import check_fields, ConfigError
 from grasp_success_detector.labels import Verdict
 
 NS_PER_S = 1_000_000_000
@@ -66,19 +66,15 @@ class DecisionConfig:
 
         :raises ConfigError: naming every value that is out of its range.
         """
-        wrong = [
-            f'{name} = {getattr(self, name)} (expected {expected})' for name, expected, fits in (
-                ('threshold', 'above 0, at most 1', 0. < self.threshold <= 1.),
-                ('hysteresis', '0 or more, below 1', 0. <= self.hysteresis < 1.),
-                ('undecided', '0 or more, below 1', 0. <= self.undecided < 1.),
-                ('window_s', '0 or more seconds', isfinite(self.window_s) and self.window_s >= 0.),
-                ('min_frames', '1 or more', self.min_frames >= 1),
-                ('stale_after_s', 'more than 0 seconds',
-                 isfinite(self.stale_after_s) and self.stale_after_s > 0.),
-                ('max_bad_frames', '1 or more', self.max_bad_frames >= 1),
-            ) if not fits]
-        if wrong:
-            raise ConfigError('decision: ' + ', '.join(wrong))
+        check_fields(self, ConfigError, 'decision:', (
+            ('threshold', 0. < self.threshold <= 1., 'above 0, at most 1'),
+            ('hysteresis', 0. <= self.hysteresis < 1., '0 or more, below 1'),
+            ('undecided', 0. <= self.undecided < 1., '0 or more, below 1'),
+            ('window_s', isfinite(self.window_s) and self.window_s >= 0., '0 or more seconds'),
+            ('min_frames', self.min_frames >= 1, '1 or more'),
+            ('stale_after_s', isfinite(self.stale_after_s) and self.stale_after_s > 0.,
+             'more than 0 seconds'),
+            ('max_bad_frames', self.max_bad_frames >= 1, '1 or more')))
 
     # Shares of the threshold and not differences: these are valid with every threshold.
 

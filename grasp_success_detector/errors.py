@@ -1,5 +1,7 @@
 """Every error a caller may catch: one class per concern, one clear line per error."""
 
+from collections.abc import Iterable
+
 
 class GraspSuccessDetectorError(Exception):
     """
@@ -57,6 +59,22 @@ class ResourceError(GraspSuccessDetectorError):
 
 class TrainingError(GraspSuccessDetectorError):
     """A training cannot go on: its loss is no number any more."""
+
+
+def check_fields(owner: object, error: type[GraspSuccessDetectorError], subject: str,
+                 checks: Iterable[tuple[str, bool, str]]) -> None:
+    """
+    Refuse an object some of whose fields have values that cannot be used.
+
+    :param error: class of the error.
+    :param subject: what its text begins with.
+    :param checks: of each field its name, whether its value is good, and what is expected.
+    :raises GraspSuccessDetectorError: of that class, naming every culprit at once.
+    """
+    wrong = [f'{name} {getattr(owner, name)!r} (expected {expected})'
+             for name, good, expected in checks if not good]
+    if wrong:
+        raise error(f'{subject} {", ".join(wrong)}')
 
 
 def one_line(error: BaseException) -> str:

@@ -52,6 +52,7 @@ td small { color: var(--soft); font-size: 13px; display: block; white-space: now
 .bar { display: flex; height: 10px; min-width: 120px; border-radius: 3px; overflow: hidden; }
 .bar i { background: var(--success); } .bar i + i { background: var(--failure); }
 .scroll { max-height: 420px; overflow: auto; } .wide { overflow-x: auto; }
+.wide + .wide { margin-top: 18px; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(320px, 1fr)); gap: 22px; }
 .charts.two { grid-template-columns: repeat(2, minmax(0, 1fr)); }
 @media (max-width: 700px) { .charts.two { grid-template-columns: minmax(0, 1fr); } }
@@ -132,12 +133,18 @@ def cards(entries: Iterable[tuple[str, str, str]]) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table of HTML cells; the first cell of a row names it."""
-    return ('<div class="wide"><table><thead><tr>'
-            + ''.join(f'<th scope="col">{cell}</th>' for cell in head) + '</tr></thead><tbody>'
+    """Return a table of HTML cells; the first cell of a row names it. The head may be empty."""
+    top = ''.join(f'<th scope="col">{cell}</th>' for cell in head)
+    return ('<div class="wide"><table>' + (f'<thead><tr>{top}</tr></thead>' if top else '')
+            + '<tbody>'
             + ''.join(f'<tr><th scope="row">{first}</th>'
                       + ''.join(f'<td>{cell}</td>' for cell in cells) + '</tr>'
                       for first, *cells in rows) + '</tbody></table></div>')
+
+
+def counted(number: int, what: str) -> str:
+    """Return '1 attempt', '2 attempts'."""
+    return f'{number} {what}{"s" * (number != 1)}'
 
 
 def label_colour(label: Label) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grasp_success_detector.decision import NS_PER_S, Reason
-from grasp_success_detector.errors import ConfigError
+from grasp_success_detector.errors import check_fields, ConfigError
 
 #: A pixel is black when its brightest channel is at most this: black level of video, 8 bit.
 BLACK = 16
@@ -43,15 +43,11 @@ class VisibilityConfig:
 
         :raises ConfigError: naming every value that is out of its range.
         """
-        wrong = [
-            f'{name} = {getattr(self, name)} (expected {expected})' for name, expected, fits in (
-                ('max_black', '0 to 1', 0. <= self.max_black <= 1.),
-                ('max_white', '0 to 1', 0. <= self.max_white <= 1.),
-                ('frozen_after_s', '0 or more seconds',
-                 isfinite(self.frozen_after_s) and self.frozen_after_s >= 0.),
-            ) if not fits]
-        if wrong:
-            raise ConfigError('visibility: ' + ', '.join(wrong))
+        check_fields(self, ConfigError, 'visibility:', (
+            ('max_black', 0. <= self.max_black <= 1., '0 to 1'),
+            ('max_white', 0. <= self.max_white <= 1., '0 to 1'),
+            ('frozen_after_s', isfinite(self.frozen_after_s) and self.frozen_after_s >= 0.,
+             '0 or more seconds')))
 
 
 class Appearance(NamedTuple):

@@ -39,12 +39,14 @@ def stamp_message(stamp_ns):
     return TYPES['builtin_interfaces/msg/Time'](sec=sec, nanosec=nanosec)
 
 
-def write_rig_bag(path, attempts=2, rate_hz=15., unknown_type=False, readable=True):
+def write_rig_bag(path, attempts=2, rate_hz=15., unknown_type=False, readable=True,
+                  verdicts=False):
     """
     Write a bag whose attempts succeed and fail in turn.
 
     :param unknown_type: add a topic of a type that is installed nowhere.
     :param readable: else the frames are no jpeg.
+    :param verdicts: add what a detector said while it was recorded: always true.
 
     :return: its frames as (stamp_ns, jpeg bytes).
     """
@@ -60,6 +62,7 @@ def write_rig_bag(path, attempts=2, rate_hz=15., unknown_type=False, readable=Tr
         camera = add(COMPRESSED_TOPIC, 'sensor_msgs/msg/CompressedImage')
         truth = add(GROUND_TRUTH_TOPIC, 'std_msgs/msg/Bool', offered_qos_profiles=[OFFERED])
         events = add(ATTEMPT_TOPIC, 'std_msgs/msg/String')
+        said = add('/grasp_success', 'std_msgs/msg/Bool') if verdicts else None
         string, boolean = TYPES['std_msgs/msg/String'], TYPES['std_msgs/msg/Bool']
         at = BEGIN_NS
         for attempt in range(attempts):
@@ -76,6 +79,8 @@ def write_rig_bag(path, attempts=2, rate_hz=15., unknown_type=False, readable=Tr
                     header=TYPES['std_msgs/msg/Header'](
                         stamp=stamp_message(at), frame_id='camera'),
                     format='jpeg', data=np.frombuffer(jpeg, np.uint8)))
+                if said:
+                    write(said, at, boolean(data=True))
                 write(truth, at, boolean(data=success and index > FRAMES_PER_ATTEMPT // 2))
             at += 1
             write(events, at, string(

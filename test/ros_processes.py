@@ -3,7 +3,6 @@
 from contextlib import contextmanager
 import os
 from pathlib import Path
-import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,8 @@ from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 from std_msgs.msg import Bool, Float32
+
+from grasp_success_detector.ros.child_process import end
 
 HERE = Path(__file__).resolve().parent
 
@@ -57,13 +58,7 @@ class Child(subprocess.Popen):
 
     def stop(self):
         """End it, whatever it does."""
-        if self.poll() is None:
-            self.send_signal(signal.SIGINT)
-            try:
-                self.wait(timeout=10.)
-            except subprocess.TimeoutExpired:
-                self.kill()
-                self.wait()
+        end(self, patience_s=10.)
         print(f'--- {self.args[2]} ended with {self.returncode}:\n{self.output}')
 
 
@@ -167,10 +162,9 @@ class Detector:
         self._diagnostics = ears.listen(DiagnosticArray, '/diagnostics')
         self.camera = ears.publisher(message_type, f'/{namespace}/{topic}')
         # It subscribes once more when it has found that this camera is a reliable one.
-        wait_until(lambda: all(
+        wait_until(lambda: any(
             info.qos_profile.reliability is QoSReliabilityPolicy.RELIABLE
             for info in ears.node.get_subscriptions_info_by_topic(self.camera.topic_name)))
-        wait_until(lambda: self.camera.get_subscription_count() == 1)
         time.sleep(0.2)
         self._stamp_ns = 1_700_000_000 * NS_PER_S
         wait_until(lambda: self.verdicts and self.confidences)     # the first heartbeat

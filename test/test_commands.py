@@ -3,6 +3,7 @@
 from importlib.metadata import entry_points
 import os
 from pathlib import Path
+import runpy
 import subprocess
 import sys
 
@@ -34,6 +35,12 @@ def test_wrong_usage_ends_with_one_line_that_says_so(name):
     assert done.returncode == 2
     assert done.stderr.startswith(f'usage: {name}')
     assert done.stderr.splitlines()[-1].startswith(f'{name}: error: ')
+
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_a_worker_process_that_loads_the_script_does_not_start_it_again(name, monkeypatch):
+    monkeypatch.setattr(sys, 'argv', [name, '--no-such-option'])
+    runpy.run_path(str(LIBEXEC / name), run_name='__mp_main__')     # as multiprocessing does
 
 
 def test_installed_console_scripts_are_the_same_functions():

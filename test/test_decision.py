@@ -234,12 +234,12 @@ def test_what_is_no_probability_is_refused(probability):
     ('undecided', 1.), ('min_frames', 0), ('stale_after_s', 0.), ('stale_after_s', nan),
     ('max_bad_frames', 0)])
 def test_config_names_what_is_out_of_range(field, value):
-    with pytest.raises(ConfigError, match=f'{field} = {value} '):
+    with pytest.raises(ConfigError, match=f'{field} {value} '):
         DecisionConfig(**{field: value})
 
 
 def test_config_names_every_culprit_at_once():
-    with pytest.raises(ConfigError, match=r'window_s = -1.0 .*, min_frames = 0 '):
+    with pytest.raises(ConfigError, match=r'window_s -1.0 .*, min_frames 0 '):
         DecisionConfig(window_s=-1., min_frames=0)
 
 

@@ -112,6 +112,22 @@ def test_judging_in_batches_changes_no_logit(bag, random_checkpoint, tmp_path, r
     assert sum(counts) == len(bag[1])
 
 
+def test_engine_that_was_asked_for_judges(bag, evaluation, random_checkpoint, tmp_path, capsys,
+                                          monkeypatch):
+    pytest.importorskip('openvino')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    code, _, _ = run(capsys, random_checkpoint, bag[0], '--engine', 'openvino',
+                     '--precision', 'fp32', '--out', tmp_path / 'out')
+    assert code == ExitCode.OK
+    reference, asked = (json.loads((out / 'metrics.json').read_text())['checkpoint']['engine']
+                        for out in (evaluation, tmp_path / 'out'))
+    assert (reference, asked) == ('torch fp32 on cpu', 'openvino fp32 on cpu')
+    assert 'judged by openvino fp32 on cpu' in (tmp_path / 'out/report.html').read_text()
+    np.testing.assert_allclose(*(
+        [float(row['probability']) for row in predictions(out)]
+        for out in (evaluation, tmp_path / 'out')), atol=1e-4)
+
+
 def test_data_set_gives_its_test_frames(random_checkpoint, tmp_path, capsys):
     folder = write_dataset(tmp_path / 'set', split_frames(colour_frames()))
     code, out, _ = run(capsys, random_checkpoint, folder, '--out', tmp_path / 'out')
@@ -153,6 +169,8 @@ def test_recording_without_labels_gives_predictions_and_a_timeline(
     page = Page((tmp_path / 'out/report.html').read_text())
     assert page.headings == ['By source', 'Attempts over time']
     assert page.charts == 1
+    assert 'said unknown' in page.text
+    assert 'worst first' not in page.text
     assert json.loads((tmp_path / 'out/metrics.json').read_text())['all'] is None
 
 
@@ -171,6 +189,7 @@ def test_undecodable_frames_are_counted_and_cost_only_themselves(
     assert metrics['all']['frames']['total'] == 7
 
 
+@pytest.mark.filterwarnings('error')
 def test_nothing_that_can_be_judged(tmp_path, random_checkpoint, capsys):
     write_rig_bag(tmp_path / 'rig', readable=False)
     code, out, _ = run(capsys, random_checkpoint, tmp_path / 'rig', '--out', tmp_path / 'out')
@@ -233,7 +252,11 @@ def test_wrong_input_is_one_line_and_leaves_nothing(bag, random_checkpoint, tmp_
             ([random_checkpoint, bag[0], '--topic', '/none'], 'no image topic /none'),
             ([random_checkpoint, bag[0], '--start', '1000'], 'rig: no frame to judge'),
             ([random_checkpoint, bag[0], '--split', 'val'], '--split val: expected a data set'),
-            ([random_checkpoint, bag[0], '--threshold', '2'], 'threshold = 2.0'),
+            ([random_checkpoint, bag[0], '--engine', 'none'],
+             "unknown engine 'none'; expected auto, "),
+            ([random_checkpoint, bag[0], '--precision', 'none'],
+             "unknown precision 'none'; expected auto, "),
+            ([random_checkpoint, bag[0], '--threshold', '2'], 'threshold 2.0'),
             ([random_checkpoint, bag[0], '--max-drop', '-1'], '--max-drop -1.0'),
             ([random_checkpoint, bag[0], '--baseline', tmp_path / 'labels.csv'],
              'no metrics.json of evaluate_classifier')):

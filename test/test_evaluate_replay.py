@@ -1,6 +1,7 @@
 """evaluate_replay: the node as a process, a bag over DDS, and what is made of its verdicts."""
 
 import csv
+from importlib.util import find_spec
 import json
 
 import numpy as np
@@ -12,18 +13,27 @@ from rig_bag import write_rig_bag  # noqa: E402
 from ros_processes import run  # noqa: E402
 from rosbags.highlevel import AnyReader  # noqa: E402
 from rosbags.interfaces import QosReliability  # noqa: E402
+from rosbags.typesys import get_typestore, Stores  # noqa: E402
 
 from grasp_success_detector.classifier import GraspClassifier  # noqa: E402
 from grasp_success_detector.console import ExitCode  # noqa: E402
-from grasp_success_detector.data.bags import TYPESTORE  # noqa: E402
 from grasp_success_detector.data.extraction_options import ExtractionOptions  # noqa: E402
 from grasp_success_detector.decision import DecisionConfig  # noqa: E402
 from grasp_success_detector.evaluation.attempts import decide_attempts  # noqa: E402
 from grasp_success_detector.evaluation.judging import Judge  # noqa: E402
+from grasp_success_detector.evaluation.matching import (  # noqa: E402
+    bag_time_ns,
+    match_by_header,
+    match_by_time,
+    Matched,
+    NodeAnswer,
+    Said,
+    ShownFrame,
+    without_header,
+)
 from grasp_success_detector.evaluation.recordings import open_recordings  # noqa: E402
 from grasp_success_detector.evaluation.replay import (  # noqa: E402
     compare_ways,
-    NodeAnswer,
     Replay,
     replayed_attempts,
 )
@@ -32,11 +42,15 @@ from grasp_success_detector.ros import evaluate_replay  # noqa: E402
 
 CONFIG = DecisionConfig()
 
+#: Whether verdicts come with the header of their frame.
+STAMPED = find_spec('vision_msgs') is not None
+
 
 @pytest.fixture(scope='module')
 def bag(tmp_path_factory):
     path = tmp_path_factory.mktemp('bag') / 'rig'
-    return path, write_rig_bag(path)
+    # What was said when it was recorded must not be taken for what is said now.
+    return path, write_rig_bag(path, verdicts=True)
 
 
 def test_node_and_report_through_dds(bag, random_checkpoint, tmp_path):
@@ -48,7 +62,11 @@ def test_node_and_report_through_dds(bag, random_checkpoint, tmp_path):
     replay = metrics['replay']
     # How many frames come through is the machine's affair; here it is that most do.
     assert replay['frames_played'] == len(frames)
-    assert len(frames) // 2 < replay['frames_answered'] <= replay['frames_heard'] <= len(frames)
+    assert len(frames) // 2 < replay['frames_answered'] <= replay['frames_heard'] == len(frames)
+    assert replay['matched_by'] == ('header' if STAMPED else 'time')
+    assert replay['direct']['agree_given_the_same_frames'] == replay['frames_answered']
+    assert replay['direct']['engine'] == 'torch fp32 on cpu'
+    assert replay['node']['engine'].startswith('torch fp32 on cpu')
     assert replay['direct']['frames'] == replay['frames_answered']
     assert 0. < replay['latency_ms']['p50'] <= replay['latency_ms']['p99']
     assert int(replay['node']['judged']) > 0
@@ -60,19 +78,34 @@ def test_node_and_report_through_dds(bag, random_checkpoint, tmp_path):
         rows = list(csv.DictReader(file))
     assert sum(row['probability'] != '' for row in rows) == replay['frames_answered']
 
-    stamps = [stamp for stamp, _ in frames]
-    with AnyReader([tmp_path / 'out/verdicts'], default_typestore=TYPESTORE) as reader:
-        said = {}
+    check_verdict_bag(tmp_path / 'out/verdicts', replay, [stamp for stamp, _ in frames])
+
+
+def check_verdict_bag(path, replay, stamps):
+    said = {}
+    typestore = get_typestore(Stores.EMPTY)     # the bag says itself what its types are
+    with AnyReader([path], default_typestore=typestore) as reader:
         for connection in reader.connections:
             qos, = connection.ext.offered_qos_profiles
-            assert (qos.reliability, qos.depth) == (QosReliability.RELIABLE, 1)
+            assert qos.reliability is QosReliability.RELIABLE
+            assert qos.depth == (10 if connection.topic == '/diagnostics' else 1)
             said[connection.topic] = [
-                (at, reader.deserialize(raw, connection.msgtype).data)
+                (at, reader.deserialize(raw, connection.msgtype))
                 for _, at, raw in reader.messages([connection])]
-    assert said.keys() == {'/grasp_success', '/grasp_success/confidence'}
-    for messages in said.values():
-        assert len(messages) == replay['frames_answered']
-        assert all(stamps[0] <= at <= stamps[-1] + 10 ** 10 for at, _ in messages)
+    assert said.keys() == {'/grasp_success', '/grasp_success/confidence', '/diagnostics',
+                           *(['/grasp_success/stamped'] if STAMPED else [])}
+    verdicts, confidences = said['/grasp_success'], said['/grasp_success/confidence']
+    # Everything that was published, also before the first frame: that nothing is known yet.
+    assert len(verdicts) == len(confidences) > replay['frames_answered']
+    assert verdicts[0][0] < stamps[0]
+    assert (verdicts[0][1].data, confidences[0][1].data) == (False, 0.)
+    during = [at for at, _ in verdicts if stamps[0] <= at <= stamps[-1] + 10 ** 10]
+    assert len(during) >= replay['frames_answered']
+    if STAMPED:
+        answered = {message.header.stamp.sec * 10 ** 9 + message.header.stamp.nanosec
+                    for _, message in said['/grasp_success/stamped']} - {0}
+        assert answered <= set(stamps)
+        assert len(answered) == replay['frames_answered']
 
 
 @pytest.fixture(scope='module')
@@ -90,10 +123,14 @@ def answers_of(results, leave_out=()):
         for i, frame in enumerate(frames) if i not in leave_out}
 
 
+def replay_of(answers, meanwhile=None):
+    return Replay(1., 30, 30, Matched(answers, meanwhile or {}), True, {}, 'torch fp32 on cpu')
+
+
 def test_both_ways_agree_where_they_do(judged):
     direct = decide_attempts([judged], CONFIG, anew=False)
     answers = answers_of(direct)
-    replay = Replay(1., 30, 30, answers, {})
+    replay = replay_of(answers)
     difference = compare_ways(judged, replay, CONFIG)
     assert (difference.frames, difference.agree, difference.agree_same) == (30, 30, 30)
     assert difference.largest in (None, 0.)
@@ -109,19 +146,79 @@ def test_one_wrong_answer_is_counted(judged):
     stamp = direct[0].frames[7].stamp_ns
     other = next(v for v in Verdict if v is not answers[stamp].verdict)
     answers[stamp] = answers[stamp]._replace(verdict=other)
-    difference = compare_ways(judged, Replay(1., 30, 30, answers, {}), CONFIG)
+    difference = compare_ways(judged, replay_of(answers), CONFIG)
     assert (difference.agree, difference.agree_same) == (29, 29)
 
 
 def test_a_frame_without_answer_has_the_verdict_that_stood(judged):
     direct = decide_attempts([judged], CONFIG, anew=False)
-    replay = Replay(1., 30, 30, answers_of(direct, leave_out=(0, 9)), {})
+    replay = replay_of(answers_of(direct, leave_out=(0, 9)))
     first, _ = replayed_attempts(direct, replay, CONFIG)
     assert first.frames[0].verdict is Verdict.UNKNOWN
     assert first.frames[9].verdict is first.frames[8].verdict
     assert first.frames[9].probability is None
     assert first.frames[8].probability == direct[0].frames[8].probability
     assert compare_ways(judged, replay, CONFIG).frames == 28
+
+
+def test_frames_outside_of_attempts_fill_the_window_too(bag, random_checkpoint, tmp_path):
+    labels = tmp_path / 'labels.csv'
+    labels.write_text('source,start_s,end_s,label,attempt\nrig,1,2,success,a\n')
+    (inside,), (recording,) = (
+        open_recordings([str(bag[0])], ExtractionOptions(labels=labels), tmp_path, outside=outside)
+        for outside in (False, True))
+    assert len(inside.frames) < len(recording.frames) == len(bag[1])
+    assert inside.frames == tuple(frame for frame in recording.frames if frame.attempt)
+    judged = Judge(GraspClassifier.from_checkpoint(random_checkpoint)).judge(recording)
+    direct = decide_attempts([judged], CONFIG, anew=False)
+    assert [attempt.name for attempt in direct] == ['', 'rig/a']
+    difference = compare_ways(judged, replay_of(answers_of(direct)), CONFIG)
+    assert difference.agree == len(bag[1])
+
+
+def test_a_frame_without_answer_has_what_was_said_meanwhile(judged):
+    direct = decide_attempts([judged], CONFIG, anew=False)
+    unknown = NodeAnswer(Verdict.UNKNOWN, 0., None)
+    first, _ = replayed_attempts(direct, replay_of(answers_of(direct, leave_out=(9, 10)), {
+        direct[0].frames[9].stamp_ns: unknown}), CONFIG)
+    assert [f.verdict for f in first.frames[9:11]] == [Verdict.UNKNOWN] * 2
+    assert first.frames[11].verdict is direct[0].frames[11].verdict
+
+
+FRAMES = [ShownFrame(sent_ns, stamp_ns) for sent_ns, stamp_ns in (
+    (1_000, 10), (2_000, 20), (3_000, 30))]
+
+
+def test_verdicts_with_header_are_matched_exactly_however_late_they_come():
+    matched = match_by_header(FRAMES, [
+        Said(500, Verdict.UNKNOWN, 0., 0),      # before any frame
+        Said(2_100, Verdict.FAILURE, .2, 10),   # a frame late
+        Said(3_100, Verdict.SUCCESS, .9, 20),
+        Said(3_200, Verdict.UNKNOWN, 0., 20)])  # too old: no answer to any frame
+    assert matched.answers == {10: NodeAnswer(Verdict.FAILURE, .2, 1.1e-6),
+                               20: NodeAnswer(Verdict.SUCCESS, .9, 1.1e-6)}
+    assert matched.meanwhile == {30: NodeAnswer(Verdict.UNKNOWN, 0., None)}
+
+
+def test_a_frame_that_was_not_heard_has_an_answer_without_latency():
+    matched = match_by_header(FRAMES[1:], [Said(1_100, Verdict.FAILURE, .2, 10)])
+    assert matched.answers == {10: NodeAnswer(Verdict.FAILURE, .2, None)}
+    assert replay_of(matched.answers).latency_ms == {}
+
+
+def test_verdicts_without_header_belong_to_the_newest_frame():
+    said = without_header([(500, False), (1_100, False), (2_100, True), (2_900, False)],
+                          [(499, 0.), (1_099, .25), (2_099, .75), (2_899, 0.)])
+    assert [verdict.verdict for verdict in said] == [
+        Verdict.UNKNOWN, Verdict.FAILURE, Verdict.SUCCESS, Verdict.UNKNOWN]
+    assert match_by_time(FRAMES, said) == {     # the heartbeat takes no answer back
+        10: NodeAnswer(Verdict.FAILURE, .25, 1e-7), 20: NodeAnswer(Verdict.SUCCESS, .75, 1e-7)}
+
+
+@pytest.mark.parametrize(('sent_ns', 'expected'), [
+    (900, 0), (999, 8), (1_000, 10), (1_500, 1_010), (4_000, 2_030)])
+def test_times_of_the_playing_are_told_on_the_bags_time(sent_ns, expected):
+    assert bag_time_ns(sent_ns, FRAMES, 2.) == expected
 
 
 def test_attempts_are_one_stream_for_the_node(judged):
@@ -151,6 +248,8 @@ def test_node_that_fails_to_start_is_one_line(bag, random_checkpoint, tmp_path, 
 def test_wrong_input_is_one_line(bag, random_checkpoint, tmp_path, capsys):
     for arguments, expected in (
             ([tmp_path / 'none'], 'none: no such bag'),
+            ([bag[0], '--engine', 'none'], "unknown engine 'none'; expected auto, "),
+            ([bag[0], '--engine', 'torch', '--precision', 'int8'], 'no engine fits engine=torch'),
             ([bag[0], '--rate', '0'], 'rate 0.0: expected a number above 0'),
             ([bag[0], '--checkpoint', bag[0] / 'metadata.yaml'], 'metadata.yaml: '),
             ([bag[0], '--topic', '/none'], 'no image topic /none')):

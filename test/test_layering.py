@@ -18,7 +18,7 @@ MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob('*.py'))}
 # A room may import from its own and from earlier rows.
 ROWS = [
     {'__init__', 'errors', 'labels', 'resources', 'console'},
-    {'image', 'image_container', 'html_page', 'preprocessing', 'torchvision_ops',
+    {'image', 'image_container', 'html_page', 'preprocessing', 'probability', 'torchvision_ops',
      'tensors_file'},
     {'backbones'},
     {'architectures'},

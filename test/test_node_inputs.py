@@ -125,7 +125,13 @@ def test_a_camera_may_be_reliable_or_not_without_a_word_about_it(looking, ears):
         number += 1
         time.sleep(0.1)
     ears.node.destroy_publisher(worse)
+    # While the node notices, every frame is answered, and once.
+    before = len(looking.decided())
+    for number in range(30):
+        looking.ask(looking.stamp(raw_message(ever_new(number))))
+        time.sleep(0.05)
     status = looking.diagnostics(lambda values: values['reliability'] == 'reliable')
+    assert len(looking.decided()) == before + 30
     assert status['publishers'] == '1'
     assert 'not heard' not in looking.child.output
 

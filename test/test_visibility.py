@@ -79,5 +79,5 @@ def test_another_size_is_another_picture():
 
 
 def test_config_names_every_culprit():
-    with pytest.raises(ConfigError, match=r'max_black = -1 .*, max_white = 1.5 .*, frozen_after'):
+    with pytest.raises(ConfigError, match=r'max_black -1 .*, max_white 1.5 .*, frozen_after'):
         VisibilityConfig(max_black=-1, max_white=1.5, frozen_after_s=float('nan'))

@@ -17,7 +17,11 @@ from grasp_success_detector.data.source_arguments import (
     add_label_arguments,
     source_options,
 )
-from grasp_success_detector.errors import ConfigError
+from grasp_success_detector.engines.arguments import add_engine_arguments, REFERENCE
+from grasp_success_detector.evaluation.report_arguments import (
+    add_report_arguments,
+    check_report_arguments,
+)
 
 EPILOG = """\
 examples:
@@ -28,6 +32,8 @@ examples:
   evaluate_classifier my.safetensors 'day1/*.mcap' take.mp4 --labels labels.csv --out evaluation
       labels by hand, as extract_frames takes them; without labels there are predictions and
       timelines only
+  evaluate_classifier my.safetensors bags/rig --engine auto --precision auto --out robot
+      with the engine that the node takes on this machine, instead of torch in fp32
   evaluate_classifier new.safetensors bags/rig --baseline evaluation/metrics.json --out new
       exits with 4 if significantly more attempts are wrong than in an earlier evaluation of the
       same sources: a drop above --max-drop, and p < 0.05 by McNemar's exact test
@@ -67,9 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from grasp_success_detector.evaluation.result_sections import gate_section
 
     check_max_drop(args.max_drop)
-    for name in ('timelines', 'videos'):
-        if getattr(args, name) < 0:
-            raise ConfigError(f'--{name} {getattr(args, name)}: expected 0 or more')
+    check_report_arguments(args)
     if args.baseline is not None:
         read_baseline(args.baseline)
     loaded = checkpoint.load(args.checkpoint)
@@ -77,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     decision = replace(DecisionConfig(), threshold=threshold)
     given = {name: value for name in ('device', 'threads')
              if (value := getattr(args, name)) is not None}
-    classifier = GraspClassifier(loaded, **given)
+    classifier = GraspClassifier(loaded, engine=args.engine, precision=args.precision,
+                                 path=args.checkpoint, **given)
     judge = Judge(classifier)
     with new_folder(args.out) as folder, tempfile.TemporaryDirectory(dir=folder) as unpacked:
         recordings = open_recordings(args.sources, options, Path(unpacked), args.split)
@@ -88,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             task = progress.add_task('judging', total=sum(len(r.frames) for r in recordings))
             judged = judge_all(judge, recordings, lambda count: progress.advance(task, count))
         seconds = time.perf_counter() - started
-        evaluation = evaluation_of(args.checkpoint, loaded, str(classifier.device),
+        evaluation = evaluation_of(args.checkpoint, loaded, classifier.choice.taken,
                                    decision, judged, origin_of(recordings, options))
         gate = None if args.baseline is None else compare_with_baseline(
             args.baseline, evaluation.to_json()['attempts'], args.max_drop)
@@ -125,15 +130,14 @@ def _parser() -> argparse.ArgumentParser:
     judging = parser.add_argument_group('judging')
     judging.add_argument('--threshold', type=float, metavar='P',
                          help="P(success) that counts as success (the checkpoint's)")
-    judging.add_argument('--device', help='auto, cpu, cuda, cuda:1 (auto)')
+    add_engine_arguments(judging, *REFERENCE)
+    judging.add_argument('--device',
+                         help='auto, cpu, cuda, cuda:1; with OpenVINO also gpu, npu (auto)')
     judging.add_argument('--threads', type=int, help="CPU threads (torch's choice)")
     result = parser.add_argument_group('result')
     result.add_argument('--baseline', type=Path, metavar='METRICS.JSON',
                         help='of an earlier evaluation of the same sources')
     result.add_argument('--max-drop', type=float, default=0., metavar='SHARE',
                         help='of attempts that may be lost against the baseline (0)')
-    result.add_argument('--timelines', type=int, default=30, metavar='N',
-                        help='attempts shown over time in the report, the worst ones (30)')
-    result.add_argument('--videos', type=int, default=0, metavar='N',
-                        help='attempts written as annotated mp4 as well, the worst ones (0)')
+    add_report_arguments(result)
     return parser

@@ -6,8 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grasp_success_detector.console import command, ExitCode
-from grasp_success_detector.errors import ConfigError
+from grasp_success_detector.console import command, ExitCode, needing
 
 if TYPE_CHECKING:
     from grasp_success_detector.training.cifar10 import EpochResult
@@ -33,12 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, train, and say where the weights are."""
     args = _parser().parse_args(argv)
     # Slow to import: only once the arguments are known to be fine.
-    try:
+    with needing('train', 'training'):
         from grasp_success_detector.training.cifar10 import pretrain, PretrainingConfig
         from grasp_success_detector.training.cifar10_images import read_images
-    except ImportError as error:
-        raise ConfigError(f'training needs more packages ({error}); '
-                          'pip install grasp_success_detector[train]') from error
     from grasp_success_detector.architectures import default_preprocessing
     from grasp_success_detector.tensors_file import check_free
 

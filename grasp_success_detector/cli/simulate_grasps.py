@@ -8,8 +8,7 @@ import time
 
 from rich.console import Console
 
-from grasp_success_detector.console import command, ExitCode, progress_bar
-from grasp_success_detector.errors import SimulationError
+from grasp_success_detector.console import command, ExitCode, needing, progress_bar
 from grasp_success_detector.simulation.recording import IMAGE_ENCODINGS, Recording, STORAGES
 
 EPILOG = """\
@@ -31,12 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, record, and say what came out."""
     args = _parser().parse_args(argv)
     recording = Recording(**{field.name: getattr(args, field.name) for field in fields(Recording)})
-    try:
+    with needing('sim', 'the simulation'):
         from grasp_success_detector.simulation.recorder import record
-    except ImportError as error:
-        raise SimulationError(
-            f'the simulation needs MuJoCo ({error}); pip install grasp_success_detector[sim]'
-        ) from error
     started = time.perf_counter()
     console = Console(stderr=True)
     with progress_bar(console) as progress:

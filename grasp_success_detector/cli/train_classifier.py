@@ -6,8 +6,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from grasp_success_detector.console import command, ExitCode
-from grasp_success_detector.errors import ConfigError, DatasetError
+from grasp_success_detector.console import command, ExitCode, needing
+from grasp_success_detector.errors import DatasetError
 
 EPILOG = """\
 examples:
@@ -35,14 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, train, and say where the checkpoint is."""
     args = _parser().parse_args(argv)
     # Slow to import: only once the arguments are known to be fine.
-    try:
+    with needing('train', 'training'):
         from grasp_success_detector.data.extracted import read_extracted
         from grasp_success_detector.training.config import load_config, TrainingConfig
         from grasp_success_detector.training.fit import fit
         from grasp_success_detector.training.run_folder import RunFolder
-    except ImportError as error:
-        raise ConfigError(f'training needs more packages ({error}); '
-                          'pip install grasp_success_detector[train]') from error
     config = load_config(args.config, {
         field.name: getattr(args, field.name, None) for field in fields(TrainingConfig)})
     split, datasets = read_extracted(args.dataset), [args.dataset]

@@ -4,6 +4,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 import shutil
 from typing import Any
@@ -157,20 +158,19 @@ class _Work:
             first = todo.popleft() if self._crew.helps and not ahead else None
             while todo and len(ahead) < self._crew.size:
                 source = todo.popleft()
-                ahead.append((source, self._crew.executor.submit(
-                    plan_source, *self._planned(source))))
+                ahead.append((source, self._crew.executor.submit(self._planning(source))))
             if first is not None:
-                yield plan_source(*self._planned(first))
+                yield self._planning(first)()
                 continue
             source, future = ahead.popleft()
             if self._crew.helps and future.cancel():
-                future = ready(plan_source(*self._planned(source)))
+                future = ready(self._planning(source)())
             yield future.result()
 
-    def _planned(self, source: Source) -> tuple[Any, ...]:
-        """Return the arguments of plan_source."""
-        return (source, self._options, self._intervals[source.name],
-                (self._out / _UNPACKED).absolute(), False, True)
+    def _planning(self, source: Source) -> Callable[[], SourcePlan]:
+        """Return what plans a source, in any process."""
+        return partial(plan_source, source, self._options, self._intervals[source.name],
+                       (self._out / _UNPACKED).absolute(), checks_follow=True)
 
     def _settle(self) -> None:
         """Put the oldest task's result into the journal."""

@@ -40,6 +40,9 @@ from grasp_success_detector.labels import Label
 #: What stands in the manifest's topic column for a video.
 VIDEO_TOPIC = 'video'
 
+#: What is said of frames whose header has no stamp.
+STAMP_NOT_SET = 'stamp not set, receive time used'
+
 
 class ChosenFrame(NamedTuple):
     """
@@ -48,6 +51,7 @@ class ChosenFrame(NamedTuple):
     :ivar number: among all frames of its topic, from 0.
     :ivar file: index of the source's file that holds it.
     :ivar label: None only where frames without label were asked for.
+    :ivar attempt: '' only where frames outside of all attempts were asked for.
     :ivar stem: name of the file to write, without suffix.
     """
 
@@ -83,13 +87,15 @@ class SourcePlan:
 
 
 def plan_source(source: Source, options: ExtractionOptions, intervals: Sequence[Interval],
-                unpack_into: Path, unlabelled: bool = False, checks_follow: bool = False,
+                unpack_into: Path, unlabelled: bool = False, outside: bool = False,
+                checks_follow: bool = False,
                 ) -> SourcePlan:
     """
     Decide what to write of one source.
 
     :param intervals: the source's own, from the labels file.
     :param unlabelled: choose frames without label too, as far as they belong to an attempt.
+    :param outside: choose those of a bag that belong to none as well; they still count as skipped.
     :param checks_follow: whoever reads the chosen frames takes note of chunks with a wrong
         checksum; only those without any such frame are checked here.
     :raises BagError: its image topic must be chosen by the user, or does not exist.
@@ -108,9 +114,9 @@ def plan_source(source: Source, options: ExtractionOptions, intervals: Sequence[
     damage = contents.damage
     if (missing := _declared(source.path, topic.name) - len(frames)) > 0:
         damage['frames missing that metadata.yaml counts'] += missing
-    damage['stamp not set, receive time used'] += sum(f.stamp_ns is None for f in frames)
+    damage[STAMP_NOT_SET] += sum(f.stamp_ns is None for f in frames)
     chooser = _Chooser(source, options, intervals, topic.name, damage, contents,
-                       unlabelled)
+                       unlabelled, outside)
     chosen = chooser.choose(frames)
     unchecked = contents.unchecked
     if checks_follow:
@@ -140,9 +146,9 @@ class _Chooser:
 
     def __init__(self, source: Source, options: ExtractionOptions, intervals: Sequence[Interval],
                  topic: str, damage: Counter[str], contents: BagContents | None,
-                 unlabelled: bool) -> None:
+                 unlabelled: bool, outside: bool = False) -> None:
         self._source, self._options, self._intervals = source, options, intervals
-        self._unlabelled = unlabelled
+        self._unlabelled, self._outside = unlabelled, outside
         self._stem = f'{source.name}__{safe_name(topic)}'
         self._damage = damage
         self.skipped: Counter[str] = Counter()
@@ -178,7 +184,8 @@ class _Chooser:
                 continue
             if attempt is None:
                 self.skipped['outside of all attempts'] += 1
-                continue
+                if not self._outside:
+                    continue
             if not thinning.takes(elapsed_ns):
                 self.skipped['left out by --fps or --every'] += 1
                 continue
@@ -187,7 +194,8 @@ class _Chooser:
             if stems[stem] > 1:
                 stem = f'{stem}-{stems[stem]}'
             chosen.append(ChosenFrame(index, frame.file, frame.locator, stamp_ns, label,
-                                      f'{self._source.name}/{attempt}', stem))
+                                      '' if attempt is None else f'{self._source.name}/{attempt}',
+                                      stem))
         self._damage['clock set while recording'] += elapsed.jumps
         return tuple(chosen)
 

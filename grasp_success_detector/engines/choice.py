@@ -11,13 +11,12 @@ import torch
 
 from grasp_success_detector import engines
 from grasp_success_detector.checkpoint import Checkpoint
+from grasp_success_detector.engines.arguments import AUTO
 from grasp_success_detector.engines.engine import Engine, Precision, Wanted
 from grasp_success_detector.engines.proof import find_figure, MIN_AGREEMENT, Proof, read_proof
 from grasp_success_detector.engines.torch_engine import select_device, TorchEngine
 from grasp_success_detector.errors import CheckpointError, ConfigError
-from grasp_success_detector.labels import Label
-
-AUTO = 'auto'
+from grasp_success_detector.probability import success_probabilities
 
 #: Every engine there is, by name.
 ENGINES: dict[str, type[Engine]] = {
@@ -41,10 +40,15 @@ class Choice:
     engine: Engine
     passed_over: tuple[str, ...] = ()
 
+    @property
+    def taken(self) -> str:
+        """Return what runs, in a few words."""
+        return f'{self.engine.name} {self.engine.precision.value} on {self.engine.device}'
+
     def __str__(self) -> str:
         """Return one line for the user."""
-        name = f'{self.engine.name} {self.engine.precision.value} on {self.engine.device}'
-        return f'{name} (passed over: {_grouped(self.passed_over)})' if self.passed_over else name
+        return (f'{self.taken} (passed over: {_grouped(self.passed_over)})' if self.passed_over
+                else self.taken)
 
 
 def choose(checkpoint: Checkpoint, path: Path | None, engine: str, precision: str, device: str,
@@ -153,9 +157,9 @@ def _check_roughly(engine: Engine, checkpoint: Checkpoint, threads: int | None) 
         [np.stack(planes, -1) for planes in ((grey, grey, grey), (ramp, 255 - ramp, grey))]))
     torch_engine = TorchEngine(Wanted(checkpoint, None, Precision.FP32, 'cpu', threads))
     ours, theirs = (
-        torch.from_numpy(each.logits(images) / checkpoint.metadata.temperature)
-        .softmax(1)[:, Label.SUCCESS] for each in (engine, torch_engine))
-    difference = float((ours - theirs).abs().max())
+        success_probabilities(each.logits(images), checkpoint.metadata.temperature)
+        for each in (engine, torch_engine))
+    difference = float(abs(ours - theirs).max())
     if not difference <= _GROSS:  # nor is NaN
         raise ConfigError(f'its P(success) differs by {difference:.2f} from torch: something is '
                           'broken (driver, installation)')

@@ -7,7 +7,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-import torch
 
 from grasp_success_detector.classifier import GraspClassifier
 from grasp_success_detector.console import progress_bar
@@ -16,6 +15,7 @@ from grasp_success_detector.data.extracted import LabelledFrame
 from grasp_success_detector.decision import DecisionConfig
 from grasp_success_detector.evaluation.predictions import Prediction
 from grasp_success_detector.labels import Label
+from grasp_success_detector.probability import success_probabilities
 
 _BATCH = 32
 
@@ -47,17 +47,10 @@ def predictions_of(frames: Sequence[LabelledFrame], logits: NDArray[np.float32],
                    temperature: float, split: str) -> list[Prediction]:
     """Put frames and the answers to them together; parameters as of :func:`ask`."""
     calibrated, uncalibrated = (
-        probabilities(logits, divisor).tolist() for divisor in (temperature, 1.))
+        success_probabilities(logits, divisor).tolist() for divisor in (temperature, 1.))
     return [Prediction(split, frame.source, frame.attempt, frame.stamp_ns, frame.file,
                        frame.label, after, before)
             for frame, after, before in zip(frames, calibrated, uncalibrated, strict=True)]
-
-
-def probabilities(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
-    """Return P(success) float32 (N,) of logits (N, 2)."""
-    shares: NDArray[np.float32] = (
-        torch.from_numpy(logits) / temperature).softmax(1)[:, Label.SUCCESS].numpy()
-    return shares
 
 
 class OfAttempt(Protocol):

@@ -25,6 +25,7 @@ class Evaluation:
     What came of it.
 
     :ivar path: of the checkpoint.
+    :ivar engine: what ran the network, such as 'torch fp32 on cpu'.
     :ivar decision: how frames became verdicts.
     :ivar refused: of each recording, undecodable frames by reason.
     :ivar metrics: of all labelled attempts; None without labels.
@@ -35,7 +36,7 @@ class Evaluation:
 
     path: Path
     checkpoint: Checkpoint
-    device: str
+    engine: str
     decision: DecisionConfig
     recordings: tuple[Recording, ...]
     refused: Mapping[str, Mapping[str, int]]
@@ -64,7 +65,7 @@ class Evaluation:
             'format_version': FORMAT_VERSION,
             'checkpoint': {'path': str(self.path.resolve()), 'sha256': self.checkpoint.sha256,
                            'architecture': metadata.architecture,
-                           'temperature': metadata.temperature, 'device': self.device},
+                           'temperature': metadata.temperature, 'engine': self.engine},
             'decision': asdict(self.decision),
             'sources': {recording.name: {
                 **recording.account, 'judged': len(recording.frames),
@@ -82,7 +83,7 @@ def judge_all(judge: Judge, recordings: Sequence[Recording], on_frames: OnFrames
     return [judge.judge(recording, on_frames) for recording in recordings]
 
 
-def evaluation_of(path: Path, checkpoint: Checkpoint, device: str, decision: DecisionConfig,
+def evaluation_of(path: Path, checkpoint: Checkpoint, engine: str, decision: DecisionConfig,
                   judged: Sequence[Judged], origin: LabelOrigin,
                   attempts: Sequence[AttemptResult] | None = None,
                   more: Mapping[str, Any] | None = None) -> Evaluation:
@@ -97,7 +98,7 @@ def evaluation_of(path: Path, checkpoint: Checkpoint, device: str, decision: Dec
         metrics := evaluation_metrics(
             [result for result in results if result.source == recording.name], decision))}
     return Evaluation(
-        path, checkpoint, device, decision, recordings,
+        path, checkpoint, engine, decision, recordings,
         {answers.recording.name: answers.refused for answers in judged}, tuple(results),
         evaluation_metrics(results, decision), by_source,
         tuple(find_label_errors(results, decision)), origin, more or {})

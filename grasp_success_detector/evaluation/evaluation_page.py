@@ -30,7 +30,7 @@ from grasp_success_detector.evaluation.timeline_section import (
     timeline_section,
     worst_first,
 )
-from grasp_success_detector.html_page import page
+from grasp_success_detector.html_page import counted, page
 from grasp_success_detector.image import RgbImage
 
 #: More sources are not put side by side.
@@ -116,8 +116,8 @@ def _title(evaluation: Evaluation, title: str) -> str:
     metadata = evaluation.checkpoint.metadata
     decision = evaluation.decision
     parts = [metadata.architecture, f'SHA-256 {evaluation.checkpoint.sha256[:12]}',
-             f'{evaluation.frames} frames, {len(evaluation.attempts)} attempts',
+             f'{evaluation.frames} frames, {counted(len(evaluation.attempts), "attempt")}',
              f'threshold {decision.threshold:.3f}, window {decision.window_s:g} s',
-             f'judged on {evaluation.device}']
+             f'judged by {evaluation.engine}']
     return (f'<h1>{escape(title)}</h1><p class="soft">{escape(" · ".join(parts))} '
             f'{badge(evaluation.origin)}</p>')

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from grasp_success_detector.evaluation.evaluation import Evaluation
+from grasp_success_detector.html_page import counted
 
 
 def evaluation_lines(evaluation: Evaluation) -> Iterator[str]:
@@ -11,7 +12,7 @@ def evaluation_lines(evaluation: Evaluation) -> Iterator[str]:
     for recording in evaluation.recordings:
         refused = evaluation.refused.get(recording.name, {})
         attempts = sum(a.source == recording.name for a in evaluation.attempts)
-        yield f'{recording.name}: {len(recording.frames)} frames, {attempts} attempts'
+        yield f'{recording.name}: {len(recording.frames)} frames, {counted(attempts, "attempt")}'
         for title, counts in (('left out', recording.account['skipped']),
                               ('without P(success)', refused),
                               ('damage', recording.account['damage'])):
@@ -31,8 +32,8 @@ def evaluation_lines(evaluation: Evaluation) -> Iterator[str]:
     yield (f'first decision after {_seconds(times["first_decision_s"]["median"])} (median); '
            f'SUCCESS without being true for {_seconds(times["false_true_s"]["mean"])} per attempt')
     if evaluation.suspicions:
-        yield (f'{len(evaluation.suspicions)} attempts whose labels the model does not believe: '
-               'label_errors.csv')
+        yield (f'{counted(len(evaluation.suspicions), "attempt")} whose labels the model does not '
+               'believe: label_errors.csv')
 
 
 def _accuracy(accuracy: Mapping[str, Any]) -> str:

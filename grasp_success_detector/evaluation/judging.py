@@ -16,9 +16,9 @@ from grasp_success_detector.data.executors import usable_cores
 from grasp_success_detector.data.frame_reader import RefusedFrame
 from grasp_success_detector.data.selection import ChosenFrame
 from grasp_success_detector.decision import Reason
-from grasp_success_detector.evaluation.evaluate import probabilities
 from grasp_success_detector.evaluation.recordings import Recording
 from grasp_success_detector.image import RgbImage
+from grasp_success_detector.probability import success_probabilities
 from grasp_success_detector.visibility import (
     Appearance,
     appearance,
@@ -92,8 +92,10 @@ class Judge:
             logits[places] = self._classifier.logits(inputs)
             on_frames(len(batch))
         temperature = self._classifier.metadata.temperature
-        return Judged(recording, probabilities(logits, temperature), probabilities(logits, 1.),
-                      blind, dict(refused))
+        with np.errstate(invalid='ignore'):     # NaN stays NaN: frames without answer
+            calibrated, uncalibrated = (
+                success_probabilities(logits, divisor) for divisor in (temperature, 1.))
+        return Judged(recording, calibrated, uncalibrated, blind, dict(refused))
 
     def _prepare(self, picture: RgbImage) -> _Input:
         return self._crop(picture), appearance(picture)

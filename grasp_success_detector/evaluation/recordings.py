@@ -71,7 +71,7 @@ class Recording:
 
 
 def open_recordings(given: Sequence[str], options: ExtractionOptions, unpack_into: Path,
-                    split: str | None = None) -> list[Recording]:
+                    split: str | None = None, outside: bool = False) -> list[Recording]:
     """
     Find what the user named and plan which frames are looked at, without reading pictures.
 
@@ -79,6 +79,7 @@ def open_recordings(given: Sequence[str], options: ExtractionOptions, unpack_int
     :param options: topic, labels and choice of frames, for bags and videos.
     :param unpack_into: folder for what compressed bags hold; needed as long as pictures are.
     :param split: of data sets, one of ``SPLIT_CHOICES``; None: test.
+    :param outside: of bags, take frames that belong to no attempt too; theirs is ''.
     :raises BagError: what is no recording, cannot be read, or has no frame.
     :raises DatasetError: labels were given and match no frame; a data set without such frames.
     :raises ConfigError: a split was asked for, but there is no data set; options for bags and
@@ -95,7 +96,7 @@ def open_recordings(given: Sequence[str], options: ExtractionOptions, unpack_int
     recordings = [recording for folder in datasets
                   for recording in _of_dataset(folder, split or 'test')]
     if others:
-        recordings += _of_sources(others, options, unpack_into)
+        recordings += _of_sources(others, options, unpack_into, outside)
     names = Counter(recording.name for recording in recordings)
     if twice := [name for name, times in names.items() if times > 1]:
         raise DatasetError(f'{", ".join(twice)}: more than one source has this name; evaluate '
@@ -104,12 +105,12 @@ def open_recordings(given: Sequence[str], options: ExtractionOptions, unpack_int
 
 
 def _of_sources(given: Sequence[str], options: ExtractionOptions, unpack_into: Path,
-                ) -> list[Recording]:
+                outside: bool) -> list[Recording]:
     intervals = {} if options.labels is None else read_intervals(options.labels)
     recordings = []
     for source in find_sources(given):
         plan = plan_source(source, options, intervals_of(source, intervals), unpack_into,
-                           unlabelled=True)
+                           unlabelled=True, outside=outside)
         if plan.unreadable:
             raise BagError(plan.unreadable)
         if not plan.frames:

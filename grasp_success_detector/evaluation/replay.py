@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 import dataclasses
 from dataclasses import dataclass
+from html import escape
 from math import ceil
-from typing import Any, NamedTuple
+from typing import Any
 
 from grasp_success_detector.decision import DecisionConfig
 from grasp_success_detector.evaluation.attempts import (
@@ -13,23 +14,16 @@ from grasp_success_detector.evaluation.attempts import (
     decide_attempts,
 )
 from grasp_success_detector.evaluation.judging import Judged
+from grasp_success_detector.evaluation.matching import Matched, NodeAnswer
 from grasp_success_detector.html_page import section, table
 from grasp_success_detector.labels import Verdict
 
 _PERCENTILES = (50, 95, 99)
 
 
-class NodeAnswer(NamedTuple):
-    """
-    What the node published after a frame.
-
-    :ivar confidence: as published: the window's mean P(success), 0 for UNKNOWN.
-    :ivar latency_s: from the frame's publication to the verdict's, in real time.
-    """
-
-    verdict: Verdict
-    confidence: float
-    latency_s: float
+#: How verdicts were put to frames, for people.
+_MATCHED = {True: 'their header (/grasp_success/stamped)',
+            False: 'time (vision_msgs, which brings the header, is not installed)'}
 
 
 @dataclass(frozen=True)
@@ -40,20 +34,31 @@ class Replay:
     :ivar rate: 2 is twice as fast as recorded.
     :ivar played: frames of the bag.
     :ivar heard: of them, those that came to a listener beside the node.
-    :ivar answers: by the frame's stamp, ns.
+    :ivar matched: what was said of which frame.
+    :ivar by_header: whether that is known from the header that came with the verdict, exactly;
+        else from the time of both.
     :ivar node: the node's own last figures, from ``/diagnostics``, as text.
+    :ivar engine: what ran the network on the direct way.
     """
 
     rate: float
     played: int
     heard: int
-    answers: Mapping[int, NodeAnswer]
+    matched: Matched
+    by_header: bool
     node: Mapping[str, str]
+    engine: str
+
+    @property
+    def answers(self) -> Mapping[int, NodeAnswer]:
+        """Return the answers by the frame's stamp, ns."""
+        return self.matched.answers
 
     @property
     def latency_ms(self) -> dict[int, float]:
         """Return percentiles by number (nearest rank); empty without answers."""
-        times = sorted(answer.latency_s * 1e3 for answer in self.answers.values())
+        times = sorted(answer.latency_s * 1e3 for answer in self.answers.values()
+                       if answer.latency_s is not None)
         return {percent: times[ceil(percent / 100 * len(times)) - 1]
                 for percent in _PERCENTILES} if times else {}
 
@@ -82,7 +87,8 @@ def replayed_attempts(direct: Sequence[AttemptResult], replay: Replay, config: D
     Put what the node said in the place of the direct way's verdicts.
 
     The node publishes no P(success) of single frames: that is the direct way's, on the frames
-    that the node answered. A frame that it did not answer has the verdict that stood.
+    that the node answered. A frame that it did not answer has what was said meanwhile, or the
+    verdict that stood.
     """
     results = []
     for attempt in direct:
@@ -90,7 +96,7 @@ def replayed_attempts(direct: Sequence[AttemptResult], replay: Replay, config: D
         frames = []
         for frame in attempt.frames:
             answer = replay.answers.get(frame.stamp_ns)
-            standing = answer or standing
+            standing = answer or replay.matched.meanwhile.get(frame.stamp_ns) or standing
             verdict = Verdict.UNKNOWN if standing is None else standing.verdict
             decided = standing is not None and verdict is not Verdict.UNKNOWN
             frames.append(frame._replace(
@@ -133,8 +139,10 @@ def replay_json(replay: Replay, difference: Difference) -> dict[str, Any]:
     """Return what metrics.json holds of a replay."""
     return {'rate': replay.rate, 'frames_played': replay.played, 'frames_heard': replay.heard,
             'frames_answered': len(replay.answers),
+            'matched_by': 'header' if replay.by_header else 'time',
             'latency_ms': {f'p{p}': value for p, value in replay.latency_ms.items()},
-            'direct': {'frames': difference.frames, 'agree': difference.agree,
+            'direct': {'engine': replay.engine, 'frames': difference.frames,
+                       'agree': difference.agree,
                        'agree_given_the_same_frames': difference.agree_same,
                        'largest_difference': difference.largest},
             'node': dict(replay.node)}
@@ -146,22 +154,28 @@ def replay_section(replay: Replay, difference: Difference) -> str:
     rows = [
         ['frames played', str(replay.played)],
         ['answered', f'{len(replay.answers)}'],
-        ['not answered (dropped, lost on the way, or undecodable)',
+        ['not answered (dropped, lost on the way, undecodable, or nothing to be seen)',
          str(replay.played - len(replay.answers))],
-        *([f'latency from frame to verdict, {percent} % of frames', f'{value:.1f} ms']
+        ['verdicts matched to frames by', _MATCHED[replay.by_header]],
+        *([f'latency from frame to verdict, {percent} % of them within', f'{value:.1f} ms']
           for percent, value in latency.items()),
-        ['same verdict as the direct way', f'{difference.agree} of {difference.frames}'],
-        ['same verdict as the direct way given only the frames that the node answered',
+        ['same verdict as the direct way, on frames that both saw',
+         f'{difference.agree} of {difference.frames}'],
+        ['the same, if the direct way gets only the frames that the node answered',
          f'{difference.agree_same} of {difference.frames}'],
-        ['largest difference of P(success) then, mean of the window',
+        ['largest difference of P(success) then, as mean of the window',
          '–' if difference.largest is None else f'{difference.largest:.6f}'],
         *([f'counted by the node: {name}', replay.node[name]]
-          for name in ('received', 'judged', 'dropped', 'bad') if name in replay.node)]
+          for name in ('received', 'judged', 'dropped', 'bad') if name in replay.node),
+        # Why nothing faster ran is in metrics.json.
+        *(['what ran the network in the node', escape(replay.node[name].partition(' (')[0])]
+          for name in ('engine',) if name in replay.node),
+        ['what ran it on the direct way', escape(replay.engine)]]
     return section(
         'Through the running node', f'Played over DDS at rate {replay.rate:g}. Verdicts on this '
         'page are those that the node published; a frame that was not answered has the verdict '
         'that stood. The direct way here is one stream too, without a fresh start of each '
-        'attempt.', table(['', ''], rows))
+        'attempt.', table([], rows))
 
 
 def replay_lines(replay: Replay, difference: Difference) -> list[str]:
@@ -171,5 +185,6 @@ def replay_lines(replay: Replay, difference: Difference) -> list[str]:
     return [
         f'{replay.played} frames played at rate {replay.rate:g}, {len(replay.answers)} '
         f'answered; latency {latency or "unknown"}',
+        f'verdicts matched to frames by {_MATCHED[replay.by_header]}',
         f'same verdict as the direct way on {difference.agree} of {difference.frames} frames '
         f'that both saw; {difference.agree_same}, given only the frames that the node answered']

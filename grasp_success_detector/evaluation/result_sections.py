@@ -1,16 +1,19 @@
 """The parts of an evaluation's report that stand in numbers: sources, times, doubtful labels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from grasp_success_detector.evaluation.attempts import durations_s
 from grasp_success_detector.evaluation.charts import percent
 from grasp_success_detector.evaluation.evaluation import Evaluation
 from grasp_success_detector.evaluation.gate import Gate
 from grasp_success_detector.evaluation.label_errors import Suspicion
 from grasp_success_detector.evaluation.number_sections import number, with_interval
+from grasp_success_detector.evaluation.recordings import Recording
 from grasp_success_detector.evaluation.timeline_section import anchor
-from grasp_success_detector.html_page import section, table
+from grasp_success_detector.html_page import counted, section, table
+from grasp_success_detector.labels import Verdict
 
 _TIMES = (('first_decision_s', 'from the first frame to the first decision'),
           ('success_delay_s', 'from the first success frame to SUCCESS'),
@@ -24,34 +27,61 @@ def gate_section(gate: Gate, baseline: str) -> str:
 
 
 def source_section(evaluation: Evaluation) -> str:
-    """Return what each source has, and how it was judged."""
+    """Return what each source has, and how it was judged; without labels, what was said."""
+    if evaluation.metrics is None:
+        return section(
+            'By source', f'{evaluation.origin.text} How many attempts ended with which verdict, '
+            'and for how much of the time each stood.',
+            table(['source', *(f'said {verdict.value}' for verdict in Verdict)],
+                  [[_source(evaluation, recording), *_said(evaluation, recording)]
+                   for recording in evaluation.recordings]), *_notes(evaluation))
     rows = []
     for recording in evaluation.recordings:
         metrics = evaluation.by_source.get(recording.name)
-        attempts = sum(a.source == recording.name for a in evaluation.attempts)
         rows.append([
-            f'<div style="min-width:7em">{escape(recording.name)}<br><span class="soft small">'
-            f'{len(recording.frames)} frames, {attempts} attempts</span></div>',
+            _source(evaluation, recording),
             with_interval(metrics['attempts']) if metrics else '–',
             ' / '.join(str(metrics['results'][name]) for name in ('wrong', 'unknown'))
             if metrics else '–',
             with_interval(metrics['frames']) if metrics else '–',
             _seconds(metrics['times']['first_decision_s']['median']) if metrics else '–',
             _seconds(metrics['times']['false_true_s']['mean']) if metrics else '–'])
-    notes = []
-    for recording in evaluation.recordings:
-        counts = {**recording.account['skipped'], **recording.account['damage'],
-                  **{f'without P(success): {reason}': count for reason, count in
-                     evaluation.refused.get(recording.name, {}).items()}}
-        if said := ', '.join(f'{count} {what}' for what, count in counts.items()):
-            notes.append(f'<p class="soft small">{escape(recording.name)}: {escape(said)}</p>')
     return section(
         'By source', f'{evaluation.origin.text} Shares with Wilson 95 % intervals. Times in '
         'seconds of the recording: the median to the first decision, and the mean during which an '
         'attempt was called SUCCESS though labelled failure.', table(
             ['source', 'attempts right', 'wrong / unknown', 'frames right', 'first decision',
              'false SUCCESS'],
-            rows), *notes)
+            rows), *_notes(evaluation))
+
+
+def _source(evaluation: Evaluation, recording: Recording) -> str:
+    attempts = sum(attempt.source == recording.name for attempt in evaluation.attempts)
+    return (f'<div style="min-width:7em">{escape(recording.name)}<br><span class="soft small">'
+            f'{len(recording.frames)} frames, {counted(attempts, "attempt")}</span></div>')
+
+
+def _said(evaluation: Evaluation, recording: Recording) -> Iterator[str]:
+    """Yield for each verdict how many attempts ended with it and for how long it stood."""
+    attempts = [attempt for attempt in evaluation.attempts if attempt.source == recording.name]
+    stood = [(frame.verdict, seconds) for attempt in attempts for frame, seconds in zip(
+        attempt.frames, durations_s(attempt.frames, evaluation.decision.stale_after_s),
+        strict=True)]
+    total = sum(seconds for _, seconds in stood)
+    for verdict in Verdict:
+        seconds = sum(seconds for said, seconds in stood if said is verdict)
+        yield (f'{sum(attempt.verdict is verdict for attempt in attempts)}'
+               f'<small>{percent(seconds / total) if total else "–"} of the time</small>')
+
+
+def _notes(evaluation: Evaluation) -> Iterator[str]:
+    """Yield what was left out or could not be judged."""
+    for recording in evaluation.recordings:
+        counts = {**recording.account['skipped'], **recording.account['damage'],
+                  **{f'without P(success): {reason}': count for reason, count in
+                     evaluation.refused.get(recording.name, {}).items()}}
+        if said := ', '.join(f'{count} {what}' for what, count in counts.items()):
+            yield f'<p class="soft small">{escape(recording.name)}: {escape(said)}</p>'
 
 
 def time_section(metrics: Mapping[str, Any]) -> str:

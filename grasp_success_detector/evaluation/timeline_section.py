@@ -1,6 +1,6 @@
 """The part of a report that shows attempts over time: pictures, P(success), label, verdict."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from itertools import groupby
 from zlib import crc32
@@ -10,7 +10,7 @@ from grasp_success_detector.evaluation.attempts import AttemptResult, durations_
 from grasp_success_detector.evaluation.charts import Axis, Chart, key, number_axis, SERIES
 from grasp_success_detector.evaluation.label_errors import Suspicion
 from grasp_success_detector.evaluation.pictures import FrameKey, key_of
-from grasp_success_detector.html_page import image, label_colour, label_key, section
+from grasp_success_detector.html_page import counted, image, label_colour, label_key, section
 from grasp_success_detector.image import RgbImage
 from grasp_success_detector.labels import Label, Verdict
 
@@ -21,7 +21,10 @@ _WIDTH, _HEIGHT = 1040, 215
 
 # Where the bands of label and verdict lie, in units of P(success).
 _LABEL, _VERDICT = (-.22, -.08), (-.40, -.26)
-_NAMES = {sum(_LABEL) / 2: 'label', sum(_VERDICT) / 2: 'verdict'}
+
+_ORDER = (', worst first: wrong, then unknown, then right, and among equals those in which '
+          'SUCCESS was said for longest while the label was failure')
+_GAPS = ' Where there is no band, there is no label.'
 
 _WORST_FIRST = ('wrong', 'unknown', 'correct', None)
 
@@ -59,12 +62,13 @@ def timeline_section(shown: Sequence[AttemptResult], total: int, decision: Decis
     :param pictures: small pictures of ``thumbnail_frames``.
     :param suspicions: stretches whose label the model does not believe, by attempt.
     """
-    some = f'{len(shown)} of {total} attempts' if len(shown) < total else f'{total} attempts'
-    explanation = (
-        f'{some}, worst first: wrong, then unknown, then right, and among equals those in which '
-        'SUCCESS was said for longest while the label was failure. The verdict is what the node '
+    attempts = counted(total, 'attempt')
+    some = f'{len(shown)} of {attempts}' if len(shown) < total else attempts
+    labelled = any(attempt.outcome is not None for attempt in shown)
+    explanation = f'{some}{_ORDER if labelled else ""}. ' + (
+        'The verdict is what the node '
         f'says: the mean of the last {decision.window_s:g} s, with at least '
-        f'{decision.min_frames} frames. Where there is no band, there is no label.')
+        f'{decision.min_frames} frames.') + (_GAPS if labelled else '')
     legend = key([(SERIES[0], 'P(success) of each frame', False),
                   (SERIES[1], 'mean of the window', False),
                   ('var(--ink)', f'threshold {decision.threshold:.3f}', True)])
@@ -96,9 +100,9 @@ def _said(attempt: AttemptResult) -> str:
     if attempt.first_decision_s is not None:
         parts.append(f'first decided after {attempt.first_decision_s:.2f} s')
     if attempt.success_delay_s is not None:
-        parts.append(f'success said {attempt.success_delay_s:.2f} s after it began')
+        parts.append(f'SUCCESS {attempt.success_delay_s:.2f} s after the first success frame')
     if attempt.false_true_s:
-        parts.append(f'success said for {attempt.false_true_s:.2f} s without being true')
+        parts.append(f'SUCCESS for {attempt.false_true_s:.2f} s without being true')
     return ' · '.join(parts)
 
 
@@ -112,8 +116,12 @@ def _chart(attempt: AttemptResult, decision: DecisionConfig, suspicion: Suspicio
     end = max(ends[-1], 1e-3)
     round_axis = number_axis('seconds', [0., end], 0.)
     x = Axis('seconds', 0., end, tuple(t for t in round_axis.ticks if t <= end))
-    y = Axis('', _VERDICT[0], 1.02, (*_NAMES, 0., .5, 1.),
-             lambda value: _NAMES.get(value, f'{value:g}'))
+    # Without any label its band would be an empty row: the verdict's takes its place.
+    label, verdict = (_LABEL, _VERDICT) if attempt.outcome is not None else (None, _LABEL)
+    names = {sum(place) / 2: name for place, name in ((label, 'label'), (verdict, 'verdict'))
+             if place is not None}
+    y = Axis('', verdict[0], 1.02, (*names, 0., .5, 1.),
+             lambda value: names.get(value, f'{value:g}'))
     chart = Chart(x, y, f'P(success) during {attempt.name}', _WIDTH, _HEIGHT)
     if suspicion is not None:
         chart.band([(suspicion.start_s, 0., 1.), (suspicion.end_s, 0., 1.)], 'var(--bad)')
@@ -122,17 +130,30 @@ def _chart(attempt: AttemptResult, decision: DecisionConfig, suspicion: Suspicio
              if frame.window_probability is not None]
     points = [(time, frame.probability) for time, frame in zip(times, frames, strict=True)
               if frame.probability is not None]
-    if means:
-        chart.line(means, SERIES[1])
-    if points:
-        chart.line(points, SERIES[0])
+    for line, colour in ((means, SERIES[1]), (points, SERIES[0])):
+        for piece in _pieces(line, decision.stale_after_s):
+            chart.line(piece, colour)
     if len(points) <= 2 * THUMBNAILS:
         chart.dots(((time, value, 3., f'{time:.2f} s: {value:.3f}') for time, value in points),
                    SERIES[0])
     spans = list(zip(times, ends, strict=True))
-    _band(chart, spans, [frame.label for frame in frames], _LABEL)
-    _band(chart, spans, [frame.verdict for frame in frames], _VERDICT)
+    if label is not None:
+        _band(chart, spans, [frame.label for frame in frames], label)
+    _band(chart, spans, [frame.verdict for frame in frames], verdict)
     return chart.svg()
+
+
+def _pieces(line: Sequence[tuple[float, float]], longest_s: float,
+            ) -> Iterator[list[tuple[float, float]]]:
+    """Cut a line where nothing is known for so long."""
+    piece: list[tuple[float, float]] = []
+    for point in line:
+        if piece and point[0] - piece[-1][0] > longest_s:
+            yield piece
+            piece = []
+        piece.append(point)
+    if piece:
+        yield piece
 
 
 def _band(chart: Chart, spans: Sequence[tuple[float, float]],

@@ -4,9 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
-import torch
 
 from grasp_success_detector.checkpoint import load
 from grasp_success_detector.console import progress_bar
@@ -18,7 +16,7 @@ from grasp_success_detector.engines.proof import Figure, Proof, proof_path, read
 from grasp_success_detector.engines.torch_engine import TorchEngine
 from grasp_success_detector.errors import CheckpointError, ConfigError, DatasetError
 from grasp_success_detector.export.frames import batches
-from grasp_success_detector.labels import Label
+from grasp_success_detector.probability import success_probabilities
 
 
 def verify(path: Path, dataset: Path, device: str = 'cpu') -> tuple[Proof, dict[str, str]]:
@@ -51,15 +49,15 @@ def verify(path: Path, dataset: Path, device: str = 'cpu') -> tuple[Proof, dict[
                 engines[name] = kind.start(Wanted(checkpoint, path, precision, device, None))
             except ConfigError as error:
                 missing[name] = str(error)
+    temperature, threshold = checkpoint.metadata.temperature, checkpoint.metadata.threshold
     agreeing = dict.fromkeys(engines, 0)
     largest = dict.fromkeys(engines, 0.)
     with progress_bar(Console(stderr=True)) as progress:
         task = progress.add_task('validation frames', total=len(frames))
         for images in batches(frames, checkpoint.metadata.preprocessing):
-            expected = _probabilities(reference, images, checkpoint.metadata.temperature)
+            expected = success_probabilities(reference.logits(images), temperature)
             for name, engine in engines.items():
-                given = _probabilities(engine, images, checkpoint.metadata.temperature)
-                threshold = checkpoint.metadata.threshold
+                given = success_probabilities(engine.logits(images), temperature)
                 # Not finite is never alike: NaN is below no threshold and above none.
                 alike = ((given >= threshold) == (expected >= threshold)) & np.isfinite(given)
                 agreeing[name] += int(alike.sum())
@@ -84,13 +82,6 @@ def verify(path: Path, dataset: Path, device: str = 'cpu') -> tuple[Proof, dict[
         raise CheckpointError(
             f'{proof_path(path)}: cannot be written: {error.strerror}') from error
     return proof, missing
-
-
-def _probabilities(engine: Engine, images: NDArray[np.uint8],
-                   temperature: float) -> NDArray[np.float32]:
-    logits = torch.from_numpy(engine.logits(images))
-    shares: NDArray[np.float32] = (logits / temperature).softmax(1)[:, Label.SUCCESS].numpy()
-    return shares
 
 
 def _kind(device: str) -> str:

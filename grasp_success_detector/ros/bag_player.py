@@ -96,12 +96,14 @@ class BagPlayer:
         """Return the publishers of the recorded topics."""
         return list(self._publishers.values())
 
-    def wait_for_subscribers(self, timeout_s: float, topics: Collection[str] = ()) -> list[str]:
+    def wait_for_subscribers(self, timeout_s: float, topics: Collection[str] = (),
+                             least: int = 1) -> list[str]:
         """
-        Wait until every topic has a subscriber; without, discovery loses the first messages.
+        Wait until every topic has subscribers; without, discovery loses the first messages.
 
         :param topics: only these recorded topics; empty: all that are played.
-        :return: topics that have none when the time is over.
+        :param least: so many nodes for each; a node may subscribe more than once.
+        :return: topics that have fewer when the time is over.
         :raises ConfigError: a topic that is not played.
         """
         if unknown := sorted(set(topics) - set(self._publishers)):
@@ -111,13 +113,19 @@ class BagPlayer:
         deadline = time.monotonic() + timeout_s
         while True:
             lonely = [publisher.topic_name for publisher in awaited
-                      if publisher.get_subscription_count() == 0]
+                      if self._listeners(publisher) < least]
             if not lonely or time.monotonic() >= deadline:
                 break
             time.sleep(POLL_S)
         if len(lonely) < len(awaited):
             _settle(awaited)
         return lonely
+
+    def _listeners(self, publisher: 'Publisher[Any]') -> int:
+        """Count the nodes that listen; none that is not connected yet."""
+        nodes = {(info.node_namespace, info.node_name) for info
+                 in self._node.get_subscriptions_info_by_topic(publisher.topic_name)}
+        return min(len(nodes), publisher.get_subscription_count())
 
     def play(self, on_message: Callable[[], None] = lambda: None) -> int:
         """

@@ -1,6 +1,8 @@
 """The camera's topic: subscribed with a quality of service that fits, and at a bounded rate."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 import time
 from typing import Any
 
@@ -14,13 +16,23 @@ from grasp_success_detector.ros.qos import override_name, overrides, subscriptio
 LOOK_PERIOD_NS = NS_PER_S
 
 
+@dataclass(eq=False)
+class _Ear:
+    """One subscription: whether it heard anything yet, and the last that it heard."""
+
+    subscription: Any = None
+    heard: bool = False
+    last: bytes | None = None
+
+
 class Camera:
     """
     Subscribe to a camera and adapt to what it offers.
 
     Best effort is heard from every camera, but Fast DDS with its default buffers loses nearly all
     raw images of 640 x 480 pixels that way; reliable loses none, but is deaf to best-effort
-    cameras. ``auto`` therefore asks for reliable where every publisher offers it.
+    cameras. ``auto`` therefore asks for reliable where every publisher offers it; when that
+    changes, it listens in the former way until a frame came in the new one, so that none is lost.
     """
 
     def __init__(self, node: LifecycleNode, message_type: Any, reliability: str,
@@ -41,14 +53,14 @@ class Camera:
         self._reliability: QoSReliabilityPolicy = {
             'reliable': QoSReliabilityPolicy.RELIABLE}.get(
                 reliability, QoSReliabilityPolicy.BEST_EFFORT)
-        self._subscription: Any = None
+        self._ears: list[_Ear] = []     # the one that counts is the last
         self._changed = False
         self._looked_ns = 0
 
     @property
     def is_open(self) -> bool:
         """Say whether frames are asked for."""
-        return self._subscription is not None
+        return bool(self._ears)
 
     @property
     def publishers(self) -> int:
@@ -58,7 +70,7 @@ class Camera:
     @property
     def reliability(self) -> str:
         """Return what is asked of the camera."""
-        if self._overridden and self._subscription is not None:
+        if self._overridden and self.is_open:
             return str(self._node.get_parameter(self._given).value)
         return str(self._reliability.name.lower())
 
@@ -66,31 +78,57 @@ class Camera:
         """Subscribe."""
         if self._auto:
             self._reliability = self._offered()
+        self._listen()
+
+    def _listen(self) -> None:
+        ear = _Ear()
+        self._ears.append(ear)
         # In its own options only where it was given: a declared one is fixed for ever.
         options = overrides(*([] if self._overridden else [QoSPolicyKind.RELIABILITY]))
         # Raw bytes: deserializing is work for the worker, and a malformed message is its error.
-        self._subscription = self._node.create_subscription(
-            self._message_type, self.topic, self._take,
+        ear.subscription = self._node.create_subscription(
+            self._message_type, self.topic, partial(self._hear, ear),
             QoSProfile(depth=1, reliability=self._reliability), raw=True,
             qos_overriding_options=options, event_callbacks=subscription_events(
                 self._node, self.topic, self._note_change, lambda: self._auto))
 
     def close(self) -> None:
         """Unsubscribe."""
-        subscription, self._subscription = self._subscription, None
-        if subscription is not None:
-            self._node.destroy_subscription(subscription)
+        self._keep(0)
+
+    def _keep(self, count: int) -> None:
+        """Unsubscribe all but the latest so many."""
+        while len(self._ears) > count:
+            self._node.destroy_subscription(self._ears.pop(0).subscription)
+
+    def _hear(self, ear: _Ear, data: bytes) -> None:
+        if not self._ears:
+            return
+        newest = self._ears[-1]
+        if ear is not newest:
+            if newest.heard:
+                return
+            ear.last = data
+        elif not ear.heard:
+            ear.heard = True
+            if any(former.last == data for former in self._ears[:-1]):
+                return      # heard both ways
+        self._take(data)
 
     def adapt(self) -> None:
         """Subscribe again if what the publishers offer has changed; to be called often."""
+        if self.is_open and self._ears[-1].heard:
+            self._keep(1)
         now_ns = time.monotonic_ns()
         due = self._changed or now_ns - self._looked_ns >= LOOK_PERIOD_NS
-        if self._subscription is None or not self._auto or not due:
+        if not (self.is_open and self._auto and due):
             return
         self._changed, self._looked_ns = False, now_ns
-        if self._offered() is not self._reliability:
-            self.close()
-            self.open()
+        offered = self._offered()
+        if offered is not self._reliability:
+            self._keep(1)
+            self._reliability = offered
+            self._listen()
             self._node.get_logger().info(
                 f'{self.topic}: frames are asked for {self.reliability}, as its publishers offer')
 

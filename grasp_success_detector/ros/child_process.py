@@ -50,13 +50,17 @@ def child_process(arguments: Sequence[str]) -> Iterator[ChildProcess]:
         try:
             yield child
         finally:
-            if child.poll() is None:
-                child.send_signal(signal.SIGINT)
-            try:
-                child.wait(timeout=5.)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+            end(child)
+
+
+def end(process: subprocess.Popen[bytes], patience_s: float = 5.) -> None:
+    """Tell a process to end, as Ctrl-C does, and make it when it does not; it may have ended."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(timeout=patience_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def detector_command(bag: DemoBag, checkpoint: str | None) -> list[str]:
@@ -70,6 +74,6 @@ def detector_command(bag: DemoBag, checkpoint: str | None) -> list[str]:
 
 
 def player_command(bag: DemoBag, rate: float) -> list[str]:
-    """Return what plays a bag once somebody listens to its frames."""
+    """Return what plays a bag once two listen to its frames: the detector, and who asks for it."""
     return [f'{_MODULES}.play_bag', str(bag.path), '--rate', str(rate), '--wait-for', bag.topic,
-            '--delay', '0.5']     # a busy machine may be slow to match; the first frames count too
+            '--subscribers', '2', '--wait', '20']

@@ -1,21 +1,23 @@
 """What the demo sees over DDS: frames, verdicts, and the time between them."""
 
-from bisect import bisect_right
-from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
-import time
 from typing import Any
 
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
-from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Bool, Float32
 
 from grasp_success_detector.decision import NS_PER_S
+from grasp_success_detector.evaluation.matching import (
+    match_by_time,
+    ShownFrame,
+    without_header,
+)
 from grasp_success_detector.labels import Verdict
 from grasp_success_detector.ros.demo_bag import Attempt, DemoBag, header_stamp_ns
+from grasp_success_detector.ros.verdict_recorder import with_time
 
 #: Frames that the rate is taken over.
 RATE_FRAMES = 30
@@ -72,9 +74,7 @@ class DemoMonitor:
     """
     Subscribe to frames and verdicts and put them together.
 
-    A Bool carries no stamp. It is taken to be about the newest frame that was published before
-    it, by the time at which DDS says each was sent; right as long as the detector keeps up with
-    the camera, however late this process hears of it.
+    A Bool carries no stamp: it is matched by the time at which DDS says each was sent.
     """
 
     def __init__(self, node: Node, bag: DemoBag) -> None:
@@ -85,12 +85,12 @@ class DemoMonitor:
         self._verdicts: list[tuple[int, bool]] = []
         self._answers: tuple[int, dict[int, Answer]] = (0, {})
         node.create_subscription(
-            CompressedImage if bag.compressed else Image, bag.topic, _with_time(self._on_frame),
+            CompressedImage if bag.compressed else Image, bag.topic, with_time(self._on_frame),
             QoSProfile(depth=50, reliability=QoSReliabilityPolicy.BEST_EFFORT))
         node.create_subscription(
-            Float32, 'grasp_success/confidence', _with_time(self._on_confidence), VERDICT_QOS)
+            Float32, 'grasp_success/confidence', with_time(self._on_confidence), VERDICT_QOS)
         node.create_subscription(
-            Bool, 'grasp_success', _with_time(self._on_verdict), VERDICT_QOS)
+            Bool, 'grasp_success', with_time(self._on_verdict), VERDICT_QOS)
 
     @property
     def frames(self) -> int:
@@ -150,23 +150,11 @@ class DemoMonitor:
             if attempt.begin_ns <= answer.stamp_ns <= attempt.end_ns))
 
     def _match(self) -> dict[int, Answer]:
-        answers: dict[int, Answer] = {}
-        for sent_ns, holds in self._verdicts:
-            frame = bisect_right(self._sent, sent_ns) - 1
-            if frame < 0:
-                continue    # before the first frame: the watchdog's heartbeat
-            confidence = bisect_right(self._confidences, (sent_ns, 2.)) - 1
-            probability = self._confidences[confidence][1] if confidence >= 0 else 0.
-            # By the interface, UNKNOWN is false with confidence 0.
-            verdict = (Verdict.SUCCESS if holds
-                       else Verdict.FAILURE if probability > 0. else Verdict.UNKNOWN)
-            stamp_ns = self._stamps[frame]
-            # Of several answers the first tells the latency; a heartbeat takes back none.
-            if stamp_ns not in answers or verdict is not Verdict.UNKNOWN:
-                latency_s = answers[stamp_ns].latency_s if stamp_ns in answers else (
-                    (sent_ns - self._sent[frame]) / NS_PER_S)
-                answers[stamp_ns] = Answer(stamp_ns, verdict, probability, latency_s)
-        return answers
+        frames = [ShownFrame(*pair) for pair in zip(self._sent, self._stamps, strict=True)]
+        return {stamp_ns: Answer(stamp_ns, answer.verdict, answer.confidence,
+                                 answer.latency_s or 0.)
+                for stamp_ns, answer in match_by_time(
+                    frames, without_header(self._verdicts, self._confidences)).items()}
 
     def _on_frame(self, message: Any, sent_ns: int) -> None:
         self._stamps.append(header_stamp_ns(message))
@@ -177,10 +165,3 @@ class DemoMonitor:
 
     def _on_verdict(self, message: Bool, sent_ns: int) -> None:
         self._verdicts.append((sent_ns, message.data))
-
-
-def _with_time(callback: Callable[[Any, int], None]) -> Callable[..., None]:
-    """Make a subscription's callback that also gets when the message was published, in ns."""
-    if hasattr(Subscription, 'CallbackType'):
-        return lambda message, info: callback(message, info['source_timestamp'])
-    return lambda message: callback(message, time.time_ns())    # Humble tells no times

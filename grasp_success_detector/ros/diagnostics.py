@@ -19,6 +19,9 @@ PERCENTILES = (50, 95, 99)
 #: Rate counts frames received within this time.
 RATE_SPAN_NS = 5 * NS_PER_S
 
+#: A camera whose last frame is no older than this still sends.
+ARRIVING_S = 1.
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -27,6 +30,8 @@ class Snapshot:
 
     :ivar rate_hz: frames received per second, over the last 5 s.
     :ivar age_s: time since the last frame was received, seconds; None before the first.
+    :ivar is_behind: a frame came after the newest judged one; one is being judged, or all are too
+        late.
     :ivar latency_ms: time from a frame's reception to its verdict's publication: the percentiles
         50, 95 and 99 of recent frames by number; empty before the first.
     :ivar dropped: frames that a newer one replaced before they were judged.
@@ -41,6 +46,7 @@ class Snapshot:
     bad: Mapping[str, int]
     rate_hz: float
     age_s: float | None
+    is_behind: bool
     latency_ms: Mapping[int, float]
 
 
@@ -51,6 +57,7 @@ class FrameStatistics:
         self._lock = Lock()
         self._received = self._judged = self._dropped = self._limited = 0
         self._bad: Counter[str] = Counter()
+        self._judged_ns = 0     # when the newest judged frame was received
         self._received_ns: deque[int] = deque(maxlen=RECENT_FRAMES)
         self._latency_ns: deque[int] = deque(maxlen=RECENT_FRAMES)
 
@@ -68,11 +75,12 @@ class FrameStatistics:
             self._limited += 1
             self._received_ns.append(now_ns)
 
-    def add_judged(self, latency_ns: int) -> None:
+    def add_judged(self, received_ns: int, now_ns: int) -> None:
         """Count a frame whose verdict was published."""
         with self._lock:
             self._judged += 1
-            self._latency_ns.append(latency_ns)
+            self._judged_ns = received_ns
+            self._latency_ns.append(now_ns - received_ns)
 
     def add_bad(self, reason: str) -> None:
         """Count a frame that could not be judged."""
@@ -88,6 +96,7 @@ class FrameStatistics:
                 self._received, self._judged, self._dropped, self._limited, dict(self._bad),
                 rate_hz=(len(recent) - 1) * NS_PER_S / span_ns if span_ns else 0.,
                 age_s=(now_ns - self._received_ns[-1]) / NS_PER_S if self._received_ns else None,
+                is_behind=bool(self._received_ns) and self._received_ns[-1] > self._judged_ns,
                 latency_ms=_percentiles_ms(self._latency_ns))
 
 
@@ -134,7 +143,6 @@ def build_status(
 
 
 def _level(decision: Decision, snapshot: Snapshot, topic: str) -> tuple[bytes, str]:
-    age_s = snapshot.age_s
     match decision.reason:
         case Reason.INACTIVE:
             return DiagnosticStatus.WARN, 'inactive: takes no frames'
@@ -154,7 +162,7 @@ def _level(decision: Decision, snapshot: Snapshot, topic: str) -> tuple[bytes, s
         case Reason.BAD_FRAMES:
             worst = max(snapshot.bad, key=lambda reason: snapshot.bad[reason], default='unknown')
             return DiagnosticStatus.ERROR, f'unknown: frames cannot be decoded ({worst})'
-        case Reason.STALE if snapshot.rate_hz > 0. and age_s is not None and age_s < 1.:
+        case Reason.STALE if snapshot.is_behind and (snapshot.age_s or 0.) < ARRIVING_S:
             return DiagnosticStatus.ERROR, (
                 'unknown: frames arrive, but none was judged within stale_after_s; raise it or '
                 'take a faster device')

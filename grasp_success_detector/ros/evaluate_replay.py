@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 import tempfile
 import time
-from typing import TYPE_CHECKING
 
-from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.qos import QoSReliabilityPolicy
 from rich.console import Console
 
 from grasp_success_detector.console import command, ExitCode, progress_bar
+from grasp_success_detector.data.bags import open_bag
 from grasp_success_detector.data.extraction_options import ExtractionOptions
+from grasp_success_detector.data.selection import STAMP_NOT_SET
 from grasp_success_detector.data.source_arguments import add_label_arguments, source_options
-from grasp_success_detector.decision import DecisionConfig, NS_PER_S
+from grasp_success_detector.decision import DecisionConfig
+from grasp_success_detector.engines.arguments import add_engine_arguments
 from grasp_success_detector.errors import BagError
+from grasp_success_detector.evaluation.report_arguments import (
+    add_report_arguments,
+    check_report_arguments,
+)
 from grasp_success_detector.resources import DEFAULT_CHECKPOINT, share_path
-from grasp_success_detector.ros.bag_player import Playback
+from grasp_success_detector.ros.bag_player import Playback, recorded_qos
 from grasp_success_detector.ros.child_process import (
     child_process,
     ChildError,
@@ -30,20 +36,16 @@ from grasp_success_detector.ros.child_process import (
     player_command,
 )
 from grasp_success_detector.ros.demo_bag import DemoBag
-from grasp_success_detector.ros.demo_monitor import DemoMonitor
+from grasp_success_detector.ros.parameters import Parameters
 from grasp_success_detector.ros.process import full_arguments, own_arguments, ros_process
-from grasp_success_detector.ros.verdict_bag import (
-    CONFIDENCE_TOPIC,
-    SaidMessage,
-    VERDICT_TOPIC,
-    write_verdict_bag,
-)
-
-if TYPE_CHECKING:
-    from grasp_success_detector.evaluation.replay import NodeAnswer
+from grasp_success_detector.ros.verdict_bag import write_verdict_bag
+from grasp_success_detector.ros.verdict_recorder import VERDICT_TOPIC, VerdictRecorder
 
 #: How long the detector may take to load its network (a cold disk, a small machine).
 START_TIMEOUT_S = 120.
+
+#: How long the detector may take to find the player and to listen as the frames are published.
+ADAPT_TIMEOUT_S = 15.
 
 #: How long to listen on after the last frame: for its verdict, and the last diagnostics.
 LAST_WORDS_S = 1.5
@@ -56,7 +58,8 @@ examples:
 Where ROS 2's own tools are at hand, they do the same by hand: ros2 launch the detector,
 ros2 bag record /grasp_success /grasp_success/confidence, ros2 bag play the bag. This is for
 machines without rosbag2, and for the report. REPLAY gets what evaluate_classifier writes, with the
-node's verdicts, and verdicts/, a rosbag2 of them.
+node's verdicts, and verdicts/, a rosbag2 of all that it said. Where vision_msgs is installed,
+verdicts are matched to frames by their header, else by time.
 
 exit codes: 0 done, 1 wrong input, or the node did not start, 2 wrong option, 3 no verdict came
 through, 130 Ctrl-C
@@ -74,12 +77,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--out', type=Path, required=True, metavar='REPLAY',
                         help='folder to write; it must not exist')
     parser.add_argument('--checkpoint', type=Path, help='(default: the one that ships)')
+    add_engine_arguments(parser, Parameters.engine, Parameters.precision)
     parser.add_argument('--rate', type=float, default=1., metavar='R',
                         help='2 plays twice as fast as recorded (1)')
-    parser.add_argument('--timelines', type=int, default=30, metavar='N',
-                        help='attempts shown over time in the report, the worst ones (30)')
-    parser.add_argument('--videos', type=int, default=0, metavar='N',
-                        help='attempts written as annotated mp4 as well, the worst ones (0)')
+    add_report_arguments(parser)
     add_label_arguments(parser)
     return parser
 
@@ -90,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = full_arguments(argv, 'evaluate_replay')
     args = build_parser().parse_args(own_arguments(arguments))
     rate = Playback(rate=args.rate).rate
+    check_report_arguments(args)
     options = ExtractionOptions(**source_options(args))
     # Slow to import: only once the arguments are known to be fine.
     from grasp_success_detector import checkpoint
@@ -99,10 +101,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     from grasp_success_detector.evaluation.evaluation_folder import new_folder, write_evaluation
     from grasp_success_detector.evaluation.evaluation_text import evaluation_lines
     from grasp_success_detector.evaluation.judging import Judge
+    from grasp_success_detector.evaluation.matching import (
+        match_by_header,
+        match_by_time,
+        Matched,
+    )
     from grasp_success_detector.evaluation.recordings import open_recordings
     from grasp_success_detector.evaluation.replay import (
         compare_ways,
-        NodeAnswer,
         Replay,
         replay_json,
         replay_lines,
@@ -113,33 +119,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     path = args.checkpoint or share_path(DEFAULT_CHECKPOINT)
     loaded = checkpoint.load(path)
     decision = replace(DecisionConfig(), threshold=loaded.metadata.threshold)
+    # By what the node runs: what differs then is not the engine's.
+    classifier = GraspClassifier(loaded, engine=args.engine, precision=args.precision, path=path)
     with new_folder(args.out) as folder, tempfile.TemporaryDirectory(dir=folder) as unpacked:
-        recordings = open_recordings([args.bag], options, Path(unpacked))
+        recordings = open_recordings([args.bag], options, Path(unpacked), outside=True)
         if len(recordings) != 1 or recordings[0].topic is None:
             raise BagError(f'{args.bag}: expected one bag; videos and data sets cannot be played')
         recording, topic = recordings[0], recordings[0].topic
+        if unstamped := recording.account['damage'].get(STAMP_NOT_SET):
+            raise BagError(f'{args.bag}: {unstamped} frames have no stamp in their header, by '
+                           'which verdicts are matched to frames; evaluate_classifier needs none')
         bag = DemoBag(recording.path, topic.name, topic.msgtype.endswith('/CompressedImage'), (),
                       {}, simulated=False)
         with ros_process(arguments):
-            listener = _Listener(bag, recording.account['found'])
+            run = _Run(bag, recording.account['found'])
             try:
-                listener.run(path, rate)
+                run.play([*detector_command(bag, str(path)), '-p', f'engine:={args.engine}',
+                          '-p', f'precision:={args.precision}'], rate)
             finally:
-                listener.close()
-        monitor = listener.monitor
-        replay = Replay(rate, recording.account['found'], monitor.frames, {
-            stamp_ns: NodeAnswer(answer.verdict, answer.probability, answer.latency_s)
-            for stamp_ns, answer in monitor.answers.items()}, listener.figures)
-        write_verdict_bag(folder / 'verdicts', _said(replay.answers, rate))
-        classifier = GraspClassifier(loaded)
+                run.close()
+        recorder = run.recorder
+        stamped = recorder.said_stamped()
+        replay = Replay(
+            rate, recording.account['found'], len(recorder.frames),
+            match_by_header(recorder.frames, stamped) if stamped
+            else Matched(match_by_time(recorder.frames, recorder.said()), {}),
+            bool(stamped), recorder.figures, classifier.choice.taken)
+        write_verdict_bag(folder / 'verdicts', recorder.published, recorder.frames, rate)
         judge = Judge(classifier)
         with progress_bar(Console(stderr=True), 'frames') as progress:
             task = progress.add_task('judging directly', total=len(recording.frames))
-            judged = [judge.judge(recording, lambda count: progress.advance(task, count))]
-        direct = decide_attempts(judged, decision, anew=False)
-        difference = compare_ways(judged[0], replay, decision)
+            judged = judge.judge(recording, lambda count: progress.advance(task, count))
+        difference = compare_ways(judged, replay, decision)
+        # The node's window reaches over frames outside of attempts too; they are not evaluated.
+        direct = [attempt for attempt in decide_attempts([judged], decision, anew=False)
+                  if attempt.name]
+        inside = replace(judged, recording=replace(recording, frames=tuple(
+            frame for frame in recording.frames if frame.attempt)))
         evaluation = evaluation_of(
-            path, loaded, str(classifier.device), decision, judged,
+            path, loaded, classifier.choice.taken, decision, [inside],
             origin_of(recordings, options), replayed_attempts(direct, replay, decision),
             {'replay': replay_json(replay, difference)})
         write_evaluation(evaluation, folder, args.timelines, args.videos,
@@ -147,75 +165,91 @@ def main(argv: Sequence[str] | None = None) -> int:
     for line in (*evaluation_lines(evaluation), *replay_lines(replay, difference)):
         print(line)
     print(f'report: {args.out / "report.html"}')
-    if not replay.answers:
-        print('no verdict came through; is another process on this ROS_DOMAIN_ID in the way?')
+    if evaluation.judged == 0:
+        print('no frame could be judged' if judged.refused else 'no verdict came through')
         return ExitCode.NOTHING_DONE
     return ExitCode.OK
 
 
-def _said(answers: Mapping[int, NodeAnswer], rate: float) -> Iterator[SaidMessage]:
-    """Yield what was published, on the bag's time: a frame's stamp and the time that it took."""
-    for stamp_ns, answer in answers.items():
-        at_ns = stamp_ns + round(answer.latency_s * rate * NS_PER_S)
-        yield SaidMessage(CONFIDENCE_TOPIC, at_ns, answer.confidence)
-        yield SaidMessage(VERDICT_TOPIC, at_ns, answer.verdict.value == 'success')
-
-
-class _Listener:
-    """Starts detector and player and hears what they say."""
+class _Run:
+    """One playing of a bag to a detector, and what was heard."""
 
     def __init__(self, bag: DemoBag, frames: int) -> None:
         self._node = Node('evaluate_replay', start_parameter_services=False)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
         self._bag, self._frames = bag, frames
-        self.monitor = DemoMonitor(self._node, bag)
-        #: The node's own last figures.
-        self.figures: dict[str, str] = {}
-        self._node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
+        self.recorder = VerdictRecorder(self._node)
 
-    def run(self, checkpoint: Path, rate: float) -> None:
+    def play(self, detector_arguments: Sequence[str], rate: float) -> None:
         """
-        Play the bag once and listen to the end.
+        Play the frames once and listen to the end.
 
-        :raises ChildError: the detector or the player ended before its time.
+        :raises ChildError: the detector or the player ended before its time, or another process
+            takes part.
         """
-        with child_process(detector_command(self._bag, str(checkpoint))) as detector:
-            self._wait_for(detector)
-            with (child_process(player_command(self._bag, rate)) as player,
+        # The frames only: the bag may hold what a detector said when it was recorded. They wait
+        # for the detector and for the recorder, which comes last.
+        player_arguments = [*player_command(self._bag, rate), '--topics', self._bag.topic]
+        with child_process(detector_arguments) as detector:
+            if not self._spin_until(self._listens, START_TIMEOUT_S, detector):
+                raise ChildError(f'detector_node is not active after {START_TIMEOUT_S:.0f} s: '
+                                 f'{detector.last_line()}')
+            self._check_alone()
+            reliability = _reliability(self._bag)
+            with (child_process(player_arguments) as player,
                   progress_bar(Console(stderr=True), 'frames') as progress):
+                self._spin_until(lambda: self._listens(reliability), ADAPT_TIMEOUT_S, detector)
+                self.recorder.watch(self._bag.topic, self._bag.compressed, reliability)
                 task = progress.add_task('playing', total=self._frames)
-                while player.poll() is None:
-                    self._executor.spin_once(timeout_sec=.05)
-                    detector.check()
-                    progress.update(task, completed=self.monitor.frames)
+
+                def ended() -> bool:
+                    progress.update(task, completed=len(self.recorder.frames))
+                    return player.poll() is not None
+
+                while not self._spin_until(ended, START_TIMEOUT_S, detector):
+                    pass
                 if player.returncode:
                     raise ChildError(
                         f'play_bag ended with {player.returncode}: {player.last_line()}')
-                end = time.monotonic() + LAST_WORDS_S
-                while time.monotonic() < end:
-                    self._executor.spin_once(timeout_sec=.05)
-                    progress.update(task, completed=self.monitor.frames)
+                self._spin_until(lambda: ended() and False, LAST_WORDS_S, detector)
 
     def close(self) -> None:
         """Leave ROS."""
         self._executor.shutdown(timeout_sec=.5)
         self._node.destroy_node()
 
-    def _wait_for(self, detector: ChildProcess) -> None:
-        deadline = time.monotonic() + START_TIMEOUT_S
-        # Itself and the detector: that one subscribes when its network is loaded.
-        while self._node.count_subscribers(self._bag.topic) < 2:
+    def _spin_until(self, happened: Callable[[], bool], timeout_s: float,
+                    detector: ChildProcess) -> bool:
+        """Listen until something has happened; False if it has not within the time."""
+        deadline = time.monotonic() + timeout_s
+        while not happened():
+            if time.monotonic() > deadline:
+                return False
             self._executor.spin_once(timeout_sec=.05)
             detector.check()
-            if time.monotonic() > deadline:
-                raise ChildError(f'detector_node is not active after {START_TIMEOUT_S:.0f} s: '
-                                 f'{detector.last_line()}')
+        return True
 
-    def _on_diagnostics(self, array: DiagnosticArray) -> None:
-        for status in array.status:
-            if status.name.endswith(': detector'):
-                self.figures = {pair.key: pair.value for pair in status.values}
+    def _listens(self, reliability: QoSReliabilityPolicy | None = None) -> bool:
+        """Say whether somebody listens to the frames, with the reliability that they have."""
+        return any(reliability in (None, info.qos_profile.reliability) for info
+                   in self._node.get_subscriptions_info_by_topic(self._bag.topic))
+
+    def _check_alone(self) -> None:
+        frames, verdicts = (self._node.get_publishers_info_by_topic(topic)
+                            for topic in (self._bag.topic, VERDICT_TOPIC))
+        if frames or len(verdicts) > 1:
+            raise ChildError(
+                f'{self._bag.topic if frames else VERDICT_TOPIC}: another process on this '
+                'ROS_DOMAIN_ID publishes it, a camera or a detector; end it, or set another '
+                'ROS_DOMAIN_ID')
+
+
+def _reliability(bag: DemoBag) -> QoSReliabilityPolicy:
+    """Return how the bag's player publishes its frames."""
+    with open_bag(bag.path) as reader:
+        connection = next(c for c in reader.connections if c.topic == bag.topic)
+        return recorded_qos(connection).reliability
 
 
 if __name__ == '__main__':

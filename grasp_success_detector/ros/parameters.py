@@ -5,6 +5,7 @@ from enum import Enum
 from typing import Any
 
 from grasp_success_detector.decision import DecisionConfig
+from grasp_success_detector.engines.arguments import AUTO, ENGINE, PRECISION
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.ros.decoders import DECODERS, NATIVE
 from grasp_success_detector.visibility import VisibilityConfig
@@ -39,12 +40,8 @@ class Parameters:
     device: str = _parameter(
         'auto', 'Where the network runs: auto, cpu, cuda, cuda:1, ...; with OpenVINO also gpu, '
         'npu.', Change.CONFIGURE)
-    engine: str = _parameter(
-        'auto', 'What runs the network: torch, openvino, or auto: the fastest that is installed '
-        'and proven for the checkpoint (export_classifier --verify).', Change.CONFIGURE)
-    precision: str = _parameter(
-        'auto', 'What it computes in: fp32, bf16, fp16, int8, or auto: the fastest that is '
-        'proven.', Change.CONFIGURE)
+    engine: str = _parameter(AUTO, ENGINE, Change.CONFIGURE)
+    precision: str = _parameter(AUTO, PRECISION, Change.CONFIGURE)
     threads: int = _parameter(
         0, 'CPU threads of the network; 0: as many as the engine takes.', Change.CONFIGURE,
         lowest=0, highest=256)

@@ -45,6 +45,8 @@ def build_parser() -> argparse.ArgumentParser:
                         help='wait at most so long for subscribers of all topics (default 3)')
     parser.add_argument('--wait-for', nargs='+', default=[], metavar='TOPIC',
                         help='wait for subscribers of these topics only')
+    parser.add_argument('--subscribers', type=int, default=1, metavar='N',
+                        help='wait for so many of each topic (default 1)')
     parser.add_argument('--delay', type=_seconds, default=0., metavar='S',
                         help='then wait this much more (default 0)')
     return parser
@@ -80,9 +82,11 @@ def _play(player: BagPlayer, options: argparse.Namespace, console: Console) -> i
     if player.message_count == 0:
         console.print(f'{options.bag}: no message to play', soft_wrap=True, highlight=False)
         return 0
-    lonely = player.wait_for_subscribers(options.wait, options.wait_for)
+    lonely = player.wait_for_subscribers(options.wait, options.wait_for, options.subscribers)
     if lonely:
-        console.print(f'nobody listens to {", ".join(lonely)}', soft_wrap=True, highlight=False)
+        few = 'nobody listens' if options.subscribers == 1 else (
+            f'fewer than {options.subscribers} listen')
+        console.print(f'{few} to {", ".join(lonely)}', soft_wrap=True, highlight=False)
     time.sleep(options.delay)
     count = 0
     columns = (TextColumn('{task.description}'), BarColumn(), TextColumn(

@@ -137,7 +137,7 @@ class VerdictKeeper:
             self._header = judged.header
             decision = self._decider.decide(time.monotonic_ns())
             self._publish(decision)
-            self._statistics.add_judged(self._latest_ns - frame.received_ns)
+            self._statistics.add_judged(frame.received_ns, self._latest_ns)
             self._verifications = [
                 verification for verification in self._verifications
                 if not verification.observe(

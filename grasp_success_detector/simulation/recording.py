@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from grasp_success_detector.errors import SimulationError
+from grasp_success_detector.errors import check_fields, SimulationError
 from grasp_success_detector.simulation.presets import PRESETS
 
 STORAGES = ('mcap', 'sqlite3')
@@ -39,19 +39,14 @@ class Recording:
     first_attempt: int = 0
 
     def __post_init__(self) -> None:
-        checks = (
-            ('attempts', self.attempts, self.attempts >= 1, '1 or more'),
-            ('seed', self.seed, self.seed >= 0, '0 or more'),
-            ('first attempt', self.first_attempt, self.first_attempt >= 0, '0 or more'),
-            ('preset', self.preset, self.preset in PRESETS, ' or '.join(PRESETS)),
-            ('fps', self.fps, 1 <= self.fps <= 200, '1 to 200'),
-            ('frames', self.frames, self.frames is None or self.frames >= 1, '1 or more'),
-            ('width', self.width, 16 <= self.width <= 4096, '16 to 4096'),
-            ('height', self.height, 16 <= self.height <= 4096, '16 to 4096'),
-            ('storage', self.storage, self.storage in STORAGES, ' or '.join(STORAGES)),
-            ('encoding', self.encoding, self.encoding in IMAGE_ENCODINGS,
-             ' or '.join(IMAGE_ENCODINGS)))
-        wrong = [f'{name} {value} (expected {expected})'
-                 for name, value, good, expected in checks if not good]
-        if wrong:
-            raise SimulationError('cannot record with ' + ', '.join(wrong))
+        check_fields(self, SimulationError, 'cannot record with', (
+            ('attempts', self.attempts >= 1, '1 or more'),
+            ('seed', self.seed >= 0, '0 or more'),
+            ('first_attempt', self.first_attempt >= 0, '0 or more'),
+            ('preset', self.preset in PRESETS, ' or '.join(PRESETS)),
+            ('fps', 1 <= self.fps <= 200, '1 to 200'),
+            ('frames', self.frames is None or self.frames >= 1, '1 or more'),
+            ('width', 16 <= self.width <= 4096, '16 to 4096'),
+            ('height', 16 <= self.height <= 4096, '16 to 4096'),
+            ('storage', self.storage in STORAGES, ' or '.join(STORAGES)),
+            ('encoding', self.encoding in IMAGE_ENCODINGS, ' or '.join(IMAGE_ENCODINGS))))

@@ -20,6 +20,7 @@ from grasp_success_detector.evaluation.metrics import (
 )
 from grasp_success_detector.labels import Label
 from grasp_success_detector.preprocessing import Preprocessing
+from grasp_success_detector.probability import success_probabilities
 from grasp_success_detector.training.config import TrainingConfig
 from grasp_success_detector.training.module import Answers, GraspTraining
 from grasp_success_detector.training.run_folder import RunFolder
@@ -83,7 +84,7 @@ class BestEpoch(lightning.Callback):
                 self._say(f'stopped: no lower validation loss in {patience} epochs')
 
     def _judge(self, answers: Answers) -> dict[str, Any]:
-        probabilities = _probabilities(answers)
+        probabilities = success_probabilities(answers.logits.numpy())
         truth = [frame.label for frame in self._val]
         attempts = [frame.attempt for frame in self._val]
         verdicts = attempt_verdicts(
@@ -97,11 +98,7 @@ class BestEpoch(lightning.Callback):
 def _classes(answers: Answers) -> dict[str, Any]:
     labels = [Label(label) for label in answers.labels.tolist()]
     return {name: accuracy.to_json() for name, accuracy in class_accuracy(
-        _probabilities(answers), labels, _THRESHOLD).items()}
-
-
-def _probabilities(answers: Answers) -> Any:
-    return answers.logits.softmax(1)[:, Label.SUCCESS].numpy()
+        success_probabilities(answers.logits.numpy()), labels, _THRESHOLD).items()}
 
 
 def _sentence(line: dict[str, Any], epochs: int) -> str:

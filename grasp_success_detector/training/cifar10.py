@@ -20,7 +20,7 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorData
 from grasp_success_detector.backbones.backbone_file import BackboneMetadata, save_backbone
 from grasp_success_detector.backbones.cifar_cnn import CifarCnn
 from grasp_success_detector.console import progress_bar
-from grasp_success_detector.errors import ConfigError
+from grasp_success_detector.errors import check_fields, ConfigError
 from grasp_success_detector.evaluation.metrics import Accuracy
 from grasp_success_detector.preprocessing import Preprocessing
 from grasp_success_detector.training.cifar10_images import LabelledImages
@@ -54,15 +54,12 @@ class PretrainingConfig:
 
     def __post_init__(self) -> None:
         """Check every field."""
-        checks = (
+        check_fields(self, ConfigError, 'pre-training:', (
             ('epochs', self.epochs >= 1, '1 or more'),
             ('batch_size', self.batch_size >= 1, '1 or more'),
             ('lr', self.lr > 0, 'above 0'),
             ('seed', self.seed >= 0, '0 or more'),
-            ('device', self.device in ('auto', 'cpu', 'gpu'), 'auto, cpu or gpu'))
-        if wrong := [f'{name} {getattr(self, name)!r} (expected {expected})'
-                     for name, good, expected in checks if not good]:
-            raise ConfigError('pre-training: ' + ', '.join(wrong))
+            ('device', self.device in ('auto', 'cpu', 'gpu'), 'auto, cpu or gpu')))
 
 
 @dataclass(frozen=True)

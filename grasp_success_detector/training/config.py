@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin, get_type_hints, Literal, Union
 import yaml
 
 from grasp_success_detector.architectures import ARCHITECTURES, check_architecture
-from grasp_success_detector.errors import ConfigError, one_line
+from grasp_success_detector.errors import check_fields, ConfigError, one_line
 from grasp_success_detector.resources import share_path
 
 AUGMENTATION_NAMES = ('shift_turn_zoom', 'light_and_colour', 'sensor_noise')
@@ -93,7 +93,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_architecture(self.architecture)
-        checks = (
+        check_fields(self, ConfigError, 'training:', (
             ('epochs', self.epochs >= 1, '1 or more'),
             ('patience', self.patience is None or self.patience >= 1, '1 or more'),
             ('devices', self.devices >= 1, '1 or more'),
@@ -117,11 +117,7 @@ class TrainingConfig:
             ('seed', self.seed >= 0, '0 or more'),
             ('precision', self.precision in PRECISIONS, ' or '.join(PRECISIONS)),
             ('device', self.device in DEVICES, ' or '.join(DEVICES)),
-            ('workers', self.workers >= 0, '0 or more'))
-        wrong = [f'{name} {getattr(self, name)!r} (expected {expected})'
-                 for name, good, expected in checks if not good]
-        if wrong:
-            raise ConfigError('training: ' + ', '.join(wrong))
+            ('workers', self.workers >= 0, '0 or more')))
 
 
 def load_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainingConfig:

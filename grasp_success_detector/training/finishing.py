@@ -16,15 +16,11 @@ from grasp_success_detector.classifier import GraspClassifier
 from grasp_success_detector.data.extracted import describe_frames, Split
 from grasp_success_detector.data.splits import SPLITS
 from grasp_success_detector.evaluation.calibration import fit_temperature, threshold_for
-from grasp_success_detector.evaluation.evaluate import (
-    ask,
-    decision_for,
-    predictions_of,
-    probabilities,
-)
+from grasp_success_detector.evaluation.evaluate import ask, decision_for, predictions_of
 from grasp_success_detector.evaluation.predictions import write_predictions
 from grasp_success_detector.evaluation.report import write_report
 from grasp_success_detector.evaluation.summary import summarize
+from grasp_success_detector.probability import success_probabilities
 from grasp_success_detector.training.config import TrainingConfig
 from grasp_success_detector.training.run_folder import RunFolder, write_json
 
@@ -42,7 +38,7 @@ def finish(config: TrainingConfig, split: Split, run: RunFolder, best_epoch: int
               for name in ('val', 'test')}
     val_labels = torch.tensor([int(frame.label) for frame in split.val])
     temperature = fit_temperature(torch.from_numpy(logits['val']), val_labels)
-    threshold = threshold_for(probabilities(logits['val'], temperature),
+    threshold = threshold_for(success_probabilities(logits['val'], temperature),
                               [frame.label for frame in split.val],
                               config.max_false_positive_rate)
     predictions = {name: predictions_of(getattr(split, name), logits[name], temperature, name)

@@ -21,6 +21,7 @@ from grasp_success_detector.architectures import (
 from grasp_success_detector.data.extracted import Split
 from grasp_success_detector.data.splits import check_labels, SPLITS
 from grasp_success_detector.errors import DatasetError, TrainingError
+from grasp_success_detector.preprocessing import Preprocessing
 from grasp_success_detector.training.best_epoch import BestEpoch
 from grasp_success_detector.training.config import TrainingConfig
 from grasp_success_detector.training.finishing import finish
@@ -51,11 +52,7 @@ def fit(config: TrainingConfig, split: Split, out: Path, datasets: Sequence[Path
     :raises TrainingError: the loss is no number any more; the best epoch before stays in ``out``.
     :raises KeyboardInterrupt: the run can be resumed.
     """
-    if faults := list(filter(None, (check_labels(
-            name, [f.attempt for f in frames], [f.label for f in frames])
-            for name, frames in ((name, getattr(split, name)) for name in SPLITS)))):
-        raise DatasetError('these splits lack frames of a label: ' + '; '.join(faults)
-                           + '; record more attempts, or extract with another --split or --seed')
+    _check_labels(split)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     preprocessing = default_preprocessing(config.architecture)
     weights = None if config.weights is None else Path(config.weights)
@@ -71,7 +68,7 @@ def fit(config: TrainingConfig, split: Split, out: Path, datasets: Sequence[Path
             for line in _layers(model, config.architecture, freezing):
                 say(line)
         if not run.finished:
-            _train(config, split, model, run, trainer)
+            _train(config, split, model, preprocessing, run, trainer)
     if not trainer.is_global_zero:
         return
     if run.finished:
@@ -80,9 +77,21 @@ def fit(config: TrainingConfig, split: Split, out: Path, datasets: Sequence[Path
         finish(config, split, run, best.epoch, freezing, datasets, say)
 
 
-def _train(config: TrainingConfig, split: Split, model: torch.nn.Module, run: RunFolder,
-           trainer: lightning.Trainer) -> None:
-    preprocessing = default_preprocessing(config.architecture)
+def _check_labels(split: Split) -> None:
+    faults = []
+    for name in SPLITS:
+        frames = getattr(split, name)
+        fault = check_labels(name, [frame.attempt for frame in frames],
+                             [frame.label for frame in frames])
+        if fault:
+            faults.append(fault)
+    if faults:
+        raise DatasetError('these splits lack frames of a label: ' + '; '.join(faults)
+                           + '; record more attempts, or extract with another --split or --seed')
+
+
+def _train(config: TrainingConfig, split: Split, model: torch.nn.Module,
+           preprocessing: Preprocessing, run: RunFolder, trainer: lightning.Trainer) -> None:
     loaders = make_loaders(config, split, model, preprocessing, trainer)
     module = GraspTraining(model, preprocessing, config, loaders.sizes, loaders.rest)
     state = run.state if run.state.is_file() else None

@@ -1,0 +1,61 @@
+"""What all console scripts share: how they end when nobody reads their output any more."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from grasp_success_detector.console import command, ExitCode
+
+SCRIPT = """
+import sys
+from rich.console import Console
+from grasp_success_detector.console import command
+
+@command
+def main(argv=None):
+    sys.stdin.readline()    # until the reader is gone
+    {}
+    return 0
+
+sys.exit(main())
+"""
+
+
+def run_unread(statement, unread='stdout', **environment):
+    """Run a command whose output nobody reads; return its exit code and its other output."""
+    read, write = os.pipe()
+    pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, unread: write}
+    child = subprocess.Popen(
+        [sys.executable, '-c', SCRIPT.format(statement)], stdin=subprocess.PIPE, text=True,
+        env=os.environ | environment, **pipes)
+    os.close(write)
+    os.close(read)
+    out, err = child.communicate('go\n', timeout=60)
+    return child.returncode, (out or '') + (err or '')
+
+
+@pytest.mark.parametrize('statement', [
+    "print('little, which is written only at the end')",
+    "[print('much') for _ in range(100_000)]",
+    "Console().print('by rich')",
+    "print('usage'); raise SystemExit(0)"])
+def test_output_that_nobody_reads_ends_quietly(statement):
+    assert run_unread(statement) == (ExitCode.READER_GONE, '')
+
+
+def test_unbuffered_output_and_errors_that_nobody_reads_end_quietly():
+    assert run_unread("print('at once')", PYTHONUNBUFFERED='1') == (ExitCode.READER_GONE, '')
+    assert run_unread(
+        'from grasp_success_detector.errors import BagError; raise BagError("why")',
+        unread='stderr') == (ExitCode.READER_GONE, '')
+
+
+def test_another_pipe_that_breaks_is_no_reader_that_went_away():
+    @command
+    def main(argv=None):
+        raise BrokenPipeError('of a worker')
+
+    with pytest.raises(BrokenPipeError, match='of a worker'):
+        main([])
