@@ -66,8 +66,9 @@ def _inspect_jpeg(payload: bytes) -> Container:
             height, width = struct.unpack_from('>HH', payload, position + 3)
         if marker == _JPEG_SCAN:
             # In entropy-coded data ff is always stuffed, so that the first ff d9 from here on is
-            # the true end: one of an embedded thumbnail lies before, junk of a driver behind.
-            complete = payload.find(_JPEG_END, position) >= 0
+            # the true end: one of an embedded thumbnail lies before, junk of a driver behind. That
+            # there is one is seen at once from behind, where it nearly always lies.
+            complete = payload.rfind(_JPEG_END, position) >= 0
             return Container('jpeg', height, width, False, complete)
         if position + 2 > len(payload):
             break

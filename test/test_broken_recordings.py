@@ -30,6 +30,9 @@ from recordings import (
 )
 
 from grasp_success_detector.cli.extract_frames import main
+from grasp_success_detector.data.extraction_options import ExtractionOptions
+from grasp_success_detector.data.selection import plan_source
+from grasp_success_detector.data.sources import find_sources
 from grasp_success_detector.image import encode_jpeg, read_image
 
 COUNT = 200
@@ -166,6 +169,22 @@ def test_reading_goes_on_behind_a_damaged_stretch(tmp_path):
     assert len(rows) >= COUNT - 20
     assert int(rows[-1]['stamp_ns']) == START_NS + (COUNT - 1) * PERIOD_NS
     assert {'damaged record', 'damaged chunk'} & account['damage'].keys()
+
+
+@pytest.mark.parametrize('every', [1, 20])
+def test_a_wrong_checksum_is_noticed_whether_or_not_its_frames_are_taken(tmp_path, every):
+    path = write_mcap(tmp_path / 'a.mcap', raw_messages(COUNT))  # two frames a chunk
+    data = bytearray(path.read_bytes())
+    for number in (50, 100, 101):
+        data[data.index(picture(number).tobytes())] ^= 1
+    path.write_bytes(data)
+    rows, account = extract(tmp_path / 'set', path, options=(
+        '--label', 'success', '--format', 'png', '--every', str(every)))
+    assert len(rows) == COUNT / every
+    assert account['damage'] == {'damaged chunk': 2}
+    source, = find_sources([path])
+    plan = plan_source(source, ExtractionOptions(label='success', every=every), [], tmp_path)
+    assert plan.damage == {'damaged chunk': 2}
 
 
 def test_one_bad_message_costs_that_message(tmp_path, capsys):

@@ -75,6 +75,9 @@ def same_data_set(one, other):
 def test_stopped_by_a_signal_the_same_command_continues(tmp_path, how, jobs):
     bags = [write_mcap(tmp_path / f'{name}.mcap', raw_messages(250, height=240, width=320))
             for name in 'ab']
+    damaged = bytearray(bags[0].read_bytes())  # a wrong checksum: noticed once, whoever reads it
+    damaged[damaged.index(picture(3, 240, 320).tobytes())] ^= 1
+    bags[0].write_bytes(damaged)
     arguments = [*map(str, bags), '--label', 'success', '--format', 'png', '--attempt-gap', '1',
                  '--jobs', str(jobs), '--split', '1/0/0']
     process = subprocess.Popen(
@@ -100,6 +103,8 @@ def test_stopped_by_a_signal_the_same_command_continues(tmp_path, how, jobs):
     assert main([*arguments, '--out', str(tmp_path / 'stopped')]) == 0
     assert main([*arguments, '--out', str(tmp_path / 'whole')]) == 0
     assert same_data_set(tmp_path / 'stopped', tmp_path / 'whole')
+    description = json.loads((tmp_path / 'whole/dataset.json').read_text())
+    assert description['sources']['a']['damage'] == {'damaged chunk': 1}
     assert len(rows_of(tmp_path / 'whole')) == 500
     # What was written was not written again; a killed process may have left one batch unrecorded.
     again = sum(path.stat().st_mtime_ns != stamp for path, stamp in done.items())

@@ -8,12 +8,11 @@ from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.highlevel.anyreader import ReaderErrors
 from rosbags.typesys import get_typestore, Stores
 
+from grasp_success_detector.data.image_messages import IMAGE_TYPES
 from grasp_success_detector.errors import BagError, one_line
 
 #: Message definitions for bags that carry none of their own (rosbag2 sqlite3 before Iron).
 TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
-
-IMAGE_TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 import ctypes
+from importlib import import_module
 from multiprocessing import get_context, parent_process
 import os
 import signal
@@ -67,6 +68,8 @@ def crew(jobs: int | None = None, dask: str | None = None) -> Iterator[Crew]:
         # spawn: a forked child would inherit threads and locks that do not survive a fork
         pool = ProcessPoolExecutor(jobs - 1, get_context('spawn'), _start_worker)
         try:
+            for _ in range(jobs - 1):  # it starts a process for each task: let them get ready
+                pool.submit(usable_cores)
             yield Crew(pool, jobs, helps=True)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -124,6 +127,8 @@ def _start_worker() -> None:
     # A parent that is killed cannot send its workers home: they must notice.
     Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)  # the processes share the cores already
+    # What its tasks need, while the parent still looks which these are.
+    import_module('grasp_success_detector.data.frame_writer')
 
 
 def _end_with_parent() -> None:

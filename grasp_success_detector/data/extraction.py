@@ -1,9 +1,10 @@
 """Turn recordings into a data set: plan each source, write its frames in batches, finish."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 import shutil
 from typing import Any
@@ -152,18 +153,24 @@ class _Work:
         todo = deque(source for source in self._sources
                      if self._journal.progress(source.name).summary is None)
         ahead: deque[tuple[Source, Future[SourcePlan]]] = deque()
-        unpack_into = (self._out / _UNPACKED).absolute()
         while todo or ahead:
+            # The others may not have begun yet: what is needed first is done here.
+            first = todo.popleft() if self._crew.helps and not ahead else None
             while todo and len(ahead) < self._crew.size:
                 source = todo.popleft()
-                ahead.append((source, self._crew.executor.submit(
-                    plan_source, source, self._options, self._intervals[source.name],
-                    unpack_into)))
+                ahead.append((source, self._crew.executor.submit(self._planning(source))))
+            if first is not None:
+                yield self._planning(first)()
+                continue
             source, future = ahead.popleft()
             if self._crew.helps and future.cancel():
-                future = ready(plan_source(
-                    source, self._options, self._intervals[source.name], unpack_into))
+                future = ready(self._planning(source)())
             yield future.result()
+
+    def _planning(self, source: Source) -> Callable[[], SourcePlan]:
+        """Return what plans a source, in any process."""
+        return partial(plan_source, source, self._options, self._intervals[source.name],
+                       (self._out / _UNPACKED).absolute(), checks_follow=True)
 
     def _settle(self) -> None:
         """Put the oldest task's result into the journal."""
@@ -191,11 +198,12 @@ def _summary(plan: SourcePlan, journal: Journal) -> dict[str, Any]:
     refused: dict[str, int] = {}
     for reason in progress.refused.values():
         refused[reason] = refused.get(reason, 0) + 1
+    damage = Counter(plan.damage) + Counter({'damaged chunk': len(progress.wrong_chunks)})
     return {
         'path': str(plan.source.path), 'kind': plan.source.kind.value,
         'topic': VIDEO_TOPIC if plan.topic is None else plan.topic.name,
         'found': plan.messages, 'written': len(progress.rows), 'skipped': dict(plan.skipped),
-        'refused': refused, 'damage': dict(plan.damage), 'unreadable': plan.unreadable}
+        'refused': refused, 'damage': dict(damage), 'unreadable': plan.unreadable}
 
 
 def _remove_empty(out: Path, journal: Journal) -> None:

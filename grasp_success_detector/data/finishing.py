@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+import os
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +52,9 @@ def finish(sources: Sequence[Source], options: ExtractionOptions, out: Path, cre
     # The journal still names what is deleted here, so that this can be stopped and repeated.
     names = {row.file for row in kept}
     for label in CLASS_NAMES:
-        for file in (out / label).iterdir():
-            if f'{label}/{file.name}' not in names:
-                file.unlink()
+        for name in os.listdir(out / label):
+            if f'{label}/{name}' not in names:
+                os.unlink(out / label / name)
     write_manifest(out, kept)
     description = describe(kept) | {
         'near_duplicates_dropped': len(rows) - len(kept) - len(bad),

@@ -1,7 +1,7 @@
 """Read a source once, without its pictures: which frames it has, their labels and attempts."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ import sqlite3
 import struct
 from typing import NamedTuple
 
-from grasp_success_detector.data.bags import IMAGE_TYPES
+from grasp_success_detector.data.image_messages import IMAGE_TYPES
 from grasp_success_detector.data.mcap_storage import McapStorage
 from grasp_success_detector.data.ros1_storage import Ros1Storage
 from grasp_success_detector.data.sources import Source
@@ -58,13 +58,18 @@ class ImageTopic(NamedTuple):
 
 @dataclass
 class BagContents:
-    """All of a bag but its pictures."""
+    """
+    All of a bag but its pictures.
+
+    :ivar unchecked: chunks (file, offset) whose checksums are not looked at yet.
+    """
 
     files: tuple[StorageFile, ...]
     frames: dict[ImageTopic, list[RawFrame]]
     bools: dict[str, list[tuple[int, bool]]]
     attempts: list[tuple[int, str]]
     damage: Counter[str]
+    unchecked: set[tuple[int, int]]
 
 
 @contextmanager
@@ -97,7 +102,7 @@ def read_contents(source: Source, label_topic: str | None, unpack_into: Path) ->
     :param unpack_into: folder for what compressed files hold; they stay for the pictures.
     :raises BagError: none of its files is readable at all.
     """
-    contents = BagContents((), defaultdict(list), defaultdict(list), [], Counter())
+    contents = BagContents((), defaultdict(list), defaultdict(list), [], Counter(), set())
     files, unreadable = [], []
     for path in source.files:
         if path.suffix.lower() == '.zstd':
@@ -120,18 +125,33 @@ def read_contents(source: Source, label_topic: str | None, unpack_into: Path) ->
     return contents
 
 
+def count_wrong(files: Sequence[StorageFile], chunks: Iterable[tuple[int, int]]) -> int:
+    """Look at the checksums of chunks (file, offset), and return how many are wrong."""
+    return sum(_is_wrong(files[number], chunk) for number, chunk in sorted(chunks))
+
+
+def _is_wrong(file: StorageFile, chunk: int) -> bool:
+    try:
+        with open_storage(file) as storage:
+            storage.payload(Locator(chunk, 0, 0))  # to read nothing of it checks all of it
+            return bool(storage.wrong)
+    except (ValueError, BagError):
+        return True
+
+
 def _read_file(files: list[StorageFile], contents: BagContents, label_topic: str | None) -> None:
     """Read the last of the files; a sqlite file that turns out damaged is carved instead."""
     number, file = len(files) - 1, files[-1]
-    found = BagContents((), defaultdict(list), defaultdict(list), [], Counter())
+    found = BagContents((), defaultdict(list), defaultdict(list), [], Counter(), set())
     try:
         with open_storage(file) as storage:
             for message in storage.messages():
                 _keep(message, number, found, label_topic)
             found.damage += storage.damage
+            found.unchecked = {(number, chunk) for chunk in storage.unchecked}
     except sqlite3.DatabaseError:
         files[-1] = StorageFile(file.path, carved=True)
-        found = BagContents((), defaultdict(list), defaultdict(list), [], Counter())
+        found = BagContents((), defaultdict(list), defaultdict(list), [], Counter(), set())
         with open_storage(files[-1]) as storage:
             for message in storage.messages():
                 _keep(message, number, found, label_topic)
@@ -142,6 +162,7 @@ def _read_file(files: list[StorageFile], contents: BagContents, label_topic: str
         contents.bools[name] += values
     contents.attempts += found.attempts
     contents.damage += found.damage
+    contents.unchecked |= found.unchecked
 
 
 def _keep(message: StoredMessage, number: int, found: BagContents,

@@ -2,22 +2,17 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import cache
 import sqlite3
-import struct
-from types import SimpleNamespace
 from typing import Any, NamedTuple, TypeVar
 
-from rosbags.typesys import get_typestore, Stores
-
-from grasp_success_detector.data.bags import TYPESTORE
 from grasp_success_detector.data.frame_index import ImageTopic, open_storage, StorageFile
+from grasp_success_detector.data.image_messages import read_image_message
 from grasp_success_detector.data.selection import ChosenFrame
 from grasp_success_detector.data.storage import Storage, Wire
 from grasp_success_detector.data.videos import decode_frames
 from grasp_success_detector.errors import BagError, ImageDecodeError
 from grasp_success_detector.image import RgbImage
-
-_ROS1_TYPES = get_typestore(Stores.ROS1_NOETIC)
 
 Made = TypeVar('Made')
 
@@ -33,6 +28,7 @@ class RefusedFrame(NamedTuple):
 def read_frames(files: Sequence[StorageFile], topic: ImageTopic | None,
                 frames: Sequence[ChosenFrame], of_message: Callable[[Any], Made],
                 of_picture: Callable[[RgbImage], Made],
+                wrong_chunks: set[tuple[int, int]] | None = None,
                 ) -> Iterator[tuple[ChosenFrame, Made | RefusedFrame]]:
     """
     Yield frames and what is made of them, in order.
@@ -41,14 +37,16 @@ def read_frames(files: Sequence[StorageFile], topic: ImageTopic | None,
     :param topic: None for a video.
     :param of_message: makes it of an image message; may raise ImageDecodeError.
     :param of_picture: makes it of a video's picture; likewise.
+    :param wrong_chunks: gets the chunks (file, offset) whose checksums turn out to be wrong.
     """
     if topic is None:
         return _video_frames(files[0], frames, of_picture)
-    return _bag_frames(files, topic, frames, of_message)
+    return _bag_frames(files, topic, frames, of_message, wrong_chunks)
 
 
 def _bag_frames(files: Sequence[StorageFile], topic: ImageTopic, frames: Sequence[ChosenFrame],
                 of_message: Callable[[Any], Made],
+                wrong_chunks: set[tuple[int, int]] | None,
                 ) -> Iterator[tuple[ChosenFrame, Made | RefusedFrame]]:
     with ExitStack() as stack:
         storages: dict[int, Storage] = {}
@@ -60,8 +58,11 @@ def _bag_frames(files: Sequence[StorageFile], topic: ImageTopic, frames: Sequenc
                 yield frame, of_message(message)
             except ImageDecodeError as error:
                 yield frame, RefusedFrame(frame.number, error.reason, str(error))
-            except (ValueError, BagError, sqlite3.DatabaseError) as error:
+            except (ValueError, BagError, OSError, sqlite3.DatabaseError) as error:
                 yield frame, RefusedFrame(frame.number, 'unreadable_message', str(error))
+        if wrong_chunks is not None:
+            wrong_chunks |= {(number, chunk) for number, storage in storages.items()
+                             for chunk in storage.wrong}
 
 
 def _video_frames(file: StorageFile, frames: Sequence[ChosenFrame],
@@ -82,34 +83,31 @@ def _video_frames(file: StorageFile, frames: Sequence[ChosenFrame],
                                   'the video ended before this frame when read again')
 
 
-def _deserialize(payload: bytes, topic: ImageTopic) -> Any:
+def _deserialize(payload: bytes | memoryview, topic: ImageTopic) -> Any:
     """
     Return the message.
 
     :raises ValueError: the bytes are none of this type.
     """
     try:
-        if topic.wire is Wire.ROS1:
-            return _ROS1_TYPES.deserialize_ros1(payload, topic.msgtype)
-        if topic.msgtype.endswith('/CompressedImage') and payload[:2] == b'\0\1':
-            return _compressed_image(payload)
-        return TYPESTORE.deserialize_cdr(payload, topic.msgtype)
+        if topic.wire is Wire.CDR and (
+                message := read_image_message(payload, topic.msgtype)) is not None:
+            return message
+        return _deserialize_by_rosbags(payload, topic)
     except Exception as error:  # generated code: damaged lengths end in errors of any kind
         raise ValueError(f'{len(payload)} bytes are no {topic.msgtype} '
                          f'({type(error).__name__}: {" ".join(str(error).split())[:80]})'
                          ) from error
 
 
-def _compressed_image(payload: bytes) -> Any:
-    """Read the two fields that matter without copying the picture (CDR, little-endian)."""
-    at = 12
-    size, = struct.unpack_from('<I', payload, at)       # header.frame_id
-    at = at + 4 + size + (-size) % 4
-    size, = struct.unpack_from('<I', payload, at)       # format
-    text = payload[at + 4:at + 4 + size].rstrip(b'\0').decode('utf-8', 'replace')
-    at = at + 4 + size + (-size) % 4
-    size, = struct.unpack_from('<I', payload, at)       # data
-    data = memoryview(payload)[at + 4:at + 4 + size]
-    if len(data) != size:
-        raise ValueError(f'data has {len(data)} of {size} bytes')
-    return SimpleNamespace(format=text, data=data)
+def _deserialize_by_rosbags(payload: bytes | memoryview, topic: ImageTopic) -> Any:
+    if topic.wire is Wire.ROS1:
+        return _typestore('ROS1_NOETIC').deserialize_ros1(payload, topic.msgtype)
+    return _typestore('ROS2_JAZZY').deserialize_cdr(payload, topic.msgtype)
+
+
+@cache
+def _typestore(name: str) -> Any:
+    # Imported here: its definitions take as long to load as all of the rest.
+    from rosbags.typesys import get_typestore, Stores
+    return get_typestore(Stores[name])

@@ -23,6 +23,7 @@ from grasp_success_detector.image import (
     RgbImage,
 )
 from grasp_success_detector.image_container import inspect, PNG_MAGIC
+from grasp_success_detector.labels import CLASS_NAMES
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,15 @@ class WrittenFrame(NamedTuple):
 
 
 class BatchResult(NamedTuple):
-    """What became of each frame of a batch."""
+    """
+    What became of each frame of a batch.
+
+    :ivar wrong_chunks: (file, offset) of chunks whose checksums are wrong.
+    """
 
     written: list[WrittenFrame]
     refused: list[RefusedFrame]
+    wrong_chunks: set[tuple[int, int]]
 
 
 def write_batch(batch: Batch) -> BatchResult:
@@ -66,27 +72,34 @@ def write_batch(batch: Batch) -> BatchResult:
 
     :raises OSError: the data set cannot be written.
     """
-    result = BatchResult([], [])
+    result = BatchResult([], [], set())
     frames = read_frames(batch.files, batch.topic, batch.frames,
                          partial(_content, output=batch.output),
-                         partial(_encode, output=batch.output))
+                         partial(_encode, output=batch.output), result.wrong_chunks)
     for frame, content in frames:
         if isinstance(content, RefusedFrame):
             result.refused.append(content)
             continue
         data, suffix = content
         assert frame.label is not None  # only labelled frames are planned for a data set
-        file = f'{frame.label.name.lower()}/{frame.stem}.{suffix}'
-        write_atomically(batch.out / file, data)
+        file = f'{CLASS_NAMES[frame.label]}/{frame.stem}.{suffix}'
+        write_atomically(f'{batch.out}/{file}', data)
         result.written.append(WrittenFrame(frame.number, file, hashlib.sha256(data).hexdigest()))
     return result
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path | str, data: bytes) -> None:
     """Write a file that is either whole or not there, whenever the process is stopped."""
-    partial = path.with_name(f'.{path.name}.part')
-    with partial.open('wb', 0) as file:
-        file.write(data)
+    folder, name = os.path.split(path)
+    partial = os.path.join(folder, f'.{name}.part')
+    # By system calls alone: tens of thousands of small files are written.
+    file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(file, left):]
+    finally:
+        os.close(file)
     os.replace(partial, path)
 
 

@@ -18,11 +18,13 @@ class Progress:
     What is done of one source.
 
     :ivar rows: manifest columns of each written frame, by index.
+    :ivar wrong_chunks: (file, offset) of chunks whose checksums are wrong.
     :ivar summary: what is known of the source once all of it is done; else None.
     """
 
     rows: dict[int, tuple[Any, ...]] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
+    wrong_chunks: set[tuple[int, int]] = field(default_factory=set)
     summary: dict[str, Any] | None = None
 
 
@@ -84,7 +86,8 @@ class Journal:
         """
         line = {'source': source,
                 'written': [[*frame, *rows[frame.number]] for frame in result.written],
-                'refused': [[frame.number, frame.reason] for frame in result.refused]}
+                'refused': [[frame.number, frame.reason] for frame in result.refused],
+                'wrong_chunks': sorted(result.wrong_chunks)}
         self._append(line)
         self._take(line)
 
@@ -112,6 +115,7 @@ class Journal:
             progress.rows[index] = tuple(row)
         for index, reason in line.get('refused', ()):
             progress.refused[index] = reason
+        progress.wrong_chunks |= {(file, at) for file, at in line.get('wrong_chunks', ())}
         if 'done' in line:
             progress.summary = line['done']
 

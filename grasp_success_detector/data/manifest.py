@@ -49,8 +49,7 @@ def write_manifest(folder: Path, rows: Iterable[ManifestRow]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
     writer.writerow(ManifestRow._fields)
-    writer.writerows(row._replace(label=row.label.name.lower())  # type: ignore[arg-type]
-                     for row in rows)
+    writer.writerows((row.file, CLASS_NAMES[row.label], *row[2:]) for row in rows)
     write_atomically(folder / MANIFEST, text.getvalue().encode())
 
 

@@ -3,15 +3,16 @@ Read .mcap files record by record, also those that were cut off or damaged.
 
 The index at the end of a file is not needed: the records themselves say what they are
 (https://mcap.dev/spec). A cut chunk gives the messages before the cut; behind damage, reading goes
-on at the next chunk.
+on at the next chunk. Of chunks that are not packed only the heads of their messages are read, and
+their checksums are looked at when the messages are.
 """
 
-from binascii import crc32
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 import re
 import struct
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import lz4.frame
 
@@ -29,11 +30,17 @@ from grasp_success_detector.data.storage import (
 )
 from grasp_success_detector.errors import BagError
 
+try:
+    from isal.isal_zlib import crc32  # several times as fast
+except ImportError:
+    from zlib import crc32
+
 MAGIC = b'\x89MCAP0\r\n'
 
 _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _DATA_END, _FOOTER = 3, 4, 5, 6, 15, 2
 _RECORD = struct.Struct('<BQ')
 _MESSAGE_HEAD = struct.Struct('<HIQQ')
+_MOST_OF_MESSAGE = _MESSAGE_HEAD.size + HEAD_BYTES
 _CHUNK_HEAD = struct.Struct('<QQQII')
 _COMPRESSIONS = {'': b'', 'lz4': b'lz4', 'zstd': b'zstd'}
 #: A chunk record: opcode, length below 2^40, two times, size, checksum, a known compression.
@@ -56,8 +63,13 @@ class _Chunk(NamedTuple):
     stored: int         # bytes in the file, as far as the file goes
     compression: str
     size: int           # bytes when unpacked
-    crc: int
+    crc: int            # of the unpacked bytes; 0: not known
     whole: bool
+
+    def agrees_with(self, data: bytes) -> bool:
+        """Say whether unpacked bytes are what was packed; of a cut chunk nobody knows."""
+        return not self.whole or (
+            len(data) == self.size and (not self.crc or crc32(data) == self.crc))
 
 
 class McapStorage(OpenedFile):
@@ -109,7 +121,7 @@ class McapStorage(OpenedFile):
                     continue
                 yield from self._records_of(position, chunk, None)
             elif kind == _MESSAGE and size >= _MESSAGE_HEAD.size:
-                start = self._file.read(_MESSAGE_HEAD.size + HEAD_BYTES)[:size]
+                start = self._file.read(_MOST_OF_MESSAGE)[:size]
                 message = self._message(start, Locator(
                     -1, body + _MESSAGE_HEAD.size, size - _MESSAGE_HEAD.size))
                 if message is not None:
@@ -118,8 +130,9 @@ class McapStorage(OpenedFile):
                 self._define(kind, self._file.read(size))
             position = body + size
 
-    def payload(self, locator: Locator) -> bytes:
+    def payload(self, locator: Locator) -> bytes | memoryview:
         """Return all bytes of one message."""
+        data: bytes | memoryview
         if locator.container < 0:
             self._file.seek(locator.offset)
             data = self._file.read(locator.size)
@@ -131,7 +144,9 @@ class McapStorage(OpenedFile):
                 if chunk is None:
                     raise ValueError('the chunk of this message is gone')
                 self._unpacked = locator.container, self._unpack(chunk)
-            data = self._unpacked[1][locator.offset:locator.offset + locator.size]
+                if not chunk.agrees_with(self._unpacked[1]):
+                    self.wrong.add(locator.container)
+            data = memoryview(self._unpacked[1])[locator.offset:locator.offset + locator.size]
         if len(data) < locator.size:
             raise ValueError(f'the message is cut off: {len(data)} of {locator.size} bytes')
         return unpacked(data)
@@ -184,30 +199,39 @@ class McapStorage(OpenedFile):
 
         :param limit: where the next chunk begins, if this one's length cannot be trusted.
         """
-        data = self._unpack(chunk)
-        if limit is not None and chunk.compression == '':
-            data = data[:limit - chunk.start]
-        if chunk.whole and (len(data) != chunk.size or (chunk.crc and crc32(data) != chunk.crc)):
-            self.damage['damaged chunk'] += 1
-        self._unpacked = position, data
-        at = 0
-        while at + _RECORD.size <= len(data):
-            kind, size = _RECORD.unpack_from(data, at)
+        file: BinaryIO
+        if chunk.compression:
+            data = self._unpack(chunk)
+            self._unpacked = position, data
+            file, start, end = BytesIO(data), 0, len(data)
+            if not chunk.agrees_with(data):
+                self.damage['damaged chunk'] += 1
+        else:
+            file, start, end = self._file, chunk.start, chunk.start + chunk.stored
+            end = end if limit is None else min(end, limit)
+            if chunk.whole and (chunk.crc or chunk.size != chunk.stored):
+                self.unchecked.add(position)
+        at = start
+        while at + _RECORD.size <= end:
+            file.seek(at)
+            head = file.read(_RECORD.size + _MOST_OF_MESSAGE)
+            kind, size = _RECORD.unpack_from(head)
             body, at = at + _RECORD.size, at + _RECORD.size + size
-            if at > len(data):
+            if at > end:
                 self.damage['cut-off message'] += 1
                 return
             if kind == _MESSAGE and size >= _MESSAGE_HEAD.size:
                 message = self._message(
-                    data[body:min(at, body + _MESSAGE_HEAD.size + HEAD_BYTES)],
-                    Locator(position, body + _MESSAGE_HEAD.size, size - _MESSAGE_HEAD.size),
-                    data)
+                    head[_RECORD.size:_RECORD.size + min(size, _MOST_OF_MESSAGE)],
+                    Locator(position, body + _MESSAGE_HEAD.size - start,
+                            size - _MESSAGE_HEAD.size))
                 if message is not None:
                     yield message
             elif kind in (_SCHEMA, _CHANNEL):
-                self._define(kind, data[body:at])
+                file.seek(body)
+                self._define(kind, file.read(size))
 
-    def _message(self, start: bytes, locator: Locator, chunk: bytes = b'') -> StoredMessage | None:
+    def _message(self, start: bytes, locator: Locator) -> StoredMessage | None:
         channel_id, _, received_ns, _ = _MESSAGE_HEAD.unpack_from(start)
         channel = self._channels.get(channel_id)
         if channel is None:
@@ -216,7 +240,7 @@ class McapStorage(OpenedFile):
         head = start[_MESSAGE_HEAD.size:]
         if head.startswith(ZSTD_MAGIC):
             try:
-                head = self.payload(locator)[:HEAD_BYTES]
+                head = bytes(self.payload(locator)[:HEAD_BYTES])
             except ValueError:
                 head = b''
         return StoredMessage(*channel, received_ns, locator, head)

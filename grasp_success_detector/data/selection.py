@@ -14,6 +14,7 @@ from grasp_success_detector.data.extraction_options import ExtractionOptions
 from grasp_success_detector.data.frame_index import (
     BagContents,
     choose_topic,
+    count_wrong,
     ImageTopic,
     RawFrame,
     read_contents,
@@ -87,6 +88,7 @@ class SourcePlan:
 
 def plan_source(source: Source, options: ExtractionOptions, intervals: Sequence[Interval],
                 unpack_into: Path, unlabelled: bool = False, outside: bool = False,
+                checks_follow: bool = False,
                 ) -> SourcePlan:
     """
     Decide what to write of one source.
@@ -94,6 +96,8 @@ def plan_source(source: Source, options: ExtractionOptions, intervals: Sequence[
     :param intervals: the source's own, from the labels file.
     :param unlabelled: choose frames without label too, as far as they belong to an attempt.
     :param outside: choose those of a bag that belong to none as well; they still count as skipped.
+    :param checks_follow: whoever reads the chosen frames takes note of chunks with a wrong
+        checksum; only those without any such frame are checked here.
     :raises BagError: its image topic must be chosen by the user, or does not exist.
     """
     try:
@@ -114,6 +118,10 @@ def plan_source(source: Source, options: ExtractionOptions, intervals: Sequence[
     chooser = _Chooser(source, options, intervals, topic.name, damage, contents,
                        unlabelled, outside)
     chosen = chooser.choose(frames)
+    unchecked = contents.unchecked
+    if checks_follow:
+        unchecked = unchecked - {(frame.file, frame.locator.container) for frame in chosen}
+    damage['damaged chunk'] += count_wrong(contents.files, unchecked)
     return SourcePlan(source, topic, contents.files, chosen, len(frames), dict(chooser.skipped),
                       dict(+damage))
 

@@ -6,7 +6,6 @@ Every leaf page of a table holds whole rows (https://www.sqlite.org/fileformat2.
 message is (id, topic, time, bytes), a topic is (id, name, type, ...).
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 import struct
@@ -14,6 +13,7 @@ from types import TracebackType
 from typing import BinaryIO, NamedTuple
 
 from grasp_success_detector.data.storage import (
+    Findings,
     HEAD_BYTES,
     Locator,
     normal_type,
@@ -44,12 +44,12 @@ class _Row(NamedTuple):
     kinds: list[int]
 
 
-class CarvedSqliteStorage:
+class CarvedSqliteStorage(Findings):
     """A :class:`~grasp_success_detector.data.storage.Storage` for damaged sqlite3 files."""
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self._path = path
-        self.damage: Counter[str] = Counter()
 
     def __enter__(self) -> 'CarvedSqliteStorage':
         self._file: BinaryIO = self._path.open('rb')
@@ -105,14 +105,14 @@ class CarvedSqliteStorage:
             except ValueError:
                 self.damage['message with missing pages'] += 1
 
-    def payload(self, locator: Locator) -> bytes:
+    def payload(self, locator: Locator) -> bytes | memoryview:
         """Return all bytes of one message."""
         return unpacked(self._blob(locator, locator.size))
 
     def _head(self, locator: Locator) -> bytes:
         head = self._blob(locator, min(locator.size, HEAD_BYTES))
         if head.startswith(ZSTD_MAGIC):
-            head = self.payload(locator)[:HEAD_BYTES]
+            head = bytes(self.payload(locator)[:HEAD_BYTES])
         return head
 
     def _blob(self, locator: Locator, wanted: int) -> bytes:

@@ -1,6 +1,5 @@
 """Read rosbag2's .db3 files with SQLite, as long as SQLite finds nothing wrong with them."""
 
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 import sqlite3
@@ -8,6 +7,7 @@ from types import TracebackType
 from urllib.parse import quote
 
 from grasp_success_detector.data.storage import (
+    Findings,
     HEAD_BYTES,
     Locator,
     normal_type,
@@ -18,7 +18,7 @@ from grasp_success_detector.data.storage import (
 )
 
 
-class SqliteStorage:
+class SqliteStorage(Findings):
     """
     A :class:`~grasp_success_detector.data.storage.Storage` for whole sqlite3 files.
 
@@ -27,8 +27,8 @@ class SqliteStorage:
     """
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self._path = path
-        self.damage: Counter[str] = Counter()
 
     def __enter__(self) -> 'SqliteStorage':
         # Beside a write-ahead log the newest messages are in the log, which immutable ignores.
@@ -57,12 +57,12 @@ class SqliteStorage:
             locator = Locator(-1, number, size)
             if head.startswith(ZSTD_MAGIC):
                 try:
-                    head = self.payload(locator)[:HEAD_BYTES]
+                    head = bytes(self.payload(locator)[:HEAD_BYTES])
                 except ValueError:
                     head = b''
             yield StoredMessage(*topics[topic], Wire.CDR, received_ns, locator, head)
 
-    def payload(self, locator: Locator) -> bytes:
+    def payload(self, locator: Locator) -> bytes | memoryview:
         """Return all bytes of one message."""
         row = self._db.execute(
             'SELECT data FROM messages WHERE id = ?', (locator.offset,)).fetchone()

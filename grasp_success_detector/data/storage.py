@@ -13,7 +13,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-__all__ = ['HEAD_BYTES', 'inflate', 'Locator', 'normal_type', 'OpenedFile', 'Storage',
+__all__ = ['Findings', 'HEAD_BYTES', 'inflate', 'Locator', 'normal_type', 'OpenedFile', 'Storage',
            'StoredMessage', 'unpack_file', 'unpacked', 'Wire', 'zstd', 'ZSTD_MAGIC']
 
 #: So many bytes of each message are read for the index: all of a label, the header of an image.
@@ -63,16 +63,32 @@ class StoredMessage(NamedTuple):
 _Opened = TypeVar('_Opened', bound='OpenedFile')
 
 
-class Storage(Protocol):
-    """One open file of a recording."""
+class Findings:
+    """
+    What is found wrong with a file.
 
-    #: What was found damaged, counted by kind; filled while ``messages`` is read.
+    :ivar damage: counted by kind, while all messages are read.
+    :ivar unchecked: chunks whose checksums were not looked at meanwhile; ``payload`` does it.
+    :ivar wrong: of the chunks that ``payload`` unpacked, those whose checksum or size is wrong.
+    """
+
+    def __init__(self) -> None:
+        self.damage: Counter[str] = Counter()
+        self.unchecked: set[int] = set()
+        self.wrong: set[int] = set()
+
+
+class Storage(Protocol):
+    """One open file of a recording, with its :class:`Findings`."""
+
     damage: Counter[str]
+    unchecked: set[int]
+    wrong: set[int]
 
     def messages(self) -> Iterator[StoredMessage]:
         """Yield every message that can be found, in the order of the file."""
 
-    def payload(self, locator: Locator) -> bytes:
+    def payload(self, locator: Locator) -> bytes | memoryview:
         """Return all bytes of one message; raises ValueError where they can't be had."""
 
     def __enter__(self) -> 'Storage':
@@ -83,7 +99,7 @@ class Storage(Protocol):
         """Close."""
 
 
-class OpenedFile:
+class OpenedFile(Findings):
     """
     What storages that read a file by themselves have in common.
 
@@ -91,8 +107,8 @@ class OpenedFile:
     """
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self._path = path
-        self.damage: Counter[str] = Counter()
 
     def __enter__(self: _Opened) -> _Opened:
         # A small buffer: most reads are of a few bytes, at places far apart.
@@ -111,13 +127,13 @@ def normal_type(name: str) -> str:
     return name if not slash or rest.startswith(('msg/', 'srv/')) else f'{package}/msg/{rest}'
 
 
-def unpacked(payload: bytes) -> bytes:
+def unpacked(payload: bytes | memoryview) -> bytes | memoryview:
     """
     Undo rosbag2's compression by message, told by its magic: no CDR message begins like it.
 
     :raises ValueError: damaged compressed data.
     """
-    if not payload.startswith(ZSTD_MAGIC):
+    if payload[:len(ZSTD_MAGIC)] != ZSTD_MAGIC:
         return payload
     try:
         data: bytes = zstd.decompress(payload)

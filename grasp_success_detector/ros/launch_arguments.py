@@ -3,7 +3,8 @@
 import re
 from typing import NamedTuple
 
-from grasp_success_detector.data.bags import IMAGE_TYPES, open_bag
+from grasp_success_detector.data.bags import open_bag
+from grasp_success_detector.data.image_messages import IMAGE_TYPES
 from grasp_success_detector.errors import BagError, ConfigError
 
 #: What ROS takes for one part of a namespace.
