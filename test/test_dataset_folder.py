@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import cv2
 import numpy as np
@@ -44,8 +43,23 @@ from grasp_success_detector.image import decode_bytes, decode_message, encode_jp
 from grasp_success_detector.labels import Label
 from grasp_success_detector.simulation.recorder import record, Recording
 
-PROGRAM = ('import sys; from grasp_success_detector.cli.extract_frames import main; '
-           'sys.exit(main(sys.argv[1:]))')
+# A signal from outside might come before the first batch, or after the last.
+STOPPED = """
+import os, sys
+from grasp_success_detector.cli.extract_frames import main
+from grasp_success_detector.data.journal import Journal
+
+add_batch, added = Journal.add_batch, []
+
+def stopping(*arguments):
+    add_batch(*arguments)
+    added.append(arguments)
+    if len(added) == 2:
+        os.kill(os.getpid(), {})
+
+Journal.add_batch = stopping
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 def run(*arguments, jobs=1):
@@ -78,25 +92,20 @@ def test_stopped_by_a_signal_the_same_command_continues(tmp_path, how, jobs):
     damaged = bytearray(bags[0].read_bytes())  # a wrong checksum: noticed once, whoever reads it
     damaged[damaged.index(picture(3, 240, 320).tobytes())] ^= 1
     bags[0].write_bytes(damaged)
-    arguments = [*map(str, bags), '--label', 'success', '--format', 'png', '--attempt-gap', '1',
+    arguments = [*map(str, bags), '--label', 'success', '--attempt-gap', '1',
                  '--jobs', str(jobs), '--split', '1/0/0']
-    process = subprocess.Popen(
-        [sys.executable, '-c', PROGRAM, *arguments, '--out', str(tmp_path / 'stopped')],
-        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    journal = tmp_path / 'stopped/extraction.jsonl'
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (
-            journal.is_file() and journal.read_bytes().count(b'\n') > 2):
-        time.sleep(.005)
-    process.send_signal(how)
-    _, err = process.communicate(timeout=60)
+    process = subprocess.run(
+        [sys.executable, '-c', STOPPED.format(int(how)), *arguments,
+         '--out', str(tmp_path / 'stopped')], capture_output=True, text=True, timeout=60)
     assert not (tmp_path / 'stopped/dataset.json').exists()
-    assert journal.is_file()
+    assert (tmp_path / 'stopped/extraction.jsonl').is_file()
     if how is signal.SIGINT:
         assert process.returncode == 130
-        assert err.strip().endswith('interrupted')
-        assert 'Traceback' not in err
-    done = {path: path.stat().st_mtime_ns for path in (tmp_path / 'stopped').rglob('*.png')}
+        assert process.stderr.strip().endswith('interrupted')
+        assert 'Traceback' not in process.stderr
+    else:
+        assert process.returncode == -how
+    done = {path: path.stat().st_mtime_ns for path in (tmp_path / 'stopped').rglob('*.jpg')}
     assert 0 < len(done) < 500
     with pytest.raises(DatasetError, match='this data set is not finished; run the extract_fr'):
         read_manifest(tmp_path / 'stopped')
