@@ -17,5 +17,6 @@ def success_probabilities(logits: NDArray[np.float32],
     """
     margin = (logits[:, Label.SUCCESS] - logits[:, Label.FAILURE]) / np.float32(temperature)
     # Softmax of two is the logistic function of their difference; this form never overflows.
-    shares: NDArray[np.float32] = np.exp(-np.logaddexp(np.float32(0.), -margin))
+    with np.errstate(invalid='ignore'):
+        shares: NDArray[np.float32] = np.exp(-np.logaddexp(np.float32(0.), -margin))
     return shares

@@ -23,7 +23,7 @@ def statistics():
     for number in range(5):
         at_ns = START_NS + number * NS_PER_S // 10
         statistics.add_received(at_ns, replaced_another=False)
-        statistics.add_judged(at_ns, at_ns + 1000)
+        statistics.add_judged((at_ns, *(at_ns + stage * 1000 for stage in range(1, 6))))
     return statistics
 
 

@@ -92,10 +92,8 @@ class Judge:
             logits[places] = self._classifier.logits(inputs)
             on_frames(len(batch))
         temperature = self._classifier.metadata.temperature
-        with np.errstate(invalid='ignore'):     # NaN stays NaN: frames without answer
-            calibrated, uncalibrated = (
-                success_probabilities(logits, divisor) for divisor in (temperature, 1.))
-        return Judged(recording, calibrated, uncalibrated, blind, dict(refused))
+        return Judged(recording, success_probabilities(logits, temperature),
+                      success_probabilities(logits), blind, dict(refused))
 
     def _prepare(self, picture: RgbImage) -> _Input:
         return self._crop(picture), appearance(picture)
