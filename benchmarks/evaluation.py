@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 import torch
 
-from grasp_success_detector import checkpoint
+from grasp_success_detector import checkpoint, torchvision_ops  # noqa: F401 (before torchvision)
 from grasp_success_detector.classifier import GraspClassifier
 from grasp_success_detector.data.bags import image_topic, open_bag
 from grasp_success_detector.data.extraction_options import ExtractionOptions

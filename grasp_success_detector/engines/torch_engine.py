@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 # torch takes a second to import: not before this engine is asked.
 
+# On a CPU, what layers hand to each other shall stay in its caches: with 6 frames of 224 x 224 at
+# a time EfficientNet-Lite0 takes less than half as long for each as with 32, and ResNet34 no more.
+_CACHED_PIXELS = 6 * 224 * 224
+
 _DEVICES = ('cpu', 'cuda', 'mps', 'xpu')
 _TYPES = {Precision.FP32: 'float32', Precision.BF16: 'bfloat16', Precision.FP16: 'float16'}
 
@@ -81,6 +85,12 @@ class TorchEngine(Engine):
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Normalise, run."""
+        count, height, width, _ = images.shape
+        at_once = max(1, _CACHED_PIXELS // (height * width)) if self.device == 'cpu' else count
+        parts = [self._logits(images[start:start + at_once]) for start in range(0, count, at_once)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         import torch
 
         with torch.inference_mode():
