@@ -92,9 +92,10 @@ class WatchedNode:
                 continue
             # The next frame with this picture, which is not long ago: so many are not dropped.
             shown = confidences.index(confidence)
-            latest += 1 + (shown - latest - 1) % len(pictures)
-            if latest < len(sent):
-                taken[latest] = at - sent[latest]
+            frame = latest + 1 + (shown - latest - 1) % len(pictures)
+            if frame < len(sent) and sent[frame] <= at:     # else it is like another by chance
+                latest = frame
+                taken[frame] = at - sent[frame]
         return taken
 
     def rest(self, seconds: float) -> None:
