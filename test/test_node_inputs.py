@@ -102,14 +102,17 @@ def test_with_receive_time_stamps_do_not_matter(ears, settings):
         seen = Detector(ears, child, 'received')
         # By then the node has subscribed anew, as this camera is reliable.
         seen.diagnostics(lambda values: values['reliability'] == 'reliable')
-        for number in range(40):
-            seen.camera.publish(stamped(raw_message(ever_new(number)), 5000. - number))
-            time.sleep(0.02)
+        sent, status = 0, {'received': '0'}
+        # Again where a busy machine let newer frames replace too many of them.
+        while int(status['received']) < 30:
+            for _ in range(40):     # in 0.8 s or more, of which ten a second are let through
+                seen.camera.publish(stamped(raw_message(ever_new(sent)), 5000. - sent))
+                sent += 1
+                time.sleep(0.02)
+            status = seen.diagnostics(lambda values: True)
         wait_until(lambda: seen.verdicts[-1].data)
-        # 40 frames in 0.8 s or more, of which ten a second are let through.
-        status = seen.diagnostics(lambda values: int(values['received']) >= 30)
         assert int(status['limited']) > 0
-        assert int(status['limited']) + int(status['judged']) + int(status['dropped']) <= 40
+        assert int(status['limited']) + int(status['judged']) + int(status['dropped']) <= sent
 
 
 def test_a_camera_may_be_reliable_or_not_without_a_word_about_it(looking, ears):

@@ -119,9 +119,9 @@ class GraspTraining(lightning.LightningModule):
             {'params': [p for name, p in named if name in head], 'lr': config.lr},
             {'params': [p for name, p in named if name not in head], 'lr': config.backbone_lr},
         ) if group['params']]
-        # One pass over the weights instead of ten; where losses are scaled, Lightning cannot clip
-        # gradients then, and before 2.5 some devices lack it.
-        fused = config.precision != '16-mixed' and torch.__version__ >= '2.5'
+        # One pass over the weights instead of ten. In mixed precision Lightning cannot clip
+        # gradients then, and before torch 2.5 some devices lack it.
+        fused = config.precision == '32-true' and torch.__version__ >= '2.5'
         optimizer: torch.optim.Optimizer = (
             torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=fused)
             if config.optimizer == 'adamw' else
