@@ -67,7 +67,9 @@ def from_jpegs(contestant: str, checkpoint: Path) -> Callable[[Sequence[bytes]],
     engine, precision = contestant.split('-')
     classifier = GraspClassifier.from_checkpoint(
         checkpoint, 'cpu', engine=engine, precision=precision)
-    return lambda jpegs: classifier.predict([decode_bytes(jpeg) for jpeg in jpegs])
+    half_suffices = classifier.preprocessing.half_suffices
+    return lambda jpegs: classifier.predict(
+        [decode_bytes(jpeg, half_suffices) for jpeg in jpegs])
 
 
 def node_command(contestant: str, checkpoint: Path) -> list[str]:

@@ -122,7 +122,7 @@ def judge(bag: Path, checkpoint: Path) -> list[Frame]:
         task = progress.add_task('frames judged', total=None)
         for attempt, label, message in messages(bag):
             stamp_ns = message.header.stamp.sec * NS_PER_S + message.header.stamp.nanosec
-            image = decode_message(message)
+            image = decode_message(message, classifier.preprocessing.half_suffices)
             if not np.array_equal(still, image):
                 still, still_since_ns = image, stamp_ns
             frames.append(Frame(attempt, stamp_ns, label, float(classifier.predict([image])[0]),

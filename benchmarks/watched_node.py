@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 import os
 from pathlib import Path
-import signal
 import subprocess
 import time
 
@@ -14,6 +13,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Float32
+
+from grasp_success_detector.ros.child_process import end
 
 _TICKS_PER_S = os.sysconf('SC_CLK_TCK')
 _RELIABLE = QoSProfile(depth=10, reliability=QoSReliabilityPolicy.RELIABLE)
@@ -142,10 +143,5 @@ def watched(contestant: str, checkpoint: Path) -> Iterator[WatchedNode]:
         raise RuntimeError(f'{error} {said[-1] if said else ""}') from error
     finally:
         node.close()
-        child.send_signal(signal.SIGINT)
-        try:
-            child.wait(10.)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+        end(child, patience_s=10.)
         rclpy.try_shutdown()

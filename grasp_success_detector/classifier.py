@@ -24,7 +24,7 @@ from grasp_success_detector.probability import success_probabilities
 if TYPE_CHECKING:
     import torch
 
-_MAX_BATCH = 32  # bounds the memory; larger batches are no faster on a CPU
+_MAX_BATCH = 32  # bounds the memory
 
 
 class GraspClassifier:
@@ -121,7 +121,7 @@ class GraspClassifier:
     def predict_prepared(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Do the rest of :meth:`predict`, on what :meth:`prepare` returned."""
         return success_probabilities(
-            self.choice.engine.logits(images), self.metadata.temperature)
+            self.logits_of_prepared(images), self.metadata.temperature)
 
     def logits(self, frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """
@@ -134,5 +134,9 @@ class GraspClassifier:
         out = np.empty((len(frames), len(Label)), np.float32)
         for start in range(0, len(frames), _MAX_BATCH):
             batch = frames[start:start + _MAX_BATCH]
-            out[start:start + len(batch)] = self.choice.engine.logits(self.prepare(batch))
+            out[start:start + len(batch)] = self.logits_of_prepared(self.prepare(batch))
         return out
+
+    def logits_of_prepared(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the same of what :meth:`prepare` returned; at least one image."""
+        return self.choice.engine.logits(images)

@@ -19,7 +19,8 @@ from grasp_success_detector.errors import ImageDecodeError
 from grasp_success_detector.image_container import inspect, PNG_MAGIC
 
 RgbImage: TypeAlias = NDArray[np.uint8]
-Decoder: TypeAlias = Callable[[Any], RgbImage]
+HalfSuffices: TypeAlias = Callable[[int, int], bool]
+Decoder: TypeAlias = Callable[[Any, HalfSuffices | None], RgbImage]
 
 #: Larger pictures are refused before any memory is taken for them.
 MAX_PIXELS = 100_000_000
@@ -79,10 +80,13 @@ _SIXTEEN_BIT = ('mono16', '16UC1')
 #: Every value of Image.encoding that can be decoded.
 ENCODINGS = tuple(_ENCODINGS)
 
+# Before OpenCV 4.11 only BGR can be had of it.
+_DIRECTLY_RGB = getattr(cv2, 'IMREAD_COLOR_RGB', None)
+
 _JPEG_OR_PNG = 'expected a jpeg (ff d8 ff ...) or png (89 50 4e 47 ...)'
 
 
-def decode_message(msg: Any) -> RgbImage:
+def decode_message(msg: Any, half_suffices: HalfSuffices | None = None) -> RgbImage:
     """
     Decode a ``sensor_msgs/Image`` or ``sensor_msgs/CompressedImage``.
 
@@ -91,6 +95,9 @@ def decode_message(msg: Any) -> RgbImage:
     whatever part of it the camera uses. YUV is BT.601, limited range. Alpha is dropped.
 
     :param msg: message of rclpy or rosbags, or any object with the same fields.
+    :param half_suffices: says of a height and width whether half of them is enough, as
+        ``Preprocessing.half_suffices`` does. Of a jpeg libjpeg then makes that picture, of
+        (H + 1) // 2 rows and (W + 1) // 2 columns, in half of the time. None: always all of it.
     :return: RGB uint8 (H, W, 3), C-contiguous. For an unpadded ``rgb8`` it is a view of the
         message's data, which may be read-only: don't write into it.
     :raises ImageDecodeError: with one of :class:`ImageFault`.
@@ -98,22 +105,23 @@ def decode_message(msg: Any) -> RgbImage:
     if hasattr(msg, 'encoding'):
         return _decode_raw(msg)
     if hasattr(msg, 'format') and hasattr(msg, 'data'):
-        return _decode_compressed(_as_bytes(msg.data).tobytes(), msg.format)
+        return _decode_compressed(_as_bytes(msg.data).tobytes(), msg.format, half_suffices)
     raise _error(ImageFault.NOT_AN_IMAGE, f'{type(msg).__name__} is no image message; '
                  'expected a sensor_msgs/Image or sensor_msgs/CompressedImage')
 
 
-def decode_bytes(data: Any) -> RgbImage:
+def decode_bytes(data: Any, half_suffices: HalfSuffices | None = None) -> RgbImage:
     """
     Decode the bytes of a jpeg or png: grey or colour, 8 or 16 bit, with or without alpha.
 
     EXIF orientation is ignored.
 
     :param data: bytes, bytearray, memoryview, array.array or uint8 array.
+    :param half_suffices: as of :func:`decode_message`.
     :return: RGB uint8 (H, W, 3), C-contiguous.
     :raises ImageDecodeError: with one of :class:`ImageFault`.
     """
-    return _decode_compressed(_as_bytes(data).tobytes(), None)
+    return _decode_compressed(_as_bytes(data).tobytes(), None, half_suffices)
 
 
 def read_image(path: Path | str) -> RgbImage:
@@ -227,7 +235,8 @@ def _to_rgb(pixels: NDArray[np.uint8], code: int | None) -> RgbImage:
     return np.asarray(rgb, np.uint8)
 
 
-def _decode_compressed(payload: bytes, declared: str | None) -> RgbImage:
+def _decode_compressed(payload: bytes, declared: str | None,
+                       half_suffices: HalfSuffices | None) -> RgbImage:
     """
     Decode by content.
 
@@ -251,21 +260,33 @@ def _decode_compressed(payload: bytes, declared: str | None) -> RgbImage:
     # image_transport compresses a Bayer image to png as it is: a grey mosaic, of 8 or 16 bit.
     source = str(declared).split(';')[0].replace('16', '8')
     mosaic = found.grey and source in ENCODINGS and 'bayer' in source
-    encoding = source if mosaic else 'bgr8'
-    flags = cv2.IMREAD_GRAYSCALE if mosaic else cv2.IMREAD_COLOR
+    encoding = source if mosaic else 'bgr8' if _DIRECTLY_RGB is None else 'rgb8'
     pixels: Any = None
-    if found.height and found.width:
-        _check_size(found.height, found.width, encoding, _ENCODINGS[encoding])
+    height, width = found.height, found.width
+    if height and width:
+        _check_size(height, width, encoding, _ENCODINGS[encoding])
+        half = (found.kind == 'jpeg' and half_suffices is not None
+                and half_suffices(height, width))
+        if half:
+            height, width = (height + 1) // 2, (width + 1) // 2
         try:
-            # The camera may say in EXIF that it hung upside down; its raw topic isn't turned.
-            pixels = cv2.imdecode(np.frombuffer(payload, np.uint8),
-                                  flags | cv2.IMREAD_IGNORE_ORIENTATION)
+            pixels = cv2.imdecode(np.frombuffer(payload, np.uint8), _flags(mosaic, half))
         except cv2.error:
             pass  # like None, what it mostly answers to damage
-    if pixels is None or pixels.shape[:2] != (found.height, found.width):
+    if pixels is None or pixels.shape[:2] != (height, width):
         raise _error(ImageFault.BROKEN_DATA, f'{size} is damaged and cannot be decoded; '
                      f'expected a whole, undamaged {found.kind}')
     return _to_rgb(pixels, _ENCODINGS[encoding].to_rgb)
+
+
+def _flags(mosaic: bool, half: bool) -> int:
+    # The camera may say in EXIF that it hung upside down; its raw topic isn't turned.
+    flags = cv2.IMREAD_IGNORE_ORIENTATION
+    if half:
+        flags |= cv2.IMREAD_REDUCED_GRAYSCALE_2     # the bit of the size alone
+    if mosaic:
+        return flags | cv2.IMREAD_GRAYSCALE
+    return flags | (cv2.IMREAD_COLOR if _DIRECTLY_RGB is None else _DIRECTLY_RGB)
 
 
 def _encode(suffix: str, rgb: RgbImage, options: list[int]) -> bytes:

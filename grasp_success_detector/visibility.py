@@ -5,6 +5,7 @@ from math import isfinite, isqrt
 from typing import NamedTuple
 from zlib import crc32
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -116,7 +117,8 @@ def black_and_white(frame: NDArray[np.uint8]) -> tuple[float, float]:
     :param frame: RGB uint8 (H, W, 3).
     """
     step = max(1, isqrt(frame.shape[0] * frame.shape[1] // SAMPLES))
-    red, green, blue = np.moveaxis(frame[::step, ::step], 2, 0)   # (H, W) each
-    brightest = np.maximum(np.maximum(red, green), blue)
-    darkest = np.minimum(np.minimum(red, green), blue)
-    return float(np.mean(brightest <= BLACK)), float(np.mean(darkest >= WHITE))
+    sample = np.ascontiguousarray(frame[::step, ::step])
+    count = sample.shape[0] * sample.shape[1]
+    black, white = (cv2.countNonZero(cv2.inRange(sample, (low,) * 3, (high,) * 3)) / count
+                    for low, high in ((0, BLACK), (WHITE, 255)))
+    return black, white

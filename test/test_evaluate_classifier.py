@@ -66,8 +66,9 @@ def test_every_frame_has_the_probability_that_the_classifier_gives(
     path, frames = bag
     rows = predictions(evaluation)
     assert [int(row['stamp_ns']) for row in rows] == [stamp for stamp, _ in frames]
-    expected = GraspClassifier.from_checkpoint(random_checkpoint).predict(
-        [decode_bytes(jpeg) for _, jpeg in frames])
+    classifier = GraspClassifier.from_checkpoint(random_checkpoint)
+    expected = classifier.predict([
+        decode_bytes(jpeg, classifier.preprocessing.half_suffices) for _, jpeg in frames])
     np.testing.assert_allclose([float(row['probability']) for row in rows], expected, atol=1e-5)
     late = [row['label'] for row in rows[:FRAMES_PER_ATTEMPT]]
     assert late == ['failure'] * 8 + ['success'] * 7
@@ -107,7 +108,9 @@ def test_judging_in_batches_changes_no_logit(bag, random_checkpoint, tmp_path, r
     recording, = open_recordings([str(bag[0])], ExtractionOptions(), tmp_path)
     counts = []
     judged = Judge(GraspClassifier(given)).judge(recording, counts.append)
-    expected = GraspClassifier(given).predict([decode_bytes(jpeg) for _, jpeg in bag[1]])
+    half_suffices = given.metadata.preprocessing.half_suffices
+    expected = GraspClassifier(given).predict(
+        [decode_bytes(jpeg, half_suffices) for _, jpeg in bag[1]])
     np.testing.assert_allclose(judged.probabilities, expected, atol=1e-5)
     assert sum(counts) == len(bag[1])
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from rosbags.typesys import get_typestore, Stores
 
+from grasp_success_detector import image as image_module
 from grasp_success_detector.errors import ConfigError, ImageDecodeError
 from grasp_success_detector.image import (
     decode_bytes,
@@ -268,6 +269,44 @@ def test_jpegs():
         data = cv2.imencode('.jpg', large(four_colours())[..., ::-1], [option, 1])[1]
         got = decode_bytes(data)
         assert np.abs(inside(small(got)) - inside(four_colours())).max() <= 4
+
+
+def always(height, width):
+    return True
+
+
+@pytest.mark.parametrize('height, width', [(64, 96), (63, 95), (1, 1), (9, 2)])
+def test_jpeg_at_half_size(height, width):
+    picture = np.asarray(cv2.resize(four_colours(), (width, height)), np.uint8)
+    jpeg = encode_jpeg(picture, 100)
+    asked = []
+    half = decode_bytes(jpeg, lambda *size: bool(asked.append(size)) or True)
+    assert asked == [(height, width)]
+    assert half.shape == ((height + 1) // 2, (width + 1) // 2, 3)
+    assert half.flags.c_contiguous and half.dtype == np.uint8
+    # Odd sizes: the last row and column are of pixels that lie outside the picture.
+    averaged = decode_bytes(jpeg)[:height // 2 * 2, :width // 2 * 2].reshape(
+        height // 2, 2, width // 2, 2, 3).mean((1, 3))
+    inner = half[:height // 2, :width // 2]
+    assert np.abs(inner - averaged).mean() <= 2 if averaged.size else True
+    grey = decode_bytes(cv2.imencode('.jpg', picture[..., 0])[1], always)
+    assert grey.shape == half.shape and np.ptp(grey, axis=2).max() == 0
+    assert np.array_equal(decode_message(compressed(jpeg), always), half)
+    assert decode_bytes(jpeg, lambda height, width: False).shape == picture.shape
+
+
+def test_older_opencv_that_gives_bgr_only(monkeypatch):
+    jpeg = encode_jpeg(large(four_colours()))
+    wide = cv2.imencode('.png', np.dstack([RANDOM, RANDOM[..., :1]]).astype(np.uint16) * 256)[1]
+    expected = [decode_bytes(jpeg), decode_bytes(jpeg, always), decode_bytes(wide)]
+    monkeypatch.setattr(image_module, '_DIRECTLY_RGB', None)
+    for data, half, before in zip((jpeg, jpeg, wide), (None, always, None), expected, strict=True):
+        assert np.array_equal(decode_bytes(data, half), before)
+
+
+def test_only_jpegs_are_halved():
+    assert np.array_equal(decode_bytes(encode_png(RANDOM), always), RANDOM)
+    assert np.array_equal(decode_message(image(), always), RANDOM)
 
 
 def test_pngs():

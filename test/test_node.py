@@ -52,7 +52,9 @@ def test_compressed_frames_get_the_classifiers_answer(compressed, classifier, th
         data = encode(frame)
         verdict, confidence = compressed.ask(compressed.stamp(CompressedImage(
             format=encode.__name__.removeprefix('encode_'), data=data)))
-        expected = classifier.predict([decode_bytes(data)])[0]
+        half = decode_bytes(data, classifier.preprocessing.half_suffices)
+        assert half.shape == ((60, 80, 3) if encode is encode_jpeg else frame.shape)
+        expected = classifier.predict([half])[0]
         assert np.float32(confidence) == pytest.approx(expected, abs=1e-6)
         assert verdict == (expected >= threshold)
 
@@ -81,8 +83,10 @@ def test_bag_and_message_give_identical_logits(tmp_path, classifier, request, ki
         writer.write(connection, 1, serialize_message(message))
     with AnyReader([tmp_path / 'bag']) as reader:
         (connection, _, serialized), = reader.messages()
-        from_bag = decode_message(reader.deserialize(serialized, connection.msgtype))
-    from_ros = decode_message(deserialize_message(serialized, type(message)))
+        half_suffices = classifier.preprocessing.half_suffices
+        from_bag = decode_message(
+            reader.deserialize(serialized, connection.msgtype), half_suffices)
+    from_ros = decode_message(deserialize_message(serialized, type(message)), half_suffices)
     np.testing.assert_array_equal(from_bag, from_ros)
     np.testing.assert_array_equal(classifier.logits([from_bag]), classifier.logits([from_ros]))
     _, confidence = seen.ask(serialized)
@@ -182,14 +186,18 @@ def test_at_debug_level_diagnostics_take_the_latency_apart(raw, compressed):
     assert times['infer'][0] > 0 and times['decode'][0] > 0
 
 
-def test_the_overlays_carry_the_frames_header(raw):
-    overlays = raw.ears.listen(Image, '/raw/grasp_success/overlay')
-    wait_until(lambda: raw.ears.node.count_publishers('/raw/grasp_success/overlay'))
+@pytest.mark.parametrize('kind', ['raw', 'compressed'])
+def test_the_overlays_carry_the_frames_header_and_size(request, kind):
+    seen = request.getfixturevalue(kind)
+    topic = f'/{kind}/grasp_success/overlay'
+    overlays = seen.ears.listen(Image, topic)
+    wait_until(lambda: seen.ears.node.count_publishers(topic))
     frame = pictures()[2]
-    jpegs = raw.ears.listen(CompressedImage, '/raw/grasp_success/overlay/compressed')
+    jpegs = seen.ears.listen(CompressedImage, f'{topic}/compressed')
     while not (overlays and jpegs):     # until the node knows of the subscribers
-        message = raw.stamp(raw_message(frame))
-        raw.ask(message)
+        message = seen.stamp(raw_message(frame) if kind == 'raw' else CompressedImage(
+            format='jpeg', data=encode_jpeg(frame)))    # which is judged at half size
+        seen.ask(message)
         time.sleep(0.1)
     assert jpegs[-1].format == 'rgb8; jpeg compressed bgr8'
     for overlay in (overlays[-1], jpegs[-1]):

@@ -127,6 +127,18 @@ def test_any_crop_lies_in_the_roi_and_keeps_the_aspect(h, w, height, width, x, y
         height, width, 3)
 
 
+@pytest.mark.parametrize('height, width, roi, suffices', [
+    (480, 640, (0., 0., 1., 1.), True),
+    (448, 448, (0., 0., 1., 1.), True),
+    (447, 447, (0., 0., 1., 1.), True),     # rounded up, as libjpeg does
+    (446, 640, (0., 0., 1., 1.), False),
+    (240, 320, (0., 0., 1., 1.), False),
+    (480, 640, (.1, .1, .8, .8), False),
+    (1080, 1920, (.1, .1, .8, .8), True)])
+def test_half_of_a_frame_suffices_where_it_has_the_inputs_pixels(height, width, roi, suffices):
+    assert Preprocessing(224, 224, roi=roi).half_suffices(height, width) is suffices
+
+
 @pytest.mark.parametrize('frame, text', [
     (np.zeros((4, 4, 3), np.float32), r'float32 \(4, 4, 3\)'),
     (np.zeros((4, 4), np.uint8), r'uint8 \(4, 4\)'),

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 import torch
 from torch.utils.data import Dataset
 
 from grasp_success_detector.data.extracted import LabelledFrame, StoredFrame
 from grasp_success_detector.errors import DatasetError, ImageDecodeError
-from grasp_success_detector.image import decode_message, RgbImage
+from grasp_success_detector.image import decode_message
 from grasp_success_detector.preprocessing import Preprocessing
 
 Augmentation = Callable[[torch.Tensor], torch.Tensor]
@@ -50,7 +52,7 @@ class FrameDataset(Dataset[tuple[torch.Tensor, int]]):
 
     def __getitem__(self, key: int | Draw) -> tuple[torch.Tensor, int]:
         frame = self._frames[key.frame if isinstance(key, Draw) else key]
-        image = torch.from_numpy(self._preprocessing.crop_and_resize(decode(frame)))
+        image = torch.from_numpy(prepare(frame, self._preprocessing))
         if self._augmentation is not None and isinstance(key, Draw):
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(key.seed)
@@ -72,15 +74,16 @@ class FixedSamples(Dataset[tuple[torch.Tensor, int]]):
         return self._frames[self._draws[index]]
 
 
-def decode(frame: LabelledFrame) -> RgbImage:
+def prepare(frame: LabelledFrame, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """
-    Return a frame's picture.
+    Decode, crop and scale a frame.
 
-    :return: RGB uint8 (H, W, 3).
+    :return: RGB uint8 (h, w, 3), at the classifier's input size.
     :raises DatasetError: it cannot be decoded; says which frame.
     """
     try:
-        return decode_message(frame.message)
+        return preprocessing.crop_and_resize(
+            decode_message(frame.message, preprocessing.half_suffices))
     except (ImageDecodeError, OSError) as error:
         name = frame.message.path if isinstance(frame.message, StoredFrame) else (
             f'{frame.attempt} at {frame.stamp_ns}')

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from grasp_success_detector.classifier import GraspClassifier
 from grasp_success_detector.console import progress_bar
-from grasp_success_detector.data.dataset import decode
+from grasp_success_detector.data.dataset import prepare
 from grasp_success_detector.data.extracted import LabelledFrame
 from grasp_success_detector.decision import DecisionConfig
 from grasp_success_detector.evaluation.predictions import Prediction
@@ -37,8 +37,8 @@ def ask(classifier: GraspClassifier, frames: Sequence[LabelledFrame],
         task = progress.add_task(description, total=len(frames))
         for start in range(0, len(frames), _BATCH):
             batch = frames[start:start + _BATCH]
-            logits[start:start + len(batch)] = classifier.logits(
-                [decode(frame) for frame in batch])
+            logits[start:start + len(batch)] = classifier.logits_of_prepared(
+                np.stack([prepare(frame, classifier.preprocessing) for frame in batch]))
             progress.advance(task, len(batch))
     return logits
 

@@ -3,7 +3,7 @@
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
@@ -58,12 +58,9 @@ class Judge:
     """A classifier at work on recordings; memory does not grow with their length."""
 
     def __init__(self, classifier: GraspClassifier) -> None:
-        """Take over a classifier: from now on it takes pictures that are cropped already."""
-        given = classifier.preprocessing
-        # The region of interest is cut out where frames are decoded: only small pictures wait.
-        classifier.preprocessing = replace(given, roi=(0., 0., 1., 1.))
-        self._crop = given.crop_and_resize
+        """Take a classifier."""
         self._classifier = classifier
+        self._preprocessing = classifier.preprocessing
 
     def judge(self, recording: Recording, on_frames: OnFrames = lambda count: None) -> Judged:
         """
@@ -89,14 +86,16 @@ class Judge:
                 else:
                     places.append(place[frame.number])
                     inputs.append(prepared[0])
-            logits[places] = self._classifier.logits(inputs)
+            if inputs:
+                logits[places] = self._classifier.logits_of_prepared(np.stack(inputs))
             on_frames(len(batch))
         temperature = self._classifier.metadata.temperature
         return Judged(recording, success_probabilities(logits, temperature),
                       success_probabilities(logits), blind, dict(refused))
 
     def _prepare(self, picture: RgbImage) -> _Input:
-        return self._crop(picture), appearance(picture)
+        # The region of interest is cut out where frames are decoded: only small pictures wait.
+        return self._preprocessing.crop_and_resize(picture), appearance(picture)
 
     def _batches(self, recording: Recording) -> Iterator[list[_Prepared]]:
         """Yield prepared pictures; some batches are made while earlier ones are judged."""
@@ -127,14 +126,18 @@ class Judge:
     def _tasks(self, recording: Recording) -> Iterator[Callable[[], list[_Prepared]]]:
         frames = recording.frames
         if recording.sequential:
-            pictures = recording.read(frames, self._prepare)
+            pictures = self._pictures(recording, frames)
             while True:
                 yield partial(_take, pictures)
         for start in range(0, len(frames), _BATCH):
             yield partial(self._read, recording, frames[start:start + _BATCH])
 
     def _read(self, recording: Recording, frames: Sequence[ChosenFrame]) -> list[_Prepared]:
-        return list(recording.read(frames, self._prepare))
+        return list(self._pictures(recording, frames))
+
+    def _pictures(self, recording: Recording, frames: Sequence[ChosenFrame],
+                  ) -> Iterator[_Prepared]:
+        return recording.read(frames, self._prepare, self._preprocessing.half_suffices)
 
 
 def _take(pictures: Iterator[_Prepared]) -> list[_Prepared]:

@@ -17,7 +17,7 @@ from grasp_success_detector.data.sources import find_sources
 from grasp_success_detector.data.splits import SPLITS
 from grasp_success_detector.data.storage import Locator
 from grasp_success_detector.errors import BagError, ConfigError, DatasetError, ImageDecodeError
-from grasp_success_detector.image import decode_message, RgbImage
+from grasp_success_detector.image import decode_message, HalfSuffices, RgbImage
 
 Made = TypeVar('Made')
 
@@ -54,10 +54,15 @@ class Recording:
         return frame.stem if self.files is None else ''
 
     def read(self, frames: Sequence[ChosenFrame], make: Callable[[RgbImage], Made],
+             half_suffices: HalfSuffices | None = None,
              ) -> Iterator[tuple[ChosenFrame, Made | RefusedFrame]]:
-        """Yield some of the frames and what is made of their pictures, RGB uint8 (H, W, 3)."""
+        """
+        Yield some of the frames and what is made of their pictures, RGB uint8 (H, W, 3).
+
+        :param half_suffices: as of ``image.decode_message``.
+        """
         def of_message(message: Any) -> Made:
-            return make(decode_message(message))
+            return make(decode_message(message, half_suffices))
 
         if self.files is not None:
             yield from read_frames(self.files, self.topic, frames, of_message, make)

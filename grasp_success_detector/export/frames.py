@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grasp_success_detector.data.bags import image_topic, open_bag
-from grasp_success_detector.data.dataset import decode
+from grasp_success_detector.data.dataset import prepare
 from grasp_success_detector.data.extracted import LabelledFrame
 from grasp_success_detector.errors import BagError
 from grasp_success_detector.image import decode_message
@@ -24,8 +24,7 @@ def batches(frames: Sequence[LabelledFrame], preprocessing: Preprocessing,
     :raises DatasetError: a frame cannot be read.
     """
     for start in range(0, len(frames), size):
-        yield np.stack([preprocessing.crop_and_resize(decode(frame))
-                        for frame in frames[start:start + size]])
+        yield np.stack([prepare(frame, preprocessing) for frame in frames[start:start + size]])
 
 
 def spread(frames: Sequence[LabelledFrame], most: int) -> Sequence[LabelledFrame]:
@@ -46,7 +45,8 @@ def bag_images(bag: Path, preprocessing: Preprocessing, most: int) -> Images:
         connections = [c for c in reader.connections if c.topic == topic]
         step = -(-sum(c.msgcount for c in connections) // most)
         images = [
-            preprocessing.crop_and_resize(decode_message(reader.deserialize(data, c.msgtype)))
+            preprocessing.crop_and_resize(decode_message(
+                reader.deserialize(data, c.msgtype), preprocessing.half_suffices))
             for i, (c, _, data) in enumerate(reader.messages(connections)) if i % step == 0]
     if not images:
         raise BagError(f'{bag}: no frames in {topic}; expected a bag with some')

@@ -9,7 +9,13 @@ import numpy as np
 from sensor_msgs.msg import Image
 
 from grasp_success_detector.errors import ConfigError, ImageDecodeError, one_line
-from grasp_success_detector.image import decode_message, Decoder, ImageFault, RgbImage
+from grasp_success_detector.image import (
+    decode_message,
+    Decoder,
+    HalfSuffices,
+    ImageFault,
+    RgbImage,
+)
 from grasp_success_detector.image_container import inspect
 
 NATIVE = 'native'
@@ -24,11 +30,12 @@ def select_decoder(name: str) -> Decoder:
     Return the function that turns Image and CompressedImage messages into RGB uint8 (H, W, 3).
 
     ``native`` is :func:`grasp_success_detector.image.decode_message`. ``cv_bridge`` is for those
-    who must have the very pixels that other nodes get from it; what it cannot decode is an error
-    (docs/images.md has the list). Padding is taken off for it, as it gets that wrong.
+    who must have the very pixels that other nodes get from it, always all of them; what it cannot
+    decode is an error (docs/images.md has the list). Padding is taken off for it, as it gets that
+    wrong.
 
     :param name: one of DECODERS.
-    :return: callable(msg); raises ImageDecodeError and nothing else.
+    :return: callable(msg, half_suffices); raises ImageDecodeError and nothing else.
     :raises ConfigError: unknown name, or cv_bridge cannot be imported.
     """
     if name == NATIVE:
@@ -41,7 +48,7 @@ def select_decoder(name: str) -> Decoder:
             f'image_decoder cv_bridge: cannot be imported ({one_line(bridge)}); install '
             'ros-$ROS_DISTRO-cv-bridge or set image_decoder to native') from bridge
 
-    def decode(msg: Any) -> RgbImage:
+    def decode(msg: Any, half_suffices: HalfSuffices | None = None) -> RgbImage:
         return _decode_with(bridge, msg)
     return decode
 

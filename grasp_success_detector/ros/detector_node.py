@@ -229,7 +229,7 @@ class DetectorNode(LifecycleNode):
         decision = self._keeper.answer(frame, judged)
         if decision is not None and outputs.overlay_wanted:
             messages = outputs.overlay_messages(
-                draw_overlay(judged.image, decision), judged.header)
+                draw_overlay(judge.picture(judged), decision), judged.message.header)
             self._keeper.publish_overlay(frame, lambda: outputs.publish_overlay(messages))
 
     def _skip(self, frame: Frame, error: UnjudgedFrameError) -> None:

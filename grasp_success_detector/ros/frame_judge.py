@@ -76,15 +76,14 @@ class JudgedFrame(NamedTuple):
     """
     A frame and what the network says of it.
 
-    :ivar image: RGB uint8 (H, W, 3).
+    :ivar message: Image or CompressedImage.
     :ivar probability: calibrated P(success) in [0, 1].
     :ivar stamp: when it was taken.
     :ivar done_ns: when it had been received (waited and deserialized), decoded (and looked at),
         preprocessed, inferred; monotonic ns.
     """
 
-    header: Header
-    image: NDArray[np.uint8]
+    message: Any
     probability: float
     stamp: Stamp
     done_ns: tuple[int, int, int, int]
@@ -175,7 +174,7 @@ class FrameJudge:
         received_ns = monotonic_ns()
         stamp = self._stamp(message.header, frame.received_ns)
         try:
-            image = self._decode(message)
+            image = self._decode(message, self._classifier.preprocessing.half_suffices)
             if blindness := self.visibility.look(image, stamp.ns):
                 raise BlindFrameError(blindness)
             decoded_ns = monotonic_ns()
@@ -192,8 +191,12 @@ class FrameJudge:
                 'not_judged', f'{type(error).__name__}: {one_line(error)}') from error
         if not 0. <= probability <= 1.:
             raise UnjudgedFrameError('not_finite', f'the network says P(success) = {probability}')
-        return JudgedFrame(message.header, image, probability, stamp,
-                           (received_ns, decoded_ns, preprocessed_ns, inferred_ns))
+        return JudgedFrame(message, probability, stamp, (
+            received_ns, decoded_ns, preprocessed_ns, inferred_ns))
+
+    def picture(self, judged: JudgedFrame) -> NDArray[np.uint8]:
+        """Return a judged frame in full size for somebody to look at, RGB uint8 (H, W, 3)."""
+        return self._decode(judged.message, None)
 
     def _stamp(self, header: Header, received_ns: int) -> Stamp:
         stamp_ns = header.stamp.sec * NS_PER_S + header.stamp.nanosec

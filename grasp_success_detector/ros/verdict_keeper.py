@@ -134,7 +134,7 @@ class VerdictKeeper:
             if not self._is_open(frame):
                 return None
             self._decider.observe(judged.stamp.ns, judged.probability, frame.received_ns)
-            self._header = judged.header
+            self._header = judged.message.header
             decision = self._decider.decide(time.monotonic_ns())
             self._publish(decision)
             self._statistics.add_judged(

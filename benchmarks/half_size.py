@@ -1,0 +1,81 @@
+"""
+Whether a jpeg decoded at half size is decided as one decoded in full.
+
+Half size is taken wherever `Preprocessing.half_suffices` says so; a recording in which no frame is
+large enough says nothing and is refused. Torch in fp32, each frame by itself.
+
+    simulate_grasps bags/large --attempts 300 --frames 4 --seed 41 --width 640 --height 480
+    python benchmarks/half_size.py models/*_rig.safetensors --recordings bags/large
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+import tempfile
+
+from contestants import table_head, table_row
+import numpy as np
+from rich.console import Console
+
+from grasp_success_detector.classifier import GraspClassifier
+from grasp_success_detector.console import progress_bar
+from grasp_success_detector.data.extraction_options import ExtractionOptions
+from grasp_success_detector.data.topics import GROUND_TRUTH_TOPIC
+from grasp_success_detector.evaluation.intervals import wilson_interval
+from grasp_success_detector.evaluation.recordings import open_recordings, Recording
+from grasp_success_detector.image import HalfSuffices
+from grasp_success_detector.labels import Label
+
+
+def probabilities(classifier: GraspClassifier, recording: Recording,
+                  half_suffices: HalfSuffices | None) -> Iterator[float]:
+    with progress_bar(Console(stderr=True)) as progress:
+        task = progress.add_task(recording.name, total=len(recording.frames))
+        for _, probability in recording.read(
+                recording.frames, lambda picture: classifier.predict([picture])[0],
+                half_suffices):
+            yield float(probability)
+            progress.advance(task)
+
+
+def share(held: np.ndarray) -> str:
+    low, high = wilson_interval(int(held.sum()), held.size)
+    return f'{held.mean():.2%} ({held.sum()}/{held.size}, {low:.2%} to {high:.2%})'
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('checkpoints', type=Path, nargs='+')
+    parser.add_argument('--recordings', nargs='+', required=True, metavar='BAG',
+                        help='with jpegs and labels, as simulate_grasps records them')
+    args = parser.parse_args()
+    table_head('checkpoint', 'recording', 'decided alike', 'largest difference of P(success)',
+               'right, in full', 'right, at half size')
+    with tempfile.TemporaryDirectory() as folder:
+        for recording in open_recordings(
+                args.recordings, ExtractionOptions(label_topic=GROUND_TRUTH_TOPIC), Path(folder)):
+            labels = np.array([frame.label is Label.SUCCESS for frame in recording.frames])
+            for checkpoint in args.checkpoints:
+                classifier = GraspClassifier.from_checkpoint(checkpoint, 'cpu')
+                halved = 0
+
+                def half_suffices(height: int, width: int) -> bool:
+                    nonlocal halved
+                    half = classifier.preprocessing.half_suffices(height, width)  # noqa: B023
+                    halved += half
+                    return half
+
+                full = np.array(list(probabilities(classifier, recording, None)))
+                half = np.array(list(probabilities(classifier, recording, half_suffices)))
+                if halved != len(half):
+                    parser.error(f'{recording.name}: only {halved} of {len(half)} frames are '
+                                 'jpegs large enough to be halved; record larger ones')
+                in_full, at_half = full >= classifier.threshold, half >= classifier.threshold
+                table_row(checkpoint.stem, recording.name, share(in_full == at_half),
+                          f'{np.abs(full - half).max():.3f}',
+                          share(in_full == labels), share(at_half == labels))
+
+
+if __name__ == '__main__':
+    main()
