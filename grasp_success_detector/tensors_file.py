@@ -30,6 +30,8 @@ Arrays = dict[str, NDArray[Any]]
 #: The key of a checkpoint's metadata in the header of its file.
 CHECKPOINT_KEY = 'grasp_success_detector'
 
+_CHECKPOINT = 'a checkpoint of train_classifier (.safetensors)'
+_MOST_NAMED = 8
 _PICKLES = (b'PK\x03\x04', b'\x80\x02', b'\x80\x03', b'\x80\x04', b'\x80\x05')
 
 
@@ -108,14 +110,15 @@ def check_free(path: Path, overwrite: bool = False) -> None:
         raise CheckpointError(f'{path}: the folder {path.parent} does not exist')
 
 
-def read_tensors(path: Path) -> tuple[Mapping[str, str], Tensors]:
+def read_tensors(path: Path, expected: str = _CHECKPOINT) -> tuple[Mapping[str, str], Tensors]:
     """
     Read a safetensors file of any origin.
 
+    :param expected: what the user should have given, for the errors.
     :returns: the texts of its header, and the tensors, on the CPU.
     :raises CheckpointError: one line that names the path and what the file is instead.
     """
-    return _read(path, 'pt')
+    return _read(path, 'pt', expected)
 
 
 def read_arrays(path: Path) -> tuple[Mapping[str, str], Arrays]:
@@ -124,7 +127,7 @@ def read_arrays(path: Path) -> tuple[Mapping[str, str], Arrays]:
 
     :raises CheckpointError: as there, and of types that numpy does not have, such as bfloat16.
     """
-    return _read(path, 'numpy')
+    return _read(path, 'numpy', _CHECKPOINT)
 
 
 def read_document(text: str, newest: int) -> tuple[dict[str, Any], str]:
@@ -154,7 +157,7 @@ def read_document(text: str, newest: int) -> tuple[dict[str, Any], str]:
 def check_tensors(tensors: 'Mapping[str, torch.Tensor]',
                   expected: 'Mapping[str, torch.Tensor]', whose: str) -> None:
     """
-    Refuse tensors that are not exactly those of a model, naming all culprits.
+    Refuse tensors that are not exactly those of a model, naming culprits.
 
     :param expected: the model's own.
     :param whose: name of the model, for the text.
@@ -186,8 +189,9 @@ def check_intact(tensors: 'Mapping[str, torch.Tensor | NDArray[Any]]', sha256: s
         raise CheckpointError(f'holds weights that are not finite (NaN or infinite): {_list(bad)}')
 
 
-def _read(path: Path, framework: str) -> tuple[Mapping[str, str], dict[str, Any]]:
-    _check_file(path)
+def _read(path: Path, framework: str,
+          expected: str) -> tuple[Mapping[str, str], dict[str, Any]]:
+    _check_file(path, expected)
     try:
         with safe_open(path, framework=framework) as file:
             return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
@@ -215,12 +219,12 @@ def _finite(tensor: 'torch.Tensor | NDArray[Any]') -> bool:
     return bool(tensor.isfinite().all())
 
 
-def _check_file(path: Path) -> None:
+def _check_file(path: Path, expected: str) -> None:
     """Refuse what is no safetensors file at all, saying what it is instead."""
     if not path.exists():
-        raise CheckpointError(f'{path}: no such file; expected a checkpoint (.safetensors)')
+        raise CheckpointError(f'{path}: no such file; expected {expected}')
     if path.is_dir():
-        raise CheckpointError(f'{path}: is a folder; expected a checkpoint file (.safetensors)')
+        raise CheckpointError(f'{path}: is a folder; expected {expected}')
     start = read_start(path)
     if not start:
         raise CheckpointError(f'{path}: is empty; copy or train it again')
@@ -230,8 +234,7 @@ def _check_file(path: Path) -> None:
         raise CheckpointError(
             f'{path}: is a legacy PyTorch checkpoint (pickle), which is never loaded directly; '
             'import it once, explicitly, with import_checkpoint')
-    raise CheckpointError(
-        f'{path}: is no safetensors file; expected a checkpoint of train_classifier')
+    raise CheckpointError(f'{path}: is no safetensors file; expected {expected}')
 
 
 def is_pickle(path: Path) -> bool:
@@ -262,4 +265,6 @@ def _kind(tensor: 'torch.Tensor') -> str:
 
 
 def _list(names: set[str]) -> str:
-    return ', '.join(sorted(names))
+    shown = sorted(names)[:_MOST_NAMED]
+    more = len(names) - len(shown)
+    return ', '.join(shown) + (f' and {more} more' if more else '')

@@ -184,7 +184,7 @@ def test_missing(tmp_path):
 
 
 def test_folder(tmp_path):
-    with pytest.raises(CheckpointError, match='is a folder; expected a checkpoint file'):
+    with pytest.raises(CheckpointError, match='is a folder; expected a checkpoint'):
         load(tmp_path)
 
 

@@ -113,7 +113,8 @@ def test_what_it_cannot_start_with_is_said(bag, tmp_path):
     child = run('demo', '--bag', bag[0], '--checkpoint', '/no/such.safetensors',
                 '--output', tmp_path / 'demo.png')
     assert child.returncode == 1
-    assert 'configure failed: /no/such.safetensors: no such file' in child.output
+    assert child.output.startswith('error: detector_node ended with 1: configure failed: '
+                                   '/no/such.safetensors: no such file')
     assert len(child.output.strip().splitlines()) == 1
     child = run('demo', '--bag', '/no/such')
     assert child.returncode == 1

@@ -120,6 +120,8 @@ def test_nothing_unproven_is_taken(checkpoint):
     choice = pick(checkpoint)
     assert name(choice) == 'torch fp32'
     assert 'not proven; export_classifier CHECKPOINT --verify DATASET does it' in str(choice)
+    if ENGINES['openvino'].refusal(Precision.INT8, 'cpu') is None:
+        assert 'openvino int8: there is no int8 model beside the checkpoint' in str(choice)
 
 
 def test_what_is_proven_and_fastest_is_taken(checkpoint):

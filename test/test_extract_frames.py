@@ -181,6 +181,14 @@ def test_a_label_topic_holds_until_its_next_message(tmp_path):
     assert [row['label'] for row in rows] == ['failure'] * 2 + ['success'] * 2
 
 
+def test_what_labels_no_frame_is_named(tmp_path, capsys):
+    bag = write_mcap(tmp_path / 'a.mcap', jpeg_messages(2))
+    extracted(tmp_path, bag, rc=3)
+    assert 'give --label, --labels or --label-topic' in capsys.readouterr().out
+    extracted(tmp_path, bag, '--label-topic', '/none', rc=3)
+    assert 'no std_msgs/Bool of /none counts for any' in capsys.readouterr().out
+
+
 def test_pauses_begin_new_attempts(tmp_path):
     stamps = [START_NS + round(t * 1e9) for t in (0, .1, .2, 3., 3.1, 9.)]
     bag = write_mcap(tmp_path / 'a.mcap', [

@@ -113,3 +113,5 @@ def test_what_is_no_data_set_is_one_line(tmp_path, capsys):
     (tmp_path / 'set/manifest.csv').write_text('file,label\n')
     inspect(tmp_path / 'set', rc=1)
     assert 'expected the columns file,label,source,topic,stamp_ns' in capsys.readouterr().err
+    inspect(tmp_path / 'set', '--most', '0', rc=1)
+    assert capsys.readouterr().err == 'error: --most 0: expected 1 or more lines\n'

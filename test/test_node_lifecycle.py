@@ -57,7 +57,7 @@ def test_signals_end_it_cleanly_with_a_last_false(ears, settings, classifier, nu
     (['-p', f'checkpoint:={__file__}'], f'configure failed: {__file__}'),
     (['-p', 'window_s:=1', '-p', 'image_transport:=theora'],
      "configure failed: parameter image_transport = 'theora': expected one of raw, compressed; "
-     'parameter window_s = 1: expected a number from 0.0 to 60.0, such as 1.0'),
+     'parameter window_s = 1: expected a number from 0.0 to 60.0, with a decimal point'),
     (['-p', 'min_frames:=0'],
      'configure failed: parameter min_frames = 0: expected a whole number from 1 to 1000'),
     (['-p', 'window_s'], "Couldn't parse parameter override rule: '-p window_s'"),

@@ -186,10 +186,11 @@ def test_resume_refuses_another_configuration_and_a_foreign_folder(dataset, tmp_
         RunFolder(tmp_path / 'other').resume(TrainingConfig())
 
 
-def test_a_finished_run_is_left_alone_by_resume(dataset, tmp_path):
+def test_a_finished_run_is_left_alone_by_resume(dataset, tmp_path, capsys):
     options = [str(dataset), '--arch', 'cifar_cnn', '--no-pretrained', '--epochs', '1',
                '--device', 'cpu', '--out', str(tmp_path / 'run'), '--resume']
     assert main(options) == 0
+    assert 'no run is there yet; it begins' in capsys.readouterr().out
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / 'run').iterdir() if p.is_file()}
     assert main(options) == 0
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / 'run').iterdir() if p.is_file()} == before
@@ -282,6 +283,7 @@ def test_a_data_set_of_another_day_can_be_the_test(dataset, tmp_path, capsys):
     (['nowhere', '--arch', 'vgg'], "unknown architecture 'vgg'; expected one of cifar_cnn, res"),
     (['nowhere', '--epochs', '0', '--lr', '-1'], r'epochs 0 \(expected 1 or more\), lr -1.0'),
     (['nowhere', '--config', 'none.yaml'], 'none.yaml: cannot read the training configuration'),
+    (['nowhere', '--device', 'tpu'], r"device 'tpu' \(expected auto or cpu or gpu"),
     (['nowhere', '--devices', '3'], r'batch_size 32 \(expected 2 or more, a multiple of the 3'),
 ])
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, capsys, arguments, text, monkeypatch):

@@ -52,7 +52,7 @@ def read_weights(path: Path) -> Weights:
     """
     if path.is_file() and is_pickle(path):
         return Weights(_read_pickle(path), None)
-    header, tensors = read_tensors(path)
+    header, tensors = read_tensors(path, 'weights: .safetensors, or .pth of torch.save')
     own = next((header[key] for key in (CHECKPOINT_KEY, BACKBONE_KEY) if key in header), None)
     if own is None:
         return Weights(_without_prefix(tensors), None)

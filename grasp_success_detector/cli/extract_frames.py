@@ -18,6 +18,7 @@ from grasp_success_detector.data.source_arguments import (
     source_options,
 )
 from grasp_success_detector.data.sources import find_sources
+from grasp_success_detector.html_page import counted
 from grasp_success_detector.labels import CLASS_NAMES
 
 EPILOG = """\
@@ -58,8 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, source in report.description['sources'].items():
         for line in _account(name, source):
             print(line)
+        if source['found'] and source['skipped'].get('no label') == source['found']:
+            print(f'  no frame has a label: {_label_advice(options)}')
     if not report.frames:
-        print(f'no frame came out of {len(sources)} sources; {args.out} was not made')
+        print(f'no frame came out of {counted(len(sources), "source")}; {args.out} was not made')
         return ExitCode.NOTHING_DONE
     if report.already:
         print(f'{args.out}: was complete already, {report.frames} frames')
@@ -92,9 +95,15 @@ def _account(name: str, source: Mapping[str, Any]) -> list[str]:
         if counts:
             lines.append(f'  {title}: ' + ', '.join(
                 f'{count} {reason}' for reason, count in sorted(counts.items())))
-    if source['skipped'].get('no label') == source['found']:
-        lines.append('  no frame has a label: give --label, --labels or --label-topic')
     return lines
+
+
+def _label_advice(options: ExtractionOptions) -> str:
+    if options.labels is not None:
+        return f'no interval of {options.labels} covers any'
+    if options.label_topic is not None:
+        return f'no std_msgs/Bool of {options.label_topic} counts for any; name another topic'
+    return 'give --label, --labels or --label-topic'
 
 
 def _parser() -> argparse.ArgumentParser:

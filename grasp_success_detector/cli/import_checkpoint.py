@@ -47,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     size = metadata.preprocessing
     print(f'{args.out}: {metadata.architecture}, outputs of the file: {", ".join(args.classes)}; '
           f'input {size.width} x {size.height}, mean {list(size.mean)}, std {list(size.std)}')
-    print('its threshold (0.5) and temperature (1) are those of no measurement')
+    print('its threshold (0.5) and temperature (1) were not measured: before a planner trusts it, '
+          'look at it with evaluate_classifier on your own frames')
     return ExitCode.OK
 
 

@@ -13,6 +13,7 @@ from grasp_success_detector.data.inspection_page import inspection_page
 from grasp_success_detector.data.leaks import describe_leaks
 from grasp_success_detector.data.near_duplicates import SAME_BITS
 from grasp_success_detector.data.splits import SPLITS
+from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.image import encode_png
 
 EPILOG = """\
@@ -33,6 +34,8 @@ exit codes: 0 sound, 1 something is wrong with the data set, 2 wrong option, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, look at every frame, and say what was found."""
     args = _parser().parse_args(argv)
+    if args.most < 1:
+        raise ConfigError(f'--most {args.most}: expected 1 or more lines')
     out = args.out or args.dataset.with_name(f'{args.dataset.resolve().name}-inspection')
     with crew(args.jobs) as workers:
         found = inspect(args.dataset, args.near_bits, workers)

@@ -9,6 +9,7 @@ import time
 from rich.console import Console
 
 from grasp_success_detector.console import command, ExitCode, needing, progress_bar
+from grasp_success_detector.html_page import counted
 from grasp_success_detector.simulation.recording import IMAGE_ENCODINGS, Recording, STORAGES
 
 EPILOG = """\
@@ -22,6 +23,8 @@ examples:
 
 The bag holds /camera/image_raw/compressed (or /camera/image_raw), the joint states, /ground_truth
 (std_msgs/Bool, one for each labelled frame) and /attempt (begin and end of each attempt, JSON).
+
+exit codes: 0 recorded, 1 wrong value or place, 2 wrong option, 130 Ctrl-C
 """
 
 
@@ -40,10 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     seconds = time.perf_counter() - started
     successes = sum(summary.success for summary in done)
     size = sum(file.stat().st_size for file in args.out.iterdir())
-    print(f'{args.out}: {len(done)} simulated attempts, {successes} successes '
+    print(f'{args.out}: {counted(len(done), "simulated attempt")}, {successes} successful '
           f'({successes / len(done):.0%}), {sum(s.frames for s in done)} frames, '
           f'{sum(s.labelled for s in done)} of them labelled, {size / 1e6:.1f} MB, '
           f'{len(done) / seconds:.1f} attempts/s')
+    if short := sum(s.labelled < (recording.frames or 0) for s in done):
+        print(f'{counted(short, "attempt")} had fewer frames than --frames {recording.frames}')
     return ExitCode.OK
 
 

@@ -27,6 +27,8 @@ examples:
 Attempts are never divided between splits: extract_frames made them. The run folder gets the
 checkpoint classifier.safetensors, report.html, metrics.json, predictions.csv, config.yaml,
 metrics.jsonl (a line per epoch), run.json and a TensorBoard log.
+
+exit codes: 0 trained, 1 wrong input, 2 wrong option, 130 Ctrl-C (--resume goes on)
 """
 
 
@@ -51,12 +53,18 @@ def main(argv: Sequence[str] | None = None) -> int:
                                f'{args.dataset}, {min(shared)} among them')
         split = replace(split, test=frames)
         datasets.append(args.test)
+    run = RunFolder(args.out)
+    if args.resume and not run.path.exists():
+        print(f'{args.out}: no run is there yet; it begins')
     try:
         fit(config, split, args.out, datasets, args.resume)
     except KeyboardInterrupt:
-        print(f'{args.out}: the same command with --resume goes on after the last whole epoch')
+        if run.path.exists():
+            print(f'{args.out}: the same command with --resume '
+                  + ('goes on after the last whole epoch' if run.state.exists() else
+                     'begins again, as no epoch was whole'))
         raise
-    print(f'checkpoint: {RunFolder(args.out).classifier}')
+    print(f'checkpoint: {run.classifier}')
     return ExitCode.OK
 
 
@@ -74,15 +82,16 @@ def _parser() -> argparse.ArgumentParser:
     switch: Any = {'action': argparse.BooleanOptionalAction, 'default': None}
     model = parser.add_argument_group('model')
     model.add_argument('--arch', dest='architecture',
-                       help='cifar_cnn, resnet34, efficientnet_lite0 or timm:NAME')
+                       help='cifar_cnn, resnet34, efficientnet_lite0 (default) or timm:NAME')
     model.add_argument('--pretrained', **switch,
                        help='start from weights that were trained on other images')
     model.add_argument('--weights', metavar='FILE', help='file of these weights '
                        '(.safetensors or .pth), instead of cache and download')
     model.add_argument('--freeze-conv-layers', type=int, metavar='N',
                        help='the first N convolutions stay as they are')
-    recipe = parser.add_argument_group('recipe')
-    recipe.add_argument('--epochs', type=int)
+    recipe = parser.add_argument_group(
+        'recipe', 'What is left out is as in config/train_ARCH.yaml, here and below.')
+    recipe.add_argument('--epochs', type=int, help='passes over the samples; the best is kept')
     recipe.add_argument('--patience', type=int, metavar='N',
                         help='stop after N epochs without a lower validation loss')
     recipe.add_argument('--batch-size', type=int, help='of all devices together')
@@ -90,17 +99,19 @@ def _parser() -> argparse.ArgumentParser:
     recipe.add_argument('--momentum', type=float, help='of sgd')
     recipe.add_argument('--schedule', help='cosine or constant')
     recipe.add_argument('--lr', type=float, help='peak learning rate of the head')
-    recipe.add_argument('--backbone-lr', type=float)
-    recipe.add_argument('--weight-decay', type=float)
-    recipe.add_argument('--label-smoothing', type=float)
-    recipe.add_argument('--seed', type=int)
+    recipe.add_argument('--backbone-lr', type=float, help='the same of what else learns')
+    recipe.add_argument('--weight-decay', type=float, help="adamw's or sgd's")
+    recipe.add_argument('--label-smoothing', type=float, metavar='SHARE',
+                        help='of the target that is spread over both classes')
+    recipe.add_argument('--seed', type=int, help='the same seed draws the same samples')
     samples = parser.add_argument_group('samples')
     samples.add_argument('--samples', help='each_epoch: draw and change frames anew in each; '
                          'once: the same samples in every epoch')
     samples.add_argument('--samples-per-class', type=int, metavar='N',
                          help='an epoch is N samples of each class, however many frames there are')
     samples.add_argument('--augment', **switch, help='change training frames at random')
-    samples.add_argument('--augmentation', nargs='+', metavar='NAME', help='which changes')
+    samples.add_argument('--augmentation', nargs='+', metavar='NAME',
+                         help='which changes: shift_turn_zoom, light_and_colour, sensor_noise')
     samples.add_argument('--reuse-features', **switch, help='with --samples once: compute the '
                          'features of the frozen part once, and keep them in memory')
     judging = parser.add_argument_group('judging')

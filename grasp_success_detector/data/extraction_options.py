@@ -98,7 +98,7 @@ class ExtractionOptions:
             (f'fps {self.fps}', self.fps is None or 0 < self.fps < math.inf, 'above 0'),
             (f'every {self.every}', self.every >= 1, '1 or more'),
             ('fps together with every', self.fps is None or self.every == 1, 'one of them'),
-            (f'start {self.start_s}, end {self.end_s}', (self.start_s or 0.) < (
+            (f'start {self.start_s or 0.}, end {self.end_s}', (self.start_s or 0.) < (
                 math.inf if self.end_s is None else self.end_s), 'start below end'),
             (f'attempt gap {self.attempt_gap_s}',
              self.attempt_gap_s is None or 0 < self.attempt_gap_s < math.inf, 'above 0'),

@@ -125,7 +125,7 @@ def _histogram(values: Sequence[float], rows: Sequence[ManifestRow]) -> str:
             f'<line x1="0" x2="{width}" y1="{base}" y2="{base}" stroke="var(--soft)"/>'
             f'<text x="0" y="{height - 4}">{low:.3g}</text>'
             f'<text x="{width}" y="{height - 4}" text-anchor="end">{high:.3g}</text>'
-            f'<text x="{width}" y="11" text-anchor="end">{most} frames</text></svg>')
+            f'<text x="{width}" y="11" text-anchor="end">tallest: {most} frames</text></svg>')
 
 
 def _examples(found: Inspection) -> str:

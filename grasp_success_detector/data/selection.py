@@ -187,7 +187,7 @@ class _Chooser:
                 if not self._outside:
                     continue
             if not thinning.takes(elapsed_ns):
-                self.skipped['left out by --fps or --every'] += 1
+                self.skipped['thinned out by --fps or --every'] += 1
                 continue
             stem = f'{self._stem}__{stamp_ns}'
             stems[stem] += 1

@@ -71,12 +71,13 @@ def choose(checkpoint: Checkpoint | CheckpointFile, path: Path | None, engine: s
     for kind, number in _by_speed(kinds, precisions):
         figure = find_figure(proof, kind, number, device)
         plain = number is Precision.FP32 and (kind is TorchEngine or engine != AUTO)
+        wanted = Wanted(checkpoint, path, number, device, threads)
         try:
-            if fault := kind.refusal(number, device):
+            if fault := kind.fault(wanted):
                 raise ConfigError(fault)
             if not (exact or plain):
                 _check_proven(figure.agreement if figure else None, proof_fault)
-            started = kind.start(Wanted(checkpoint, path, number, device, threads))
+            started = kind.start(wanted)
             if not (exact or plain) and figure and figure.artifact != started.artifact:
                 raise ConfigError('what was proven is another file; prove it again')
             if not (kind is TorchEngine and number is Precision.FP32):

@@ -81,6 +81,11 @@ class Engine(ABC):
         """
 
     @classmethod
+    def fault(cls, wanted: Wanted) -> str | None:
+        """Say the same of all that is wanted, the files beside the checkpoint included."""
+        return cls.refusal(wanted.precision, wanted.device)
+
+    @classmethod
     @abstractmethod
     def version(cls) -> str:
         """Return the version of the library behind it, which must be installed."""

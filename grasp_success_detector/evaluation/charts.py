@@ -45,10 +45,15 @@ def _whole_percent(value: float) -> str:
     return f'{100 * value:.3g}\N{NO-BREAK SPACE}%'
 
 
-def share_axis(name: str, low: float = 0.) -> Axis:
-    """Return an axis of shares from ``low`` to 1, written as percentages."""
+def share_axis(name: str, low: float = 0., margin: float = 0.) -> Axis:
+    """
+    Return an axis of shares from ``low`` to 1, written as percentages.
+
+    :param margin: room at both ends, for dots that lie there.
+    """
     step = (1 - low) / 5
-    return Axis(name, low, 1., tuple(low + step * i for i in range(6)), _whole_percent)
+    return Axis(name, low - margin, 1. + margin, tuple(low + step * i for i in range(6)),
+                _whole_percent)
 
 
 def number_axis(name: str, values: Iterable[float], low: float | None = None) -> Axis:
@@ -174,6 +179,14 @@ class Chart:
         return _LEFT + wide * self._x.share(x), _TOP + high * (1 - self._y.share(y))
 
 
+def reliability_chart(describe: str) -> Chart:
+    """Return a chart for dots of what was said against what is true, with its diagonal."""
+    chart = Chart(share_axis('P(success) said', margin=.04),
+                  share_axis('successes among these frames', margin=.04), describe)
+    chart.line([(0, 0), (1, 1)], 'var(--soft)', dashed=True)
+    return chart
+
+
 def key(entries: Iterable[tuple[str, str, bool]]) -> str:
     """Say which line is what: colour, name, whether it is dashed."""
     return '<div class="key">' + ''.join(
@@ -191,19 +204,15 @@ def dot_key(entries: Iterable[tuple[str, str, bool]]) -> str:
 
 def scale_start(lows: Iterable[float]) -> float:
     """Return where a scale of shares begins that holds these and still shows small differences."""
-    return .5 if min(lows) >= .5 else 0.
+    return .5 if min(lows, default=0.) >= .5 else 0.
 
 
-def interval_bar(value: float, low: float, high: float, colour: str = SERIES[0],
-                 start: float | None = None) -> str:
+def interval_bar(value: float, low: float, high: float, colour: str, start: float) -> str:
     """
     Draw a share with its interval on a scale to 100 %.
 
-    :param start: where the scale begins; None: at 50 % if the interval allows, else at 0.
+    :param start: where the scale begins, as :func:`scale_start` chooses it.
     """
-    if start is None:
-        start = scale_start([low])
-
     def at(share: float) -> float:
         return 3 + 124 * (share - start) / (1 - start)
 

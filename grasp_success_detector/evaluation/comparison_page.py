@@ -10,6 +10,7 @@ from grasp_success_detector.evaluation.charts import (
     dot_key,
     interval_bar,
     key,
+    reliability_chart,
     scale_start,
     SERIES,
     share_axis,
@@ -103,9 +104,7 @@ def _curves(contestants: Sequence[Contestant], simulated: str) -> str:
     roc = Chart(share_axis('failures taken for success'), share_axis('successes found'),
                 'ROC curves')
     roc.line([(0, 0), (1, 1)], 'var(--line)', dashed=True)
-    diagram = Chart(share_axis('P(success) said'), share_axis('successes among these frames'),
-                    'Reliability diagrams')
-    diagram.line([(0, 0), (1, 1)], 'var(--soft)', dashed=True)
+    diagram = reliability_chart('Reliability diagrams')
     entries = []
     for i, contestant in enumerate(contestants):
         test = contestant.run.of('test')

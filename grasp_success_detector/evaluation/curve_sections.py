@@ -11,6 +11,7 @@ from grasp_success_detector.evaluation.charts import (
     Chart,
     dot_key,
     percent,
+    reliability_chart,
     SERIES,
     share_axis,
 )
@@ -61,9 +62,7 @@ def calibration_section(predictions: Sequence[Prediction], summary: Mapping[str,
                         temperature: float, data: str) -> str:
     """Return the reliability diagram, before and after, and where the answers lie."""
     labels = [row.label for row in predictions]
-    diagram = Chart(share_axis('P(success) said'), share_axis('successes among these frames'),
-                    'Reliability diagram')
-    diagram.line([(0, 0), (1, 1)], 'var(--soft)', dashed=True)
+    diagram = reliability_chart('Reliability diagram')
     for values, colour, hollow in (([r.uncalibrated for r in predictions], _BEFORE, True),
                                    ([r.probability for r in predictions], _AFTER, False)):
         bins = reliability(values, labels)
@@ -100,9 +99,7 @@ def _histogram(predictions: Sequence[Prediction], threshold: float) -> str:
                                   edges)[0] for label in Label}
     most = max(1, *(int(column.max()) for column in counts.values()))
     # By square roots, else the few in between could not be seen beside the many at the ends.
-    marks = sorted({int(f'{most * share:.0e}'.partition('e')[0])
-                    * 10 ** int(f'{most * share:.0e}'.partition('e')[2])
-                    for share in (.05, .3, .8)} - {0})
+    marks = sorted({max(1, int(float(f'{most * share:.0e}'))) for share in (.05, .3, .8)})
     ticks = (*(-float(mark) ** .5 for mark in reversed(marks)), 0.,
              *(float(mark) ** .5 for mark in marks))
     chart = Chart(share_axis('P(success) said'),

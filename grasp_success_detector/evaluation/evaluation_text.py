@@ -29,8 +29,11 @@ def evaluation_lines(evaluation: Evaluation) -> Iterator[str]:
     yield ('attempts: ' + ', '.join(f'{count} {name}' for name, count in results.items())
            + f'; right {_accuracy(metrics["attempts"])}')
     yield f'frames right: {_accuracy(metrics["frames"])}'
-    yield (f'first decision after {_seconds(times["first_decision_s"]["median"])} (median); '
-           f'SUCCESS without being true for {_seconds(times["false_true_s"]["mean"])} per attempt')
+    decided, wrong = times['first_decision_s']['median'], times['false_true_s']['mean']
+    yield ('no attempt was decided: too few frames, or none of them convincing' if decided is None
+           else f'first decision after {decided:.2f} s (median)')
+    if wrong is not None:
+        yield f'SUCCESS was said wrongly for {wrong:.2f} s per attempt (mean)'
     if evaluation.suspicions:
         yield (f'{counted(len(evaluation.suspicions), "attempt")} whose labels the model does not '
                'believe: label_errors.csv')
@@ -42,7 +45,3 @@ def _accuracy(accuracy: Mapping[str, Any]) -> str:
     low, high = accuracy['wilson_95']
     return (f'{accuracy["value"]:.1%} ({accuracy["correct"]}/{accuracy["total"]}, 95 % interval '
             f'{low:.1%} to {high:.1%})')
-
-
-def _seconds(value: float | None) -> str:
-    return 'no time' if value is None else f'{value:.2f} s'

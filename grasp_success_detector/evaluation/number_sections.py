@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from grasp_success_detector.evaluation.charts import interval_bar, percent, SERIES
+from grasp_success_detector.evaluation.charts import interval_bar, percent, scale_start, SERIES
 from grasp_success_detector.html_page import cards, label_colour, section, table
 from grasp_success_detector.labels import Label
 
@@ -41,12 +41,16 @@ def headline(summary: Mapping[str, Any], data: str, max_false_positive_rate: flo
              'wilson_95': [1 - bound for bound in reversed(failures['wilson_95'])]}
     wanted = ('' if max_false_positive_rate is None else
               f'; the threshold was set for {percent(max_false_positive_rate)} on validation')
+    accuracies = (
+        (f'of {data} attempts right', summary['attempts'], SERIES[0]),
+        (f'of {data} frames right', summary['frames'], SERIES[0]),
+        ('of success frames found', classes['success'], label_colour(Label.SUCCESS)))
+    # One scale for the bars that stand side by side.
+    start = scale_start(accuracy['wilson_95'][0] for _, accuracy, _ in accuracies
+                        if accuracy['value'] is not None)
     return cards([
-        *((_share(accuracy['value']), name, _interval(accuracy, colour))
-          for name, accuracy, colour in (
-            (f'of {data} attempts right', summary['attempts'], SERIES[0]),
-            (f'of {data} frames right', summary['frames'], SERIES[0]),
-            ('of success frames found', classes['success'], label_colour(Label.SUCCESS)))),
+        *((_share(accuracy['value']), name, _interval(accuracy, colour, start))
+          for name, accuracy, colour in accuracies),
         (_share(wrong['value']), 'of failure frames taken for success', _counted(wrong, wanted)),
         (number(summary['roc_auc']), 'area under the ROC curve',
          '<div class="soft small">0.5 is guessing, 1 is perfect</div>'),
@@ -64,11 +68,11 @@ def _counted(accuracy: Mapping[str, Any], more: str = '') -> str:
             f'interval {percent(low)} to {percent(high)}{more}</div>')
 
 
-def _interval(accuracy: Mapping[str, Any], colour: str) -> str:
+def _interval(accuracy: Mapping[str, Any], colour: str, start: float) -> str:
     if accuracy['value'] is None:
         return ''
     low, high = accuracy['wilson_95']
-    return interval_bar(accuracy['value'], low, high, colour) + _counted(accuracy)
+    return interval_bar(accuracy['value'], low, high, colour, start) + _counted(accuracy)
 
 
 def all_numbers(summaries: Mapping[str, Mapping[str, Any]]) -> str:

@@ -43,10 +43,11 @@ def verify(path: Path, dataset: Path, device: str = 'cpu') -> tuple[Proof, dict[
     for kind in ENGINES.values():
         for precision in kind.speed:
             name = f'{kind.name} {precision.value}'
+            wanted = Wanted(checkpoint, path, precision, device, None)
             try:
-                if fault := kind.refusal(precision, device):
+                if fault := kind.fault(wanted):
                     raise ConfigError(fault)
-                engines[name] = kind.start(Wanted(checkpoint, path, precision, device, None))
+                engines[name] = kind.start(wanted)
             except ConfigError as error:
                 missing[name] = str(error)
     temperature, threshold = checkpoint.metadata.temperature, checkpoint.metadata.threshold

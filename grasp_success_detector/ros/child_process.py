@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,9 @@ from grasp_success_detector.errors import GraspSuccessDetectorError
 from grasp_success_detector.ros.demo_bag import DemoBag
 
 _MODULES = 'grasp_success_detector.ros'
+
+#: What a command, or ROS's log, puts before an error: '[ERROR] [1700000000.0] [node]: '.
+_LOG_PREFIX = re.compile(r'^(error: |\[[A-Z]+\] \[[\d.]+\] \[[^]]*\]: )')
 
 
 class ChildError(GraspSuccessDetectorError):
@@ -37,9 +41,9 @@ class ChildProcess(subprocess.Popen[bytes]):
             raise ChildError(f'{self._name} ended with {self.returncode}: {self.last_line()}')
 
     def last_line(self) -> str:
-        """Return the last line that it printed."""
+        """Return the last line that it printed, without what marks it as an error."""
         lines = self._log.read_text(errors='replace').strip().splitlines()
-        return lines[-1] if lines else 'it printed nothing'
+        return _LOG_PREFIX.sub('', lines[-1]) if lines else 'it printed nothing'
 
 
 @contextmanager

@@ -116,7 +116,8 @@ def _expected(declared: Field[Any]) -> str:
         return (f'{len(declared.default)} numbers from {metadata["lowest"]} to '
                 f'{metadata["highest"]}, such as [0.0, 0.25, 1.0, 0.5]')
     if declared.type is float:
-        return f'a number from {metadata["lowest"]} to {metadata["highest"]}, such as 1.0'
+        return (f'a number from {metadata["lowest"]} to {metadata["highest"]}, with a decimal '
+                'point')
     if declared.type is int:
         return f'a whole number from {metadata["lowest"]} to {metadata["highest"]}'
     return 'true or false' if declared.type is bool else 'text'

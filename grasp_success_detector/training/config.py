@@ -16,7 +16,7 @@ AUGMENTATION_NAMES = ('shift_turn_zoom', 'light_and_colour', 'sensor_noise')
 SAMPLES = ('each_epoch', 'once')
 OPTIMIZERS = ('adamw', 'sgd')
 SCHEDULES = ('cosine', 'constant')
-DEVICES = ('auto', 'cpu', 'gpu', 'cuda', 'mps', 'tpu')
+DEVICES = ('auto', 'cpu', 'gpu', 'cuda', 'mps')
 Precision = Literal['32-true', 'bf16-mixed', '16-mixed']
 PRECISIONS = get_args(Precision)
 
