@@ -116,7 +116,8 @@ def planning(ears, namespace, **parameters):
 def planner(ears, camera):
     with planning(ears, '/arm', detector='/grasp_success_detector',
                   max_retries=MAX_RETRIES, answer_timeout_s=4.) as attempt_done:
-        time.sleep(1.)      # for the planner to find the service
+        with camera.showing(success=True):      # until everybody has found everybody
+            wait_until(lambda: attempt_done() == 'place')
         yield attempt_done
 
 
