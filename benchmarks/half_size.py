@@ -31,13 +31,15 @@ from grasp_success_detector.preprocessing import Preprocessing
 
 
 def probabilities(classifier: GraspClassifier, recording: Recording,
-                  half_suffices: HalfSuffices | None) -> Iterator[float]:
+                  half_suffices: HalfSuffices | None) -> Iterator[tuple[int, float]]:
+    """Yield the height that each frame is judged at, and P(success)."""
     with progress_bar(Console(stderr=True)) as progress:
         task = progress.add_task(recording.name, total=len(recording.frames))
-        for _, probability in recording.read(
-                recording.frames, lambda picture: classifier.predict([picture])[0],
+        for _, judged in recording.read(
+                recording.frames,
+                lambda picture: (picture.shape[0], float(classifier.predict([picture])[0])),
                 half_suffices):
-            yield float(probability)
+            yield judged
             progress.advance(task)
 
 
@@ -75,19 +77,12 @@ def main() -> None:
             labels = np.array([frame.label is Label.SUCCESS for frame in recording.frames])
             for checkpoint in args.checkpoints:
                 classifier = GraspClassifier.from_checkpoint(checkpoint, 'cpu')
-                halved = 0
-
-                def half_suffices(height: int, width: int) -> bool:
-                    nonlocal halved
-                    half = classifier.preprocessing.half_suffices(height, width)  # noqa: B023
-                    halved += half
-                    return half
-
-                full = np.array(list(probabilities(classifier, recording, None)))
-                half = np.array(list(probabilities(classifier, recording, half_suffices)))
-                if halved != len(half):
-                    parser.error(f'{recording.name}: only {halved} of {len(half)} frames are '
-                                 'jpegs large enough to be halved; record larger ones')
+                (heights, full), (halves, half) = (
+                    np.array(list(probabilities(classifier, recording, how))).T
+                    for how in (None, classifier.preprocessing.half_suffices))
+                if not (halved := halves < heights).all():
+                    parser.error(f'{recording.name}: only {halved.sum()} of {len(half)} frames '
+                                 'are jpegs large enough to be halved; record larger ones')
                 in_full, at_half = full >= classifier.threshold, half >= classifier.threshold
                 table_row(checkpoint.stem, recording.name, share(in_full == at_half),
                           f'{np.abs(full - half).max():.3f}',

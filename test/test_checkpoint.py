@@ -184,7 +184,7 @@ def test_missing(tmp_path):
 
 
 def test_folder(tmp_path):
-    with pytest.raises(CheckpointError, match='is a folder; expected a checkpoint'):
+    with pytest.raises(CheckpointError, match='is a folder; expected a checkpoint of train_class'):
         load(tmp_path)
 
 

@@ -277,7 +277,8 @@ def test_files_that_are_none(tmp_path):
     with pytest.raises(CheckpointError, match='none.pth: no such file'):
         build('cifar_cnn', weights=tmp_path / 'none.pth')
     (tmp_path / 'page.pth').write_text('<!DOCTYPE html>')
-    with pytest.raises(CheckpointError, match='page.pth: is no safetensors file; expected wei'):
+    with pytest.raises(CheckpointError, match=(
+            'page.pth: is no safetensors file; expected weights: .safetensors, or .pth of torch')):
         build('cifar_cnn', weights=tmp_path / 'page.pth')
 
 

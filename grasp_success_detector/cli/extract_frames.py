@@ -57,10 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             sources, options, args.out, workers,
             lambda done, total: progress.update(task, completed=done, total=total))
     for name, source in report.description['sources'].items():
-        for line in _account(name, source):
+        for line in _account(name, source, options):
             print(line)
-        if source['found'] and source['skipped'].get('no label') == source['found']:
-            print(f'  no frame has a label: {_label_advice(options)}')
     if not report.frames:
         print(f'no frame came out of {counted(len(sources), "source")}; {args.out} was not made')
         return ExitCode.NOTHING_DONE
@@ -85,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return ExitCode.OK
 
 
-def _account(name: str, source: Mapping[str, Any]) -> list[str]:
+def _account(name: str, source: Mapping[str, Any], options: ExtractionOptions) -> list[str]:
     """Return the lines that say what became of a source's frames."""
     if source['unreadable']:
         return [f'{name}: nothing could be read: {source["unreadable"]}']
@@ -95,6 +93,8 @@ def _account(name: str, source: Mapping[str, Any]) -> list[str]:
         if counts:
             lines.append(f'  {title}: ' + ', '.join(
                 f'{count} {reason}' for reason, count in sorted(counts.items())))
+    if source['skipped'].get('no label') == source['found']:
+        lines.append(f'  no frame has a label: {_label_advice(options)}')
     return lines
 
 

@@ -1,7 +1,7 @@
 """Labelled frames as a PyTorch data set: decoded and cropped as the node does it."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,16 +74,24 @@ class FixedSamples(Dataset[tuple[torch.Tensor, int]]):
         return self._frames[self._draws[index]]
 
 
-def prepare(frame: LabelledFrame, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+def prepare_message(message: Any, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """
-    Decode, crop and scale a frame.
+    Decode, crop and scale what ``image.decode_message`` takes, as the node does.
 
     :return: RGB uint8 (h, w, 3), at the classifier's input size.
+    :raises ImageDecodeError: it cannot be decoded.
+    """
+    return preprocessing.crop_and_resize(decode_message(message, preprocessing.half_suffices))
+
+
+def prepare(frame: LabelledFrame, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """
+    Do the same with a frame of a data set.
+
     :raises DatasetError: it cannot be decoded; says which frame.
     """
     try:
-        return preprocessing.crop_and_resize(
-            decode_message(frame.message, preprocessing.half_suffices))
+        return prepare_message(frame.message, preprocessing)
     except (ImageDecodeError, OSError) as error:
         name = frame.message.path if isinstance(frame.message, StoredFrame) else (
             f'{frame.attempt} at {frame.stamp_ns}')

@@ -60,7 +60,6 @@ class Judge:
     def __init__(self, classifier: GraspClassifier) -> None:
         """Take a classifier."""
         self._classifier = classifier
-        self._preprocessing = classifier.preprocessing
 
     def judge(self, recording: Recording, on_frames: OnFrames = lambda count: None) -> Judged:
         """
@@ -95,7 +94,7 @@ class Judge:
 
     def _prepare(self, picture: RgbImage) -> _Input:
         # The region of interest is cut out where frames are decoded: only small pictures wait.
-        return self._preprocessing.crop_and_resize(picture), appearance(picture)
+        return self._classifier.preprocessing.crop_and_resize(picture), appearance(picture)
 
     def _batches(self, recording: Recording) -> Iterator[list[_Prepared]]:
         """Yield prepared pictures; some batches are made while earlier ones are judged."""
@@ -137,7 +136,7 @@ class Judge:
 
     def _pictures(self, recording: Recording, frames: Sequence[ChosenFrame],
                   ) -> Iterator[_Prepared]:
-        return recording.read(frames, self._prepare, self._preprocessing.half_suffices)
+        return recording.read(frames, self._prepare, self._classifier.preprocessing.half_suffices)
 
 
 def _take(pictures: Iterator[_Prepared]) -> list[_Prepared]:

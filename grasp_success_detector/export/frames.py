@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grasp_success_detector.data.bags import image_topic, open_bag
-from grasp_success_detector.data.dataset import prepare
+from grasp_success_detector.data.dataset import prepare, prepare_message
 from grasp_success_detector.data.extracted import LabelledFrame
 from grasp_success_detector.errors import BagError
-from grasp_success_detector.image import decode_message
 from grasp_success_detector.preprocessing import Preprocessing
 
 Images = NDArray[np.uint8]
@@ -45,8 +44,7 @@ def bag_images(bag: Path, preprocessing: Preprocessing, most: int) -> Images:
         connections = [c for c in reader.connections if c.topic == topic]
         step = -(-sum(c.msgcount for c in connections) // most)
         images = [
-            preprocessing.crop_and_resize(decode_message(
-                reader.deserialize(data, c.msgtype), preprocessing.half_suffices))
+            prepare_message(reader.deserialize(data, c.msgtype), preprocessing)
             for i, (c, _, data) in enumerate(reader.messages(connections)) if i % step == 0]
     if not images:
         raise BagError(f'{bag}: no frames in {topic}; expected a bag with some')
