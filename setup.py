@@ -11,21 +11,11 @@ SHARE = f'share/{NAME}'
 
 # Every command, once: a console script in bin/ and, by libexec/, in lib/<package>, where
 # `ros2 run` and `ros2 launch` look.
-COMMANDS = {
-    'compare_classifiers': 'cli.compare_classifiers',
-    'detector_node': 'ros.detector_node',
-    'evaluate_classifier': 'cli.evaluate_classifier',
-    'evaluate_replay': 'ros.evaluate_replay',
-    'export_classifier': 'cli.export_classifier',
-    'extract_frames': 'cli.extract_frames',
-    'grasp_demo': 'ros.demo',
-    'import_checkpoint': 'cli.import_checkpoint',
-    'inspect_dataset': 'cli.inspect_dataset',
-    'play_bag': 'ros.play_bag',
-    'pretrain_cifar10': 'cli.pretrain_cifar10',
-    'simulate_grasps': 'cli.simulate_grasps',
-    'train_classifier': 'cli.train_classifier',
-}
+COMMANDS = [
+    'compare_classifiers', 'detector_node', 'evaluate_classifier', 'evaluate_replay',
+    'export_classifier', 'extract_frames', 'grasp_demo', 'import_checkpoint',
+    'inspect_dataset', 'play_bag', 'pretrain_cifar10', 'simulate_grasps', 'train_classifier',
+]
 
 # Wheels of ROS 2 itself, for machines that have none. Only one distribution fits a virtual
 # environment: they share file names.
@@ -110,6 +100,6 @@ setup(
     },
     entry_points={
         'console_scripts': [
-            f'{command} = {NAME}.{module}:main' for command, module in COMMANDS.items()],
+            f'{command} = {NAME}.cli.{command}:main' for command in COMMANDS],
     },
 )

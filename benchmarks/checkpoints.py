@@ -16,13 +16,13 @@ from pathlib import Path
 
 import torch
 
-from grasp_success_detector import checkpoint
-from grasp_success_detector.classifier import GraspClassifier
-from grasp_success_detector.data.extracted import LabelledFrame, read_extracted
-from grasp_success_detector.evaluation.evaluate import ask, decision_for, predictions_of
+from grasp_success_detector.datasets.dataset import LabelledFrame, read_extracted
+from grasp_success_detector.evaluation.judging import ask, decision_for, predictions_of
 from grasp_success_detector.evaluation.latency import describe_timing, measure_latency
 from grasp_success_detector.evaluation.summary import summarize
-from grasp_success_detector.image import decode_message
+from grasp_success_detector.images.decoding import decode_message
+from grasp_success_detector.inference.classifier import GraspClassifier
+from grasp_success_detector.networks import checkpoint
 
 
 def row(classifier: GraspClassifier, frames: tuple[LabelledFrame, ...], name: str) -> str:

@@ -19,13 +19,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from grasp_success_detector import torchvision_ops  # noqa: F401 (before torchvision)
-from grasp_success_detector.checkpoint import load
-from grasp_success_detector.classifier import GraspClassifier
-from grasp_success_detector.data.bags import image_topic, open_bag
-from grasp_success_detector.image import decode_bytes, decode_message, encode_jpeg
+from grasp_success_detector.files import SAMPLE_BAG, share_path
+from grasp_success_detector.images.decoding import decode_bytes, decode_message, encode_jpeg
+from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.labels import Label
-from grasp_success_detector.resources import SAMPLE_BAG, share_path
+from grasp_success_detector.networks import torchvision_ops  # noqa: F401 (before torchvision)
+from grasp_success_detector.networks.checkpoint import load
+from grasp_success_detector.recordings.bags import image_topic, open_bag
 
 BASELINE = 'baseline'
 CONTESTANTS = (BASELINE, 'torch-fp32', 'torch-bf16', 'openvino-fp32', 'openvino-bf16',
@@ -84,7 +84,7 @@ def node_command(contestant: str, checkpoint: Path) -> list[str]:
         'frozen_after_s': 0., 'max_black': 1., 'max_white': 1., 'undecided': 0.,
         'window_s': 0., 'min_frames': 1}
     arguments = [part for name, value in values.items() for part in ('-p', f'{name}:={value}')]
-    return [sys.executable, '-m', 'grasp_success_detector.ros.detector_node', '--ros-args',
+    return [sys.executable, '-m', 'grasp_success_detector.ros.node.detector_node', '--ros-args',
             *arguments]
 
 

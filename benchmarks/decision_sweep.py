@@ -23,17 +23,21 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.console import Console
 
-from grasp_success_detector.classifier import GraspClassifier
 from grasp_success_detector.cli import simulate_grasps
 from grasp_success_detector.console import progress_bar
-from grasp_success_detector.data.bags import image_topic, open_bag
-from grasp_success_detector.data.topics import ATTEMPT_TOPIC, GROUND_TRUTH_TOPIC
 from grasp_success_detector.decision import DecisionConfig, NS_PER_S, WindowedDecider
 from grasp_success_detector.evaluation.intervals import wilson_interval
-from grasp_success_detector.image import decode_message
+from grasp_success_detector.files import DEFAULT_CHECKPOINT, share_path
+from grasp_success_detector.images.decoding import decode_message
+from grasp_success_detector.images.visibility import black_and_white
+from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.labels import Verdict
-from grasp_success_detector.resources import DEFAULT_CHECKPOINT, share_path
-from grasp_success_detector.visibility import black_and_white
+from grasp_success_detector.recordings.bags import (
+    ATTEMPT_TOPIC,
+    GROUND_TRUTH_TOPIC,
+    image_topic,
+    open_bag,
+)
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 WINDOWS_S = (0., 0.25, 0.5, 1.)

@@ -26,15 +26,18 @@ import cv2
 import numpy as np
 import torch
 
-from grasp_success_detector import checkpoint, torchvision_ops  # noqa: F401 (before torchvision)
-from grasp_success_detector.classifier import GraspClassifier
-from grasp_success_detector.data.bags import image_topic, open_bag
-from grasp_success_detector.data.extraction_options import ExtractionOptions
-from grasp_success_detector.data.selection import VIDEO_TOPIC
+from grasp_success_detector.evaluation.frame_sources import open_recordings
 from grasp_success_detector.evaluation.judging import Judge
-from grasp_success_detector.evaluation.recordings import open_recordings
+from grasp_success_detector.files import DEFAULT_CHECKPOINT, SAMPLE_BAG, share_path
+from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.labels import Label
-from grasp_success_detector.resources import DEFAULT_CHECKPOINT, SAMPLE_BAG, share_path
+from grasp_success_detector.networks import (
+    checkpoint,  # noqa: F401 (before torchvision)
+    torchvision_ops,  # noqa: F401 (before torchvision)
+)
+from grasp_success_detector.recordings.bags import image_topic, open_bag
+from grasp_success_detector.recordings.options import ExtractionOptions
+from grasp_success_detector.recordings.selection import VIDEO_TOPIC
 
 
 def plain(model_file: Path, bag: Path) -> tuple[float, float, list[float]]:

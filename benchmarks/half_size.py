@@ -19,15 +19,15 @@ from contestants import machine, sample_jpegs, table_head, table_row
 import numpy as np
 from rich.console import Console
 
-from grasp_success_detector.classifier import GraspClassifier
 from grasp_success_detector.console import progress_bar
-from grasp_success_detector.data.extraction_options import ExtractionOptions
-from grasp_success_detector.data.topics import GROUND_TRUTH_TOPIC
+from grasp_success_detector.evaluation.frame_sources import open_recordings, Recording
 from grasp_success_detector.evaluation.intervals import wilson_interval
-from grasp_success_detector.evaluation.recordings import open_recordings, Recording
-from grasp_success_detector.image import decode_bytes, HalfSuffices
+from grasp_success_detector.images.decoding import decode_bytes, HalfSuffices
+from grasp_success_detector.images.preprocessing import Preprocessing
+from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.labels import Label
-from grasp_success_detector.preprocessing import Preprocessing
+from grasp_success_detector.recordings.bags import GROUND_TRUTH_TOPIC
+from grasp_success_detector.recordings.options import ExtractionOptions
 
 
 def probabilities(classifier: GraspClassifier, recording: Recording,

@@ -31,8 +31,8 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Bool, Float32
 from std_srvs.srv import Trigger
 
-from grasp_success_detector.resources import SAMPLE_BAG, share_path
-from grasp_success_detector.ros.child_process import end
+from grasp_success_detector.files import SAMPLE_BAG, share_path
+from grasp_success_detector.ros.tools.child_process import end
 
 MODULES = 'grasp_success_detector.ros'
 TOPIC = '/camera/image_raw'

@@ -31,8 +31,8 @@ from contestants import (
 import numpy as np
 import torch
 
-from grasp_success_detector.checkpoint import load
-from grasp_success_detector.classifier import GraspClassifier
+from grasp_success_detector.inference.classifier import GraspClassifier
+from grasp_success_detector.networks.checkpoint import load
 
 _BATCH = 32
 

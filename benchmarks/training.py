@@ -23,7 +23,7 @@ import time
 
 import torch
 
-from grasp_success_detector.resources import SAMPLE_BAG, share_path
+from grasp_success_detector.files import SAMPLE_BAG, share_path
 
 PROGRAM = ('import sys; from grasp_success_detector.cli.{0} import main; '
            'sys.exit(main(sys.argv[1:]))')

@@ -14,7 +14,7 @@ from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Float32
 
-from grasp_success_detector.ros.child_process import end
+from grasp_success_detector.ros.tools.child_process import end
 
 _TICKS_PER_S = os.sysconf('SC_CLK_TCK')
 _RELIABLE = QoSProfile(depth=10, reliability=QoSReliabilityPolicy.RELIABLE)

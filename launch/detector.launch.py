@@ -13,7 +13,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from grasp_success_detector.errors import ConfigError
-from grasp_success_detector.ros.launch_arguments import (
+from grasp_success_detector.ros.node.launch_arguments import (
     Camera,
     read_cameras,
     read_remappings,

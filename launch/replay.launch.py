@@ -25,7 +25,7 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.actions import Node
 
 from grasp_success_detector.errors import ConfigError
-from grasp_success_detector.ros.launch_arguments import Camera, read_cameras, recorded_cameras
+from grasp_success_detector.ros.node.launch_arguments import Camera, read_cameras, recorded_cameras
 
 #: For the detector to load its network (a cold disk, a small machine), seconds.
 START_TIMEOUT_S = 120

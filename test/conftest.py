@@ -23,8 +23,8 @@ def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a cifar_cnn checkpoint with fixed random weights, written by the real code."""
     import torch
 
-    from grasp_success_detector.architectures import build, default_preprocessing
-    from grasp_success_detector.checkpoint import CheckpointMetadata, save
+    from grasp_success_detector.networks.build import build, default_preprocessing
+    from grasp_success_detector.networks.checkpoint import CheckpointMetadata, save
 
     with torch.random.fork_rng():
         torch.manual_seed(1)
@@ -40,7 +40,7 @@ def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope='session')
 def classifier(random_checkpoint):
     """Return the classifier that the nodes under test load."""
-    from grasp_success_detector.classifier import GraspClassifier
+    from grasp_success_detector.inference.classifier import GraspClassifier
 
     return GraspClassifier.from_checkpoint(random_checkpoint, device='cpu')
 

@@ -10,8 +10,8 @@ from rosbags.rosbag1 import Writer as Writer1
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import get_typestore, Stores
 
-from grasp_success_detector.data.bags import TYPESTORE
-from grasp_success_detector.image import encode_jpeg, encode_png
+from grasp_success_detector.images.decoding import encode_jpeg, encode_png
+from grasp_success_detector.recordings.bags import TYPESTORE
 
 ROS1 = get_typestore(Stores.ROS1_NOETIC)
 START_NS = 1_700_000_000_000_000_000

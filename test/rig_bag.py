@@ -14,12 +14,12 @@ from rosbags.interfaces import (
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import get_types_from_msg, get_typestore, Stores
 
-from grasp_success_detector.data.topics import (
+from grasp_success_detector.images.decoding import encode_jpeg
+from grasp_success_detector.recordings.bags import (
     ATTEMPT_TOPIC,
     COMPRESSED_TOPIC,
     GROUND_TRUTH_TOPIC,
 )
-from grasp_success_detector.image import encode_jpeg
 
 NS_PER_S = 1_000_000_000
 BEGIN_NS = 1_700_000_000 * NS_PER_S

@@ -18,7 +18,7 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 from std_msgs.msg import Bool, Float32
 
-from grasp_success_detector.ros.child_process import end
+from grasp_success_detector.ros.tools.child_process import end
 
 HERE = Path(__file__).resolve().parent
 

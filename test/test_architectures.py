@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from grasp_success_detector.architectures import (
+from grasp_success_detector.errors import ConfigError
+from grasp_success_detector.networks.build import (
     ARCHITECTURES,
     build,
     check_architecture,
@@ -16,7 +17,6 @@ from grasp_success_detector.architectures import (
     head_parameters,
     split_at_freeze,
 )
-from grasp_success_detector.errors import ConfigError
 
 # A depth that ends between blocks, one that ends within a block where blocks can be split, all.
 DEPTHS = [('cifar_cnn', 0), ('cifar_cnn', 1), ('cifar_cnn', 2),

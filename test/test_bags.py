@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from grasp_success_detector.data.bags import image_topic, open_bag
-from grasp_success_detector.data.topics import COMPRESSED_TOPIC
 from grasp_success_detector.errors import BagError
-from grasp_success_detector.resources import SAMPLE_BAG, share_path
+from grasp_success_detector.files import SAMPLE_BAG, share_path
+from grasp_success_detector.recordings.bags import COMPRESSED_TOPIC, image_topic, open_bag
 
 SAMPLE = share_path(SAMPLE_BAG)
 MCAP = next(SAMPLE.glob('*.mcap'))

@@ -30,10 +30,10 @@ from recordings import (
 )
 
 from grasp_success_detector.cli.extract_frames import main
-from grasp_success_detector.data.extraction_options import ExtractionOptions
-from grasp_success_detector.data.selection import plan_source
-from grasp_success_detector.data.sources import find_sources
-from grasp_success_detector.image import encode_jpeg, read_image
+from grasp_success_detector.images.decoding import encode_jpeg, read_image
+from grasp_success_detector.recordings.options import ExtractionOptions
+from grasp_success_detector.recordings.selection import plan_source
+from grasp_success_detector.recordings.sources import find_sources
 
 COUNT = 200
 

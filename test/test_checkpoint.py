@@ -12,8 +12,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 import torch
 
-from grasp_success_detector.architectures import ARCHITECTURES, build, default_preprocessing
-from grasp_success_detector.checkpoint import (
+from grasp_success_detector.errors import CheckpointError
+from grasp_success_detector.images.preprocessing import Preprocessing
+from grasp_success_detector.networks.build import ARCHITECTURES, build, default_preprocessing
+from grasp_success_detector.networks.checkpoint import (
     CheckpointMetadata,
     FORMAT_VERSION,
     load,
@@ -21,8 +23,6 @@ from grasp_success_detector.checkpoint import (
     save,
     tensors_sha256,
 )
-from grasp_success_detector.errors import CheckpointError
-from grasp_success_detector.preprocessing import Preprocessing
 
 KEY = 'grasp_success_detector'
 

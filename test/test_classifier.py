@@ -7,12 +7,12 @@ import pytest
 from safetensors.torch import load_file
 import torch
 
-from grasp_success_detector.architectures import build, default_preprocessing
-from grasp_success_detector.checkpoint import Checkpoint, CheckpointMetadata, load, save
-from grasp_success_detector.classifier import GraspClassifier
-from grasp_success_detector.engines.torch_engine import select_device
 from grasp_success_detector.errors import CheckpointError, ConfigError, ImageDecodeError
-from grasp_success_detector.preprocessing import Preprocessing
+from grasp_success_detector.images.preprocessing import Preprocessing
+from grasp_success_detector.inference.classifier import GraspClassifier
+from grasp_success_detector.inference.torch_engine import select_device
+from grasp_success_detector.networks.build import build, default_preprocessing
+from grasp_success_detector.networks.checkpoint import Checkpoint, CheckpointMetadata, load, save
 
 
 def noise(count, height=48, width=64, seed=0):

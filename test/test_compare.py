@@ -9,13 +9,13 @@ import pytest
 from report_page import Page
 
 from grasp_success_detector.cli.compare_classifiers import main
-from grasp_success_detector.data.extracted import read_extracted
+from grasp_success_detector.datasets.dataset import read_extracted
 from grasp_success_detector.errors import RunError
 from grasp_success_detector.evaluation.comparison import compare, mcnemar_exact
 from grasp_success_detector.evaluation.predictions import read_predictions, write_predictions
 from grasp_success_detector.labels import Label
-from grasp_success_detector.training.config import TrainingConfig
 from grasp_success_detector.training.fit import fit
+from grasp_success_detector.training.recipe import TrainingConfig
 
 
 @pytest.fixture(scope='module')

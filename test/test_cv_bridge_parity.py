@@ -11,7 +11,12 @@ import numpy as np
 import pytest
 
 from grasp_success_detector.errors import ImageDecodeError
-from grasp_success_detector.image import decode_message, encode_jpeg, encode_png, ENCODINGS
+from grasp_success_detector.images.decoding import (
+    decode_message,
+    encode_jpeg,
+    encode_png,
+    ENCODINGS,
+)
 
 WHERE = ('needs ROS 2 with cv_bridge: install ros-$ROS_DISTRO-cv-bridge, or run '
          'test/cv_bridge_env.sh DIR and then DIR/python -m pytest')
@@ -19,7 +24,7 @@ messages = pytest.importorskip('sensor_msgs.msg', reason=WHERE)
 Header = pytest.importorskip('std_msgs.msg', reason=WHERE).Header
 CvBridge = pytest.importorskip('cv_bridge', reason=WHERE).CvBridge
 
-from grasp_success_detector.ros import decoders  # noqa: E402 - known to be of use only now
+from grasp_success_detector.ros.node import decoders  # noqa: E402 - known to be of use only now
 
 HEIGHT, WIDTH = 10, 14
 #: Greatest difference to native where cv_bridge is right; it rounds 16 bit to value / 257.

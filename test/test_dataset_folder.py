@@ -27,27 +27,26 @@ from recordings import (
 )
 
 from grasp_success_detector.cli.extract_frames import main
-from grasp_success_detector.data.bags import open_bag
-from grasp_success_detector.data.extracted import read_extracted
-from grasp_success_detector.data.manifest import read_manifest
-from grasp_success_detector.data.near_duplicates import (
+from grasp_success_detector.datasets.dataset import read_extracted
+from grasp_success_detector.datasets.leaks import (
     close_pairs,
     fingerprint,
     repeated,
     SAME_BITS,
 )
-from grasp_success_detector.data.splits import balanced_split
-from grasp_success_detector.data.topics import COMPRESSED_TOPIC, GROUND_TRUTH_TOPIC
+from grasp_success_detector.datasets.manifest import read_manifest
+from grasp_success_detector.datasets.splits import balanced_split
 from grasp_success_detector.errors import DatasetError
-from grasp_success_detector.image import decode_bytes, decode_message, encode_jpeg
+from grasp_success_detector.images.decoding import decode_bytes, decode_message, encode_jpeg
 from grasp_success_detector.labels import Label
+from grasp_success_detector.recordings.bags import COMPRESSED_TOPIC, GROUND_TRUTH_TOPIC, open_bag
 from grasp_success_detector.simulation.recorder import record, Recording
 
 # A signal from outside might come before the first batch, or after the last.
 STOPPED = """
 import os, sys
 from grasp_success_detector.cli.extract_frames import main
-from grasp_success_detector.data.journal import Journal
+from grasp_success_detector.datasets.journal import Journal
 
 add_batch, added = Journal.add_batch, []
 

@@ -16,14 +16,14 @@ from rig_bag import FRAMES_PER_ATTEMPT, write_rig_bag  # noqa: E402
 from ros_processes import Ears, run, wait_until  # noqa: E402
 from std_msgs.msg import Bool, Float32  # noqa: E402
 
-from grasp_success_detector.data.topics import COMPRESSED_TOPIC  # noqa: E402
 from grasp_success_detector.errors import BagError  # noqa: E402
-from grasp_success_detector.image import decode_bytes, read_image  # noqa: E402
+from grasp_success_detector.images.decoding import decode_bytes, read_image  # noqa: E402
 from grasp_success_detector.labels import Verdict  # noqa: E402
-from grasp_success_detector.ros.demo_bag import Attempt, read_demo_bag  # noqa: E402
-from grasp_success_detector.ros.demo_monitor import Answer, AttemptResult  # noqa: E402
-from grasp_success_detector.ros.demo_picture import chosen_answers, draw_demo  # noqa: E402
-from grasp_success_detector.ros.overlay import COLOURS  # noqa: E402
+from grasp_success_detector.recordings.bags import COMPRESSED_TOPIC  # noqa: E402
+from grasp_success_detector.ros.node.outputs import COLOURS  # noqa: E402
+from grasp_success_detector.ros.tools.demo_bag import Attempt, read_demo_bag  # noqa: E402
+from grasp_success_detector.ros.tools.demo_monitor import Answer, AttemptResult  # noqa: E402
+from grasp_success_detector.ros.tools.demo_picture import chosen_answers, draw_demo  # noqa: E402
 
 
 @pytest.fixture(scope='module')
@@ -75,8 +75,8 @@ def test_the_view_on_a_terminal_and_ctrl_c(bag, ears, random_checkpoint, tmp_pat
             pass
 
     child = subprocess.Popen(
-        [sys.executable, '-m', 'grasp_success_detector.ros.demo', '--bag', bag[0], '--rate', '0.2',
-         '--checkpoint', random_checkpoint, '--output', tmp_path / 'demo.png'],
+        [sys.executable, '-m', 'grasp_success_detector.cli.grasp_demo', '--bag', bag[0],
+         '--rate', '0.2', '--checkpoint', random_checkpoint, '--output', tmp_path / 'demo.png'],
         stdout=inner, stderr=inner, env={**os.environ, 'COLUMNS': '100', 'TERM': 'xterm'})
     os.close(inner)
     reader = Thread(target=read, daemon=True)

@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip('diagnostic_msgs')
 
 from grasp_success_detector.decision import NS_PER_S, Reason, unknown  # noqa: E402
-from grasp_success_detector.ros.diagnostics import build_status, FrameStatistics  # noqa: E402
+from grasp_success_detector.ros.node.diagnostics import build_status, FrameStatistics  # noqa: E402
 
 START_NS = 50 * NS_PER_S
 

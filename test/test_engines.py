@@ -11,25 +11,25 @@ import numpy as np
 import pytest
 import torch
 
-from grasp_success_detector.architectures import build
-from grasp_success_detector.checkpoint import Checkpoint, load, open_checkpoint, save
-from grasp_success_detector.classifier import GraspClassifier
-from grasp_success_detector.engines import choice as choices
-from grasp_success_detector.engines.choice import choose, ENGINES
-from grasp_success_detector.engines.engine import identity, Precision
-from grasp_success_detector.engines.fusion import fused
-from grasp_success_detector.engines.openvino_model import int8_path, read_model, write_model
-from grasp_success_detector.engines.proof import (
+from grasp_success_detector.errors import ConfigError
+from grasp_success_detector.export.formats import quantized
+from grasp_success_detector.export.verification import bag_images
+from grasp_success_detector.files import DEFAULT_CHECKPOINT, SAMPLE_BAG, share_path
+from grasp_success_detector.inference import choice as choices
+from grasp_success_detector.inference.choice import choose, ENGINES
+from grasp_success_detector.inference.classifier import GraspClassifier
+from grasp_success_detector.inference.engine import identity, Precision
+from grasp_success_detector.inference.openvino_model import int8_path, read_model, write_model
+from grasp_success_detector.inference.proof import (
     Figure,
     MIN_AGREEMENT,
     Proof,
     proof_path,
     read_proof,
 )
-from grasp_success_detector.errors import ConfigError
-from grasp_success_detector.export.frames import bag_images
-from grasp_success_detector.export.int8 import quantized
-from grasp_success_detector.resources import DEFAULT_CHECKPOINT, SAMPLE_BAG, share_path
+from grasp_success_detector.inference.torch_network import fused
+from grasp_success_detector.networks.build import build
+from grasp_success_detector.networks.checkpoint import Checkpoint, load, open_checkpoint, save
 
 MODELS = sorted(share_path('models').glob('*_rig.safetensors'))
 PAIRS = [(kind.name, precision.value) for kind in ENGINES.values() for precision in kind.speed
@@ -201,7 +201,8 @@ def test_an_openvino_device_that_is_not_there(checkpoint):
 
 
 def test_without_openvino(checkpoint, monkeypatch):
-    monkeypatch.setattr('grasp_success_detector.engines.openvino_engine.installed', lambda: False)
+    monkeypatch.setattr(
+        'grasp_success_detector.inference.openvino_engine.installed', lambda: False)
     prove(checkpoint, ('openvino', 'fp32'))
     choice = pick(checkpoint, precision='fp32')
     assert name(choice) == 'torch fp32'
@@ -212,7 +213,7 @@ def test_without_openvino(checkpoint, monkeypatch):
 
 def test_openvino_does_not_report_to_its_makers():
     pytest.importorskip('openvino')
-    from grasp_success_detector.engines.openvino_model import load_openvino
+    from grasp_success_detector.inference.openvino_model import load_openvino
 
     load_openvino()
     assert sys.modules.get('openvino_telemetry') is None
@@ -237,7 +238,7 @@ def test_an_engine_that_answers_nonsense_is_not_taken(answer, checkpoint, monkey
 def test_the_cache_is_used(cache, checkpoint, monkeypatch):
     pytest.importorskip('openvino')
     first = pick(checkpoint, 'openvino', 'fp32').engine
-    monkeypatch.setattr('grasp_success_detector.engines.openvino_model.convert', None)
+    monkeypatch.setattr('grasp_success_detector.inference.openvino_model.convert', None)
     second = pick(checkpoint, 'openvino', 'fp32').engine
     image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
     np.testing.assert_array_equal(first.logits(image), second.logits(image))
@@ -247,7 +248,7 @@ def test_the_cache_is_used(cache, checkpoint, monkeypatch):
 WITHOUT_TORCH = """
 import sys
 import numpy as np
-from grasp_success_detector.classifier import GraspClassifier
+from grasp_success_detector.inference.classifier import GraspClassifier
 classifier = GraspClassifier.from_checkpoint(
     sys.argv[1], 'cpu', engine='openvino', precision='fp32')
 print(classifier.predict([np.full((48, 64, 3), 90, np.uint8)])[0])

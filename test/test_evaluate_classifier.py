@@ -19,20 +19,20 @@ from recordings import (
 from report_page import Page
 from rig_bag import FRAMES_PER_ATTEMPT, write_rig_bag
 
-from grasp_success_detector import checkpoint
-from grasp_success_detector.classifier import GraspClassifier
 from grasp_success_detector.cli.evaluate_classifier import main
 from grasp_success_detector.console import ExitCode
-from grasp_success_detector.data.extracted import read_extracted
-from grasp_success_detector.data.extraction_options import ExtractionOptions
-from grasp_success_detector.data.videos import decode_frames, video_frames
-from grasp_success_detector.evaluation.annotated_video import annotate
+from grasp_success_detector.datasets.dataset import read_extracted
 from grasp_success_detector.evaluation.attempts import FrameVerdict
+from grasp_success_detector.evaluation.frame_sources import open_recordings
 from grasp_success_detector.evaluation.judging import Judge
-from grasp_success_detector.evaluation.recordings import open_recordings
-from grasp_success_detector.html_page import LABEL_COLOURS
-from grasp_success_detector.image import decode_bytes, encode_jpeg
+from grasp_success_detector.images.decoding import decode_bytes, encode_jpeg
+from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.labels import Label, Verdict
+from grasp_success_detector.networks import checkpoint
+from grasp_success_detector.recordings.options import ExtractionOptions
+from grasp_success_detector.recordings.videos import decode_frames, video_frames
+from grasp_success_detector.reports.annotated_video import annotate
+from grasp_success_detector.reports.page import LABEL_COLOURS
 
 
 def run(capsys, *arguments):

@@ -15,11 +15,11 @@ from rosbags.highlevel import AnyReader  # noqa: E402
 from rosbags.interfaces import QosReliability  # noqa: E402
 from rosbags.typesys import get_typestore, Stores  # noqa: E402
 
-from grasp_success_detector.classifier import GraspClassifier  # noqa: E402
+from grasp_success_detector.cli import evaluate_replay  # noqa: E402
 from grasp_success_detector.console import ExitCode  # noqa: E402
-from grasp_success_detector.data.extraction_options import ExtractionOptions  # noqa: E402
 from grasp_success_detector.decision import DecisionConfig  # noqa: E402
 from grasp_success_detector.evaluation.attempts import decide_attempts  # noqa: E402
+from grasp_success_detector.evaluation.frame_sources import open_recordings  # noqa: E402
 from grasp_success_detector.evaluation.judging import Judge  # noqa: E402
 from grasp_success_detector.evaluation.matching import (  # noqa: E402
     bag_time_ns,
@@ -31,14 +31,14 @@ from grasp_success_detector.evaluation.matching import (  # noqa: E402
     ShownFrame,
     without_header,
 )
-from grasp_success_detector.evaluation.recordings import open_recordings  # noqa: E402
 from grasp_success_detector.evaluation.replay import (  # noqa: E402
     compare_ways,
     Replay,
     replayed_attempts,
 )
+from grasp_success_detector.inference.classifier import GraspClassifier  # noqa: E402
 from grasp_success_detector.labels import Verdict  # noqa: E402
-from grasp_success_detector.ros import evaluate_replay  # noqa: E402
+from grasp_success_detector.recordings.options import ExtractionOptions  # noqa: E402
 
 CONFIG = DecisionConfig()
 

@@ -9,13 +9,13 @@ from sklearn.metrics import accuracy_score, confusion_matrix, roc_auc_score
 from grasp_success_detector.decision import DecisionConfig, Reason
 from grasp_success_detector.errors import ConfigError, DatasetError
 from grasp_success_detector.evaluation.attempts import attempt_result, durations_s, FrameVerdict
-from grasp_success_detector.evaluation.bootstrap import bootstrap_interval, mean_of, roc_auc_of
-from grasp_success_detector.evaluation.evaluation_metrics import evaluation_metrics
 from grasp_success_detector.evaluation.gate import compare_with_baseline
+from grasp_success_detector.evaluation.intervals import bootstrap_interval, mean_of, roc_auc_of
 from grasp_success_detector.evaluation.label_errors import (
     confident_thresholds,
     find_label_errors,
 )
+from grasp_success_detector.evaluation.summary import evaluation_metrics
 from grasp_success_detector.labels import Label, Verdict
 
 S, F, U = Verdict.SUCCESS, Verdict.FAILURE, Verdict.UNKNOWN

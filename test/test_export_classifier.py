@@ -7,12 +7,12 @@ from frames import colour_frames, split_frames, write_dataset
 import numpy as np
 import pytest
 
-from grasp_success_detector.checkpoint import load
-from grasp_success_detector.classifier import GraspClassifier
 from grasp_success_detector.cli.export_classifier import main
 from grasp_success_detector.export import formats
-from grasp_success_detector.export.frames import bag_images
-from grasp_success_detector.resources import SAMPLE_BAG, share_path
+from grasp_success_detector.export.verification import bag_images
+from grasp_success_detector.files import SAMPLE_BAG, share_path
+from grasp_success_detector.inference.classifier import GraspClassifier
+from grasp_success_detector.networks.checkpoint import load
 
 
 @pytest.fixture(autouse=True)

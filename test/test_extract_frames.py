@@ -30,7 +30,7 @@ from recordings import (
 )
 
 from grasp_success_detector.cli.extract_frames import main
-from grasp_success_detector.image import encode_jpeg, encode_png, read_image
+from grasp_success_detector.images.decoding import encode_jpeg, encode_png, read_image
 
 
 def run(*arguments, jobs=1):
@@ -266,7 +266,7 @@ def test_no_labelled_frame_is_no_data_set(tmp_path, capsys):
 
 
 def test_torchvision_reads_the_folder(tmp_path):
-    import grasp_success_detector.torchvision_ops  # noqa: F401  (makes torchvision importable)
+    import grasp_success_detector.networks.torchvision_ops  # noqa: F401  (makes torchvision importable)
     datasets = pytest.importorskip('torchvision.datasets')
     messages = jpeg_messages(6)
     messages += [bool_message('/h', m.stamp_ns - 1, i > 2) for i, m in enumerate(messages)]

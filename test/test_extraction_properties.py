@@ -25,7 +25,7 @@ from recordings import (
 )
 
 from grasp_success_detector.cli.extract_frames import main
-from grasp_success_detector.image import read_image
+from grasp_success_detector.images.decoding import read_image
 
 COUNT = 12
 JPEG = [jpeg_message(i, START_NS + i) for i in range(3)]

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from rosbags.typesys import get_typestore, Stores
 
-from grasp_success_detector import image as image_module
 from grasp_success_detector.errors import ConfigError, ImageDecodeError
-from grasp_success_detector.image import (
+from grasp_success_detector.images import decoding as image_module
+from grasp_success_detector.images.decoding import (
     decode_bytes,
     decode_message,
     encode_jpeg,
@@ -499,7 +499,7 @@ def test_encoders_raise_where_opencv_fails():
 def decoders(monkeypatch):
     """Give the module as it is where cv_bridge is not installed."""
     pytest.importorskip('sensor_msgs.msg', reason='needs ROS 2: sensor_msgs')
-    from grasp_success_detector.ros import decoders
+    from grasp_success_detector.ros.node import decoders
     monkeypatch.setitem(sys.modules, 'cv_bridge', None)
     decoders._cv_bridge.cache_clear()
     yield decoders

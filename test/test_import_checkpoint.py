@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from grasp_success_detector.backbones.cifar_cnn import CifarCnn
-from grasp_success_detector.checkpoint import load
-from grasp_success_detector.classifier import GraspClassifier
 from grasp_success_detector.cli.import_checkpoint import main
+from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.labels import CLASS_NAMES, Label
+from grasp_success_detector.networks.checkpoint import load
+from grasp_success_detector.networks.cifar_cnn import CifarCnn
 
 
 @pytest.fixture(scope='module')
@@ -79,7 +79,7 @@ def test_the_tutorials_network_with_its_own_normalisation(tmp_path):
 
 
 def test_other_sizes_and_named_architectures(tmp_path):
-    from grasp_success_detector.architectures import build
+    from grasp_success_detector.networks.build import build
 
     torch.save(build('timm:test_resnet').state_dict(), tmp_path / 'old.pth')
     out = imported(tmp_path / 'old.pth', tmp_path, '--classes', 'failure', 'success',

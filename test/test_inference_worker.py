@@ -3,7 +3,7 @@
 from threading import current_thread, Event
 import time
 
-from grasp_success_detector.ros.inference_worker import LatestItemWorker
+from grasp_success_detector.ros.node.inference_worker import LatestItemWorker
 
 PATIENCE_S = 40.
 

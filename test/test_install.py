@@ -12,7 +12,7 @@ from zipfile import ZipFile
 import pytest
 
 import grasp_success_detector
-from grasp_success_detector import resources
+from grasp_success_detector import files as resources
 
 ROOT = Path(__file__).parent.parent
 NAME = 'grasp_success_detector'

@@ -24,7 +24,7 @@ from sensor_msgs.msg import Image  # noqa: E402
 from std_msgs.msg import Bool  # noqa: E402
 import yaml  # noqa: E402
 
-from grasp_success_detector.resources import SAMPLE_BAG, share_path  # noqa: E402
+from grasp_success_detector.files import SAMPLE_BAG, share_path  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 DETECTOR, REPLAY = (ROOT / 'launch' / f'{name}.launch.py' for name in ('detector', 'replay'))

@@ -6,8 +6,8 @@ from rosbags.rosbag2 import Writer
 from rosbags.typesys import get_typestore, Stores
 
 from grasp_success_detector.errors import BagError, ConfigError
-from grasp_success_detector.resources import SAMPLE_BAG, share_path
-from grasp_success_detector.ros.launch_arguments import (
+from grasp_success_detector.files import SAMPLE_BAG, share_path
+from grasp_success_detector.ros.node.launch_arguments import (
     Camera,
     read_cameras,
     read_remappings,

@@ -20,7 +20,7 @@ from rclpy.parameter import Parameter  # noqa: E402
 from ros_processes import Detector, detector, run, running, wait_until  # noqa: E402
 import yaml  # noqa: E402
 
-from grasp_success_detector.ros.parameters import Parameters  # noqa: E402
+from grasp_success_detector.ros.node.parameters import Parameters  # noqa: E402
 
 CONFIG = Path(__file__).parent.parent / 'config' / 'detector.yaml'
 
@@ -215,7 +215,7 @@ def test_cleanup_frees_the_network(random_checkpoint):
     from rclpy.context import Context
     from rclpy.signals import SignalHandlerOptions
 
-    from grasp_success_detector.ros.detector_node import DetectorNode
+    from grasp_success_detector.ros.node.detector_node import DetectorNode
 
     context = Context()
     rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)

@@ -21,14 +21,14 @@ from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 from std_msgs.msg import Bool, String  # noqa: E402
 
-from grasp_success_detector.data.bags import open_bag  # noqa: E402
-from grasp_success_detector.data.topics import (  # noqa: E402
+from grasp_success_detector.errors import ConfigError  # noqa: E402
+from grasp_success_detector.recordings.bags import (  # noqa: E402
     ATTEMPT_TOPIC,
     COMPRESSED_TOPIC,
     GROUND_TRUTH_TOPIC,
+    open_bag,  # noqa: E402
 )
-from grasp_success_detector.errors import ConfigError  # noqa: E402
-from grasp_success_detector.ros.bag_player import (  # noqa: E402
+from grasp_success_detector.ros.tools.bag_player import (  # noqa: E402
     message_class,
     Playback,
     recorded_qos,

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from grasp_success_detector import torchvision_ops  # noqa: F401 (before torchvision)
 from grasp_success_detector.errors import ConfigError, ImageDecodeError
-from grasp_success_detector.preprocessing import Preprocessing
+from grasp_success_detector.images.preprocessing import Preprocessing
+from grasp_success_detector.networks import torchvision_ops  # noqa: F401 (before torchvision)
 
 IMAGENET = {'mean': (.485, .456, .406), 'std': (.229, .224, .225)}
 

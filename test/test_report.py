@@ -12,24 +12,24 @@ import pytest
 from report_page import Page
 import torch
 
-from grasp_success_detector.architectures import build, default_preprocessing
-from grasp_success_detector.checkpoint import Checkpoint, CheckpointMetadata
-from grasp_success_detector.data.extracted import read_extracted
-from grasp_success_detector.data.manifest import read_manifest, write_marker
+from grasp_success_detector.datasets.dataset import read_extracted
+from grasp_success_detector.datasets.manifest import read_manifest, write_marker
 from grasp_success_detector.errors import RunError
-from grasp_success_detector.evaluation.charts import Axis, Chart, number_axis, share_axis
-from grasp_success_detector.evaluation.error_section import worst_errors
-from grasp_success_detector.evaluation.grad_cam import grad_cam, overlay
 from grasp_success_detector.evaluation.predictions import (
     Prediction,
     read_predictions,
     write_predictions,
 )
-from grasp_success_detector.evaluation.report import write_report
+from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.labels import Label
-from grasp_success_detector.preprocessing import Preprocessing
-from grasp_success_detector.training.config import TrainingConfig
+from grasp_success_detector.networks.build import build, default_preprocessing
+from grasp_success_detector.networks.checkpoint import Checkpoint, CheckpointMetadata
+from grasp_success_detector.reports.charts import Axis, Chart, number_axis, share_axis
+from grasp_success_detector.reports.pictures import grad_cam, overlay
+from grasp_success_detector.reports.sections import worst_errors
+from grasp_success_detector.reports.training_report import write_report
 from grasp_success_detector.training.fit import fit
+from grasp_success_detector.training.recipe import TrainingConfig
 
 SECTIONS = [
     'What was said about what', 'What a threshold trades',
@@ -209,8 +209,8 @@ class Spot(torch.nn.Module):
 
 
 def spot_checkpoint(monkeypatch, preprocessing):
-    from grasp_success_detector.architectures import Stage
-    from grasp_success_detector.evaluation import grad_cam as room
+    from grasp_success_detector.networks.build import Stage
+    from grasp_success_detector.reports import pictures as room
 
     model = Spot()
     pool = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
@@ -264,8 +264,8 @@ class LastChannels(torch.nn.Module):
 @pytest.mark.parametrize('as_tokens', [False, True])
 def test_networks_without_feature_maps_are_shown_without(run, monkeypatch, as_tokens):
     """Transformers: what looks like maps has other proportions, or is no map at all."""
-    from grasp_success_detector.architectures import Stage
-    from grasp_success_detector.evaluation import grad_cam as room
+    from grasp_success_detector.networks.build import Stage
+    from grasp_success_detector.reports import pictures as room
 
     rest = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(2))
     monkeypatch.setattr(room, 'stages', lambda model, name: [

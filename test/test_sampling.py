@@ -7,17 +7,17 @@ import pytest
 import torch
 import yaml
 
-from grasp_success_detector.data.dataset import Draw, FixedSamples, FrameDataset
+from grasp_success_detector.datasets.torch_dataset import Draw, FixedSamples, FrameDataset
 from grasp_success_detector.errors import ConfigError, DatasetError
+from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.labels import Label
-from grasp_success_detector.preprocessing import Preprocessing
-from grasp_success_detector.training.augmentation import AUGMENTATIONS, camera_augmentation
-from grasp_success_detector.training.config import (
+from grasp_success_detector.training.fit import fit
+from grasp_success_detector.training.loaders import AUGMENTATIONS, camera_augmentation
+from grasp_success_detector.training.recipe import (
     AUGMENTATION_NAMES,
     load_config,
     TrainingConfig,
 )
-from grasp_success_detector.training.fit import fit
 from grasp_success_detector.training.sampling import (
     draw_samples,
     EpochSampler,

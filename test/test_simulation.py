@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 
 from grasp_success_detector.cli.simulate_grasps import main
-from grasp_success_detector.data.bags import open_bag
-from grasp_success_detector.data.topics import (
+from grasp_success_detector.errors import SimulationError
+from grasp_success_detector.images.decoding import decode_message
+from grasp_success_detector.labels import Label
+from grasp_success_detector.recordings.bags import (
     ATTEMPT_TOPIC,
     COMPRESSED_TOPIC,
     GROUND_TRUTH_TOPIC,
     IMAGE_TOPIC,
     JOINT_STATES_TOPIC,
+    open_bag,
 )
-from grasp_success_detector.errors import SimulationError
-from grasp_success_detector.image import decode_message
-from grasp_success_detector.labels import Label
 from grasp_success_detector.simulation.attempt import (
     DURATION_S,
     label_frames,
@@ -34,10 +34,9 @@ from grasp_success_detector.simulation.attempt import (
 )
 from grasp_success_detector.simulation.camera import Camera
 from grasp_success_detector.simulation.episode import make_episode
-from grasp_success_detector.simulation.presets import PRESETS
 from grasp_success_detector.simulation.recorder import record
-from grasp_success_detector.simulation.recording import Recording
 from grasp_success_detector.simulation.scene import build_scene, CLOSED, JOINT_NAMES, OPEN
+from grasp_success_detector.simulation.settings import PRESETS, Recording
 
 FPS = 15.
 

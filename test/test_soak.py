@@ -19,7 +19,8 @@ LIMIT_MB = 0.02 * 108000
 
 # The node, but with every message that comes in the pixels of one frame are kept.
 LEAKING = """
-from grasp_success_detector.ros import detector_node, inference_worker
+from grasp_success_detector.ros.node import detector_node
+from grasp_success_detector.ros.node import inference_worker
 
 kept = []
 offer = inference_worker.LatestItemWorker.offer

@@ -16,8 +16,8 @@ vision_msgs = pytest.importorskip('vision_msgs.msg', reason=(
 from ros_processes import Detector, detector, Ears, wait_until  # noqa: E402
 from sensor_msgs.msg import CompressedImage  # noqa: E402
 
-from grasp_success_detector.resources import SAMPLE_BAG, share_path  # noqa: E402
-from grasp_success_detector.ros.demo_bag import read_demo_bag  # noqa: E402
+from grasp_success_detector.files import SAMPLE_BAG, share_path  # noqa: E402
+from grasp_success_detector.ros.tools.demo_bag import read_demo_bag  # noqa: E402
 
 STALE_AFTER_S = 2.
 

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from grasp_success_detector.architectures import (
+from grasp_success_detector.errors import CheckpointError, ConfigError
+from grasp_success_detector.networks.build import (
     build,
     default_preprocessing,
     freeze,
     head_parameters,
     split_at_freeze,
 )
-from grasp_success_detector.checkpoint import CheckpointMetadata, load, save
-from grasp_success_detector.errors import CheckpointError, ConfigError
+from grasp_success_detector.networks.checkpoint import CheckpointMetadata, load, save
 
 # Small ones of each family: with projection shortcuts, with squeeze-and-excitation, without a
 # BatchNorm, with a class token, with a convolution in the head.
@@ -141,8 +141,8 @@ def test_names_that_timm_does_not_know(name, text):
 def test_metadata_checks_a_name_without_asking_timm():
     done = subprocess.run([sys.executable, '-c', """
 import sys
-from grasp_success_detector.checkpoint_metadata import CheckpointMetadata
-from grasp_success_detector.preprocessing import Preprocessing
+from grasp_success_detector.networks.checkpoint import CheckpointMetadata
+from grasp_success_detector.images.preprocessing import Preprocessing
 CheckpointMetadata('timm:any_name', Preprocessing(32, 32))
 assert 'timm' not in sys.modules and 'torchvision' not in sys.modules
 """], capture_output=True, text=True, timeout=60)
@@ -152,7 +152,7 @@ assert 'timm' not in sys.modules and 'torchvision' not in sys.modules
 def test_weights_that_cannot_be_downloaded(tmp_path):
     """In a process of its own: whether there is a network is decided at the import."""
     done = subprocess.run([sys.executable, '-c', """
-from grasp_success_detector.architectures import build
+from grasp_success_detector.networks.build import build
 from grasp_success_detector.errors import CheckpointError
 for name in ('timm:test_resnet', 'timm:test_mambaout'):
     try:

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 import torch
 
-from grasp_success_detector import checkpoint
 from grasp_success_detector.cli.train_classifier import main
-from grasp_success_detector.data.extracted import read_extracted, Split
+from grasp_success_detector.datasets.dataset import read_extracted, Split
 from grasp_success_detector.errors import ConfigError, DatasetError, TrainingError
 from grasp_success_detector.evaluation.predictions import read_predictions
 from grasp_success_detector.labels import Label
-from grasp_success_detector.training.config import load_config, TrainingConfig
+from grasp_success_detector.networks import checkpoint
 from grasp_success_detector.training.fit import fit
+from grasp_success_detector.training.recipe import load_config, TrainingConfig
 from grasp_success_detector.training.run_folder import RunFolder
 
 PROGRAM = ('import sys; from grasp_success_detector.cli.train_classifier import main; '
@@ -77,7 +77,7 @@ def test_training_learns_and_leaves_a_whole_run_folder(tmp_path):
 
 
 def test_frozen_weights_stay_and_all_others_move(tmp_path):
-    from grasp_success_detector.architectures import build
+    from grasp_success_detector.networks.build import build
 
     config = TrainingConfig(**SMALL, freeze_conv_layers=1, epochs=1, seed=5)
     fit(config, split_frames(colour_frames()), tmp_path / 'run', [tmp_path], say=quiet)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from grasp_success_detector.decision import DecisionConfig, NS_PER_S, Reason
-from grasp_success_detector.ros.verification import refusal, Verification
+from grasp_success_detector.ros.node.verification import refusal, Verification
 
 CONFIG = DecisionConfig(threshold=0.6, hysteresis=0., undecided=0., window_s=1., min_frames=2,
                         stale_after_s=0.5, max_bad_frames=3)

@@ -5,7 +5,7 @@ import pytest
 
 from grasp_success_detector.decision import NS_PER_S, Reason
 from grasp_success_detector.errors import ConfigError
-from grasp_success_detector.visibility import (
+from grasp_success_detector.images.visibility import (
     BLACK,
     black_and_white,
     VisibilityCheck,

@@ -9,15 +9,15 @@ from safetensors.torch import save_file
 import torch
 from torch import nn
 
-from grasp_success_detector.architectures import build, default_preprocessing
-from grasp_success_detector.backbones.backbone_file import BackboneMetadata, save_backbone
-from grasp_success_detector.backbones.cifar_cnn import CifarCnn
-from grasp_success_detector.backbones.efficientnet_lite0 import (
+from grasp_success_detector.errors import CheckpointError
+from grasp_success_detector.networks.build import build, default_preprocessing
+from grasp_success_detector.networks.checkpoint import CheckpointMetadata, load, save
+from grasp_success_detector.networks.cifar_cnn import CifarCnn
+from grasp_success_detector.networks.efficientnet_lite0 import (
     EfficientNetLite0,
     imagenet_weights,
 )
-from grasp_success_detector.checkpoint import CheckpointMetadata, load, save
-from grasp_success_detector.errors import CheckpointError
+from grasp_success_detector.networks.weights import BackboneMetadata, save_backbone
 
 
 @pytest.fixture(scope='module')

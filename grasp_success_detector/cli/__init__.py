@@ -1,1 +1,1 @@
-"""One file per console script that needs no ROS: parse, call the core, print."""
+"""Every console script, one file each: parse, call, print."""

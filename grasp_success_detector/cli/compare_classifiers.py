@@ -31,20 +31,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not args.out.parent.is_dir():
             raise ConfigError(f'{args.out}: the folder {args.out.parent} does not exist')
     # Slow to import: only once the arguments are known to be fine.
-    from grasp_success_detector.classifier import GraspClassifier
-    from grasp_success_detector.data.frame_writer import write_atomically
+    from grasp_success_detector.datasets.frame_writer import write_atomically
     from grasp_success_detector.evaluation.comparison import compare
-    from grasp_success_detector.evaluation.comparison_page import comparison_page
-    from grasp_success_detector.evaluation.comparison_table import (
-        FRAMES_DEPEND,
-        rows,
-        sentence,
-        text_table,
-    )
     from grasp_success_detector.evaluation.latency import (
         describe_timing,
         frame_to_time,
         measure_latency,
+    )
+    from grasp_success_detector.inference.classifier import GraspClassifier
+    from grasp_success_detector.reports.comparison_report import (
+        comparison_page,
+        FRAMES_DEPEND,
+        rows,
+        sentence,
+        text_table,
     )
 
     comparison = compare(args.runs)

@@ -10,18 +10,17 @@ import time
 
 from rich.console import Console
 
-from grasp_success_detector.console import command, ExitCode, progress_bar
-from grasp_success_detector.data.extraction_options import ExtractionOptions
-from grasp_success_detector.data.source_arguments import (
+from grasp_success_detector.cli.arguments import (
     add_choice_arguments,
+    add_engine_arguments,
     add_label_arguments,
-    source_options,
-)
-from grasp_success_detector.engines.arguments import add_engine_arguments, REFERENCE
-from grasp_success_detector.evaluation.report_arguments import (
     add_report_arguments,
     check_report_arguments,
+    source_options,
 )
+from grasp_success_detector.console import command, ExitCode, progress_bar
+from grasp_success_detector.inference.engine import REFERENCE
+from grasp_success_detector.recordings.options import ExtractionOptions
 
 EPILOG = """\
 examples:
@@ -52,25 +51,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     options = ExtractionOptions(**source_options(args))
     # Slow to import: only once the arguments are known to be fine.
-    from grasp_success_detector import checkpoint
-    from grasp_success_detector.classifier import GraspClassifier
     from grasp_success_detector.decision import DecisionConfig
-    from grasp_success_detector.evaluation.evaluate import decision_for
     from grasp_success_detector.evaluation.evaluation import (
         evaluation_of,
         judge_all,
         origin_of,
     )
-    from grasp_success_detector.evaluation.evaluation_folder import new_folder, write_evaluation
-    from grasp_success_detector.evaluation.evaluation_text import evaluation_lines
+    from grasp_success_detector.evaluation.frame_sources import open_recordings
     from grasp_success_detector.evaluation.gate import (
         check_max_drop,
         compare_with_baseline,
         read_baseline,
     )
-    from grasp_success_detector.evaluation.judging import Judge
-    from grasp_success_detector.evaluation.recordings import open_recordings
-    from grasp_success_detector.evaluation.result_sections import gate_section
+    from grasp_success_detector.evaluation.judging import decision_for, Judge
+    from grasp_success_detector.inference.classifier import GraspClassifier
+    from grasp_success_detector.networks import checkpoint
+    from grasp_success_detector.reports.evaluation_folder import new_folder, write_evaluation
+    from grasp_success_detector.reports.evaluation_report import evaluation_lines, gate_section
 
     check_max_drop(args.max_drop)
     check_report_arguments(args)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from grasp_success_detector.console import command, ExitCode
-from grasp_success_detector.resources import SAMPLE_BAG, share_path
+from grasp_success_detector.files import SAMPLE_BAG, share_path
 
 EPILOG = """\
 examples:
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.onnx or args.openvino:
         _export(args)
     if args.calibrate:
-        from grasp_success_detector.export.int8 import calibrate
+        from grasp_success_detector.export.formats import calibrate
 
         print(f'{calibrate(args.checkpoint, args.calibrate, args.overwrite)}: written')
     if args.verify:
@@ -45,9 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _export(args: argparse.Namespace) -> None:
     # Slow to import: only once the arguments are known to be fine.
-    from grasp_success_detector.checkpoint import load
     from grasp_success_detector.export.formats import export_onnx, export_openvino
-    from grasp_success_detector.export.frames import bag_images
+    from grasp_success_detector.export.verification import bag_images
+    from grasp_success_detector.networks.checkpoint import load
 
     checkpoint = load(args.checkpoint)
     images = bag_images(args.bag or share_path(SAMPLE_BAG), checkpoint.metadata.preprocessing,
@@ -60,8 +60,8 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _verify(args: argparse.Namespace) -> None:
-    from grasp_success_detector.engines.proof import MIN_AGREEMENT, proof_path
     from grasp_success_detector.export.verification import verify
+    from grasp_success_detector.inference.proof import MIN_AGREEMENT, proof_path
 
     proof, missing = verify(args.checkpoint, args.verify, args.device)
     print('| engine | precision | device | version | decided as torch fp32 | largest difference '

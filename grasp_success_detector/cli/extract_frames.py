@@ -8,18 +8,18 @@ from typing import Any
 
 from rich.console import Console
 
-from grasp_success_detector.console import command, ExitCode, progress_bar
-from grasp_success_detector.data.executors import crew, usable_cores
-from grasp_success_detector.data.extraction import extract
-from grasp_success_detector.data.extraction_options import ExtractionOptions, OutputOptions
-from grasp_success_detector.data.source_arguments import (
+from grasp_success_detector.cli.arguments import (
     add_choice_arguments,
     add_label_arguments,
     source_options,
 )
-from grasp_success_detector.data.sources import find_sources
-from grasp_success_detector.html_page import counted
+from grasp_success_detector.console import command, ExitCode, progress_bar
+from grasp_success_detector.datasets.extraction import extract
+from grasp_success_detector.executors import crew, usable_cores
 from grasp_success_detector.labels import CLASS_NAMES
+from grasp_success_detector.recordings.options import ExtractionOptions, OutputOptions
+from grasp_success_detector.recordings.sources import find_sources
+from grasp_success_detector.reports.page import counted
 
 EPILOG = """\
 examples:

@@ -5,16 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from grasp_success_detector.console import command, ExitCode
-from grasp_success_detector.data.contact_sheet import contact_sheet
-from grasp_success_detector.data.executors import crew, usable_cores
-from grasp_success_detector.data.frame_writer import write_atomically
-from grasp_success_detector.data.inspection import inspect_dataset as inspect, Inspection, table
-from grasp_success_detector.data.inspection_page import inspection_page
-from grasp_success_detector.data.leaks import describe_leaks
-from grasp_success_detector.data.near_duplicates import SAME_BITS
-from grasp_success_detector.data.splits import SPLITS
+from grasp_success_detector.datasets.frame_writer import write_atomically
+from grasp_success_detector.datasets.inspection import (
+    inspect_dataset as inspect,
+    Inspection,
+    table,
+)
+from grasp_success_detector.datasets.leaks import describe_leaks, SAME_BITS
+from grasp_success_detector.datasets.splits import SPLITS
 from grasp_success_detector.errors import ConfigError
-from grasp_success_detector.image import encode_png
+from grasp_success_detector.executors import crew, usable_cores
+from grasp_success_detector.images.decoding import encode_png
+from grasp_success_detector.reports.dataset_page import contact_sheet, inspection_page
 
 EPILOG = """\
 examples:

@@ -35,8 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with needing('train', 'training'):
         from grasp_success_detector.training.cifar10 import pretrain, PretrainingConfig
         from grasp_success_detector.training.cifar10_images import read_images
-    from grasp_success_detector.architectures import default_preprocessing
-    from grasp_success_detector.tensors_file import check_free
+    from grasp_success_detector.networks.build import default_preprocessing
+    from grasp_success_detector.networks.tensors_file import check_free
 
     config = PretrainingConfig(**{
         field.name: value for field in fields(PretrainingConfig)

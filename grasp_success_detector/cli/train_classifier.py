@@ -38,9 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     # Slow to import: only once the arguments are known to be fine.
     with needing('train', 'training'):
-        from grasp_success_detector.data.extracted import read_extracted
-        from grasp_success_detector.training.config import load_config, TrainingConfig
+        from grasp_success_detector.datasets.dataset import read_extracted
         from grasp_success_detector.training.fit import fit
+        from grasp_success_detector.training.recipe import load_config, TrainingConfig
         from grasp_success_detector.training.run_folder import RunFolder
     config = load_config(args.config, {
         field.name: getattr(args, field.name, None) for field in fields(TrainingConfig)})

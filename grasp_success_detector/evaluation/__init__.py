@@ -1,1 +1,1 @@
-"""Metrics with intervals."""
+"""How right a classifier is, in numbers: attempts, metrics with intervals, comparison."""

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from grasp_success_detector.decision import DecisionConfig
 from grasp_success_detector.errors import RunError
-from grasp_success_detector.evaluation.run_folder import read_run, Run
 from grasp_success_detector.evaluation.summary import verdicts_and_outcomes
 from grasp_success_detector.labels import Label
+from grasp_success_detector.training.run_folder import read_run, Run
 
 #: Attempt and stamp (ns) of a frame.
 FrameKey = tuple[str, int]

@@ -5,16 +5,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from grasp_success_detector.checkpoint import Checkpoint
-from grasp_success_detector.data.extraction_options import ExtractionOptions
-from grasp_success_detector.data.topics import GROUND_TRUTH_TOPIC
 from grasp_success_detector.decision import DecisionConfig
 from grasp_success_detector.evaluation.attempts import AttemptResult, decide_attempts
-from grasp_success_detector.evaluation.data_section import label_origin, LabelOrigin
-from grasp_success_detector.evaluation.evaluation_metrics import evaluation_metrics
+from grasp_success_detector.evaluation.frame_sources import Recording
 from grasp_success_detector.evaluation.judging import Judge, Judged, OnFrames
 from grasp_success_detector.evaluation.label_errors import find_label_errors, Suspicion
-from grasp_success_detector.evaluation.recordings import Recording
+from grasp_success_detector.evaluation.summary import evaluation_metrics
+from grasp_success_detector.networks.checkpoint import Checkpoint
+from grasp_success_detector.recordings.bags import GROUND_TRUTH_TOPIC
+from grasp_success_detector.recordings.options import ExtractionOptions
+from grasp_success_detector.reports.training_report import label_origin, LabelOrigin
 
 FORMAT_VERSION = 1
 

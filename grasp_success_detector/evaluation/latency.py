@@ -9,11 +9,11 @@ import time
 import numpy as np
 import torch
 
-from grasp_success_detector.classifier import GraspClassifier
 from grasp_success_detector.errors import ImageDecodeError
-from grasp_success_detector.evaluation.error_section import frame_from
-from grasp_success_detector.evaluation.run_folder import Run
-from grasp_success_detector.image import RgbImage
+from grasp_success_detector.images.decoding import RgbImage
+from grasp_success_detector.inference.classifier import GraspClassifier
+from grasp_success_detector.reports.sections import frame_from
+from grasp_success_detector.training.run_folder import Run
 
 #: The contestants take turns, so that a busy moment of the machine hits all of them.
 _ROUNDS, _FRAMES_PER_ROUND = 5, 10

@@ -6,8 +6,8 @@ import io
 from pathlib import Path
 from typing import NamedTuple
 
-from grasp_success_detector.data.frame_writer import write_atomically
-from grasp_success_detector.data.splits import SPLITS
+from grasp_success_detector.datasets.frame_writer import write_atomically
+from grasp_success_detector.datasets.splits import SPLITS
 from grasp_success_detector.errors import DatasetError
 from grasp_success_detector.labels import CLASS_NAMES, Label
 

@@ -15,8 +15,8 @@ from grasp_success_detector.evaluation.attempts import (
 )
 from grasp_success_detector.evaluation.judging import Judged
 from grasp_success_detector.evaluation.matching import Matched, NodeAnswer
-from grasp_success_detector.html_page import section, table
 from grasp_success_detector.labels import Verdict
+from grasp_success_detector.reports.page import section, table
 
 _PERCENTILES = (50, 95, 99)
 

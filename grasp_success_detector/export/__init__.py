@@ -1,1 +1,1 @@
-"""Take a checkpoint to other formats and engines, and measure what that changes."""
+"""Other formats of a checkpoint (ONNX, OpenVINO IR, int8) and proofs that they agree."""

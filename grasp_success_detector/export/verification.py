@@ -1,22 +1,65 @@
 """Measure how often each engine decides as torch does in fp32, and keep the figures."""
 
+
+from collections.abc import Iterator, Sequence
 import json
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
-from grasp_success_detector.checkpoint import load
 from grasp_success_detector.console import progress_bar
-from grasp_success_detector.data.extracted import read_extracted
-from grasp_success_detector.data.frame_writer import write_atomically
-from grasp_success_detector.engines.choice import ENGINES
-from grasp_success_detector.engines.engine import Engine, identity, Precision, Wanted
-from grasp_success_detector.engines.proof import Figure, Proof, proof_path, read_proof
-from grasp_success_detector.engines.torch_engine import TorchEngine
-from grasp_success_detector.errors import CheckpointError, ConfigError, DatasetError
-from grasp_success_detector.export.frames import batches
-from grasp_success_detector.probability import success_probabilities
+from grasp_success_detector.datasets.dataset import LabelledFrame, read_extracted
+from grasp_success_detector.datasets.frame_writer import write_atomically
+from grasp_success_detector.datasets.torch_dataset import prepare, prepare_message
+from grasp_success_detector.errors import BagError, CheckpointError, ConfigError, DatasetError
+from grasp_success_detector.images.preprocessing import Preprocessing
+from grasp_success_detector.inference.choice import ENGINES
+from grasp_success_detector.inference.engine import Engine, identity, Precision, Wanted
+from grasp_success_detector.inference.proof import Figure, Proof, proof_path, read_proof
+from grasp_success_detector.inference.torch_engine import TorchEngine
+from grasp_success_detector.networks.checkpoint import load
+from grasp_success_detector.networks.probability import success_probabilities
+from grasp_success_detector.recordings.bags import image_topic, open_bag
+
+Images = NDArray[np.uint8]
+
+
+def batches(frames: Sequence[LabelledFrame], preprocessing: Preprocessing,
+            size: int = 32) -> Iterator[Images]:
+    """
+    Yield frames in batches of RGB uint8 (B, H, W, 3) at the network's input size.
+
+    :raises DatasetError: a frame cannot be read.
+    """
+    for start in range(0, len(frames), size):
+        yield np.stack([prepare(frame, preprocessing) for frame in frames[start:start + size]])
+
+
+def spread(frames: Sequence[LabelledFrame], most: int) -> Sequence[LabelledFrame]:
+    """Return at most so many frames, evenly from all."""
+    return frames[::-(-len(frames) // most)] if frames else frames
+
+
+def bag_images(bag: Path, preprocessing: Preprocessing, most: int) -> Images:
+    """
+    Return at most so many frames of a bag, evenly from all, at the network's input size.
+
+    :returns: RGB uint8 (N, H, W, 3).
+    :raises BagError: no readable bag, or no frame in its image topic.
+    :raises ImageDecodeError: a frame cannot be decoded.
+    """
+    with open_bag(bag) as reader:
+        topic = image_topic(reader)
+        connections = [c for c in reader.connections if c.topic == topic]
+        step = -(-sum(c.msgcount for c in connections) // most)
+        images = [
+            prepare_message(reader.deserialize(data, c.msgtype), preprocessing)
+            for i, (c, _, data) in enumerate(reader.messages(connections)) if i % step == 0]
+    if not images:
+        raise BagError(f'{bag}: no frames in {topic}; expected a bag with some')
+    return np.stack(images)
 
 
 def verify(path: Path, dataset: Path, device: str = 'cpu') -> tuple[Proof, dict[str, str]]:

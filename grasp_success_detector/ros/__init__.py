@@ -1,1 +1,1 @@
-"""The only room that imports ROS: node, parameters, bag player, demo."""
+"""What runs on ROS 2: the detector node and the tools beside it."""

@@ -17,21 +17,21 @@ import cv2
 import numpy as np
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from grasp_success_detector.data.bags import TYPESTORE
-from grasp_success_detector.data.topics import (
+from grasp_success_detector.errors import SimulationError
+from grasp_success_detector.images.decoding import encode_jpeg
+from grasp_success_detector.recordings.bags import (
     ATTEMPT_TOPIC,
     COMPRESSED_TOPIC,
     GROUND_TRUTH_TOPIC,
     IMAGE_TOPIC,
     JOINT_STATES_TOPIC,
+    TYPESTORE,
 )
-from grasp_success_detector.errors import SimulationError
-from grasp_success_detector.image import encode_jpeg
 from grasp_success_detector.simulation.attempt import DURATION_S
 from grasp_success_detector.simulation.camera import Camera
 from grasp_success_detector.simulation.episode import Episode, make_episode
-from grasp_success_detector.simulation.recording import Recording
 from grasp_success_detector.simulation.scene import JOINT_NAMES
+from grasp_success_detector.simulation.settings import Recording
 
 #: Stamp of the first attempt's start, in ns: fixed, so that the same seed gives the same bag.
 FIRST_STAMP_NS = 1_700_000_000_000_000_000

@@ -8,9 +8,13 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from grasp_success_detector.simulation.objects import add_parts, draw_shape, ObjectShape
-from grasp_success_detector.simulation.presets import Preset
-from grasp_success_detector.simulation.textures import add_material
+from grasp_success_detector.simulation.objects import (
+    add_material,
+    add_parts,
+    draw_shape,
+    ObjectShape,
+)
+from grasp_success_detector.simulation.settings import Preset
 
 #: Joint angles (radians) in the order index, middle, ring, thumb.
 OPEN = np.array([0, .1, .1, .1] * 3 + [1.2, .25, 0., 0.])

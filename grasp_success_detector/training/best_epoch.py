@@ -7,22 +7,22 @@ from typing import Any
 import lightning
 from torch.nn import functional as F
 
-from grasp_success_detector import checkpoint
-from grasp_success_detector.checkpoint import CheckpointMetadata
-from grasp_success_detector.data.extracted import LabelledFrame
-from grasp_success_detector.data.splits import outcomes
-from grasp_success_detector.evaluation.evaluate import SPARSE
+from grasp_success_detector.datasets.dataset import LabelledFrame
+from grasp_success_detector.datasets.splits import outcomes
+from grasp_success_detector.evaluation.judging import SPARSE
 from grasp_success_detector.evaluation.metrics import (
     attempt_accuracy,
     attempt_verdicts,
     class_accuracy,
     frame_accuracy,
 )
+from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.labels import Label
-from grasp_success_detector.preprocessing import Preprocessing
-from grasp_success_detector.probability import success_probabilities
-from grasp_success_detector.training.config import TrainingConfig
+from grasp_success_detector.networks import checkpoint
+from grasp_success_detector.networks.checkpoint import CheckpointMetadata
+from grasp_success_detector.networks.probability import success_probabilities
 from grasp_success_detector.training.module import Answers, GraspTraining
+from grasp_success_detector.training.recipe import TrainingConfig
 from grasp_success_detector.training.run_folder import RunFolder
 
 #: Before the threshold is chosen; it is only comparable between epochs.

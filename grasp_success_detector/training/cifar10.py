@@ -17,12 +17,12 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
-from grasp_success_detector.backbones.backbone_file import BackboneMetadata, save_backbone
-from grasp_success_detector.backbones.cifar_cnn import CifarCnn
 from grasp_success_detector.console import progress_bar
 from grasp_success_detector.errors import check_fields, ConfigError
 from grasp_success_detector.evaluation.metrics import Accuracy
-from grasp_success_detector.preprocessing import Preprocessing
+from grasp_success_detector.images.preprocessing import Preprocessing
+from grasp_success_detector.networks.cifar_cnn import CifarCnn
+from grasp_success_detector.networks.weights import BackboneMetadata, save_backbone
 from grasp_success_detector.training.cifar10_images import LabelledImages
 from grasp_success_detector.training.lightning_run import lightning_run
 

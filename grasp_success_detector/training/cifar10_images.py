@@ -12,8 +12,8 @@ from torchvision.datasets.folder import find_classes, IMG_EXTENSIONS, make_datas
 
 from grasp_success_detector.console import progress_bar
 from grasp_success_detector.errors import DatasetError, ImageDecodeError, one_line
-from grasp_success_detector.image import read_image, RgbImage
-from grasp_success_detector.preprocessing import Preprocessing
+from grasp_success_detector.images.decoding import read_image, RgbImage
+from grasp_success_detector.images.preprocessing import Preprocessing
 
 CLASSES = 10
 _SPLITS = ('train', 'test')

@@ -11,23 +11,23 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 import torch
 
-from grasp_success_detector.architectures import (
+from grasp_success_detector.datasets.dataset import Split
+from grasp_success_detector.datasets.splits import check_labels, SPLITS
+from grasp_success_detector.errors import DatasetError, TrainingError
+from grasp_success_detector.images.preprocessing import Preprocessing
+from grasp_success_detector.networks.build import (
     build,
     default_preprocessing,
     freeze,
     Freezing,
     stages,
 )
-from grasp_success_detector.data.extracted import Split
-from grasp_success_detector.data.splits import check_labels, SPLITS
-from grasp_success_detector.errors import DatasetError, TrainingError
-from grasp_success_detector.preprocessing import Preprocessing
 from grasp_success_detector.training.best_epoch import BestEpoch
-from grasp_success_detector.training.config import TrainingConfig
-from grasp_success_detector.training.finishing import finish
+from grasp_success_detector.training.final_test import finish
 from grasp_success_detector.training.lightning_run import lightning_run
 from grasp_success_detector.training.loaders import make_loaders
 from grasp_success_detector.training.module import GraspTraining
+from grasp_success_detector.training.recipe import TrainingConfig
 from grasp_success_detector.training.run_folder import RunFolder
 
 #: Features are computed by each process for itself: the others wait for the last one.

@@ -1,22 +1,90 @@
 """Feed a training: samples of each epoch, validation frames, features computed once."""
 
-from collections.abc import Sequence
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import lightning
+from rich.console import Console
+import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torchvision.transforms import v2
 
-from grasp_success_detector.architectures import split_at_freeze
-from grasp_success_detector.data.dataset import FixedSamples, FrameDataset
-from grasp_success_detector.data.extracted import Split
-from grasp_success_detector.preprocessing import Preprocessing
-from grasp_success_detector.training.augmentation import camera_augmentation
-from grasp_success_detector.training.config import TrainingConfig
-from grasp_success_detector.training.features import cache_features
+from grasp_success_detector.console import progress_bar
+from grasp_success_detector.datasets.dataset import Split
+from grasp_success_detector.datasets.torch_dataset import FixedSamples, FrameDataset
+from grasp_success_detector.images.preprocessing import Preprocessing
+from grasp_success_detector.inference.torch_network import fused
+from grasp_success_detector.networks.build import split_at_freeze
+from grasp_success_detector.training.recipe import TrainingConfig
 from grasp_success_detector.training.sampling import draw_samples, EpochSampler, share, shuffled
+
+#: By the names that the configuration lists. No mirror image: a mirrored right hand is a left one.
+AUGMENTATIONS: dict[str, Callable[[], v2.Transform]] = {
+    'shift_turn_zoom': lambda: v2.RandomAffine(
+        degrees=5, translate=(.06, .06), scale=(.9, 1.12),
+        interpolation=v2.InterpolationMode.BILINEAR),
+    'light_and_colour': lambda: v2.ColorJitter(
+        brightness=.3, contrast=.3, saturation=.3, hue=.03),
+    'sensor_noise': lambda: v2.RandomApply([v2.Lambda(_sensor_noise)], p=.3),
+}
+
+
+def camera_augmentation(names: Sequence[str] = tuple(AUGMENTATIONS)) -> v2.Transform:
+    """
+    Return the changes of these names, one after the other.
+
+    :param names: keys of ``AUGMENTATIONS``.
+    :return: maps uint8 (3, h, w) to the same.
+    """
+    return v2.Compose([AUGMENTATIONS[name]() for name in names])
+
+
+def _sensor_noise(image: torch.Tensor) -> torch.Tensor:
+    noisy = image.to(torch.float32) + 5. * torch.randn(image.shape)
+    return noisy.clamp_(0, 255).to(torch.uint8)
+
+
+Item = tuple[torch.Tensor, int]
+
+
+def cache_features(trunk: nn.Module, frames: Dataset[Item], preprocessing: Preprocessing,
+                   precision: AbstractContextManager[object], device: torch.device,
+                   workers: int) -> TensorDataset:
+    """
+    Compute the trunk's features of every frame once.
+
+    What the plain loop would compute anew in each epoch, in the same precision; an augmented
+    frame keeps the change that was drawn for it.
+
+    :param trunk: the frozen part of the model.
+    :param frames: items are an RGB uint8 tensor (h, w, 3) and a label.
+    :param precision: the context in which training runs the model.
+    :param device: where training runs it; the features stay in main memory.
+    :returns: features, in the dtype that the trunk gives, and labels, in the frames' order.
+    """
+    trunk = fused(trunk).to(device)
+    features: torch.Tensor | None = None
+    labels = torch.empty(len(frames), dtype=torch.int64)  # type: ignore[arg-type]
+    start = 0
+    with torch.no_grad(), precision, progress_bar(Console(stderr=True)) as progress:
+        task = progress.add_task('features of the frozen part', total=len(labels))
+        for images, batch_labels in DataLoader(frames, 32, num_workers=workers):
+            normalised = preprocessing.normalize(images.to(device))
+            batch = trunk(normalised.to(memory_format=torch.channels_last))  # (B, C, h, w)
+            if features is None:
+                features = torch.empty(
+                    (len(labels), *batch.shape[1:]), dtype=batch.dtype)
+            features[start:start + len(batch)] = batch
+            labels[start:start + len(batch)] = batch_labels
+            start += len(batch)
+            progress.advance(task, len(batch))
+    assert features is not None, 'a split is never empty'
+    return TensorDataset(features, labels)
 
 
 @dataclass(frozen=True)

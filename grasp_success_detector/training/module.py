@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from grasp_success_detector.architectures import head_parameters
 from grasp_success_detector.errors import TrainingError
-from grasp_success_detector.preprocessing import Preprocessing
-from grasp_success_detector.training.config import TrainingConfig
+from grasp_success_detector.images.preprocessing import Preprocessing
+from grasp_success_detector.networks.build import head_parameters
+from grasp_success_detector.training.recipe import TrainingConfig
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 import torch
 from torch.utils.data import Sampler
 
-from grasp_success_detector.data.dataset import Draw
+from grasp_success_detector.datasets.torch_dataset import Draw
 from grasp_success_detector.labels import Label
 
 Sample = TypeVar('Sample')

@@ -1,0 +1,76 @@
+"""Options that several commands share: labels and frames of sources, engine, report."""
+
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Any
+
+from grasp_success_detector.errors import ConfigError
+from grasp_success_detector.inference.engine import ENGINE, PRECISION
+
+
+def add_engine_arguments(parser: ArgumentParser | Any, engine: str, precision: str) -> None:
+    """
+    Add ``--engine`` and ``--precision``.
+
+    :param parser: or a group of one.
+    :param engine: taken unless another is given.
+    :param precision: likewise.
+    """
+    for name, text, default in (('engine', ENGINE, engine), ('precision', PRECISION, precision)):
+        parser.add_argument(f'--{name}', default=default,
+                            help=f'{text[0].lower()}{text[1:].rstrip(".")} ({default})')
+
+
+def add_label_arguments(parser: ArgumentParser) -> None:
+    """Add the options that say where labels and attempts come from."""
+    parser.add_argument('--topic', help='image topic, where a bag has several')
+    labels = parser.add_argument_group('labels (default: the topic /ground_truth of simulations)')
+    labels.add_argument('--label', help='success or failure, for all frames')
+    labels.add_argument('--labels', type=Path, metavar='CSV',
+                        help='intervals: source,start_s,end_s,label[,attempt]; seconds from the '
+                        "source's first frame; what none covers has no label")
+    labels.add_argument('--label-topic', help='std_msgs/Bool; a frame has its latest value')
+    labels.add_argument('--label-hold', type=float, metavar='S',
+                        help='a value of --label-topic counts for so many seconds (no limit)')
+    labels.add_argument('--attempt-gap', type=float, metavar='S',
+                        help='so many seconds without a frame begin a new attempt; without it a '
+                        'source that tells no attempts is one')
+
+
+def add_choice_arguments(parser: ArgumentParser) -> Any:
+    """Add the options that say which frames are taken, and return their group."""
+    choice = parser.add_argument_group('which frames')
+    choice.add_argument('--fps', type=float, help='at most so many per second')
+    choice.add_argument('--every', type=int, metavar='N', help='every n-th')
+    choice.add_argument('--start', type=float, metavar='S', help='seconds from the first frame')
+    choice.add_argument('--end', type=float, metavar='S', help='seconds from the first frame')
+    return choice
+
+
+def source_options(args: Namespace) -> dict[str, Any]:
+    """Return what was given, by the names that ``ExtractionOptions`` has for it."""
+    names = {'label_hold': 'label_hold_s', 'start': 'start_s', 'end': 'end_s',
+             'attempt_gap': 'attempt_gap_s'}
+    return {names.get(name, name): value for name in (
+        'topic', 'label', 'labels', 'label_topic', 'label_hold', 'attempt_gap', 'fps', 'every',
+        'start', 'end') if (value := getattr(args, name, None)) is not None}
+
+
+def add_report_arguments(parser: ArgumentParser | Any) -> None:
+    """Add ``--timelines`` and ``--videos``; the parser may be a group of one."""
+    parser.add_argument('--timelines', type=int, default=30, metavar='N',
+                        help='attempts shown over time in the report, the worst ones (30)')
+    parser.add_argument('--videos', type=int, default=0, metavar='N',
+                        help='attempts written as annotated mp4 as well, the worst ones (0)')
+
+
+def check_report_arguments(args: Namespace) -> None:
+    """
+    Check the values of these options.
+
+    :raises ConfigError: one is below 0.
+    """
+    for name in ('timelines', 'videos'):
+        if getattr(args, name) < 0:
+            raise ConfigError(f'--{name} {getattr(args, name)}: expected 0 or more')

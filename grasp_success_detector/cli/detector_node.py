@@ -1,0 +1,35 @@
+"""Console script ``detector_node``: run the detector as a process."""
+
+import argparse
+from collections.abc import Sequence
+
+from grasp_success_detector.console import command
+from grasp_success_detector.ros.node.detector_node import DetectorNode
+from grasp_success_detector.ros.process import (
+    full_arguments,
+    own_arguments,
+    ros_process,
+    run_managed_node,
+)
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the node as a process."""
+    arguments = full_arguments(argv, 'detector_node')
+    parser = argparse.ArgumentParser(
+        prog='detector_node', formatter_class=argparse.RawDescriptionHelpFormatter,
+        description='Say from camera frames whether the hand holds the object (a ROS 2 node).',
+        epilog="""examples:
+  detector_node --ros-args -r image:=/camera/image_raw
+  detector_node --ros-args -r image:=/camera/image_raw -p image_transport:=compressed
+  detector_node --ros-args -p checkpoint:=my.safetensors -p threshold:=0.7 -r __ns:=/left_hand
+  detector_node --ros-args --params-file detector.yaml""")
+    parser.parse_args(own_arguments(arguments))
+    with ros_process(arguments):
+        node = DetectorNode()
+        return run_managed_node(node, node.autostart)
+
+
+if __name__ == '__main__':
+    raise SystemExit(main(None))

@@ -1,0 +1,107 @@
+"""Console script ``play_bag``: play a bag over DDS where rosbag2's player is not at hand."""
+
+import argparse
+from collections.abc import Sequence
+from functools import partial
+import math
+import time
+
+from rclpy.node import Node
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from grasp_success_detector.console import command, ExitCode
+from grasp_success_detector.recordings.bags import open_bag
+from grasp_success_detector.ros.process import full_arguments, own_arguments, ros_process
+from grasp_success_detector.ros.tools.bag_player import BagPlayer, Playback
+
+EPILOG = """examples:
+  play_bag samples/rig_attempts
+  play_bag recording.mcap --rate 2 --topics /camera/image_raw/compressed
+  play_bag recording --loop --restamp
+  play_bag recording --clock --ros-args -r /cam/image:=/camera/image_raw
+
+exit codes: 0 played, 1 no such bag or topic, 2 usage, 3 no message in it could be played,
+130 interrupted"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog='play_bag', formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EPILOG,
+        description='Publish the messages of a bag (rosbag2 folder, .mcap, .db3, ROS 1 .bag) with '
+                    'their recorded bytes, times and QoS.')
+    parser.add_argument('bag', help='rosbag2 folder, .mcap, .db3 or .bag file')
+    parser.add_argument('--rate', type=float, default=1., metavar='R',
+                        help='2 plays twice as fast as recorded (default 1)')
+    parser.add_argument('--loop', action='store_true', help='start again at the end, until Ctrl-C')
+    parser.add_argument('--clock', type=float, nargs='?', const=40., default=0., metavar='HZ',
+                        help="publish the bag's time on /clock (default 40 times a second)")
+    parser.add_argument('--topics', nargs='+', default=[], metavar='TOPIC',
+                        help='play these only (default: all)')
+    parser.add_argument('--restamp', action='store_true',
+                        help='set header stamps to now (default: as recorded)')
+    parser.add_argument('--wait', type=_seconds, default=3., metavar='S',
+                        help='wait at most so long for subscribers of all topics (default 3)')
+    parser.add_argument('--wait-for', nargs='+', default=[], metavar='TOPIC',
+                        help='wait for subscribers of these topics only')
+    parser.add_argument('--subscribers', type=int, default=1, metavar='N',
+                        help='wait for so many of each topic (default 1)')
+    parser.add_argument('--delay', type=_seconds, default=0., metavar='S',
+                        help='then wait this much more (default 0)')
+    return parser
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not (math.isfinite(seconds) and seconds >= 0.):
+        raise argparse.ArgumentTypeError(f'{text} is no time; expected 0 or more seconds')
+    return seconds
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Play a bag."""
+    arguments = full_arguments(argv, 'play_bag')
+    options = build_parser().parse_args(own_arguments(arguments))
+    playback = Playback(
+        rate=options.rate, topics=tuple(options.topics), clock_hz=options.clock,
+        restamp=options.restamp)
+    with open_bag(options.bag) as reader, ros_process(arguments):
+        node = Node('play_bag', start_parameter_services=False)
+        try:
+            count = _play(BagPlayer(node, reader, playback), options, Console(stderr=True))
+        finally:
+            node.destroy_node()
+    return ExitCode.OK if count else ExitCode.NOTHING_DONE
+
+
+def _play(player: BagPlayer, options: argparse.Namespace, console: Console) -> int:
+    for topic, why in player.skipped.items():
+        console.print(f'skipped {topic}: {why}', soft_wrap=True, highlight=False)
+    if player.message_count == 0:
+        console.print(f'{options.bag}: no message to play', soft_wrap=True, highlight=False)
+        return 0
+    lonely = player.wait_for_subscribers(options.wait, options.wait_for, options.subscribers)
+    if lonely:
+        few = 'nobody listens' if options.subscribers == 1 else (
+            f'fewer than {options.subscribers} listen')
+        console.print(f'{few} to {", ".join(lonely)}', soft_wrap=True, highlight=False)
+    time.sleep(options.delay)
+    count = 0
+    columns = (TextColumn('{task.description}'), BarColumn(), TextColumn(
+        '{task.completed}/{task.total}'), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task('playing', total=player.message_count)
+        while True:
+            count += player.play(partial(progress.advance, task))
+            player.flush()
+            if not options.loop:
+                break
+            progress.reset(task)
+    console.print(f'played {count} messages', highlight=False)
+    return count
+
+
+if __name__ == '__main__':
+    raise SystemExit(main(None))

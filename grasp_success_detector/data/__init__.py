@@ -1,1 +1,0 @@
-"""Bags, labels, splits and data sets: from recordings to labelled frames."""

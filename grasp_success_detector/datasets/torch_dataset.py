@@ -1,0 +1,99 @@
+"""Labelled frames as a PyTorch data set: decoded and cropped as the node does it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+import torch
+from torch.utils.data import Dataset
+
+from grasp_success_detector.datasets.dataset import LabelledFrame, StoredFrame
+from grasp_success_detector.errors import DatasetError, ImageDecodeError
+from grasp_success_detector.images.decoding import decode_message
+from grasp_success_detector.images.preprocessing import Preprocessing
+
+Augmentation = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Draw(NamedTuple):
+    """
+    A sample: a frame changed at random.
+
+    :ivar frame: its index.
+    :ivar seed: of the change. It belongs to the sample, so that neither the number of loading
+        processes nor a training that was interrupted has any say in it.
+    """
+
+    frame: int
+    seed: int
+
+
+class FrameDataset(Dataset[tuple[torch.Tensor, int]]):
+    """
+    Items are an RGB uint8 tensor (h, w, 3) at the classifier's input size, and the label.
+
+    A number gives the frame as it is, a :class:`Draw` the frame changed. Frames are decoded when
+    asked for, so that memory does not hold them.
+
+    :param augmentation: maps uint8 (3, h, w) to the same, drawing from torch's generator; None
+        leaves frames as they are.
+    :raises DatasetError: on access; a frame cannot be decoded.
+    """
+
+    def __init__(self, frames: Sequence[LabelledFrame], preprocessing: Preprocessing,
+                 augmentation: Augmentation | None = None) -> None:
+        self._frames = frames
+        self._preprocessing = preprocessing
+        self._augmentation = augmentation
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __getitem__(self, key: int | Draw) -> tuple[torch.Tensor, int]:
+        frame = self._frames[key.frame if isinstance(key, Draw) else key]
+        image = torch.from_numpy(prepare(frame, self._preprocessing))
+        if self._augmentation is not None and isinstance(key, Draw):
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(key.seed)
+                image = self._augmentation(image.permute(2, 0, 1))  # (3, h, w)
+            image = image.permute(1, 2, 0).contiguous()
+        return image, int(frame.label)
+
+
+class FixedSamples(Dataset[tuple[torch.Tensor, int]]):
+    """Samples that were drawn once: item i is the i-th draw, the same whenever it is asked for."""
+
+    def __init__(self, frames: FrameDataset, draws: Sequence[Draw]) -> None:
+        self._frames, self._draws = frames, draws
+
+    def __len__(self) -> int:
+        return len(self._draws)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return self._frames[self._draws[index]]
+
+
+def prepare_message(message: Any, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """
+    Decode, crop and scale what ``image.decode_message`` takes, as the node does.
+
+    :return: RGB uint8 (h, w, 3), at the classifier's input size.
+    :raises ImageDecodeError: it cannot be decoded.
+    """
+    return preprocessing.crop_and_resize(decode_message(message, preprocessing.half_suffices))
+
+
+def prepare(frame: LabelledFrame, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """
+    Do the same with a frame of a data set.
+
+    :raises DatasetError: it cannot be decoded; says which frame.
+    """
+    try:
+        return prepare_message(frame.message, preprocessing)
+    except (ImageDecodeError, OSError) as error:
+        name = frame.message.path if isinstance(frame.message, StoredFrame) else (
+            f'{frame.attempt} at {frame.stamp_ns}')
+        raise DatasetError(f'{name}: this frame cannot be read ({error}); extract the data set '
+                           'again') from error

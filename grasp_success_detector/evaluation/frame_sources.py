@@ -1,0 +1,153 @@
+"""What an evaluation looks at: bags, videos, data sets, as frames in order of recording."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from grasp_success_detector.datasets.dataset import StoredFrame
+from grasp_success_detector.datasets.manifest import MARKER, read_manifest
+from grasp_success_detector.datasets.splits import SPLITS
+from grasp_success_detector.errors import BagError, ConfigError, DatasetError, ImageDecodeError
+from grasp_success_detector.images.decoding import decode_message, HalfSuffices, RgbImage
+from grasp_success_detector.recordings.index import ImageTopic, StorageFile
+from grasp_success_detector.recordings.labels import intervals_of, read_intervals
+from grasp_success_detector.recordings.options import ExtractionOptions
+from grasp_success_detector.recordings.reader import read_frames, RefusedFrame
+from grasp_success_detector.recordings.selection import ChosenFrame, plan_source, VIDEO_TOPIC
+from grasp_success_detector.recordings.sources import find_sources
+from grasp_success_detector.recordings.storage import Locator
+
+Made = TypeVar('Made')
+
+#: Splits of a data set that can be asked for.
+SPLIT_CHOICES = (*SPLITS, 'all')
+
+
+@dataclass(frozen=True)
+class Recording:
+    """
+    One recording, or one source of a data set.
+
+    :ivar name: unique.
+    :ivar frames: in order of recording; some or all may have no label.
+    :ivar account: what else is known, as JSON has it: path, topic, frames left out, damage.
+    :ivar topic: of a bag.
+    :ivar files: of a bag or video; None for frames of a data set.
+    """
+
+    name: str
+    path: Path
+    frames: tuple[ChosenFrame, ...]
+    account: dict[str, Any]
+    topic: ImageTopic | None = None
+    files: tuple[StorageFile, ...] | None = None
+
+    @property
+    def sequential(self) -> bool:
+        """Say whether frames can only be had one after the other, as a video's."""
+        return self.files is not None and self.topic is None
+
+    def file_of(self, frame: ChosenFrame) -> str:
+        """Return a frame's file within its data set; '' where it has none."""
+        return frame.stem if self.files is None else ''
+
+    def read(self, frames: Sequence[ChosenFrame], make: Callable[[RgbImage], Made],
+             half_suffices: HalfSuffices | None = None,
+             ) -> Iterator[tuple[ChosenFrame, Made | RefusedFrame]]:
+        """
+        Yield some of the frames and what is made of their pictures, RGB uint8 (H, W, 3).
+
+        :param half_suffices: as of ``image.decode_message``.
+        """
+        def of_message(message: Any) -> Made:
+            return make(decode_message(message, half_suffices))
+
+        if self.files is not None:
+            yield from read_frames(self.files, self.topic, frames, of_message, make)
+            return
+        for frame in frames:
+            try:
+                yield frame, of_message(StoredFrame(self.path / frame.stem))
+            except (ImageDecodeError, OSError) as error:
+                reason = getattr(error, 'reason', 'unreadable_file')
+                yield frame, RefusedFrame(frame.number, reason, str(error))
+
+
+def open_recordings(given: Sequence[str], options: ExtractionOptions, unpack_into: Path,
+                    split: str | None = None, outside: bool = False) -> list[Recording]:
+    """
+    Find what the user named and plan which frames are looked at, without reading pictures.
+
+    :param given: data sets of extract_frames, bags, videos, globs of the latter two.
+    :param options: topic, labels and choice of frames, for bags and videos.
+    :param unpack_into: folder for what compressed bags hold; needed as long as pictures are.
+    :param split: of data sets, one of ``SPLIT_CHOICES``; None: test.
+    :param outside: of bags, take frames that belong to no attempt too; theirs is ''.
+    :raises BagError: what is no recording, cannot be read, or has no frame.
+    :raises DatasetError: labels were given and match no frame; a data set without such frames.
+    :raises ConfigError: a split was asked for, but there is no data set; options for bags and
+        videos were given, but there are none.
+    """
+    datasets = [Path(text) for text in dict.fromkeys(given) if (Path(text) / MARKER).is_file()]
+    others = [text for text in given if Path(text) not in datasets]
+    if split is not None and not datasets:
+        raise ConfigError(f'--split {split}: expected a data set of extract_frames among the '
+                          'sources; bags and videos are not split')
+    if not others and options != ExtractionOptions():
+        raise ConfigError('options for topic, labels and frames are for bags and videos; '
+                          'a data set has its labels, and all frames of a split are judged')
+    recordings = [recording for folder in datasets
+                  for recording in _of_dataset(folder, split or 'test')]
+    if others:
+        recordings += _of_sources(others, options, unpack_into, outside)
+    names = Counter(recording.name for recording in recordings)
+    if twice := [name for name, times in names.items() if times > 1]:
+        raise DatasetError(f'{", ".join(twice)}: more than one source has this name; evaluate '
+                           'data sets and recordings of the same bags one after the other')
+    return recordings
+
+
+def _of_sources(given: Sequence[str], options: ExtractionOptions, unpack_into: Path,
+                outside: bool) -> list[Recording]:
+    intervals = {} if options.labels is None else read_intervals(options.labels)
+    recordings = []
+    for source in find_sources(given):
+        plan = plan_source(source, options, intervals_of(source, intervals), unpack_into,
+                           unlabelled=True, outside=outside)
+        if plan.unreadable:
+            raise BagError(plan.unreadable)
+        if not plan.frames:
+            left_out = ', '.join(f'{count} {why}' for why, count in plan.skipped.items())
+            raise BagError(f'{source.path}: no frame to judge ({left_out}); choose others')
+        account = {'path': str(source.path), 'kind': source.kind.value,
+                   'topic': VIDEO_TOPIC if plan.topic is None else plan.topic.name,
+                   'found': plan.messages, 'skipped': dict(plan.skipped),
+                   'damage': dict(plan.damage)}
+        recordings.append(Recording(source.name, source.path, plan.frames, account, plan.topic,
+                                    plan.files))
+    asked = [f'--{name.replace("_", "-")} {value}' for name in ('label', 'labels', 'label_topic')
+             if (value := getattr(options, name)) is not None]
+    if asked and not any(frame.label is not None for r in recordings for frame in r.frames):
+        known = f' (it knows {", ".join(sorted(intervals))})' if intervals else ''
+        raise DatasetError(
+            f'{asked[0]}: gives no frame of {", ".join(r.name for r in recordings)} a label'
+            f'{known}; expected labels for these sources and times, or leave the option out')
+    return recordings
+
+
+def _of_dataset(folder: Path, split: str) -> list[Recording]:
+    rows = [row for row in read_manifest(folder) if split in (row.split, 'all')]
+    if not rows:
+        raise DatasetError(f'{folder}: has no {split} frames; choose another --split')
+    if missing := [row.file for row in rows if not (folder / row.file).is_file()]:
+        raise DatasetError(f'{folder}: {len(missing)} frames are missing, such as {missing[0]}; '
+                           'extract the data set again')
+    by_source: dict[str, list[ChosenFrame]] = {}
+    for number, row in enumerate(rows):
+        by_source.setdefault(row.source, []).append(ChosenFrame(
+            number, 0, Locator(-1, number, -1), row.stamp_ns, row.label, row.attempt, row.file))
+    return [Recording(name, folder, tuple(frames), {
+        'path': str(folder), 'kind': 'data set', 'split': split, 'found': len(frames),
+        'skipped': {}, 'damage': {}}) for name, frames in by_source.items()]

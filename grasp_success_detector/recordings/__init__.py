@@ -1,0 +1,1 @@
+"""Recordings (bags, videos): find, open, index, read, recover, label."""

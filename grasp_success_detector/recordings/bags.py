@@ -1,0 +1,78 @@
+"""Open rosbag2 folders and files and ROS 1 bags, of any storage, through one door."""
+
+
+
+from collections.abc import Iterator
+from contextlib import contextmanager, ExitStack
+from pathlib import Path
+
+from rosbags.highlevel import AnyReader, AnyReaderError
+from rosbags.highlevel.anyreader import ReaderErrors
+from rosbags.typesys import get_typestore, Stores
+
+from grasp_success_detector.errors import BagError, one_line
+from grasp_success_detector.images.message_fields import IMAGE_TYPES
+
+#: ``sensor_msgs/Image`` of the camera that watches the hand.
+IMAGE_TOPIC = '/camera/image_raw'
+
+#: The same camera as ``sensor_msgs/CompressedImage`` (jpeg), named as image_transport does.
+COMPRESSED_TOPIC = '/camera/image_raw/compressed'
+
+#: ``sensor_msgs/JointState`` of the 16 joints.
+JOINT_STATES_TOPIC = '/allegroHand_0/joint_states'
+
+#: ``std_msgs/Bool``, one for each labelled frame; its bag time is the frame's header stamp in ns.
+#: Frames around the moment of lift-off have none.
+GROUND_TRUTH_TOPIC = '/ground_truth'
+
+#: ``std_msgs/String`` with JSON, at the begin and the end of every attempt:
+#: ``{"attempt": 0, "event": "begin"|"end", "seed": ..., "object": ..., "success": bool}``,
+#: where ``success`` comes with ``end`` only.
+ATTEMPT_TOPIC = '/attempt'
+
+
+#: Message definitions for bags that carry none of their own (rosbag2 sqlite3 before Iron).
+TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
+
+
+@contextmanager
+def open_bag(path: Path | str) -> Iterator[AnyReader]:
+    """
+    Open one bag for reading, as a context manager that yields rosbags' reader.
+
+    :param path: a rosbag2 folder, a single ``.mcap`` or ``.db3`` file, or a ROS 1 ``.bag``.
+    :raises BagError: missing, not a bag, or unreadable; also for damage met while reading.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise BagError(f'{path}: no such bag; expected a rosbag2 folder, .mcap, .db3 or .bag file')
+    with ExitStack() as stack:
+        try:
+            reader = stack.enter_context(AnyReader([path], default_typestore=TYPESTORE))
+        except (AnyReaderError, OSError) as error:
+            raise BagError(
+                f'{path}: not a readable bag ({one_line(error)}); expected a rosbag2 folder, '
+                '.mcap, .db3 or .bag file that was closed properly') from error
+        try:
+            yield reader
+        except (AnyReaderError, *ReaderErrors) as error:
+            raise BagError(f'{path}: damaged ({one_line(error)})') from error
+
+
+def image_topic(reader: AnyReader, wanted: str | None = None) -> str:
+    """
+    Return the topic of the frames: the one asked for, or the only image topic there is.
+
+    :raises BagError: no such topic, none at all, or several to choose from (they are listed).
+    """
+    counts = {c.topic: c.msgcount for c in reader.connections if c.msgtype in IMAGE_TYPES}
+    listed = ', '.join(f'{topic} ({count})' for topic, count in counts.items()) or 'none'
+    bag = reader.paths[0]
+    if wanted is not None:
+        if wanted not in counts:
+            raise BagError(f'{bag}: no image topic {wanted}; image topics here: {listed}')
+        return wanted
+    if len(counts) != 1:
+        raise BagError(f'{bag}: expected one image topic, found: {listed}; choose with --topic')
+    return next(iter(counts))

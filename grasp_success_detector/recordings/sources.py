@@ -1,0 +1,123 @@
+"""Find recordings: bags of all kinds and videos, each with a name of its own."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+import glob
+from pathlib import Path
+import re
+from zlib import crc32
+
+from grasp_success_detector.errors import BagError
+from grasp_success_detector.recordings.videos import VIDEO_SUFFIXES
+
+STORAGE_SUFFIXES = ('.mcap', '.db3', '.mcap.zstd', '.db3.zstd')
+
+
+class SourceKind(str, Enum):
+    """How a source is read."""
+
+    BAG = 'bag'
+    VIDEO = 'video'
+
+
+@dataclass(frozen=True)
+class Source:
+    """
+    One recording.
+
+    :ivar name: unique among the sources of a data set; safe as part of a file name.
+    :ivar path: what the user named: a file or a rosbag2 folder.
+    :ivar files: the files to read, in order of recording.
+    """
+
+    name: str
+    path: Path
+    kind: SourceKind
+    files: tuple[Path, ...]
+
+    def identity(self) -> dict[str, object]:
+        """Return what must stay the same for an extraction to be continued."""
+        return {'name': self.name, 'path': str(self.path.resolve()),
+                'bytes': sum(file.stat().st_size for file in self.files)}
+
+
+def find_sources(given: Sequence[str | Path]) -> list[Source]:
+    """
+    Turn what the user named into sources, in this order; a glob's matches are sorted.
+
+    :raises BagError: names every path that is missing or that is no recording.
+    """
+    paths: list[Path] = []
+    wrong: list[str] = []
+    for text in map(str, given):
+        # A name that exists is taken as it is: brackets may be part of it.
+        matches = [text] if Path(text).exists() else sorted(glob.glob(text, recursive=True))
+        if not matches:
+            wrong.append(f'{text}: no such bag or video')
+        paths += [path for match in matches if (path := Path(match)) not in paths]
+    found: list[tuple[Path, SourceKind, tuple[Path, ...]]] = []
+    for path in paths:
+        kind, files = _files_of(path)
+        if files:
+            found.append((path, kind, files))
+        else:
+            wrong.append(f'{path}: no recording; expected a rosbag2 folder, .mcap, .db3, .bag or '
+                         f'a video ({", ".join(VIDEO_SUFFIXES)})')
+    if wrong:
+        raise BagError('; '.join(wrong))
+    names = _unique_names([path for path, _, _ in found])
+    return [Source(name, *parts) for name, parts in zip(names, found, strict=True)]
+
+
+def safe_name(text: str) -> str:
+    """Return text as part of a file name on any file system; ``__`` never occurs in it."""
+    name = re.sub(r'[^A-Za-z0-9.-]+', '_', text).strip('_.') or 'unnamed'
+    return name if len(name) <= 90 else f'{name[:80]}-{crc32(text.encode()):08x}'
+
+
+def _files_of(path: Path) -> tuple[SourceKind, tuple[Path, ...]]:
+    name = path.name.lower()
+    if path.is_dir():
+        # By what lies there, not by metadata.yaml: it may be missing, stale or damaged.
+        return SourceKind.BAG, tuple(sorted(
+            (file for file in path.iterdir()
+             if file.is_file() and file.name.lower().endswith(STORAGE_SUFFIXES)),
+            key=lambda file: _natural(file.name)))
+    if name.endswith((*STORAGE_SUFFIXES, '.bag', '.bag.active')):
+        return SourceKind.BAG, (path,)
+    if name.endswith(VIDEO_SUFFIXES):
+        return SourceKind.VIDEO, (path,)
+    return SourceKind.BAG, ()
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sort bag_10 behind bag_9."""
+    return [(int(part), '') if part.isdigit() else (-1, part)
+            for part in re.split(r'(\d+)', name)]
+
+
+def _unique_names(paths: Iterable[Path]) -> list[str]:
+    """Name each source by its last parts, as few as tell it from the others."""
+    parts = [path.resolve().parts for path in paths]
+    names: list[str] = []
+    for own in parts:
+        depth = 1
+        while depth < len(own) and sum(_name(p, depth) == _name(own, depth) for p in parts) > 1:
+            depth += 1
+        names.append(_name(own, depth))
+    taken: dict[str, int] = {}
+    for i, name in enumerate(names):
+        taken[name] = taken.get(name, 0) + 1
+        if taken[name] > 1:
+            names[i] = f'{name}.{taken[name]}'
+    return names
+
+
+def _name(parts: tuple[str, ...], depth: int) -> str:
+    *folders, last = parts[-depth:]
+    for suffix in (*STORAGE_SUFFIXES, '.bag.active', '.bag', *VIDEO_SUFFIXES):
+        if last.lower().endswith(suffix):
+            last = last[:-len(suffix)]
+            break
+    return safe_name('.'.join([*folders, last]))

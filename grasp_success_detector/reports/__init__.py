@@ -1,0 +1,1 @@
+"""Pages and charts about data sets, trainings, evaluations and comparisons."""

@@ -1,0 +1,1 @@
+"""The detector node: what runs on the robot."""

@@ -1,0 +1,115 @@
+"""Which cameras a launch file serves: as its argument names them, and as a bag has them."""
+
+import re
+from typing import NamedTuple
+
+from grasp_success_detector.errors import BagError, ConfigError
+from grasp_success_detector.images.message_fields import IMAGE_TYPES
+from grasp_success_detector.recordings.bags import open_bag
+
+#: What ROS takes for one part of a namespace.
+NAME = re.compile(r'[A-Za-z_][A-Za-z0-9_]*')
+
+#: What image_transport appends to the topic of the raw images.
+COMPRESSED = '/compressed'
+
+
+class Camera(NamedTuple):
+    """
+    One camera, and so one detector.
+
+    :ivar name: the detector's namespace below that of the launch file; empty: that one itself.
+    :ivar topic: without the transport; empty: ``image`` in the detector's namespace.
+    """
+
+    name: str = ''
+    topic: str = ''
+
+
+def read_cameras(text: str) -> tuple[Camera, ...]:
+    """
+    Read a list such as ``left:/left/image_raw,right:/right/image_raw``.
+
+    :param text: ``NAME:TOPIC`` or ``NAME`` alone (``image`` in its namespace), by commas.
+    :raises ConfigError: no such list, or a name that comes twice.
+    """
+    cameras = []
+    for item in text.split(','):
+        name, _, topic = (part.strip() for part in item.partition(':'))
+        if not NAME.fullmatch(name):
+            raise ConfigError(f'cameras: {item.strip()!r} in {text!r}; expected NAME:TOPIC, such '
+                              'as left:/left/image_raw, and several of them by commas')
+        cameras.append(Camera(name, topic))
+    names = [camera.name for camera in cameras]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f'cameras: {", ".join(twice)} is there more than once in {text!r}; '
+                          'every camera needs a name of its own')
+    return tuple(cameras)
+
+
+def read_remappings(text: str) -> list[tuple[str, str]]:
+    """
+    Read a list such as ``grasp_success:=held,/diagnostics:=/hand/diagnostics``.
+
+    :param text: ``FROM:=TO``, several by commas.
+    :raises ConfigError: no such list.
+    """
+    pairs = []
+    for item in text.split(','):
+        name, _, other = (part.strip() for part in item.partition(':='))
+        if not (name and other):
+            raise ConfigError(f'remappings: {item.strip()!r} in {text!r}; expected FROM:=TO, such '
+                              'as grasp_success:=held, and several of them by commas')
+        pairs.append((name, other))
+    return pairs
+
+
+def remapped_image(topic: str) -> list[tuple[str, str]]:
+    """Return the rules by which a detector takes its frames from a camera's topic."""
+    return [('image', topic), (f'image{COMPRESSED}', f'{topic}{COMPRESSED}')] if topic else []
+
+
+class RecordedCameras(NamedTuple):
+    """
+    Cameras of a bag.
+
+    :ivar topics: without the transport.
+    :ivar transport: of all of them, ``raw`` or ``compressed``.
+    """
+
+    topics: tuple[str, ...]
+    transport: str
+
+    @property
+    def recorded(self) -> tuple[str, ...]:
+        """Return the topics as they are in the bag."""
+        suffix = COMPRESSED if self.transport == 'compressed' else ''
+        return tuple(topic + suffix for topic in self.topics)
+
+
+def recorded_cameras(bag: str, topics: tuple[str, ...] = (), transport: str = '',
+                     ) -> RecordedCameras:
+    """
+    Find cameras in a bag.
+
+    :param topics: those wanted, without the transport; empty: the only one that there is.
+    :param transport: ``raw`` or ``compressed``; empty: whichever was recorded.
+    :raises BagError: no bag, or what is wanted is not in it or not all of one kind.
+    """
+    with open_bag(bag) as reader:
+        images = {c.topic: c.msgtype for c in reader.connections if c.msgtype in IMAGE_TYPES}
+    found = {
+        'raw': {topic for topic, kind in images.items() if kind.endswith('/Image')},
+        'compressed': {topic.removesuffix(COMPRESSED) for topic, kind in images.items()
+                       if kind.endswith('/CompressedImage') and topic.endswith(COMPRESSED)}}
+    kinds = [transport] if transport in found else list(found)
+    if not topics and len(all_cameras := set().union(*(found[kind] for kind in kinds))) == 1:
+        topics = tuple(all_cameras)
+    for kind in kinds:
+        if topics and set(topics) <= found[kind]:
+            return RecordedCameras(topics, kind)
+    expected = f'{" and ".join(topics)}, all of one kind' if topics else 'one camera'
+    listed = ', '.join(f'{topic} ({kind})' for topic, kind in images.items()) or 'none'
+    raise BagError(
+        f'{bag}: expected {expected}{f" ({transport})" if transport else ""}; image topics here: '
+        f'{listed}; choose with image_topic or cameras, and image_transport')

@@ -1,0 +1,159 @@
+"""What the node publishes for one decision."""
+
+
+from array import array
+from collections.abc import Iterable
+from importlib import import_module
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.duration import Duration
+from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Bool, Float32, Header
+
+from grasp_success_detector.decision import Decision
+from grasp_success_detector.images.decoding import encode_jpeg
+from grasp_success_detector.labels import Verdict
+from grasp_success_detector.ros.node.decoders import to_image_message
+from grasp_success_detector.ros.node.qos import overrides, publisher_events
+
+#: RGB, distinguishable also for the colour-blind.
+COLOURS = {
+    Verdict.SUCCESS: (0, 158, 115),
+    Verdict.FAILURE: (213, 94, 0),
+    Verdict.UNKNOWN: (128, 128, 128),
+}
+
+
+def draw_overlay(frame: NDArray[np.uint8], decision: Decision) -> NDArray[np.uint8]:
+    """
+    Return a copy with a coloured border and one line of text; works for any size of frame.
+
+    :param frame: RGB uint8 (H, W, 3).
+    :return: RGB uint8 (H, W, 3).
+    """
+    drawn = np.ascontiguousarray(frame).copy()
+    height, width = drawn.shape[:2]
+    colour = COLOURS[decision.verdict]
+    border = max(1, min(height, width) // 60)
+    cv2.rectangle(drawn, (0, 0), (width - 1, height - 1), colour, border * 2)
+    text = decision.verdict.name
+    if decision.verdict is Verdict.UNKNOWN:
+        text += f' ({decision.reason.value})'
+    else:
+        text += f'  P(success) {decision.confidence:.2f}'
+    scale, thickness = height / 400, max(1, height // 240)
+    (text_width, text_height), below = cv2.getTextSize(
+        text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
+    pad = max(2, text_height // 2)
+    bottom = text_height + below + 2 * pad
+    cv2.rectangle(drawn, (0, 0), (text_width + 2 * pad, bottom), colour, cv2.FILLED)
+    cv2.putText(drawn, text, (pad, pad + text_height), cv2.FONT_HERSHEY_SIMPLEX, scale,
+                (255, 255, 255), thickness, cv2.LINE_AA)
+    return drawn
+
+
+class VerdictOutputs:
+    """
+    Publishers of the verdict in its several forms.
+
+    Topic names are relative: ``/grasp_success`` for a node in the root namespace,
+    ``/left_hand/grasp_success`` for one in ``/left_hand``, so that several cameras do not mix.
+    As lifecycle publishers they say nothing while the node is not active.
+    """
+
+    def __init__(self, node: LifecycleNode) -> None:
+        """Create the publishers; ``grasp_success/stamped`` only where vision_msgs is installed."""
+        self._node = node
+        self._publishers: list[LifecyclePublisher] = []
+        self._vision_msgs = _vision_msgs()
+        try:
+            self._bool = self._create(Bool, 'grasp_success')
+            self._confidence = self._create(Float32, 'grasp_success/confidence')
+            self._stamped = self._vision_msgs and self._create(
+                self._vision_msgs.Classification, 'grasp_success/stamped')
+            self._overlay = self._create(Image, 'grasp_success/overlay')
+            self._compressed = self._create(CompressedImage, 'grasp_success/overlay/compressed')
+        except Exception:
+            self.destroy()
+            raise
+
+    def _create(self, message_type: Any, name: str) -> Any:
+        # Reliable, so that a ``false`` is not lost; depth 1, since only the newest answer counts.
+        # A new profile for each: overrides are written into it.
+        qos = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
+        publisher = self._node.create_lifecycle_publisher(
+            message_type, name, qos, qos_overriding_options=overrides(),
+            event_callbacks=publisher_events(self._node, self._node.resolve_topic_name(name)))
+        self._publishers.append(publisher)
+        return publisher
+
+    @property
+    def overlay_wanted(self) -> bool:
+        """Say whether anybody looks at the overlay, in one form or the other."""
+        return _heard(self._overlay) or _heard(self._compressed)
+
+    def publish(self, decision: Decision, header: Header) -> None:
+        """
+        Publish a decision.
+
+        :param header: of the newest frame that it rests on.
+        """
+        # The confidence first: who reads both on the Bool's arrival has the matching one.
+        self._confidence.publish(Float32(data=decision.confidence))
+        self._bool.publish(Bool(data=decision.holds_object))
+        if self._stamped is not None:
+            self._stamped.publish(self._classification(decision, header))
+
+    def overlay_messages(self, drawn: NDArray[np.uint8], header: Header) -> list[Any]:
+        """
+        Make what ``publish_overlay`` takes, in the forms that somebody looks at.
+
+        :param drawn: RGB uint8 (H, W, 3), drawn because ``overlay_wanted``.
+        """
+        messages: list[Any] = []
+        if _heard(self._overlay):
+            messages.append(to_image_message(drawn, header))
+        if _heard(self._compressed):
+            messages.append(CompressedImage(
+                header=header, format='rgb8; jpeg compressed bgr8',
+                data=array('B', encode_jpeg(drawn))))
+        return messages
+
+    def publish_overlay(self, messages: Iterable[Any]) -> None:
+        """Publish what ``overlay_messages`` made."""
+        for message in messages:
+            (self._overlay if isinstance(message, Image) else self._compressed).publish(message)
+
+    def flush(self, timeout_s: float) -> None:
+        """Wait until subscribers have the last Bool, so that ending now does not lose it."""
+        self._bool.wait_for_all_acked(Duration(seconds=timeout_s))
+
+    def destroy(self) -> None:
+        """Remove all publishers."""
+        while self._publishers:
+            self._node.destroy_lifecycle_publisher(self._publishers.pop())
+
+    def _classification(self, decision: Decision, header: Header) -> Any:
+        assert self._vision_msgs is not None
+        hypothesis = self._vision_msgs.ObjectHypothesis
+        results = [hypothesis(class_id=decision.verdict.value, score=decision.confidence)]
+        if decision.verdict is Verdict.UNKNOWN:
+            # The type has no field for a reason; a second hypothesis of score 0 names it.
+            results.append(hypothesis(class_id=decision.reason.value, score=0.))
+        return self._vision_msgs.Classification(header=header, results=results)
+
+
+def _heard(publisher: LifecyclePublisher) -> bool:
+    return bool(publisher.get_subscription_count() > 0)
+
+
+def _vision_msgs() -> Any:
+    try:
+        return import_module('vision_msgs.msg')
+    except ImportError:
+        return None

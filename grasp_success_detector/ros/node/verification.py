@@ -1,0 +1,151 @@
+"""Answers to single questions: what do the frames say that were taken after one? No ROS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+import json
+from typing import TYPE_CHECKING
+
+from grasp_success_detector.decision import (
+    Decision,
+    DecisionConfig,
+    NS_PER_S,
+    Reason,
+    unknown,
+    WindowedDecider,
+)
+from grasp_success_detector.labels import Verdict
+
+if TYPE_CHECKING:
+    from grasp_success_detector.ros.node.frame_judge import Stamp
+
+
+@dataclass(frozen=True)
+class Answer:
+    """
+    What a question was answered.
+
+    :ivar seconds: real time from the question to its answer.
+    :ivar text: one line for people.
+    """
+
+    decision: Decision
+    seconds: float
+    text: str
+
+    def to_json(self) -> str:
+        """Return the answer as one JSON object; ``probability`` is null for UNKNOWN."""
+        decision = self.decision
+        known = decision.verdict is not Verdict.UNKNOWN
+        return json.dumps({
+            'verdict': decision.verdict.value,
+            'probability': decision.probability if known else None,
+            'frames': decision.frames,
+            'seconds': round(self.seconds, 3),
+            'reason': decision.reason.value,
+            'text': self.text,
+        })
+
+
+class Verification:
+    """
+    One question, with a decider of its own that sees later frames only.
+
+    A frame is later when it was received after the question, and, unless the time of reception is
+    its stamp, also stamped after it: a camera whose clock is ahead cannot pass an old frame off as
+    a new one.
+    """
+
+    def __init__(self, config: DecisionConfig, stamp_ns: int, now_ns: int, timeout_s: float,
+                 topic: str, answer: Callable[[Answer], None]) -> None:
+        """
+        Ask.
+
+        :param stamp_ns: now, ns of the clock that frames are stamped with.
+        :param now_ns: now, monotonic ns.
+        :param topic: where frames should come from, for the text.
+        :param answer: called once.
+        """
+        self._decider = WindowedDecider(config)
+        self._stamp_ns, self._asked_ns = stamp_ns, now_ns
+        self._timeout_s, self._topic, self._answer = timeout_s, topic, answer
+        self._newest_early_ns: int | None = None     # stamp of a frame that came too early
+        self._bad: str | None = None                 # why the last later frame was not judged
+
+    def restart(self, stamp_ns: int) -> None:
+        """Count from another stamp on: the clock has jumped."""
+        self._stamp_ns = stamp_ns
+        self._decider.reset()
+
+    def observe(self, stamp: Stamp, probability: float, received_ns: int) -> bool:
+        """Take a judged frame and return whether that answered the question."""
+        if received_ns <= self._asked_ns:
+            return False
+        if not stamp.received and stamp.ns <= self._stamp_ns:
+            self._newest_early_ns = stamp.ns
+            return False
+        self._decider.observe(stamp.ns, probability, received_ns)
+        decision = self._decider.decide(received_ns)
+        if decision.verdict is Verdict.UNKNOWN:
+            return False
+        seconds = self._seconds(received_ns)
+        self._answer(Answer(decision, seconds, (
+            f'{decision.verdict.value}: mean P(success) {decision.probability:.2f} of '
+            f'{decision.frames} frames')))
+        return True
+
+    def observe_bad(self, received_ns: int, why: str, blindness: Reason | None) -> None:
+        """Take note of a frame that could not be judged."""
+        if received_ns <= self._asked_ns:
+            return
+        self._bad = why
+        if blindness is None:
+            self._decider.observe_bad()
+        else:
+            self._decider.observe_blind(blindness, received_ns)
+
+    def expire(self, now_ns: int) -> bool:
+        """Answer UNKNOWN if it is time, and return whether it was."""
+        if self._seconds(now_ns) < self._timeout_s:
+            return False
+        decision = self._decider.decide(now_ns)
+        if decision.verdict is not Verdict.UNKNOWN:     # it would have been answered already
+            decision = unknown(Reason.STALE)
+        self._answer(Answer(decision, self._seconds(now_ns), (
+            f'not known within {self._timeout_s} s: {self._why(decision)}')))
+        return True
+
+    def refuse(self, reason: Reason, now_ns: int) -> None:
+        """Answer UNKNOWN at once, since no frames are taken (any more)."""
+        self._answer(refusal(reason, self._seconds(now_ns)))
+
+    def _seconds(self, now_ns: int) -> float:
+        return (now_ns - self._asked_ns) / NS_PER_S
+
+    def _why(self, decision: Decision) -> str:
+        if decision.reason is Reason.UNDECIDED:
+            return f'mean P(success) {decision.probability:.2f} lies in the undecided band'
+        if decision.reason is Reason.TOO_FEW_FRAMES:
+            return (f'fewer than min_frames = {self._decider.config.min_frames} frames within '
+                    f'window_s = {self._decider.config.window_s}')
+        if self._bad is not None:
+            return f'frames came, but the last one could not be judged ({self._bad})'
+        if self._newest_early_ns is not None:
+            early_s = (self._stamp_ns - self._newest_early_ns) / NS_PER_S
+            return (f'frames came, but the newest was stamped {early_s:.2f} s before the request; '
+                    "if that is not the camera's delay, its clock is another one: set "
+                    'use_receive_time to true')
+        if decision.reason is Reason.NO_FRAMES:
+            return (f'no frame came on {self._topic} and was judged; is the camera running, and '
+                    'does it publish there?')
+        return f'no more frames came on {self._topic}'
+
+
+def refusal(reason: Reason, seconds: float = 0.) -> Answer:
+    """Return the answer of a detector that takes no frames."""
+    text = {
+        Reason.INACTIVE: 'the node is not active; configure and activate it',
+        Reason.DISABLED: 'the node is disabled; call ~/enable with true',
+    }[reason]
+    return Answer(unknown(reason), seconds, text)

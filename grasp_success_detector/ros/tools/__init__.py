@@ -1,0 +1,1 @@
+"""Bag player, verdict recorder and demo: ROS 2 tools beside the node."""

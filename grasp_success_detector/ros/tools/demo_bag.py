@@ -1,0 +1,128 @@
+"""What the demo knows about its bag beforehand: where the frames are and what is true."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rosbags.highlevel import AnyReader
+
+from grasp_success_detector.decision import NS_PER_S
+from grasp_success_detector.errors import BagError
+from grasp_success_detector.images.decoding import decode_message
+from grasp_success_detector.recordings.bags import (
+    ATTEMPT_TOPIC,
+    COMPRESSED_TOPIC,
+    GROUND_TRUTH_TOPIC,
+    image_topic,
+    open_bag,
+)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """
+    One try to grasp; times are ns of the bag.
+
+    :ivar success: ground truth at its end; None where the bag does not tell.
+    """
+
+    number: int
+    object_name: str
+    success: bool | None
+    begin_ns: int
+    end_ns: int
+
+
+@dataclass(frozen=True)
+class DemoBag:
+    """
+    A bag to be shown.
+
+    :ivar truth: stamp of a frame in ns -> whether the hand holds the object.
+    :ivar simulated: whether it has the attempts that the simulation records.
+    """
+
+    path: Path
+    topic: str
+    compressed: bool
+    attempts: tuple[Attempt, ...]
+    truth: Mapping[int, bool]
+    simulated: bool
+
+    def attempt_at(self, stamp_ns: int) -> Attempt | None:
+        """Return the attempt that a frame belongs to."""
+        for attempt in self.attempts:
+            if attempt.begin_ns <= stamp_ns <= attempt.end_ns:
+                return attempt
+        return None
+
+    def frames(self, stamps: Collection[int]) -> dict[int, NDArray[np.uint8]]:
+        """
+        Read single frames.
+
+        :param stamps: header stamps in ns.
+        :return: stamp -> RGB uint8 (H, W, 3).
+        """
+        found = {}
+        with open_bag(self.path) as reader:
+            connections = [c for c in reader.connections if c.topic == self.topic]
+            for connection, _, raw in reader.messages(connections):
+                message: Any = reader.deserialize(raw, connection.msgtype)
+                if (stamp_ns := header_stamp_ns(message)) in stamps:
+                    found[stamp_ns] = decode_message(message)
+        return found
+
+
+def header_stamp_ns(message: Any) -> int:
+    """Return the stamp of a message's header in ns; of rclpy or rosbags."""
+    stamp = message.header.stamp
+    return int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
+
+
+def read_demo_bag(path: Path) -> DemoBag:
+    """
+    Read topics, attempts and ground truth; a bag without attempts counts as one.
+
+    :raises BagError: no bag, no frames, several image topics, or attempts that cannot be read.
+    """
+    with open_bag(path) as reader:
+        recorded = {connection.topic: connection for connection in reader.connections}
+        topic = COMPRESSED_TOPIC if COMPRESSED_TOPIC in recorded else image_topic(reader)
+        attempts = _attempts(reader)
+        truth = {
+            at: bool(message.data) for at, message in _messages(reader, GROUND_TRUTH_TOPIC)}
+        return DemoBag(
+            path, topic, recorded[topic].msgtype.endswith('/CompressedImage'),
+            attempts or (Attempt(0, '', None, 0, 2 ** 63),), truth, simulated=bool(attempts))
+
+
+def _attempts(reader: AnyReader) -> tuple[Attempt, ...]:
+    attempts: list[Attempt] = []
+    begun: dict[int, int] = {}
+    for at, message in _messages(reader, ATTEMPT_TOPIC):
+        try:
+            event = json.loads(message.data)
+            number, kind = int(event['attempt']), event['event']
+        except (ValueError, KeyError, TypeError) as error:
+            raise BagError(f'{reader.paths[0]}: {ATTEMPT_TOPIC} holds {message.data[:60]!r}; '
+                           'expected JSON with "attempt" and "event"') from error
+        if kind == 'begin':
+            begun[number] = at
+        elif kind == 'end' and number in begun:
+            success = event.get('success')
+            attempts.append(Attempt(number, str(event.get('object', '')),
+                                    None if success is None else bool(success),
+                                    begun.pop(number), at))
+    return tuple(attempts)
+
+
+def _messages(reader: AnyReader, topic: str) -> list[tuple[int, Any]]:
+    connections = [c for c in reader.connections if c.topic == topic]
+    if not connections:
+        return []
+    return [(at, reader.deserialize(raw, connection.msgtype))
+            for connection, at, raw in reader.messages(connections)]
