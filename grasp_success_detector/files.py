@@ -1,8 +1,16 @@
-"""Where the files lie that ship with the package: checkpoints, sample bag, configuration."""
+"""Files: written whole or not at all, JSON and CSV in UTF-8, and what ships with the package."""
 
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+import csv
+import io
+import json
+import os
 from pathlib import Path
+import shutil
+from typing import Any
 
-from grasp_success_detector.errors import ResourceError
+from grasp_success_detector.errors import GraspSuccessDetectorError, ResourceError
 
 DEFAULT_CHECKPOINT = 'models/efficientnet_lite0_rig.safetensors'
 SAMPLE_BAG = 'samples/rig_attempts'
@@ -27,3 +35,74 @@ def share_path(relative: str) -> Path:
     raise ResourceError(
         f'{relative}: this file of grasp_success_detector is not installed; looked in '
         f'{", ".join(map(str, roots))}; install the package again')
+
+
+def write_whole(path: Path | str, content: bytes | str) -> None:
+    """
+    Write a file that is either whole or not there, whenever the process is stopped.
+
+    :param content: text is written in UTF-8, whatever the locale.
+    :raises OSError: the file cannot be written; nothing is left of it.
+    """
+    data = memoryview(content.encode() if isinstance(content, str) else content)
+    folder, name = os.path.split(path)
+    partial = os.path.join(folder, f'.{name}.part')
+    try:
+        # By system calls alone: extraction writes tens of thousands of small files.
+        file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        try:
+            while data:
+                data = data[os.write(file, data):]
+        finally:
+            os.close(file)
+        os.replace(partial, path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def new_folder(out: Path, error: type[GraspSuccessDetectorError]) -> Iterator[Path]:
+    """
+    Give a folder that takes its name ``out`` when the block ends without an error.
+
+    Until then it has a hidden name beside ``out``; after an error it is removed.
+
+    :param error: class of the error where ``out`` exists or cannot be written.
+    :raises GraspSuccessDetectorError: of that class, also for an OSError within the block.
+    """
+    if out.exists():
+        raise error(f'{out}: exists already and is not overwritten; choose another name')
+    partial = out.with_name(f'.{out.name}.partial-{os.getpid()}')
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        partial.rename(out)
+    except OSError as fault:
+        raise error(f'{out}: cannot be written ({fault.strerror or fault})') from fault
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def json_text(document: Any) -> str:
+    """Return a document as JSON text, indented, with a line end."""
+    return json.dumps(document, indent=2) + '\n'
+
+
+def read_json(path: Path | str) -> Any:
+    """
+    Return what a JSON file holds.
+
+    :raises OSError: the file cannot be read.
+    :raises ValueError: it holds no JSON in UTF-8.
+    """
+    return json.loads(Path(path).read_text(encoding='utf-8'))
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
+    """Return a table as the text of a CSV file."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()

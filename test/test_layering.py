@@ -18,7 +18,7 @@ MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob('*.py'))}
 # Every room (a folder, or a module at the top), lowest first: it may import itself and what stands
 # before it. No two rooms share a place, so that none can lean on each other.
 ORDER = [
-    '__init__', 'errors', 'labels', 'files', 'decision', 'console', 'executors', 'images',
+    '__init__', 'errors', 'labels', 'settings', 'files', 'decision', 'console', 'images',
     'networks', 'inference', 'recordings', 'datasets', 'evaluation', 'training', 'export',
     'simulation', 'reports', 'ros', 'ros.node', 'ros.tools', 'cli',
 ]

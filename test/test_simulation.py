@@ -34,9 +34,9 @@ from grasp_success_detector.simulation.attempt import (
 )
 from grasp_success_detector.simulation.camera import Camera
 from grasp_success_detector.simulation.episode import make_episode
+from grasp_success_detector.simulation.presets import PRESETS, Recording
 from grasp_success_detector.simulation.recorder import record
 from grasp_success_detector.simulation.scene import build_scene, CLOSED, JOINT_NAMES, OPEN
-from grasp_success_detector.simulation.settings import PRESETS, Recording
 
 FPS = 15.
 

@@ -31,13 +31,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not args.out.parent.is_dir():
             raise ConfigError(f'{args.out}: the folder {args.out.parent} does not exist')
     # Slow to import: only once the arguments are known to be fine.
-    from grasp_success_detector.datasets.frame_writer import write_atomically
     from grasp_success_detector.evaluation.comparison import compare
     from grasp_success_detector.evaluation.latency import (
         describe_timing,
         frame_to_time,
         measure_latency,
     )
+    from grasp_success_detector.files import write_whole
     from grasp_success_detector.inference.classifier import GraspClassifier
     from grasp_success_detector.reports.comparison_report import (
         comparison_page,
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(sentence(by_frame, 'frames'))
     print(f'({FRAMES_DEPEND})')
     if args.out is not None:
-        write_atomically(args.out, comparison_page(comparison, table, timing).encode())
+        write_whole(args.out, comparison_page(comparison, table, timing).encode())
         print(f'report: {args.out}')
     return ExitCode.OK
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from grasp_success_detector.console import command, ExitCode
-from grasp_success_detector.datasets.frame_writer import write_atomically
+from grasp_success_detector.datasets.executors import crew, usable_cores
 from grasp_success_detector.datasets.inspection import (
     inspect_dataset as inspect,
     Inspection,
@@ -14,7 +14,7 @@ from grasp_success_detector.datasets.inspection import (
 from grasp_success_detector.datasets.leaks import describe_leaks, SAME_BITS
 from grasp_success_detector.datasets.splits import SPLITS
 from grasp_success_detector.errors import ConfigError
-from grasp_success_detector.executors import crew, usable_cores
+from grasp_success_detector.files import write_whole
 from grasp_success_detector.images.decoding import encode_png
 from grasp_success_detector.reports.dataset_page import contact_sheet, inspection_page
 
@@ -43,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = inspect(args.dataset, args.near_bits, workers)
     out.mkdir(parents=True, exist_ok=True)
     sheet = contact_sheet(args.dataset, found.rows)
-    write_atomically(out / 'contact_sheet.png', encode_png(sheet))
-    write_atomically(out / 'index.html', inspection_page(found).encode())
+    write_whole(out / 'contact_sheet.png', encode_png(sheet))
+    write_whole(out / 'index.html', inspection_page(found).encode())
     for by in ('split', 'source', 'attempt'):
         entries = table(found.rows, by)
         if by == 'split':

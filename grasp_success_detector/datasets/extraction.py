@@ -11,6 +11,7 @@ from pathlib import Path
 import shutil
 from typing import Any
 
+from grasp_success_detector.datasets.executors import Crew, ready
 from grasp_success_detector.datasets.frame_writer import Batch, BatchResult, write_batch
 from grasp_success_detector.datasets.journal import differences, Journal
 from grasp_success_detector.datasets.leaks import (
@@ -31,7 +32,6 @@ from grasp_success_detector.datasets.manifest import (
 )
 from grasp_success_detector.datasets.splits import balanced_split, SPLITS
 from grasp_success_detector.errors import DatasetError
-from grasp_success_detector.executors import Crew, ready
 from grasp_success_detector.labels import CLASS_NAMES, Label
 from grasp_success_detector.recordings.labels import intervals_of, read_intervals
 from grasp_success_detector.recordings.options import ExtractionOptions

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from functools import partial
 import hashlib
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ import cv2
 import numpy as np
 
 from grasp_success_detector.errors import ImageDecodeError
+from grasp_success_detector.files import write_whole
 from grasp_success_detector.images.decoding import (
     decode_message,
     encode_jpeg,
@@ -83,24 +83,9 @@ def write_batch(batch: Batch) -> BatchResult:
         data, suffix = content
         assert frame.label is not None  # only labelled frames are planned for a data set
         file = f'{CLASS_NAMES[frame.label]}/{frame.stem}.{suffix}'
-        write_atomically(f'{batch.out}/{file}', data)
+        write_whole(f'{batch.out}/{file}', data)
         result.written.append(WrittenFrame(frame.number, file, hashlib.sha256(data).hexdigest()))
     return result
-
-
-def write_atomically(path: Path | str, data: bytes) -> None:
-    """Write a file that is either whole or not there, whenever the process is stopped."""
-    folder, name = os.path.split(path)
-    partial = os.path.join(folder, f'.{name}.part')
-    # By system calls alone: tens of thousands of small files are written.
-    file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-    try:
-        left = memoryview(data)
-        while left:
-            left = left[os.write(file, left):]
-    finally:
-        os.close(file)
-    os.replace(partial, path)
 
 
 def _content(message: Any, output: OutputOptions) -> tuple[bytes, str]:

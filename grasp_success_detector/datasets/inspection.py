@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from grasp_success_detector.datasets.executors import Crew
 from grasp_success_detector.datasets.leaks import exact_leaks, fingerprint, Leak, near_leaks, WORDS
 from grasp_success_detector.datasets.manifest import ManifestRow, read_manifest
 from grasp_success_detector.errors import ImageDecodeError
-from grasp_success_detector.executors import Crew
 from grasp_success_detector.images.decoding import decode_bytes
 
 _BATCH = 128

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from grasp_success_detector.datasets.executors import Crew
 from grasp_success_detector.datasets.manifest import ManifestRow
 from grasp_success_detector.errors import ImageDecodeError
-from grasp_success_detector.executors import Crew
 from grasp_success_detector.images.decoding import read_image, RgbImage
 
 #: Rows and columns of the frequencies that are looked at; 16 x 16 bits.

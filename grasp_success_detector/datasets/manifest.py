@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from grasp_success_detector.datasets.frame_writer import write_atomically
 from grasp_success_detector.datasets.splits import SPLITS
 from grasp_success_detector.errors import DatasetError
+from grasp_success_detector.files import write_whole
 from grasp_success_detector.labels import CLASS_NAMES, Label
 
 MANIFEST = 'manifest.csv'
@@ -50,13 +50,13 @@ def write_manifest(folder: Path, rows: Iterable[ManifestRow]) -> None:
     writer = csv.writer(text, lineterminator='\n')
     writer.writerow(ManifestRow._fields)
     writer.writerows((row.file, CLASS_NAMES[row.label], *row[2:]) for row in rows)
-    write_atomically(folder / MANIFEST, text.getvalue().encode())
+    write_whole(folder / MANIFEST, text.getvalue().encode())
 
 
 def write_marker(folder: Path, description: Mapping[str, Any]) -> None:
     """Write dataset.json: from now on the data set is complete."""
     text = json.dumps({'format_version': FORMAT_VERSION, **description}, indent=2) + '\n'
-    write_atomically(folder / MARKER, text.encode())
+    write_whole(folder / MARKER, text.encode())
 
 
 def read_marker(folder: Path) -> dict[str, Any]:

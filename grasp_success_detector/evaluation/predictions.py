@@ -6,9 +6,9 @@ import io
 from pathlib import Path
 from typing import NamedTuple
 
-from grasp_success_detector.datasets.frame_writer import write_atomically
 from grasp_success_detector.datasets.splits import SPLITS
 from grasp_success_detector.errors import DatasetError
+from grasp_success_detector.files import write_whole
 from grasp_success_detector.labels import CLASS_NAMES, Label
 
 
@@ -43,7 +43,7 @@ def write_predictions(path: Path, rows: Iterable[Prediction]) -> None:
     writer.writerows(row._replace(
         label=row.label.name.lower(), probability=float(row.probability),  # type: ignore[arg-type]
         uncalibrated=float(row.uncalibrated)) for row in rows)
-    write_atomically(path, text.getvalue().encode())
+    write_whole(path, text.getvalue().encode())
 
 
 def read_predictions(path: Path) -> list[Prediction]:

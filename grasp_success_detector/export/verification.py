@@ -11,9 +11,9 @@ from rich.console import Console
 
 from grasp_success_detector.console import progress_bar
 from grasp_success_detector.datasets.dataset import LabelledFrame, read_extracted
-from grasp_success_detector.datasets.frame_writer import write_atomically
 from grasp_success_detector.datasets.torch_dataset import prepare, prepare_message
 from grasp_success_detector.errors import BagError, CheckpointError, ConfigError, DatasetError
+from grasp_success_detector.files import write_whole
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.inference.choice import ENGINES
 from grasp_success_detector.inference.engine import Engine, identity, Precision, Wanted
@@ -121,7 +121,7 @@ def verify(path: Path, dataset: Path, device: str = 'cpu') -> tuple[Proof, dict[
             figure for figure in before.figures if figure.device != _kind(device)))
     text = json.dumps(proof.to_json(), indent=1)
     try:
-        write_atomically(proof_path(path), f'{text}\n'.encode())
+        write_whole(proof_path(path), f'{text}\n'.encode())
     except OSError as error:
         raise CheckpointError(
             f'{proof_path(path)}: cannot be written: {error.strerror}') from error

@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from grasp_success_detector.datasets.frame_writer import write_atomically
 from grasp_success_detector.datasets.manifest import read_marker
 from grasp_success_detector.datasets.splits import SPLITS
 from grasp_success_detector.errors import DatasetError
+from grasp_success_detector.files import write_whole
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks import checkpoint
 from grasp_success_detector.recordings.bags import GROUND_TRUTH_TOPIC
@@ -215,7 +215,7 @@ def write_report(run: Path) -> Path:
     :raises CheckpointError: its checkpoint cannot be loaded.
     """
     path = run / 'report.html'
-    write_atomically(path, report_page(read_run(run)).encode())
+    write_whole(path, report_page(read_run(run)).encode())
     return path
 
 

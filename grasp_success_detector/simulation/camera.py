@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grasp_success_detector.errors import SimulationError
-from grasp_success_detector.simulation.settings import Preset
+from grasp_success_detector.simulation.presets import Preset
 
 
 @dataclass(frozen=True)

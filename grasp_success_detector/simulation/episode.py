@@ -16,8 +16,8 @@ from grasp_success_detector.simulation.attempt import (
     Unstable,
 )
 from grasp_success_detector.simulation.camera import Camera, Sensor
+from grasp_success_detector.simulation.presets import PRESETS
 from grasp_success_detector.simulation.scene import build_scene
-from grasp_success_detector.simulation.settings import PRESETS
 
 #: Share of chosen frames from before lift-off, where the answer is always failure.
 _EARLY_SHARE = .25

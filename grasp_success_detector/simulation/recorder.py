@@ -30,8 +30,8 @@ from grasp_success_detector.recordings.bags import (
 from grasp_success_detector.simulation.attempt import DURATION_S
 from grasp_success_detector.simulation.camera import Camera
 from grasp_success_detector.simulation.episode import Episode, make_episode
+from grasp_success_detector.simulation.presets import Recording
 from grasp_success_detector.simulation.scene import JOINT_NAMES
-from grasp_success_detector.simulation.settings import Recording
 
 #: Stamp of the first attempt's start, in ns: fixed, so that the same seed gives the same bag.
 FIRST_STAMP_NS = 1_700_000_000_000_000_000

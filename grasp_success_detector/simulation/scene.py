@@ -14,7 +14,7 @@ from grasp_success_detector.simulation.objects import (
     draw_shape,
     ObjectShape,
 )
-from grasp_success_detector.simulation.settings import Preset
+from grasp_success_detector.simulation.presets import Preset
 
 #: Joint angles (radians) in the order index, middle, ring, thumb.
 OPEN = np.array([0, .1, .1, .1] * 3 + [1.2, .25, 0., 0.])

@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from grasp_success_detector.datasets.frame_writer import write_atomically
 from grasp_success_detector.errors import ConfigError, DatasetError, one_line, RunError
 from grasp_success_detector.evaluation.predictions import Prediction, read_predictions
+from grasp_success_detector.files import write_whole
 from grasp_success_detector.training.recipe import load_config, TrainingConfig
 
 #: What may differ between a run and its continuation: none of it changes the result.
@@ -86,7 +86,7 @@ class RunFolder:
                               f'another --out{" or continue it with --resume" * unfinished}')
         self.path.mkdir(parents=True)
         text = yaml.safe_dump(_plain(config), sort_keys=False)
-        write_atomically(self.config, text.encode())
+        write_whole(self.config, text.encode())
 
     def resume(self, config: TrainingConfig) -> None:
         """
@@ -111,7 +111,7 @@ class RunFolder:
         with contextlib.suppress(FileNotFoundError):
             kept = [line for line in self.epochs.read_text().splitlines(keepends=True)
                     if line.endswith('\n') and json.loads(line)['epoch'] <= epoch]
-            write_atomically(self.epochs, ''.join(kept).encode())
+            write_whole(self.epochs, ''.join(kept).encode())
 
     def add_epoch(self, line: Mapping[str, Any]) -> None:
         """Append an epoch's metrics."""
@@ -121,7 +121,7 @@ class RunFolder:
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """Write a JSON file, whole or not at all."""
-    write_atomically(path, (json.dumps(document, indent=2) + '\n').encode())
+    write_whole(path, (json.dumps(document, indent=2) + '\n').encode())
 
 
 def _plain(config: TrainingConfig) -> dict[str, Any]:

@@ -1,0 +1,158 @@
+"""Settings as frozen dataclasses: types and limits stated once per field, checked in one place."""
+
+from collections.abc import Iterable
+from dataclasses import Field, field, fields, MISSING
+from enum import Enum
+from functools import cache
+import math
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints, Union
+
+from grasp_success_detector.errors import GraspSuccessDetectorError
+
+
+def setting(default: Any = MISSING, *, lowest: float | None = None, highest: float | None = None,
+            above: float | None = None, below: float | None = None, **more: Any) -> Any:
+    """
+    Return a dataclass field whose values have limits; :func:`check_settings` enforces them.
+
+    For a tuple the limits hold for each of its numbers.
+
+    :param lowest: smallest value allowed; ``highest`` is the largest one.
+    :param above: limit that is not itself allowed; so is ``below``.
+    :param more: further metadata of the field, such as a description.
+    """
+    limits = {'lowest': lowest, 'highest': highest, 'above': above, 'below': below}
+    return field(default=default, metadata=limits | more)
+
+
+def check_settings(owner: Any, error: type[GraspSuccessDetectorError], subject: str,
+                   more: Iterable[tuple[str, bool, str]] = ()) -> None:
+    """
+    Refuse a dataclass instance that has a field of the wrong type or outside its limits.
+
+    Types are those of the annotations (bool, int, float, str, Enum, tuple, or None); numbers must
+    be finite unless their limits are. Text given for an Enum field is replaced by its member and a
+    list given for a tuple by a tuple, as files and command lines know neither.
+
+    :param owner: called from its ``__post_init__``.
+    :param error: class of the error.
+    :param subject: what the error's text begins with, such as ``'training:'``.
+    :param more: further checks: name of the field, whether its value is right, what is expected.
+    :raises GraspSuccessDetectorError: of the class ``error``; names every wrong field at once.
+    """
+    wrong = {}
+    hints = _hints(type(owner))
+    for declared in fields(owner):
+        value = getattr(owner, declared.name)
+        converted = _converted(value, hints[declared.name])
+        if converted is not value:
+            object.__setattr__(owner, declared.name, converted)
+        if not _fits(converted, hints[declared.name], declared):
+            wrong[declared.name] = expected_values(type(owner), declared)
+    if not wrong:   # only values of the right type can be compared with each other
+        wrong = {name: expected for name, good, expected in more if not good}
+    if wrong:
+        raise error(f'{subject} ' + ', '.join(
+            f'{name} {_shown(getattr(owner, name))} (expected {expected})'
+            for name, expected in wrong.items()))
+
+
+def expected_values(owner: type, declared: Field[Any]) -> str:
+    """Return in words which values a field of a dataclass takes, such as ``'a number above 0'``."""
+    return _expected(_hints(owner)[declared.name], declared)
+
+
+@cache
+def _hints(owner: type) -> dict[str, Any]:
+    return get_type_hints(owner)
+
+
+_TYPE_NAMES = {str: 'text', int: 'a whole number', float: 'a number', bool: 'true or false'}
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
+def _converted(value: Any, hint: Any) -> Any:
+    for kind in _alternatives(hint):
+        if isinstance(value, list) and get_origin(kind) is tuple:
+            value = tuple(value)
+        if isinstance(value, tuple) and get_origin(kind) is tuple:
+            inner = get_args(kind)[0]
+            converted = tuple(_converted(part, inner) for part in value)
+            return value if converted == value and all(
+                map(lambda new, old: new is old, converted, value)) else converted
+        if isinstance(kind, type) and issubclass(kind, Enum) and type(value) is str:
+            return next((member for member in kind if member.value == value), value)
+    return value
+
+
+def _fits(value: Any, hint: Any, declared: Field[Any]) -> bool:
+    if hint is Any:
+        return True
+    for kind in _alternatives(hint):
+        if kind is NoneType:
+            fits = value is None
+        elif get_origin(kind) is tuple:
+            inner = get_args(kind)
+            fits = isinstance(value, tuple) and (
+                inner[-1] is Ellipsis or len(inner) == len(value)) and all(
+                _fits(part, inner[0], declared) for part in value)
+        elif kind in (int, float):
+            fits = (isinstance(value, int | kind) and not isinstance(value, bool)
+                    and _within(value, declared))
+        else:
+            origin = get_origin(kind) or kind
+            fits = isinstance(value, origin)
+        if fits:
+            return True
+    return False
+
+
+def _within(value: float, declared: Field[Any]) -> bool:
+    lowest, highest, above, below = (
+        declared.metadata.get(name) for name in ('lowest', 'highest', 'above', 'below'))
+    return (math.isfinite(value) or value == highest) and (
+        (lowest is None or value >= lowest) and (highest is None or value <= highest)
+        and (above is None or value > above) and (below is None or value < below))
+
+
+def _expected(hint: Any, declared: Field[Any]) -> str:
+    words = []
+    for kind in _alternatives(hint):
+        if kind is NoneType:
+            continue
+        if get_origin(kind) is tuple:
+            inner = get_args(kind)
+            count = 'a list' if inner[-1] is Ellipsis else f'{len(inner)} values'
+            words.append(f'{count}, each {_expected(inner[0], declared)}')
+        elif isinstance(kind, type) and issubclass(kind, Enum):
+            words.append(' or '.join(str(member.value) for member in kind))
+        elif kind in (int, float):
+            words.append(_range(kind, declared))
+        else:
+            words.append(_TYPE_NAMES.get(kind, getattr(kind, '__name__', str(kind)).lower()))
+    return ' or '.join(words)
+
+
+def _range(kind: type, declared: Field[Any]) -> str:
+    lowest, highest, above, below = (
+        declared.metadata.get(name) for name in ('lowest', 'highest', 'above', 'below'))
+    words = [_TYPE_NAMES[kind]]
+    if lowest is not None and highest is not None:
+        words.append(f'from {lowest} to {highest}')
+    elif lowest is not None:
+        words.append(f'of {lowest} or more')
+    elif highest is not None:
+        words.append(f'of {highest} or less')
+    if above is not None:
+        words.append(f'above {above}')
+    if below is not None:
+        words.append(f'below {below}' if len(words) == 1 else f'and below {below}')
+    return ' '.join(words)
+
+
+def _shown(value: Any) -> str:
+    return repr(value.value if isinstance(value, Enum) else value)
