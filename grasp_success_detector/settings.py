@@ -42,7 +42,7 @@ def check_settings(owner: Any, error: type[GraspSuccessDetectorError], subject: 
     :raises GraspSuccessDetectorError: of the class ``error``; names every wrong field at once.
     """
     wrong = {}
-    hints = _hints(type(owner))
+    hints = _hints(owner.__class__)
     for declared in fields(owner):
         value = getattr(owner, declared.name)
         converted = _converted(value, hints[declared.name])
@@ -59,7 +59,7 @@ def check_settings(owner: Any, error: type[GraspSuccessDetectorError], subject: 
 
 
 def expected_values(owner: type, declared: Field[Any]) -> str:
-    """Return in words which values a field of a dataclass takes, such as ``'a number above 0'``."""
+    """Return in words which values a field of a dataclass takes, such as 'a number above 0'."""
     return _expected(_hints(owner)[declared.name], declared)
 
 
