@@ -12,7 +12,7 @@ import tempfile
 from grasp_success_detector.errors import GraspSuccessDetectorError
 from grasp_success_detector.ros.tools.demo_bag import DemoBag
 
-_MODULES = 'grasp_success_detector.ros'
+_COMMANDS = 'grasp_success_detector.cli'
 
 #: What a command, or ROS's log, puts before an error: '[ERROR] [1700000000.0] [node]: '.
 _LOG_PREFIX = re.compile(r'^(error: |\[[A-Z]+\] \[[\d.]+\] \[[^]]*\]: )')
@@ -70,7 +70,7 @@ def end(process: subprocess.Popen[bytes], patience_s: float = 5.) -> None:
 def detector_command(bag: DemoBag, checkpoint: str | None) -> list[str]:
     """Return what starts a detector that listens to a bag's frames."""
     transport, name = ('compressed', 'image/compressed') if bag.compressed else ('raw', 'image')
-    arguments = [f'{_MODULES}.detector_node', '--ros-args', '-r', f'{name}:={bag.topic}',
+    arguments = [f'{_COMMANDS}.detector_node', '--ros-args', '-r', f'{name}:={bag.topic}',
                  '-p', f'image_transport:={transport}']
     # Quoted: rcl reads the value as YAML, where 1 would be a number.
     return arguments + (['-p', f"checkpoint:='{Path(checkpoint).resolve()}'"]
@@ -79,5 +79,5 @@ def detector_command(bag: DemoBag, checkpoint: str | None) -> list[str]:
 
 def player_command(bag: DemoBag, rate: float) -> list[str]:
     """Return what plays a bag once two listen to its frames: the detector, and who asks for it."""
-    return [f'{_MODULES}.play_bag', str(bag.path), '--rate', str(rate), '--wait-for', bag.topic,
+    return [f'{_COMMANDS}.play_bag', str(bag.path), '--rate', str(rate), '--wait-for', bag.topic,
             '--subscribers', '2', '--wait', '20']
