@@ -71,6 +71,7 @@ setup(
     zip_safe=False,
     install_requires=[
         'backports.zstd>=1.0; python_version < "3.14"',
+        'jinja2>=3.0',
         'lz4>=4',
         'numpy>=1.21',
         'opencv-python-headless>=4.5',

@@ -115,6 +115,11 @@ def needing(extra: str, what: str) -> Iterator[None]:
                           f'pip install grasp_success_detector[{extra}]') from error
 
 
+def counted(number: int, what: str) -> str:
+    """Return a count with its noun in singular or plural: '1 attempt', '2 attempts'."""
+    return f'{number} {what}{"s" * (number != 1)}'
+
+
 class _SpeedColumn(ProgressColumn):
     """What is done in a second."""
 

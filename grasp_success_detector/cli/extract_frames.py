@@ -13,13 +13,12 @@ from grasp_success_detector.cli.arguments import (
     add_label_arguments,
     source_options,
 )
-from grasp_success_detector.console import command, ExitCode, progress_bar
+from grasp_success_detector.console import command, counted, ExitCode, progress_bar
 from grasp_success_detector.datasets.executors import crew, usable_cores
 from grasp_success_detector.datasets.extraction import extract
 from grasp_success_detector.labels import CLASS_NAMES
 from grasp_success_detector.recordings.options import ExtractionOptions, OutputOptions
 from grasp_success_detector.recordings.sources import find_sources
-from grasp_success_detector.reports.page import counted
 
 EPILOG = """\
 examples:

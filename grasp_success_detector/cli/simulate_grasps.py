@@ -8,8 +8,7 @@ import time
 
 from rich.console import Console
 
-from grasp_success_detector.console import command, ExitCode, needing, progress_bar
-from grasp_success_detector.reports.page import counted
+from grasp_success_detector.console import command, counted, ExitCode, needing, progress_bar
 from grasp_success_detector.simulation.presets import IMAGE_ENCODINGS, Recording, STORAGES
 
 EPILOG = """\

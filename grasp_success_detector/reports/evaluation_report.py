@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from grasp_success_detector.console import counted
 from grasp_success_detector.errors import ImageDecodeError
 from grasp_success_detector.evaluation.attempts import durations_s, labelled_predictions
 from grasp_success_detector.evaluation.evaluation import Evaluation
@@ -16,7 +17,7 @@ from grasp_success_detector.evaluation.predictions import Prediction
 from grasp_success_detector.images.decoding import RgbImage
 from grasp_success_detector.labels import Verdict
 from grasp_success_detector.reports.charts import percent
-from grasp_success_detector.reports.page import counted, page, section, table
+from grasp_success_detector.reports.page import page, section, table
 from grasp_success_detector.reports.pictures import read_pictures
 from grasp_success_detector.reports.sections import (
     all_numbers,

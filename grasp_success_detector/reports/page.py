@@ -142,11 +142,6 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
                       for first, *cells in rows) + '</tbody></table></div>')
 
 
-def counted(number: int, what: str) -> str:
-    """Return '1 attempt', '2 attempts'."""
-    return f'{number} {what}{"s" * (number != 1)}'
-
-
 def label_colour(label: Label) -> str:
     """Return the CSS colour of a label, which follows the light or dark theme."""
     return f'var(--{label.name.lower()})'

@@ -5,13 +5,14 @@ from html import escape
 from itertools import groupby
 from zlib import crc32
 
+from grasp_success_detector.console import counted
 from grasp_success_detector.decision import DecisionConfig, NS_PER_S
 from grasp_success_detector.evaluation.attempts import AttemptResult, durations_s, FrameVerdict
 from grasp_success_detector.evaluation.label_errors import Suspicion
 from grasp_success_detector.images.decoding import RgbImage
 from grasp_success_detector.labels import Label, Verdict
 from grasp_success_detector.reports.charts import Axis, Chart, key, number_axis, SERIES
-from grasp_success_detector.reports.page import counted, image, label_colour, label_key, section
+from grasp_success_detector.reports.page import image, label_colour, label_key, section
 from grasp_success_detector.reports.pictures import FrameKey, key_of
 
 #: Pictures above each curve.
