@@ -84,7 +84,7 @@ def node_command(contestant: str, checkpoint: Path) -> list[str]:
         'frozen_after_s': 0., 'max_black': 1., 'max_white': 1., 'undecided': 0.,
         'window_s': 0., 'min_frames': 1}
     arguments = [part for name, value in values.items() for part in ('-p', f'{name}:={value}')]
-    return [sys.executable, '-m', 'grasp_success_detector.ros.node.detector_node', '--ros-args',
+    return [sys.executable, '-m', 'grasp_success_detector.cli.detector_node', '--ros-args',
             *arguments]
 
 

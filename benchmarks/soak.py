@@ -34,7 +34,7 @@ from std_srvs.srv import Trigger
 from grasp_success_detector.files import SAMPLE_BAG, share_path
 from grasp_success_detector.ros.tools.child_process import end
 
-MODULES = 'grasp_success_detector.ros'
+MODULES = 'grasp_success_detector.cli'
 TOPIC = '/camera/image_raw'
 HOUR_FRAMES = 30 * 3600
 MB = 1e6

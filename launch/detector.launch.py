@@ -14,7 +14,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.ros.node.launch_arguments import (
-    Camera,
+    CameraArgument,
     read_cameras,
     read_remappings,
     remapped_image,
@@ -63,7 +63,7 @@ def start_nodes(context: LaunchContext) -> list[Node]:
     if 'cameras' in given and 'image_topic' in given:
         raise ConfigError('image_topic and cameras are both given; expected one of them')
     cameras = read_cameras(given['cameras']) if 'cameras' in given else (
-        Camera(topic=given.get('image_topic', '')),)
+        CameraArgument(topic=given.get('image_topic', '')),)
     try:
         respawn_delay_s = float(given['respawn_delay'])
     except ValueError:

@@ -25,7 +25,11 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.actions import Node
 
 from grasp_success_detector.errors import ConfigError
-from grasp_success_detector.ros.node.launch_arguments import Camera, read_cameras, recorded_cameras
+from grasp_success_detector.ros.node.launch_arguments import (
+    CameraArgument,
+    read_cameras,
+    recorded_cameras,
+)
 
 #: For the detector to load its network (a cold disk, a small machine), seconds.
 START_TIMEOUT_S = 120
@@ -63,7 +67,7 @@ def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     bag, player = given(context, 'bag'), given(context, 'player')
     require_tool(player, 'player:=play_bag plays bags as well')
     cameras = read_cameras(given(context, 'cameras')) if given(context, 'cameras') else (
-        Camera(topic=given(context, 'image_topic')),)
+        CameraArgument(topic=given(context, 'image_topic')),)
     topics = tuple(
         camera.topic or '/'.join(('', *filter(None, (
             given(context, 'namespace').strip('/'), camera.name, 'image'))))

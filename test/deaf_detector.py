@@ -3,7 +3,7 @@
 import sys
 import time
 
-from grasp_success_detector.ros.node.detector_node import DetectorNode
+from grasp_success_detector.ros.node.lifecycle_node import DetectorNode
 from grasp_success_detector.ros.process import ros_process, run_managed_node
 
 

@@ -34,10 +34,10 @@ class Child(subprocess.Popen):
     """
     A module as a process; its output goes to a file.
 
-    Console scripts of the package's ROS room, unless another package is named ('': of the tests).
+    Console scripts of the package, unless another package is named ('': of the tests).
     """
 
-    def __init__(self, module, *arguments, cwd=None, package='grasp_success_detector.ros'):
+    def __init__(self, module, *arguments, cwd=None, package='grasp_success_detector.cli'):
         self._folder = tempfile.TemporaryDirectory()
         self.log = Path(self._folder.name) / 'output'
         with open(self.log, 'wb') as output:

@@ -22,7 +22,7 @@ from grasp_success_detector.labels import Verdict  # noqa: E402
 from grasp_success_detector.recordings.bags import COMPRESSED_TOPIC  # noqa: E402
 from grasp_success_detector.ros.node.outputs import COLOURS  # noqa: E402
 from grasp_success_detector.ros.tools.demo_bag import Attempt, read_demo_bag  # noqa: E402
-from grasp_success_detector.ros.tools.demo_monitor import Answer, AttemptResult  # noqa: E402
+from grasp_success_detector.ros.tools.demo_monitor import DemoAnswer, DemoResult  # noqa: E402
 from grasp_success_detector.ros.tools.demo_picture import chosen_answers, draw_demo  # noqa: E402
 
 
@@ -43,7 +43,7 @@ def test_it_shows_what_flows_over_dds(bag, ears, random_checkpoint, tmp_path):
     path, frames = bag
     verdicts = ears.listen(Bool, '/grasp_success')
     confidences = ears.listen(Float32, '/grasp_success/confidence')
-    child = run('demo', '--bag', path, '--checkpoint', random_checkpoint,
+    child = run('grasp_demo', '--bag', path, '--checkpoint', random_checkpoint,
                 '--output', tmp_path / 'shown' / 'demo.png')
     assert child.returncode == 0, child.output
     lines = child.output.splitlines()
@@ -100,7 +100,7 @@ def test_the_view_on_a_terminal_and_ctrl_c(bag, ears, random_checkpoint, tmp_pat
 
 def test_without_a_verdict_it_ends_with_3(random_checkpoint, tmp_path):
     write_rig_bag(tmp_path / 'bad', attempts=1, readable=False)
-    child = run('demo', '--bag', tmp_path / 'bad', '--checkpoint', random_checkpoint,
+    child = run('grasp_demo', '--bag', tmp_path / 'bad', '--checkpoint', random_checkpoint,
                 '--output', tmp_path / 'demo.png')
     assert child.returncode == 3, child.output
     summary = re.search(r'no verdict came through: (\d+) frames seen', child.output)
@@ -110,13 +110,13 @@ def test_without_a_verdict_it_ends_with_3(random_checkpoint, tmp_path):
 
 
 def test_what_it_cannot_start_with_is_said(bag, tmp_path):
-    child = run('demo', '--bag', bag[0], '--checkpoint', '/no/such.safetensors',
+    child = run('grasp_demo', '--bag', bag[0], '--checkpoint', '/no/such.safetensors',
                 '--output', tmp_path / 'demo.png')
     assert child.returncode == 1
     assert child.output.startswith('error: detector_node ended with 1: configure failed: '
                                    '/no/such.safetensors: no such file')
     assert len(child.output.strip().splitlines()) == 1
-    child = run('demo', '--bag', '/no/such')
+    child = run('grasp_demo', '--bag', '/no/such')
     assert child.returncode == 1
     assert 'error: /no/such: no such bag' in child.output
 
@@ -151,9 +151,9 @@ def test_attempts_that_cannot_be_read_are_named(tmp_path):
 
 def test_the_picture_shows_verdicts_in_their_colours(bag):
     path, frames = bag
-    answers = tuple(Answer(stamp, verdict, 0.7, 0.01) for (stamp, _), verdict in zip(
+    answers = tuple(DemoAnswer(stamp, verdict, 0.7, 0.01) for (stamp, _), verdict in zip(
         frames, [Verdict.UNKNOWN, *[Verdict.SUCCESS] * (FRAMES_PER_ATTEMPT - 1)], strict=False))
-    result = AttemptResult(Attempt(0, 'mug', False, frames[0][0], frames[-1][0]), answers)
+    result = DemoResult(Attempt(0, 'mug', False, frames[0][0], frames[-1][0]), answers)
     assert (result.verdict, result.probability, result.correct) == (Verdict.SUCCESS, 0.7, False)
     chosen = chosen_answers(result)
     assert (chosen[0], chosen[-1], len(chosen)) == (answers[0], answers[-1], 6)
@@ -164,11 +164,11 @@ def test_the_picture_shows_verdicts_in_their_colours(bag):
 
 
 def test_an_attempt_without_answers_is_unknown():
-    result = AttemptResult(Attempt(3, '', None, 0, 1), ())
+    result = DemoResult(Attempt(3, '', None, 0, 1), ())
     assert (result.verdict, result.probability, result.correct) == (Verdict.UNKNOWN, None, None)
     assert chosen_answers(result) == []
 
 
 def test_help_names_an_example():
-    child = run('demo', '--help')
+    child = run('grasp_demo', '--help')
     assert (child.returncode, 'examples:' in child.output) == (0, True)

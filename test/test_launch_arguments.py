@@ -8,7 +8,7 @@ from rosbags.typesys import get_typestore, Stores
 from grasp_success_detector.errors import BagError, ConfigError
 from grasp_success_detector.files import SAMPLE_BAG, share_path
 from grasp_success_detector.ros.node.launch_arguments import (
-    Camera,
+    CameraArgument,
     read_cameras,
     read_remappings,
     recorded_cameras,
@@ -21,7 +21,7 @@ STORE = get_typestore(Stores.ROS2_JAZZY)
 
 def test_cameras_have_a_name_and_mostly_a_topic():
     assert read_cameras(' left:/l/image_raw, right ') == (
-        Camera('left', '/l/image_raw'), Camera('right'))
+        CameraArgument('left', '/l/image_raw'), CameraArgument('right'))
 
 
 @pytest.mark.parametrize(('text', 'line'), [

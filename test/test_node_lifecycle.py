@@ -215,7 +215,7 @@ def test_cleanup_frees_the_network(random_checkpoint):
     from rclpy.context import Context
     from rclpy.signals import SignalHandlerOptions
 
-    from grasp_success_detector.ros.node.detector_node import DetectorNode
+    from grasp_success_detector.ros.node.lifecycle_node import DetectorNode
 
     context = Context()
     rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)

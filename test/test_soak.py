@@ -19,7 +19,7 @@ LIMIT_MB = 0.02 * 108000
 
 # The node, but with every message that comes in the pixels of one frame are kept.
 LEAKING = """
-from grasp_success_detector.ros.node import detector_node
+from grasp_success_detector.cli import detector_node
 from grasp_success_detector.ros.node import inference_worker
 
 kept = []

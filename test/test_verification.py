@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from grasp_success_detector.decision import DecisionConfig, NS_PER_S, Reason
-from grasp_success_detector.ros.node.verification import refusal, Verification
+from grasp_success_detector.ros.node.verify_request import refusal, VerifyRequest
 
 CONFIG = DecisionConfig(threshold=0.6, hysteresis=0., undecided=0., window_s=1., min_frames=2,
                         stale_after_s=0.5, max_bad_frames=3)
@@ -26,7 +26,7 @@ class Question:
 
     def __init__(self, config=CONFIG, timeout_s=2.):
         self.answers = []
-        self.asked = Verification(config, STAMP_NS, ASKED_NS, timeout_s, '/image',
+        self.asked = VerifyRequest(config, STAMP_NS, ASKED_NS, timeout_s, '/image',
                                   self.answers.append)
 
     def frame(self, seconds, probability, stamped=None):

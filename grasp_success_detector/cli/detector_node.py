@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from grasp_success_detector.console import command
-from grasp_success_detector.ros.node.detector_node import DetectorNode
+from grasp_success_detector.ros.node.lifecycle_node import DetectorNode
 from grasp_success_detector.ros.process import (
     full_arguments,
     own_arguments,

@@ -25,7 +25,7 @@ from grasp_success_detector.ros.tools.child_process import (
     player_command,
 )
 from grasp_success_detector.ros.tools.demo_bag import read_demo_bag
-from grasp_success_detector.ros.tools.demo_monitor import AttemptResult, DemoMonitor
+from grasp_success_detector.ros.tools.demo_monitor import DemoMonitor, DemoResult
 from grasp_success_detector.ros.tools.demo_picture import chosen_answers, draw_demo
 from grasp_success_detector.ros.tools.demo_view import attempt_line, live_view, result_table
 
@@ -95,7 +95,7 @@ class _Run:
         self._live = Live(console=console, refresh_per_second=8, transient=True)
         self._printed = 0
 
-    def run(self, options: argparse.Namespace) -> list[AttemptResult]:
+    def run(self, options: argparse.Namespace) -> list[DemoResult]:
         """Start detector and player, watch them to the end, and return every attempt's result."""
         bag = self._monitor.bag
         with ExitStack() as stack:
@@ -148,7 +148,7 @@ class _Run:
 
 
 def _report(
-    console: Console, monitor: DemoMonitor, results: Sequence[AttemptResult], output: Path,
+    console: Console, monitor: DemoMonitor, results: Sequence[DemoResult], output: Path,
 ) -> None:
     """Print the table and write the picture."""
     bag = monitor.bag

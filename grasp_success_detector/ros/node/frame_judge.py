@@ -47,7 +47,7 @@ class BlindFrameError(UnjudgedFrameError):
         self.blindness = blindness
 
 
-class Frame(NamedTuple):
+class ReceivedFrame(NamedTuple):
     """
     One message as it came in, still serialized: a frame that is dropped costs nothing more.
 
@@ -160,7 +160,7 @@ class FrameJudge:
             import torch
             torch.cuda.empty_cache()
 
-    def judge(self, frame: Frame) -> JudgedFrame:
+    def judge(self, frame: ReceivedFrame) -> JudgedFrame:
         """
         Deserialize, decode, look whether anything can be seen, classify.
 

@@ -14,7 +14,7 @@ NAME = re.compile(r'[A-Za-z_][A-Za-z0-9_]*')
 COMPRESSED = '/compressed'
 
 
-class Camera(NamedTuple):
+class CameraArgument(NamedTuple):
     """
     One camera, and so one detector.
 
@@ -26,7 +26,7 @@ class Camera(NamedTuple):
     topic: str = ''
 
 
-def read_cameras(text: str) -> tuple[Camera, ...]:
+def read_cameras(text: str) -> tuple[CameraArgument, ...]:
     """
     Read a list such as ``left:/left/image_raw,right:/right/image_raw``.
 
@@ -39,7 +39,7 @@ def read_cameras(text: str) -> tuple[Camera, ...]:
         if not NAME.fullmatch(name):
             raise ConfigError(f'cameras: {item.strip()!r} in {text!r}; expected NAME:TOPIC, such '
                               'as left:/left/image_raw, and several of them by commas')
-        cameras.append(Camera(name, topic))
+        cameras.append(CameraArgument(name, topic))
     names = [camera.name for camera in cameras]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f'cameras: {", ".join(twice)} is there more than once in {text!r}; '

@@ -10,7 +10,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from grasp_success_detector.labels import Verdict
 from grasp_success_detector.ros.node.verdict_keeper import VerdictKeeper
-from grasp_success_detector.ros.node.verification import Answer
+from grasp_success_detector.ros.node.verify_request import VerifyAnswer
 
 
 class DetectorServices:
@@ -42,7 +42,7 @@ class DetectorServices:
         """Answer when the frames to come have; ``success`` for a verdict of SUCCESS only."""
         future: Any = Future(executor=self._node.executor)
 
-        def answered(answer: Answer) -> None:
+        def answered(answer: VerifyAnswer) -> None:
             future.set_result(answer)
             if executor := self._node.executor:
                 executor.wake()     # it looks at futures when something else wakes it

@@ -18,12 +18,12 @@ from grasp_success_detector.labels import Verdict
 from grasp_success_detector.ros.node.diagnostics import FrameStatistics
 from grasp_success_detector.ros.node.frame_judge import (
     BlindFrameError,
-    Frame,
     JudgedFrame,
+    ReceivedFrame,
     UnjudgedFrameError,
 )
 from grasp_success_detector.ros.node.outputs import VerdictOutputs
-from grasp_success_detector.ros.node.verification import Answer, refusal, Verification
+from grasp_success_detector.ros.node.verify_request import refusal, VerifyAnswer, VerifyRequest
 
 #: The watchdog looks so often within ``stale_after_s``.
 WATCHDOG_LOOKS = 10
@@ -52,7 +52,7 @@ class VerdictKeeper:
         self._session = 0
         self._latest, self._latest_ns = unknown(Reason.INACTIVE), 0
         self._header = Header()
-        self._verifications: list[Verification] = []
+        self._verifications: list[VerifyRequest] = []
 
     @property
     def latest(self) -> Decision:
@@ -114,7 +114,7 @@ class VerdictKeeper:
                 verification.restart(stamp_ns)
 
     def verify(self, stamp_ns: int, timeout_s: float, topic: str,
-               answer: Callable[[Answer], None]) -> None:
+               answer: Callable[[VerifyAnswer], None]) -> None:
         """
         Ask about frames to come.
 
@@ -125,10 +125,10 @@ class VerdictKeeper:
             if self._closed is not None:
                 answer(refusal(self._closed))
                 return
-            self._verifications.append(Verification(
+            self._verifications.append(VerifyRequest(
                 self._decider.config, stamp_ns, time.monotonic_ns(), timeout_s, topic, answer))
 
-    def answer(self, frame: Frame, judged: JudgedFrame) -> Decision | None:
+    def answer(self, frame: ReceivedFrame, judged: JudgedFrame) -> Decision | None:
         """Decide and publish; None if the frame is of an earlier period."""
         with self._lock:
             if not self._is_open(frame):
@@ -145,7 +145,7 @@ class VerdictKeeper:
                     judged.stamp, judged.probability, frame.received_ns)]
             return decision
 
-    def skip(self, frame: Frame, error: UnjudgedFrameError) -> None:
+    def skip(self, frame: ReceivedFrame, error: UnjudgedFrameError) -> None:
         """Take note of a frame that could not be judged."""
         blindness = error.blindness if isinstance(error, BlindFrameError) else None
         with self._lock:
@@ -162,7 +162,7 @@ class VerdictKeeper:
                     and decision.reason is not self._latest.reason):
                 self._publish(decision)
 
-    def publish_overlay(self, frame: Frame, publish: Callable[[], None]) -> None:
+    def publish_overlay(self, frame: ReceivedFrame, publish: Callable[[], None]) -> None:
         """Call a function that publishes, unless the frame's period is over."""
         with self._lock:
             if self._is_open(frame):
@@ -186,7 +186,7 @@ class VerdictKeeper:
                     overdue or self._latest.verdict is not Verdict.UNKNOWN):
                 self._publish(decision)
 
-    def _is_open(self, frame: Frame) -> bool:
+    def _is_open(self, frame: ReceivedFrame) -> bool:
         return self._closed is None and frame.session == self._session
 
     def _begin_period(self) -> None:

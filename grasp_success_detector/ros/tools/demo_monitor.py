@@ -27,7 +27,7 @@ VERDICT_QOS = QoSProfile(depth=200)
 
 
 @dataclass(frozen=True)
-class Answer:
+class DemoAnswer:
     """
     What the detector said of one frame.
 
@@ -42,7 +42,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class AttemptResult:
+class DemoResult:
     """
     An attempt and what the detector had said at its end.
 
@@ -50,7 +50,7 @@ class AttemptResult:
     """
 
     attempt: Attempt
-    answers: tuple[Answer, ...]
+    answers: tuple[DemoAnswer, ...]
 
     @property
     def verdict(self) -> Verdict:
@@ -83,7 +83,7 @@ class DemoMonitor:
         self._sent: list[int] = []          # when each was published, ns
         self._confidences: list[tuple[int, float]] = []     # (when published, value)
         self._verdicts: list[tuple[int, bool]] = []
-        self._answers: tuple[int, dict[int, Answer]] = (0, {})
+        self._answers: tuple[int, dict[int, DemoAnswer]] = (0, {})
         node.create_subscription(
             CompressedImage if bag.compressed else Image, bag.topic, with_time(self._on_frame),
             QoSProfile(depth=50, reliability=QoSReliabilityPolicy.BEST_EFFORT))
@@ -103,7 +103,7 @@ class DemoMonitor:
         return self._stamps[-1] if self._stamps else None
 
     @property
-    def answers(self) -> dict[int, Answer]:
+    def answers(self) -> dict[int, DemoAnswer]:
         """Return what was said of each frame, by its stamp in ns, in order."""
         heard = len(self._stamps) + len(self._verdicts) + len(self._confidences)
         if self._answers[0] != heard:
@@ -116,7 +116,7 @@ class DemoMonitor:
         return sum(answer.verdict is not Verdict.UNKNOWN for answer in self.answers.values())
 
     @property
-    def latest(self) -> Answer | None:
+    def latest(self) -> DemoAnswer | None:
         """Return the newest answer."""
         return next(reversed(self.answers.values()), None)
 
@@ -143,15 +143,15 @@ class DemoMonitor:
         """Return the median time from a frame's publication to its verdict's."""
         return median(a.latency_s for a in self.answers.values()) if self.answers else None
 
-    def result(self, attempt: Attempt) -> AttemptResult:
+    def result(self, attempt: Attempt) -> DemoResult:
         """Return what was said during an attempt."""
-        return AttemptResult(attempt, tuple(
+        return DemoResult(attempt, tuple(
             answer for answer in self.answers.values()
             if attempt.begin_ns <= answer.stamp_ns <= attempt.end_ns))
 
-    def _match(self) -> dict[int, Answer]:
+    def _match(self) -> dict[int, DemoAnswer]:
         frames = [ShownFrame(*pair) for pair in zip(self._sent, self._stamps, strict=True)]
-        return {stamp_ns: Answer(stamp_ns, answer.verdict, answer.confidence,
+        return {stamp_ns: DemoAnswer(stamp_ns, answer.verdict, answer.confidence,
                                  answer.latency_s or 0.)
                 for stamp_ns, answer in match_by_time(
                     frames, without_header(self._verdicts, self._confidences)).items()}

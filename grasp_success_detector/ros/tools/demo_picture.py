@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from grasp_success_detector.labels import Verdict
 from grasp_success_detector.ros.node.outputs import COLOURS
-from grasp_success_detector.ros.tools.demo_monitor import Answer, AttemptResult
+from grasp_success_detector.ros.tools.demo_monitor import DemoAnswer, DemoResult
 
 FRAMES_PER_ATTEMPT = 6
 CELL_WIDTH, CELL_HEIGHT = 216, 162      # of a frame, pixels
@@ -19,7 +19,7 @@ BORDER, GAP, MARGIN, TITLE_HEIGHT = 5, 10, 16, 70
 WHITE, BLACK, GREY = (255, 255, 255), (20, 20, 20), (110, 110, 110)
 
 
-def chosen_answers(result: AttemptResult) -> list[Answer]:
+def chosen_answers(result: DemoResult) -> list[DemoAnswer]:
     """Return evenly spaced answers of an attempt, the last one included."""
     count = len(result.answers)
     picks = np.linspace(0, count - 1, min(count, FRAMES_PER_ATTEMPT)).round().astype(int)
@@ -27,7 +27,7 @@ def chosen_answers(result: AttemptResult) -> list[Answer]:
 
 
 def draw_demo(
-    results: Sequence[AttemptResult], frames: Mapping[int, NDArray[np.uint8]],
+    results: Sequence[DemoResult], frames: Mapping[int, NDArray[np.uint8]],
     truth: Mapping[int, bool], title: str, subtitle: str,
 ) -> NDArray[np.uint8]:
     """
@@ -54,7 +54,7 @@ def draw_demo(
     return canvas
 
 
-def _draw_label(canvas: NDArray[np.uint8], result: AttemptResult, top: int) -> None:
+def _draw_label(canvas: NDArray[np.uint8], result: DemoResult, top: int) -> None:
     attempt = result.attempt
     _text(canvas, f'attempt {attempt.number}', MARGIN, top + 20, BLACK, 0.65, 2)
     _text(canvas, attempt.object_name, MARGIN, top + 46, GREY, 0.55)
@@ -69,7 +69,7 @@ def _draw_label(canvas: NDArray[np.uint8], result: AttemptResult, top: int) -> N
 
 
 def _draw_cell(
-    canvas: NDArray[np.uint8], frame: NDArray[np.uint8], answer: Answer, truth: bool | None,
+    canvas: NDArray[np.uint8], frame: NDArray[np.uint8], answer: DemoAnswer, truth: bool | None,
     left: int, top: int,
 ) -> None:
     colour = COLOURS[answer.verdict]

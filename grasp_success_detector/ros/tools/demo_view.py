@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from grasp_success_detector.labels import Verdict
-from grasp_success_detector.ros.tools.demo_monitor import AttemptResult, DemoMonitor
+from grasp_success_detector.ros.tools.demo_monitor import DemoMonitor, DemoResult
 
 STYLES = {Verdict.SUCCESS: 'bold green', Verdict.FAILURE: 'bold dark_orange',
           Verdict.UNKNOWN: 'dim'}
@@ -42,7 +42,7 @@ def truth_text(truth: bool | None) -> Text:
     return Text(verdict.name, STYLES[verdict])
 
 
-def attempt_line(result: AttemptResult) -> str:
+def attempt_line(result: DemoResult) -> str:
     """Return one attempt as one line, for logs."""
     attempt = result.attempt
     return ' '.join(filter(None, (
@@ -51,7 +51,7 @@ def attempt_line(result: AttemptResult) -> str:
         f'P(success)={_number(result.probability)}', _correct(result.correct))))
 
 
-def result_table(results: Sequence[AttemptResult]) -> Table:
+def result_table(results: Sequence[DemoResult]) -> Table:
     """Return the table of all attempts."""
     table = Table(title='Verdict at the end of every attempt')
     for heading in ('attempt', 'object', 'ground truth', 'verdict', 'P(success)', 'correct?'):

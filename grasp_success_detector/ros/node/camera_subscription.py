@@ -25,7 +25,7 @@ class _Ear:
     last: bytes | None = None
 
 
-class Camera:
+class CameraSubscription:
     """
     Subscribe to a camera and adapt to what it offers.
 

@@ -13,10 +13,14 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 
 from grasp_success_detector.decision import NS_PER_S, Reason
 from grasp_success_detector.errors import GraspSuccessDetectorError, one_line
-from grasp_success_detector.ros.node.camera import Camera, RateLimit
+from grasp_success_detector.ros.node.camera_subscription import CameraSubscription, RateLimit
 from grasp_success_detector.ros.node.declared_parameters import DeclaredParameters
 from grasp_success_detector.ros.node.diagnostics import build_status, FrameStatistics
-from grasp_success_detector.ros.node.frame_judge import Frame, FrameJudge, UnjudgedFrameError
+from grasp_success_detector.ros.node.frame_judge import (
+    FrameJudge,
+    ReceivedFrame,
+    UnjudgedFrameError,
+)
 from grasp_success_detector.ros.node.inference_worker import LatestItemWorker
 from grasp_success_detector.ros.node.outputs import draw_overlay, VerdictOutputs
 from grasp_success_detector.ros.node.parameters import Parameters
@@ -45,7 +49,7 @@ class DetectorNode(LifecycleNode):
         super().__init__(NODE_NAME, **node_arguments)
         self._judge: FrameJudge | None = None
         self._outputs: VerdictOutputs | None = None
-        self._camera: Camera | None = None
+        self._camera: CameraSubscription | None = None
         self._watchdog: Any = None      # there while the node is active
         self._values = UNCONFIGURED
         self._declared = DeclaredParameters(
@@ -124,7 +128,7 @@ class DetectorNode(LifecycleNode):
         values = self._declared.values()
         judge = FrameJudge(values)
         self._outputs = VerdictOutputs(self)
-        self._camera = Camera(self, judge.message_type, values.reliability, self._take)
+        self._camera = CameraSubscription(self, judge.message_type, values.reliability, self._take)
         self._judge = judge
         self._apply(values)
         self.get_logger().info(
@@ -199,10 +203,10 @@ class DetectorNode(LifecycleNode):
         if not self._limit.admits(now_ns):
             self._statistics.add_limited(now_ns)
             return
-        replaced = self._worker.offer(Frame(data, now_ns, self._keeper.session))
+        replaced = self._worker.offer(ReceivedFrame(data, now_ns, self._keeper.session))
         self._statistics.add_received(now_ns, replaced)
 
-    def _work_on(self, frame: Frame) -> None:
+    def _work_on(self, frame: ReceivedFrame) -> None:
         """Judge and answer one frame; runs in the worker's thread."""
         try:
             self._judge_and_answer(frame)
@@ -212,7 +216,7 @@ class DetectorNode(LifecycleNode):
             self._skip(frame, UnjudgedFrameError(
                 'internal', f'{type(error).__name__}: {one_line(error)}'))
 
-    def _judge_and_answer(self, frame: Frame) -> None:
+    def _judge_and_answer(self, frame: ReceivedFrame) -> None:
         judge, outputs = self._judge, self._outputs
         if judge is None or outputs is None:    # cleaned up meanwhile
             return
@@ -223,7 +227,7 @@ class DetectorNode(LifecycleNode):
                 draw_overlay(judge.picture(judged), decision), judged.message.header)
             self._keeper.publish_overlay(frame, lambda: outputs.publish_overlay(messages))
 
-    def _skip(self, frame: Frame, error: UnjudgedFrameError) -> None:
+    def _skip(self, frame: ReceivedFrame, error: UnjudgedFrameError) -> None:
         """Take note of a frame that cannot be judged."""
         self._statistics.add_bad(error.reason)
         self.get_logger().warning(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Answer:
+class VerifyAnswer:
     """
     What a question was answered.
 
@@ -48,7 +48,7 @@ class Answer:
         })
 
 
-class Verification:
+class VerifyRequest:
     """
     One question, with a decider of its own that sees later frames only.
 
@@ -58,7 +58,7 @@ class Verification:
     """
 
     def __init__(self, config: DecisionConfig, stamp_ns: int, now_ns: int, timeout_s: float,
-                 topic: str, answer: Callable[[Answer], None]) -> None:
+                 topic: str, answer: Callable[[VerifyAnswer], None]) -> None:
         """
         Ask.
 
@@ -90,7 +90,7 @@ class Verification:
         if decision.verdict is Verdict.UNKNOWN:
             return False
         seconds = self._seconds(received_ns)
-        self._answer(Answer(decision, seconds, (
+        self._answer(VerifyAnswer(decision, seconds, (
             f'{decision.verdict.value}: mean P(success) {decision.probability:.2f} of '
             f'{decision.frames} frames')))
         return True
@@ -112,7 +112,7 @@ class Verification:
         decision = self._decider.decide(now_ns)
         if decision.verdict is not Verdict.UNKNOWN:     # it would have been answered already
             decision = unknown(Reason.STALE)
-        self._answer(Answer(decision, self._seconds(now_ns), (
+        self._answer(VerifyAnswer(decision, self._seconds(now_ns), (
             f'not known within {self._timeout_s} s: {self._why(decision)}')))
         return True
 
@@ -142,10 +142,10 @@ class Verification:
         return f'no more frames came on {self._topic}'
 
 
-def refusal(reason: Reason, seconds: float = 0.) -> Answer:
+def refusal(reason: Reason, seconds: float = 0.) -> VerifyAnswer:
     """Return the answer of a detector that takes no frames."""
     text = {
         Reason.INACTIVE: 'the node is not active; configure and activate it',
         Reason.DISABLED: 'the node is disabled; call ~/enable with true',
     }[reason]
-    return Answer(unknown(reason), seconds, text)
+    return VerifyAnswer(unknown(reason), seconds, text)
