@@ -36,8 +36,7 @@ from grasp_success_detector.networks import (
     torchvision_ops,  # noqa: F401 (before torchvision)
 )
 from grasp_success_detector.recordings.bags import image_topic, open_bag
-from grasp_success_detector.recordings.options import ExtractionOptions
-from grasp_success_detector.recordings.selection import VIDEO_TOPIC
+from grasp_success_detector.recordings.selection import FrameSelection, VIDEO_TOPIC
 
 
 def plain(model_file: Path, bag: Path) -> tuple[float, float, list[float]]:
@@ -69,7 +68,7 @@ def direct(model_file: Path, bag: Path) -> tuple[float, float, list[float]]:
     judge = Judge(GraspClassifier.from_checkpoint(model_file, device='cpu'))
     started, worked = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        recording, = open_recordings([str(bag)], ExtractionOptions(), Path(folder))
+        recording, = open_recordings([str(bag)], FrameSelection(), Path(folder))
         assert recording.account['topic'] != VIDEO_TOPIC
         answers = judge.judge(recording).probabilities
     return time.perf_counter() - started, time.process_time() - worked, answers.tolist()

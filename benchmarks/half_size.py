@@ -27,7 +27,7 @@ from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.labels import Label
 from grasp_success_detector.recordings.bags import GROUND_TRUTH_TOPIC
-from grasp_success_detector.recordings.options import ExtractionOptions
+from grasp_success_detector.recordings.selection import FrameSelection
 
 
 def probabilities(classifier: GraspClassifier, recording: Recording,
@@ -73,7 +73,7 @@ def main() -> None:
                'right, in full', 'right, at half size')
     with tempfile.TemporaryDirectory() as folder:
         for recording in open_recordings(
-                args.recordings, ExtractionOptions(label_topic=GROUND_TRUTH_TOPIC), Path(folder)):
+                args.recordings, FrameSelection(label_topic=GROUND_TRUTH_TOPIC), Path(folder)):
             labels = np.array([frame.label is Label.SUCCESS for frame in recording.frames])
             for checkpoint in args.checkpoints:
                 classifier = GraspClassifier.from_checkpoint(checkpoint, 'cpu')

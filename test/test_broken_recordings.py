@@ -31,8 +31,7 @@ from recordings import (
 
 from grasp_success_detector.cli.extract_frames import main
 from grasp_success_detector.images.decoding import encode_jpeg, read_image
-from grasp_success_detector.recordings.options import ExtractionOptions
-from grasp_success_detector.recordings.selection import plan_source
+from grasp_success_detector.recordings.selection import FrameSelection, plan_source
 from grasp_success_detector.recordings.sources import find_sources
 
 COUNT = 200
@@ -183,7 +182,7 @@ def test_a_wrong_checksum_is_noticed_whether_or_not_its_frames_are_taken(tmp_pat
     assert len(rows) == COUNT / every
     assert account['damage'] == {'damaged chunk': 2}
     source, = find_sources([path])
-    plan = plan_source(source, ExtractionOptions(label='success', every=every), [], tmp_path)
+    plan = plan_source(source, FrameSelection(label='success', every=every), [], tmp_path)
     assert plan.damage == {'damaged chunk': 2}
 
 

@@ -29,7 +29,7 @@ from grasp_success_detector.images.decoding import decode_bytes, encode_jpeg
 from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.labels import Label, Verdict
 from grasp_success_detector.networks import checkpoint
-from grasp_success_detector.recordings.options import ExtractionOptions
+from grasp_success_detector.recordings.selection import FrameSelection
 from grasp_success_detector.recordings.videos import decode_frames, video_frames
 from grasp_success_detector.reports.annotated_video import annotate
 from grasp_success_detector.reports.page import LABEL_COLOURS
@@ -105,7 +105,7 @@ def test_judging_in_batches_changes_no_logit(bag, random_checkpoint, tmp_path, r
     given = checkpoint.load(random_checkpoint)
     given = replace(given, metadata=replace(given.metadata, preprocessing=replace(
         given.metadata.preprocessing, roi=roi)))
-    recording, = open_recordings([str(bag[0])], ExtractionOptions(), tmp_path)
+    recording, = open_recordings([str(bag[0])], FrameSelection(), tmp_path)
     counts = []
     judged = Judge(GraspClassifier(given)).judge(recording, counts.append)
     half_suffices = given.metadata.preprocessing.half_suffices

@@ -38,7 +38,7 @@ from grasp_success_detector.evaluation.replay import (  # noqa: E402
 )
 from grasp_success_detector.inference.classifier import GraspClassifier  # noqa: E402
 from grasp_success_detector.labels import Verdict  # noqa: E402
-from grasp_success_detector.recordings.options import ExtractionOptions  # noqa: E402
+from grasp_success_detector.recordings.selection import FrameSelection  # noqa: E402
 
 CONFIG = DecisionConfig()
 
@@ -110,7 +110,7 @@ def check_verdict_bag(path, replay, stamps):
 
 @pytest.fixture(scope='module')
 def judged(bag, random_checkpoint, tmp_path_factory):
-    recording, = open_recordings([str(bag[0])], ExtractionOptions(),
+    recording, = open_recordings([str(bag[0])], FrameSelection(),
                                  tmp_path_factory.mktemp('unpacked'))
     return Judge(GraspClassifier.from_checkpoint(random_checkpoint)).judge(recording)
 
@@ -165,7 +165,7 @@ def test_frames_outside_of_attempts_fill_the_window_too(bag, random_checkpoint, 
     labels = tmp_path / 'labels.csv'
     labels.write_text('source,start_s,end_s,label,attempt\nrig,1,2,success,a\n')
     (inside,), (recording,) = (
-        open_recordings([str(bag[0])], ExtractionOptions(labels=labels), tmp_path, outside=outside)
+        open_recordings([str(bag[0])], FrameSelection(labels=labels), tmp_path, outside=outside)
         for outside in (False, True))
     assert len(inside.frames) < len(recording.frames) == len(bag[1])
     assert inside.frames == tuple(frame for frame in recording.frames if frame.attempt)

@@ -240,10 +240,13 @@ def test_any_topic_name_gives_a_safe_file_name(tmp_path, topic):
 @pytest.mark.parametrize(('arguments', 'text'), [
     (['nowhere.mcap', 'nobody/*.db3'], r'nowhere.mcap: no such bag or video; nobody/\*.db3: no'),
     (['.'], 'no recording; expected a rosbag2 folder'),
-    (['a.mcap', '--label', 'held'], r'label held \(expected failure or success\)'),
-    (['a.mcap', '--label', 'success', '--label-topic', '/x'], 'labels from label and label_topic'),
-    (['a.mcap', '--fps', '-1', '--split', '.5/.2/.2'],
-     r'fps -1.0 .*split 0.5/0.2/0.2 \(expected three fractions that add up to 1\)'),
+    (['a.mcap', '--label', 'held'], r"label 'held' \(expected failure or success\)"),
+    (['a.mcap', '--label', 'success', '--label-topic', '/x'],
+     'expected only one of label and label_topic'),
+    (['a.mcap', '--fps', '-1', '--every', '0'],
+     r'fps -1.0 \(expected a number .*above 0\), every 0 \(expected a whole number of 1 or'),
+    (['a.mcap', '--split', '.5/.2/.2'],
+     r'split \(0.5, 0.2, 0.2\) \(expected three fractions that add up to 1\)'),
     (['a.mcap', '--roi', '0,0,2,.5', '--resize', '0x4'], 'resize'),
     (['a.mcap', '--dask', 'tcp://127.0.0.1:1'], 'no Dask scheduler answers there'),
 ])

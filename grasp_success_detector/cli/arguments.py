@@ -49,7 +49,7 @@ def add_choice_arguments(parser: ArgumentParser) -> Any:
 
 
 def source_options(args: Namespace) -> dict[str, Any]:
-    """Return what was given, by the names that ``ExtractionOptions`` has for it."""
+    """Return what was given, by the names that ``FrameSelection`` has for it."""
     names = {'label_hold': 'label_hold_s', 'start': 'start_s', 'end': 'end_s',
              'attempt_gap': 'attempt_gap_s'}
     return {names.get(name, name): value for name in (

@@ -20,7 +20,7 @@ from grasp_success_detector.cli.arguments import (
 )
 from grasp_success_detector.console import command, ExitCode, progress_bar
 from grasp_success_detector.inference.engine import REFERENCE
-from grasp_success_detector.recordings.options import ExtractionOptions
+from grasp_success_detector.recordings.selection import FrameSelection
 
 EPILOG = """\
 examples:
@@ -49,7 +49,7 @@ worse than the baseline, 130 Ctrl-C
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, judge, measure, print, and write the folder."""
     args = _parser().parse_args(argv)
-    options = ExtractionOptions(**source_options(args))
+    selection = FrameSelection(**source_options(args))
     # Slow to import: only once the arguments are known to be fine.
     from grasp_success_detector.decision import DecisionConfig
     from grasp_success_detector.evaluation.evaluation import (
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                                  path=args.checkpoint, **given)
     judge = Judge(classifier)
     with new_folder(args.out) as folder, tempfile.TemporaryDirectory(dir=folder) as unpacked:
-        recordings = open_recordings(args.sources, options, Path(unpacked), args.split)
+        recordings = open_recordings(args.sources, selection, Path(unpacked), args.split)
         if all(recording.files is None for recording in recordings):
             decision = decision_for([f for r in recordings for f in r.frames], threshold)
         started = time.perf_counter()
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             judged = judge_all(judge, recordings, lambda count: progress.advance(task, count))
         seconds = time.perf_counter() - started
         evaluation = evaluation_of(args.checkpoint, loaded, classifier.choice.taken,
-                                   decision, judged, origin_of(recordings, options))
+                                   decision, judged, origin_of(recordings, selection))
         gate = None if args.baseline is None else compare_with_baseline(
             args.baseline, evaluation.to_json()['attempts'], args.max_drop)
         write_evaluation(evaluation, folder, args.timelines, args.videos,

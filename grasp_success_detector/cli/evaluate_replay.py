@@ -26,8 +26,7 @@ from grasp_success_detector.decision import DecisionConfig
 from grasp_success_detector.errors import BagError
 from grasp_success_detector.files import DEFAULT_CHECKPOINT, share_path
 from grasp_success_detector.recordings.bags import open_bag
-from grasp_success_detector.recordings.options import ExtractionOptions
-from grasp_success_detector.recordings.selection import STAMP_NOT_SET
+from grasp_success_detector.recordings.selection import FrameSelection, STAMP_NOT_SET
 from grasp_success_detector.ros.node.parameters import Parameters
 from grasp_success_detector.ros.process import full_arguments, own_arguments, ros_process
 from grasp_success_detector.ros.tools.bag_player import Playback, recorded_qos
@@ -93,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(own_arguments(arguments))
     rate = Playback(rate=args.rate).rate
     check_report_arguments(args)
-    options = ExtractionOptions(**source_options(args))
+    selection = FrameSelection(**source_options(args))
     # Slow to import: only once the arguments are known to be fine.
     from grasp_success_detector.evaluation.attempts import decide_attempts
     from grasp_success_detector.evaluation.evaluation import evaluation_of, origin_of
@@ -123,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # By what the node runs: what differs then is not the engine's.
     classifier = GraspClassifier(loaded, engine=args.engine, precision=args.precision, path=path)
     with new_folder(args.out) as folder, tempfile.TemporaryDirectory(dir=folder) as unpacked:
-        recordings = open_recordings([args.bag], options, Path(unpacked), outside=True)
+        recordings = open_recordings([args.bag], selection, Path(unpacked), outside=True)
         if len(recordings) != 1 or recordings[0].topic is None:
             raise BagError(f'{args.bag}: expected one bag; videos and data sets cannot be played')
         recording, topic = recordings[0], recordings[0].topic
@@ -159,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             frame for frame in recording.frames if frame.attempt)))
         evaluation = evaluation_of(
             path, loaded, classifier.choice.taken, decision, [inside],
-            origin_of(recordings, options), replayed_attempts(direct, replay, decision),
+            origin_of(recordings, selection), replayed_attempts(direct, replay, decision),
             {'replay': replay_json(replay, difference)})
         write_evaluation(evaluation, folder, args.timelines, args.videos,
                          (replay_section(replay, difference),))

@@ -16,8 +16,9 @@ from grasp_success_detector.cli.arguments import (
 from grasp_success_detector.console import command, counted, ExitCode, progress_bar
 from grasp_success_detector.datasets.executors import crew, usable_cores
 from grasp_success_detector.datasets.extraction import extract
+from grasp_success_detector.datasets.options import DatasetOptions, PictureOptions
 from grasp_success_detector.labels import CLASS_NAMES
-from grasp_success_detector.recordings.options import ExtractionOptions, OutputOptions
+from grasp_success_detector.recordings.selection import FrameSelection
 from grasp_success_detector.recordings.sources import find_sources
 
 EPILOG = """\
@@ -44,19 +45,19 @@ exit codes: 0 frames were written, 1 wrong input, 2 wrong option, 3 no frame cam
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, extract, and account for every frame."""
     args = _parser().parse_args(argv)
-    options = ExtractionOptions(
-        **source_options(args), split=args.split, split_by=args.split_by, seed=args.seed,
-        dedupe=args.dedupe, output=OutputOptions(
-            args.roi, args.resize, args.format, args.quality))
+    selection = FrameSelection(**source_options(args))
+    options = DatasetOptions(
+        args.split, args.split_by, args.seed, args.dedupe,
+        PictureOptions(args.roi, args.resize, args.format, args.quality))
     sources = find_sources(args.sources)
     started = time.perf_counter()
     with crew(args.jobs, args.dask) as workers, progress_bar(Console(stderr=True)) as progress:
         task = progress.add_task('extracting', total=None)
         report = extract(
-            sources, options, args.out, workers,
+            sources, selection, options, args.out, workers,
             lambda done, total: progress.update(task, completed=done, total=total))
     for name, source in report.description['sources'].items():
-        for line in _account(name, source, options):
+        for line in _account(name, source, selection):
             print(line)
     if not report.frames:
         print(f'no frame came out of {counted(len(sources), "source")}; {args.out} was not made')
@@ -75,14 +76,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         report.description['splits'].items(), options.split, strict=True)
         for label in CLASS_NAMES if share > 0 and not counts[label]]
     if poor:
-        print(f'note: {", ".join(poor)}: whole {options.split_by}s cannot be divided better; '
-              'record more')
+        print(f'note: {", ".join(poor)}: whole {options.split_by.value}s cannot be divided '
+              'better; record more')
     seconds = time.perf_counter() - started
     print(f'{args.out}: {report.frames} frames, {report.frames / seconds:.0f} frames/s')
     return ExitCode.OK
 
 
-def _account(name: str, source: Mapping[str, Any], options: ExtractionOptions) -> list[str]:
+def _account(name: str, source: Mapping[str, Any], selection: FrameSelection) -> list[str]:
     """Return the lines that say what became of a source's frames."""
     if source['unreadable']:
         return [f'{name}: nothing could be read: {source["unreadable"]}']
@@ -93,15 +94,15 @@ def _account(name: str, source: Mapping[str, Any], options: ExtractionOptions) -
             lines.append(f'  {title}: ' + ', '.join(
                 f'{count} {reason}' for reason, count in sorted(counts.items())))
     if source['skipped'].get('no label') == source['found']:
-        lines.append(f'  no frame has a label: {_label_advice(options)}')
+        lines.append(f'  no frame has a label: {_label_advice(selection)}')
     return lines
 
 
-def _label_advice(options: ExtractionOptions) -> str:
-    if options.labels is not None:
-        return f'no interval of {options.labels} covers any'
-    if options.label_topic is not None:
-        return f'no std_msgs/Bool of {options.label_topic} counts for any; name another topic'
+def _label_advice(selection: FrameSelection) -> str:
+    if selection.labels is not None:
+        return f'no interval of {selection.labels} covers any'
+    if selection.label_topic is not None:
+        return f'no std_msgs/Bool of {selection.label_topic} counts for any; name another topic'
     return 'give --label, --labels or --label-topic'
 
 

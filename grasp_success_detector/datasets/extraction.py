@@ -30,16 +30,21 @@ from grasp_success_detector.datasets.manifest import (
     write_manifest,
     write_marker,
 )
+from grasp_success_detector.datasets.options import DatasetOptions, SplitBy
 from grasp_success_detector.datasets.splits import balanced_split, SPLITS
 from grasp_success_detector.errors import DatasetError
 from grasp_success_detector.labels import CLASS_NAMES, Label
 from grasp_success_detector.recordings.labels import intervals_of, read_intervals
-from grasp_success_detector.recordings.options import ExtractionOptions
-from grasp_success_detector.recordings.selection import plan_source, SourcePlan, VIDEO_TOPIC
+from grasp_success_detector.recordings.selection import (
+    FrameSelection,
+    plan_source,
+    SourcePlan,
+    VIDEO_TOPIC,
+)
 from grasp_success_detector.recordings.sources import Source
 
 
-def finish(sources: Sequence[Source], options: ExtractionOptions, out: Path, crew: Crew,
+def finish(sources: Sequence[Source], options: DatasetOptions, out: Path, crew: Crew,
            journal: Journal, plan: Mapping[str, Any]) -> dict[str, Any]:
     """
     Make a data set out of the frames that the journal names.
@@ -59,7 +64,7 @@ def finish(sources: Sequence[Source], options: ExtractionOptions, out: Path, cre
         drop = repeated(looks, [row.label for row in rows])
         stay = [i for i in range(len(rows)) if i not in drop | bad]
         kept, looks = [rows[i] for i in stay], looks[stay]
-    groups = [row.attempt if options.split_by == 'attempt' else row.source for row in kept]
+    groups = [row.attempt if options.split_by is SplitBy.ATTEMPT else row.source for row in kept]
     split_of = balanced_split(groups, [row.label for row in kept], options.split, options.seed)
     kept = [row._replace(split=split_of[group])
             for row, group in zip(kept, groups, strict=True)]
@@ -118,8 +123,9 @@ class ExtractionReport:
 OnFrames = Callable[[int, int], None]
 
 
-def extract(sources: Sequence[Source], options: ExtractionOptions, out: Path, crew: Crew,
-            on_frames: OnFrames = lambda done, total: None) -> ExtractionReport:
+def extract(sources: Sequence[Source], selection: FrameSelection, options: DatasetOptions,
+            out: Path, crew: Crew, on_frames: OnFrames = lambda done, total: None,
+            ) -> ExtractionReport:
     """
     Extract the labelled frames of all sources into a data set, or go on with one.
 
@@ -131,7 +137,8 @@ def extract(sources: Sequence[Source], options: ExtractionOptions, out: Path, cr
     :raises BagError: a source's image topic must be chosen.
     :raises DatasetError: ``out`` holds something else, or the data set leaks between its splits.
     """
-    plan = {'sources': [source.identity() for source in sources]} | options.to_json()
+    plan = ({'sources': [source.identity() for source in sources]} | selection.to_json()
+            | options.to_json())
     # How frames are divided can be changed as long as the data set isn't finished.
     begun = {name: value for name, value in plan.items()
              if name not in ('split', 'split_by', 'seed', 'dedupe')}
@@ -146,12 +153,12 @@ def extract(sources: Sequence[Source], options: ExtractionOptions, out: Path, cr
             not out.is_dir() or any(out.iterdir())):
         raise DatasetError(f'{out}: is not empty and no data set of extract_frames; choose '
                            'another --out')
-    intervals = read_intervals(options.labels) if options.labels is not None else {}
+    intervals = read_intervals(selection.labels) if selection.labels is not None else {}
     out.mkdir(parents=True, exist_ok=True)
     for label in CLASS_NAMES:
         (out / label).mkdir(exist_ok=True)
     journal = Journal(out, begun)
-    work = _Work(sources, options, out, crew, journal, on_frames, {
+    work = _Work(sources, selection, options, out, crew, journal, on_frames, {
         source.name: intervals_of(source, intervals) for source in sources})
     try:
         work.run()
@@ -171,10 +178,11 @@ def extract(sources: Sequence[Source], options: ExtractionOptions, out: Path, cr
 class _Work:
     """Keeps the crew busy, a bounded number of tasks ahead, and the journal in order."""
 
-    def __init__(self, sources: Sequence[Source], options: ExtractionOptions, out: Path,
-                 crew: Crew, journal: Journal, on_frames: OnFrames,
-                 intervals: dict[str, Any]) -> None:
-        self._sources, self._options, self._out = sources, options, out
+    def __init__(self, sources: Sequence[Source], selection: FrameSelection,
+                 options: DatasetOptions, out: Path, crew: Crew, journal: Journal,
+                 on_frames: OnFrames, intervals: dict[str, Any]) -> None:
+        self._sources, self._selection, self._options, self._out = (
+            sources, selection, options, out)
         self._crew, self._journal, self._on_frames = crew, journal, on_frames
         self._intervals = intervals
         self._waiting: deque[tuple[SourcePlan, Batch | None, Future[BatchResult] | None]] = deque()
@@ -242,7 +250,7 @@ class _Work:
 
     def _planning(self, source: Source) -> Callable[[], SourcePlan]:
         """Return what plans a source, in any process."""
-        return partial(plan_source, source, self._options, self._intervals[source.name],
+        return partial(plan_source, source, self._selection, self._intervals[source.name],
                        (self._out / _UNPACKED).absolute(), checks_follow=True)
 
     def _settle(self) -> None:

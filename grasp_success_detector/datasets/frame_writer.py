@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from grasp_success_detector.datasets.options import PictureFormat, PictureOptions
 from grasp_success_detector.errors import ImageDecodeError
 from grasp_success_detector.files import write_whole
 from grasp_success_detector.images.decoding import (
@@ -21,7 +22,6 @@ from grasp_success_detector.images.encoding import encode_png
 from grasp_success_detector.images.headers import inspect, PNG_MAGIC
 from grasp_success_detector.labels import CLASS_NAMES
 from grasp_success_detector.recordings.index import ImageTopic, StorageFile
-from grasp_success_detector.recordings.options import OutputOptions
 from grasp_success_detector.recordings.reader import read_frames, RefusedFrame
 from grasp_success_detector.recordings.selection import ChosenFrame
 
@@ -39,7 +39,7 @@ class Batch:
     topic: ImageTopic | None
     frames: tuple[ChosenFrame, ...]
     out: Path
-    output: OutputOptions
+    output: PictureOptions
 
 
 class WrittenFrame(NamedTuple):
@@ -88,13 +88,13 @@ def write_batch(batch: Batch) -> BatchResult:
     return result
 
 
-def _content(message: Any, output: OutputOptions) -> tuple[bytes, str]:
+def _content(message: Any, output: PictureOptions) -> tuple[bytes, str]:
     copied = _copied(message, output)
-    return (copied, output.format) if copied is not None else _encode(
+    return (copied, output.format.value) if copied is not None else _encode(
         decode_message(message), output)
 
 
-def _copied(message: Any, output: OutputOptions) -> bytes | None:
+def _copied(message: Any, output: PictureOptions) -> bytes | None:
     """Return a compressed frame's own bytes where they already are what is asked for."""
     if output.roi or output.resize or hasattr(message, 'encoding'):
         return None
@@ -102,16 +102,16 @@ def _copied(message: Any, output: OutputOptions) -> bytes | None:
     found = inspect(data)
     if (found is None or not found.complete or not found.height or not found.width
             or found.height * found.width > MAX_PIXELS
-            or found.kind != {'jpg': 'jpeg', 'png': 'png'}[output.format]):
+            or found.kind != ('jpeg' if output.format is PictureFormat.JPG else 'png')):
         return None
     if found.kind == 'png' and (data[len(PNG_MAGIC) + 16] != 8 or 'bayer' in str(message.format)):
         return None  # 16 bits or a mosaic: not the picture that decoding gives
     return data
 
 
-def _encode(rgb: RgbImage, output: OutputOptions) -> tuple[bytes, str]:
+def _encode(rgb: RgbImage, output: PictureOptions) -> tuple[bytes, str]:
     rgb = transform(rgb, output)
-    if output.format == 'png':
+    if output.format is PictureFormat.PNG:
         return encode_png(rgb), 'png'
     try:
         return encode_jpeg(rgb, output.quality), 'jpg'
@@ -119,7 +119,7 @@ def _encode(rgb: RgbImage, output: OutputOptions) -> tuple[bytes, str]:
         raise ImageDecodeError('too_large', str(error)) from error
 
 
-def transform(rgb: RgbImage, output: OutputOptions) -> RgbImage:
+def transform(rgb: RgbImage, output: PictureOptions) -> RgbImage:
     """
     Cut out the region of interest and resize it.
 

@@ -13,9 +13,13 @@ from grasp_success_detector.errors import BagError, ConfigError, DatasetError, I
 from grasp_success_detector.images.decoding import decode_message, HalfSuffices, RgbImage
 from grasp_success_detector.recordings.index import ImageTopic, StorageFile
 from grasp_success_detector.recordings.labels import intervals_of, read_intervals
-from grasp_success_detector.recordings.options import ExtractionOptions
 from grasp_success_detector.recordings.reader import read_frames, RefusedFrame
-from grasp_success_detector.recordings.selection import ChosenFrame, plan_source, VIDEO_TOPIC
+from grasp_success_detector.recordings.selection import (
+    ChosenFrame,
+    FrameSelection,
+    plan_source,
+    VIDEO_TOPIC,
+)
 from grasp_success_detector.recordings.sources import find_sources
 from grasp_success_detector.recordings.storage import Locator
 
@@ -75,13 +79,13 @@ class Recording:
                 yield frame, RefusedFrame(frame.number, reason, str(error))
 
 
-def open_recordings(given: Sequence[str], options: ExtractionOptions, unpack_into: Path,
+def open_recordings(given: Sequence[str], selection: FrameSelection, unpack_into: Path,
                     split: str | None = None, outside: bool = False) -> list[Recording]:
     """
     Find what the user named and plan which frames are looked at, without reading pictures.
 
     :param given: data sets of extract_frames, bags, videos, globs of the latter two.
-    :param options: topic, labels and choice of frames, for bags and videos.
+    :param selection: which frames of bags and videos are taken, and their labels.
     :param unpack_into: folder for what compressed bags hold; needed as long as pictures are.
     :param split: of data sets, one of ``SPLIT_CHOICES``; None: test.
     :param outside: of bags, take frames that belong to no attempt too; theirs is ''.
@@ -95,13 +99,13 @@ def open_recordings(given: Sequence[str], options: ExtractionOptions, unpack_int
     if split is not None and not datasets:
         raise ConfigError(f'--split {split}: expected a data set of extract_frames among the '
                           'sources; bags and videos are not split')
-    if not others and options != ExtractionOptions():
+    if not others and selection != FrameSelection():
         raise ConfigError('options for topic, labels and frames are for bags and videos; '
                           'a data set has its labels, and all frames of a split are judged')
     recordings = [recording for folder in datasets
                   for recording in _of_dataset(folder, split or 'test')]
     if others:
-        recordings += _of_sources(others, options, unpack_into, outside)
+        recordings += _of_sources(others, selection, unpack_into, outside)
     names = Counter(recording.name for recording in recordings)
     if twice := [name for name, times in names.items() if times > 1]:
         raise DatasetError(f'{", ".join(twice)}: more than one source has this name; evaluate '
@@ -109,12 +113,12 @@ def open_recordings(given: Sequence[str], options: ExtractionOptions, unpack_int
     return recordings
 
 
-def _of_sources(given: Sequence[str], options: ExtractionOptions, unpack_into: Path,
+def _of_sources(given: Sequence[str], selection: FrameSelection, unpack_into: Path,
                 outside: bool) -> list[Recording]:
-    intervals = {} if options.labels is None else read_intervals(options.labels)
+    intervals = {} if selection.labels is None else read_intervals(selection.labels)
     recordings = []
     for source in find_sources(given):
-        plan = plan_source(source, options, intervals_of(source, intervals), unpack_into,
+        plan = plan_source(source, selection, intervals_of(source, intervals), unpack_into,
                            unlabelled=True, outside=outside)
         if plan.unreadable:
             raise BagError(plan.unreadable)
@@ -128,7 +132,7 @@ def _of_sources(given: Sequence[str], options: ExtractionOptions, unpack_into: P
         recordings.append(Recording(source.name, source.path, plan.frames, account, plan.topic,
                                     plan.files))
     asked = [f'--{name.replace("_", "-")} {value}' for name in ('label', 'labels', 'label_topic')
-             if (value := getattr(options, name)) is not None]
+             if (value := getattr(selection, name)) is not None]
     if asked and not any(frame.label is not None for r in recordings for frame in r.frames):
         known = f' (it knows {", ".join(sorted(intervals))})' if intervals else ''
         raise DatasetError(

@@ -2,16 +2,18 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 import json
+import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from grasp_success_detector.errors import BagError
-from grasp_success_detector.labels import Label
+from grasp_success_detector.errors import BagError, ConfigError
+from grasp_success_detector.labels import CLASS_NAMES, Label
+from grasp_success_detector.recordings.bags import GROUND_TRUTH_TOPIC
 from grasp_success_detector.recordings.index import (
     BagContents,
     choose_topic,
@@ -32,16 +34,86 @@ from grasp_success_detector.recordings.labels import (
     TopicAttempts,
     TopicLabels,
 )
-from grasp_success_detector.recordings.options import ExtractionOptions
 from grasp_success_detector.recordings.sources import safe_name, Source, SourceKind
 from grasp_success_detector.recordings.storage import Locator
 from grasp_success_detector.recordings.videos import video_frames
+from grasp_success_detector.settings import check_settings, setting
 
 #: What stands in the manifest's topic column for a video.
 VIDEO_TOPIC = 'video'
 
 #: What is said of frames whose header has no stamp.
 STAMP_NOT_SET = 'stamp not set, receive time used'
+
+
+@dataclass(frozen=True)
+class FrameSelection:
+    """
+    Which frames of a recording are taken, and where their labels come from.
+
+    Times are in seconds from the first frame of the recording; jumps of its clock are left out.
+
+    :ivar topic: image topic; None: the only one of the bag.
+    :ivar label: ``success`` or ``failure``, for all frames.
+    :ivar labels: CSV file of labelled intervals.
+    :ivar label_topic: ``std_msgs/Bool`` topic; a frame has the label of the latest message.
+    :ivar label_hold_s: how long a message labels the frames after it; 0: only a frame recorded at
+        the same time; None: 0 for :data:`GROUND_TRUTH_TOPIC`, without limit for other topics.
+    :ivar fps: highest number of frames per second.
+    :ivar every: take every n-th frame.
+    :ivar start_s: time of the first frame taken.
+    :ivar end_s: time before which the last frame lies.
+    :ivar attempt_gap_s: a longer pause between two frames begins a new attempt, in recordings
+        that have no messages about their attempts.
+    """
+
+    topic: str | None = None
+    label: str | None = None
+    labels: Path | None = None
+    label_topic: str | None = None
+    label_hold_s: float | None = setting(None, lowest=0, highest=math.inf)
+    fps: float | None = setting(None, above=0, highest=1e9)
+    every: int = setting(1, lowest=1)
+    start_s: float | None = None
+    end_s: float | None = setting(None, highest=math.inf)
+    attempt_gap_s: float | None = setting(None, above=0)
+
+    def __post_init__(self) -> None:
+        given = [name for name in ('label', 'labels', 'label_topic')
+                 if getattr(self, name) is not None]
+        check_settings(self, ConfigError, 'cannot select frames with', (
+            ('label', self.label in (None, *CLASS_NAMES), ' or '.join(CLASS_NAMES)),
+            ('fps', self.fps is None or self.every == 1, f'none together with every {self.every}'),
+            ('start_s', (self.start_s or 0.) < (math.inf if self.end_s is None else self.end_s),
+             f'below end_s {self.end_s}'),
+            *((name, len(given) < 2, f'only one of {" and ".join(given)}') for name in given)))
+
+    def bool_topic(self) -> str | None:
+        """Return the topic that the labels come from; None if they do not come from a topic."""
+        if self.label is not None or self.labels is not None:
+            return None
+        return GROUND_TRUTH_TOPIC if self.label_topic is None else self.label_topic
+
+    def hold_ns(self) -> float:
+        """Return how long a message of the label topic labels the frames after it, in ns."""
+        if self.label_hold_s is not None:
+            return self.label_hold_s * 1e9
+        return 0. if self.bool_topic() == GROUND_TRUTH_TOPIC else math.inf
+
+    def to_json(self) -> dict[str, Any]:
+        """
+        Return all values as JSON has them, and the text of the labels file as ``labels_text``.
+
+        :raises ConfigError: the labels file cannot be read.
+        """
+        values = asdict(self)
+        if self.labels is not None:
+            try:
+                values |= {'labels': str(self.labels.resolve()),
+                           'labels_text': self.labels.read_text(encoding='utf-8-sig')}
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigError(f'{self.labels}: cannot be read ({error})') from error
+        return values
 
 
 class ChosenFrame(NamedTuple):
@@ -86,7 +158,7 @@ class SourcePlan:
     unreadable: str = ''
 
 
-def plan_source(source: Source, options: ExtractionOptions, intervals: Sequence[Interval],
+def plan_source(source: Source, selection: FrameSelection, intervals: Sequence[Interval],
                 unpack_into: Path, unlabelled: bool = False, outside: bool = False,
                 checks_follow: bool = False,
                 ) -> SourcePlan:
@@ -102,20 +174,20 @@ def plan_source(source: Source, options: ExtractionOptions, intervals: Sequence[
     """
     try:
         if source.kind is SourceKind.VIDEO:
-            return _plan_video(source, options, intervals, unlabelled)
-        contents = read_contents(source, options.truth_topic(), unpack_into)
+            return _plan_video(source, selection, intervals, unlabelled)
+        contents = read_contents(source, selection.bool_topic(), unpack_into)
     except BagError as error:
         return SourcePlan(source, unreadable=str(error))
     if not contents.frames:
         return SourcePlan(source, damage=dict(contents.damage),
                           unreadable=f'{source.path}: no image message in it')
-    topic = choose_topic(source, contents.frames, options.topic)
+    topic = choose_topic(source, contents.frames, selection.topic)
     frames = contents.frames[topic]
     damage = contents.damage
     if (missing := _declared(source.path, topic.name) - len(frames)) > 0:
         damage['frames missing that metadata.yaml counts'] += missing
     damage[STAMP_NOT_SET] += sum(f.stamp_ns is None for f in frames)
-    chooser = _Chooser(source, options, intervals, topic.name, damage, contents,
+    chooser = _Chooser(source, selection, intervals, topic.name, damage, contents,
                        unlabelled, outside)
     chosen = chooser.choose(frames)
     unchecked = contents.unchecked
@@ -126,7 +198,7 @@ def plan_source(source: Source, options: ExtractionOptions, intervals: Sequence[
                       dict(+damage))
 
 
-def _plan_video(source: Source, options: ExtractionOptions, intervals: Sequence[Interval],
+def _plan_video(source: Source, selection: FrameSelection, intervals: Sequence[Interval],
                 unlabelled: bool) -> SourcePlan:
     damage: Counter[str] = Counter()
     frames = []
@@ -135,7 +207,7 @@ def _plan_video(source: Source, options: ExtractionOptions, intervals: Sequence[
         frames.append(RawFrame(frame.stamp_ns, frame.stamp_ns, 0, Locator(-1, frame.number, -1)))
     if not frames:
         return SourcePlan(source, unreadable=f'{source.path}: no frame can be decoded')
-    chooser = _Chooser(source, options, intervals, VIDEO_TOPIC, damage, None, unlabelled)
+    chooser = _Chooser(source, selection, intervals, VIDEO_TOPIC, damage, None, unlabelled)
     chosen = chooser.choose(frames)
     return SourcePlan(source, None, (StorageFile(source.path),), chosen, len(frames),
                       dict(chooser.skipped), dict(+damage))
@@ -144,27 +216,27 @@ def _plan_video(source: Source, options: ExtractionOptions, intervals: Sequence[
 class _Chooser:
     """Applies the options to one source's frames, in the order of recording."""
 
-    def __init__(self, source: Source, options: ExtractionOptions, intervals: Sequence[Interval],
+    def __init__(self, source: Source, selection: FrameSelection, intervals: Sequence[Interval],
                  topic: str, damage: Counter[str], contents: BagContents | None,
                  unlabelled: bool, outside: bool = False) -> None:
-        self._source, self._options, self._intervals = source, options, intervals
+        self._source, self._selection, self._intervals = source, selection, intervals
         self._unlabelled, self._outside = unlabelled, outside
         self._stem = f'{source.name}__{safe_name(topic)}'
         self._damage = damage
         self.skipped: Counter[str] = Counter()
-        truth = options.truth_topic()
+        truth = selection.bool_topic()
         self._labels = TopicLabels(
-            contents.bools.get(truth or '', []) if contents else [], options.hold_ns())
+            contents.bools.get(truth or '', []) if contents else [], selection.hold_ns())
         self._attempts = TopicAttempts(
             _parse_attempts(contents.attempts, damage) if contents else [])
 
     def choose(self, frames: Iterable[RawFrame]) -> tuple[ChosenFrame, ...]:
-        options = self._options
-        gap_ns = None if options.attempt_gap_s is None else options.attempt_gap_s * 1e9
+        selection = self._selection
+        gap_ns = None if selection.attempt_gap_s is None else selection.attempt_gap_s * 1e9
         elapsed, gaps = Elapsed(), GapAttempts(gap_ns)
-        thinning = Thinning(options.fps, options.every)
-        start_ns = (options.start_s or 0.) * 1e9
-        end_ns = float('inf') if options.end_s is None else options.end_s * 1e9
+        thinning = Thinning(selection.fps, selection.every)
+        start_ns = (selection.start_s or 0.) * 1e9
+        end_ns = float('inf') if selection.end_s is None else selection.end_s * 1e9
         chosen = []
         stems: Counter[str] = Counter()
         previous_stamp = None
@@ -203,9 +275,9 @@ class _Chooser:
                ) -> tuple[Label | None, str | None]:
         """Return the frame's label and attempt."""
         attempt = self._attempts.at(received_ns) if self._attempts else gap_attempt
-        if self._options.label is not None:
-            return Label[self._options.label.upper()], attempt
-        if self._options.labels is not None:
+        if self._selection.label is not None:
+            return Label[self._selection.label.upper()], attempt
+        if self._selection.labels is not None:
             interval = interval_at(self._intervals, elapsed_ns)
             if interval is None:
                 return None, attempt_around(self._intervals, elapsed_ns, attempt)
