@@ -22,7 +22,7 @@ from grasp_success_detector.evaluation.latency import describe_timing, measure_l
 from grasp_success_detector.evaluation.summary import summarize
 from grasp_success_detector.images.decoding import decode_message
 from grasp_success_detector.inference.classifier import GraspClassifier
-from grasp_success_detector.networks import checkpoint
+from grasp_success_detector.networks.checkpoint import Checkpoint
 
 
 def row(classifier: GraspClassifier, frames: tuple[LabelledFrame, ...], name: str) -> str:
@@ -62,7 +62,7 @@ def main() -> None:
     print('\n| checkpoint | parameters | size | latency |\n| --- | --- | --- | --- |')
     times = measure_latency(list(classifiers.values()), frame)
     for path, milliseconds in zip(classifiers, times, strict=True):
-        count = sum(p.numel() for p in checkpoint.load(path).model.parameters())
+        count = sum(p.numel() for p in Checkpoint.open(path).model.parameters())
         print(f'| {path.stem} | {count / 1e6:.2f} M | {path.stat().st_size / 1e6:.1f} MB | '
               f'{milliseconds:.1f} ms |')
     print(f'\nLatency: {describe_timing(frame, torch.device(classifier.device))}.')

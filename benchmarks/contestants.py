@@ -24,7 +24,7 @@ from grasp_success_detector.images.decoding import decode_bytes, decode_message,
 from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks import torchvision_ops  # noqa: F401 (before torchvision)
-from grasp_success_detector.networks.checkpoint import load
+from grasp_success_detector.networks.checkpoint import Checkpoint
 from grasp_success_detector.recordings.bags import image_topic, open_bag
 
 BASELINE = 'baseline'
@@ -38,7 +38,7 @@ class Baseline:
     def __init__(self, checkpoint: Path) -> None:
         from torchvision import transforms
 
-        loaded = load(checkpoint)
+        loaded = Checkpoint.open(checkpoint)
         size = loaded.metadata.preprocessing
         self.model = loaded.model
         self.temperature = loaded.metadata.temperature

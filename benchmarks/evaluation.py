@@ -42,7 +42,7 @@ from grasp_success_detector.recordings.selection import FrameSelection, VIDEO_TO
 def plain(model_file: Path, bag: Path) -> tuple[float, float, list[float]]:
     """Return seconds, CPU seconds and P(success) of the plain loop."""
     from torchvision.transforms import v2 as transforms
-    loaded = checkpoint.load(model_file)
+    loaded = checkpoint.Checkpoint.open(model_file)
     given, temperature = loaded.metadata.preprocessing, loaded.metadata.temperature
     transform = transforms.Compose([
         transforms.ToImage(), transforms.ToDtype(torch.float32, scale=True),

@@ -32,7 +32,7 @@ import numpy as np
 import torch
 
 from grasp_success_detector.inference.classifier import GraspClassifier
-from grasp_success_detector.networks.checkpoint import load
+from grasp_success_detector.networks.checkpoint import Checkpoint
 
 _BATCH = 32
 
@@ -51,7 +51,7 @@ def measure(contestant: str, checkpoint: Path, seconds: float) -> dict[str, floa
         engine, precision = contestant.split('-')
         network = GraspClassifier.from_checkpoint(
             checkpoint, 'cpu', engine=engine, precision=precision).choice.engine
-        size = load(checkpoint).metadata.preprocessing
+        size = Checkpoint.open(checkpoint).metadata.preprocessing
         image = np.zeros((1, size.height, size.width, 3), np.uint8)
         found['network_ms'] = 1000 * best(lambda: network.logits(image), 2.)
         found['gemm_gflops'] = gemm(precision)
@@ -83,7 +83,7 @@ def gflop(checkpoint: Path) -> float:
     """Return what the network computes for one frame, a multiplication with addition as two."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    loaded = load(checkpoint)
+    loaded = Checkpoint.open(checkpoint)
     size = loaded.metadata.preprocessing
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         loaded.model(torch.zeros(1, 3, size.height, size.width))

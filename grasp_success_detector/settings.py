@@ -1,6 +1,6 @@
 """Settings as frozen dataclasses: types and limits stated once per field, checked in one place."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import Field, field, fields, MISSING
 from enum import Enum
 from functools import cache
@@ -68,7 +68,8 @@ def _hints(owner: type) -> dict[str, Any]:
     return get_type_hints(owner)
 
 
-_TYPE_NAMES = {str: 'text', int: 'a whole number', float: 'a number', bool: 'true or false'}
+_TYPE_NAMES = {str: 'text', int: 'a whole number', float: 'a number', bool: 'true or false',
+               Mapping: 'names and values'}
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
@@ -133,6 +134,7 @@ def _expected(hint: Any, declared: Field[Any]) -> str:
         elif kind in (int, float):
             words.append(_range(kind, declared))
         else:
+            kind = get_origin(kind) or kind
             words.append(_TYPE_NAMES.get(kind, getattr(kind, '__name__', str(kind)).lower()))
     return ' or '.join(words)
 

@@ -1,10 +1,13 @@
 """Checkpoints: what is written is what is read, and every bad file gets one clear line."""
 
 import copy
+from dataclasses import dataclass
 import hashlib
 import json
 import os
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -14,21 +17,28 @@ import torch
 
 from grasp_success_detector.errors import CheckpointError
 from grasp_success_detector.images.preprocessing import Preprocessing
+from grasp_success_detector.networks import checkpoint as checkpoint_module
 from grasp_success_detector.networks.build import ARCHITECTURES, build, default_preprocessing
 from grasp_success_detector.networks.checkpoint import (
+    Checkpoint,
     CheckpointMetadata,
     FORMAT_VERSION,
-    load,
-    open_checkpoint,
     save,
-    tensors_sha256,
 )
+from grasp_success_detector.networks.tensors_file import tensors_sha256
 
 KEY = 'grasp_success_detector'
 
 
 def metadata_of(name='cifar_cnn', **fields):
     return CheckpointMetadata(name, default_preprocessing(name), **fields)
+
+
+def load(path):
+    """Open a checkpoint and load its model, so that everything about it is checked."""
+    opened = Checkpoint.open(path)
+    assert opened.model is opened.model
+    return opened
 
 
 @pytest.fixture
@@ -68,6 +78,7 @@ def test_round_trip(name, tmp_path):
     checkpoint = load(str(path))
 
     assert checkpoint.metadata == metadata
+    assert checkpoint.path == path
     assert checkpoint.sha256 == sha256 == tensors_sha256(model.state_dict())
     assert not any(module.training for module in checkpoint.model.modules())
     state = checkpoint.model.state_dict()
@@ -270,13 +281,13 @@ def test_foreign(tmp_path):
     (lambda d: {**d, 'architecture': 'vgg99'}, "unknown architecture 'vgg99'; expected one of c"),
     (lambda d: {**d, 'architecture': ['a']}, r"unknown architecture \['a'\]"),
     (lambda d: {**d, 'class_names': ['success', 'failure']},
-     r"class names are \['success', 'failure'\]; expected \['failure', 'success'\], in this"),
-    (lambda d: {**d, 'class_names': 3}, 'int'),
-    (lambda d: {**d, 'threshold': 1.5}, 'threshold is 1.5; expected a probability from 0 to 1'),
-    (lambda d: {**d, 'threshold': None}, 'threshold is None'),
-    (lambda d: {**d, 'temperature': 0}, 'temperature is 0; expected a number above 0'),
-    (lambda d: {**d, 'temperature': float('inf')}, 'temperature is inf'),
-    (lambda d: {**d, 'training': 'yes'}, "training is 'yes'; expected names and values"),
+     r"class_names \('success', 'failure'\) .expected \['failure', 'success'\], in this"),
+    (lambda d: {**d, 'class_names': 3}, 'class_names 3 .expected a list, each text'),
+    (lambda d: {**d, 'threshold': 1.5}, 'threshold 1.5 .expected a number from 0.0 to 1.0'),
+    (lambda d: {**d, 'threshold': None}, 'threshold None'),
+    (lambda d: {**d, 'temperature': 0}, 'temperature 0 .expected a number above 0'),
+    (lambda d: {**d, 'temperature': float('inf')}, 'temperature inf'),
+    (lambda d: {**d, 'training': 'yes'}, "training 'yes' .expected names and values"),
     (lambda d: {**d, 'preprocessing': {'height': 32}}, 'preprocessing: got .*expected'),
     (lambda d: {**d, 'preprocessing': {**d['preprocessing'], 'height': -1}}, 'height is -1'),
     (lambda d: {**d, 'sha256': '0' * 64},
@@ -297,7 +308,7 @@ def test_one_flipped_bit_is_noticed(saved):
 
 
 def test_a_file_that_is_replaced_before_its_model_is_asked_for(saved):
-    opened = open_checkpoint(saved)
+    opened = Checkpoint.open(saved)
     other = load(saved)
     assert (opened.metadata, opened.sha256) == (other.metadata, other.sha256)
     save(saved, build('cifar_cnn'), other.metadata, overwrite=True)
@@ -328,3 +339,55 @@ def test_not_finite_weights_are_not_loaded(saved):
     rewrite(saved, change)
     with pytest.raises(CheckpointError, match=r'not finite \(NaN or infinite\): fc1.weight$'):
         load(saved)
+
+
+def test_a_model_in_memory_is_a_checkpoint_too():
+    model = build('cifar_cnn')
+    checkpoint = Checkpoint.of_model(model, metadata_of())
+    assert checkpoint.model is model
+    assert (checkpoint.sha256, checkpoint.path) == (tensors_sha256(model.state_dict()), None)
+
+
+def test_metadata_is_read_without_torch(saved):
+    done = subprocess.run([sys.executable, '-c', """
+import sys
+from grasp_success_detector.networks.checkpoint import Checkpoint
+assert Checkpoint.open(sys.argv[1]).metadata.architecture == 'cifar_cnn'
+assert 'torch' not in sys.modules
+""", saved], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+# Files of older and newer versions of the package
+
+@dataclass(frozen=True)
+class LaterMetadata(CheckpointMetadata):
+    """As a later version of the package might have it: with one more field."""
+
+    familiarity: float | None = None
+
+
+def test_a_file_that_lacks_later_optional_fields(saved, monkeypatch):
+    monkeypatch.setattr(checkpoint_module, 'CheckpointMetadata', LaterMetadata)
+    assert load(saved).metadata == LaterMetadata(
+        'cifar_cnn', default_preprocessing('cifar_cnn'), familiarity=None)
+
+
+def test_a_file_of_an_older_version_is_migrated_step_by_step(saved, monkeypatch):
+    def rename(document):
+        return {**{k: v for k, v in document.items() if k != 'softness'},
+                'temperature': document['softness']}
+
+    def halve(document):
+        return {**document, 'temperature': document['temperature'] / 2}
+
+    rewrite(saved, change_document=lambda d: {
+        **{k: v for k, v in d.items() if k != 'temperature'}, 'softness': 4., 'format_version': 1})
+    monkeypatch.setattr(checkpoint_module, 'FORMAT_VERSION', 3)
+    monkeypatch.setattr(checkpoint_module, 'MIGRATIONS', {1: rename, 2: halve})
+    metadata = load(saved).metadata
+    assert (metadata.temperature, metadata.format_version) == (2., 3)
+
+
+def test_every_older_version_has_a_migration():
+    assert set(checkpoint_module.MIGRATIONS) == set(range(1, FORMAT_VERSION))

@@ -12,7 +12,7 @@ from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.inference.torch_engine import select_device
 from grasp_success_detector.networks.build import build, default_preprocessing
-from grasp_success_detector.networks.checkpoint import Checkpoint, CheckpointMetadata, load, save
+from grasp_success_detector.networks.checkpoint import Checkpoint, CheckpointMetadata, save
 
 
 def noise(count, height=48, width=64, seed=0):
@@ -63,9 +63,9 @@ def test_types_and_ranges(classifier):
 
 
 def test_temperature_softens(path, classifier):
-    checkpoint = load(path)
-    sharp = GraspClassifier(Checkpoint(
-        checkpoint.model, replace(checkpoint.metadata, temperature=.1), checkpoint.sha256), 'cpu')
+    checkpoint = Checkpoint.open(path)
+    sharp = GraspClassifier(Checkpoint.of_model(
+        checkpoint.model, replace(checkpoint.metadata, temperature=.1)), 'cpu')
     frames = noise(8)
     np.testing.assert_array_equal(sharp.logits(frames), classifier.logits(frames))
     assert (abs(sharp.predict(frames) - .5) > abs(classifier.predict(frames) - .5)).all()
@@ -105,7 +105,7 @@ def test_batch_norm_does_not_see_the_neighbours(tmp_path):
     preprocessing = Preprocessing(64, 64)
     # handed over in training mode, as a trainer might
     classifier = GraspClassifier(
-        Checkpoint(model, CheckpointMetadata('resnet34', preprocessing), 'none'), 'cpu')
+        Checkpoint.of_model(model, CheckpointMetadata('resnet34', preprocessing)), 'cpu')
     frames = noise(3)
     together = classifier.logits(frames)
     np.testing.assert_allclose(classifier.logits(frames[:1]), together[:1], rtol=1e-3, atol=1e-3)
@@ -129,7 +129,7 @@ def test_what_is_no_frame_is_refused(bad, text, classifier):
 
 
 def test_what_the_checkpoint_says_is_passed_on(path, classifier):
-    checkpoint = load(path)
+    checkpoint = Checkpoint.open(path)
     assert classifier.metadata == checkpoint.metadata
     assert classifier.threshold == .7
     assert classifier.sha256 == checkpoint.sha256

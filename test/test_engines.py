@@ -29,7 +29,7 @@ from grasp_success_detector.inference.proof import (
 )
 from grasp_success_detector.inference.torch_network import fused
 from grasp_success_detector.networks.build import build
-from grasp_success_detector.networks.checkpoint import Checkpoint, load, open_checkpoint, save
+from grasp_success_detector.networks.checkpoint import Checkpoint, save
 
 MODELS = sorted(share_path('models').glob('*_rig.safetensors'))
 PAIRS = [(kind.name, precision.value) for kind in ENGINES.values() for precision in kind.speed
@@ -53,12 +53,12 @@ def checkpoint(tmp_path):
 def prove(path, *pairs, agreeing=1000, artifact=None, **changes):
     figures = tuple(Figure(engine, precision, 'cpu', '1', artifact, 1000, agreeing, .01)
                     for engine, precision in pairs)
-    proof = replace(Proof(identity(load(path)), 'dataset', figures), **changes)
+    proof = replace(Proof(identity(Checkpoint.open(path)), 'dataset', figures), **changes)
     proof_path(path).write_text(json.dumps(proof.to_json()))
 
 
 def pick(path, engine='auto', precision='auto', device='cpu'):
-    return choose(load(path), path, engine, precision, device, None)
+    return choose(Checkpoint.open(path), path, engine, precision, device, None)
 
 
 def name(choice):
@@ -73,7 +73,7 @@ def test_agrees_with_fp32_torch_on_shipped_frames(path, engine, precision, tmp_p
     kind = ENGINES[engine]
     if fault := kind.refusal(Precision(precision), 'cpu'):
         pytest.skip(fault)
-    checkpoint = load(path)
+    checkpoint = Checkpoint.open(path)
     images = list(bag_images(share_path(SAMPLE_BAG), checkpoint.metadata.preprocessing, 64))
     if precision == 'int8' and not int8_path(path).exists():
         pytest.importorskip('nncf')
@@ -137,7 +137,7 @@ def test_what_is_proven_and_fastest_is_taken(checkpoint):
 
 def test_the_default_checkpoint_brings_its_proof():
     path = share_path(DEFAULT_CHECKPOINT)
-    proof = read_proof(path, open_checkpoint(path))  # of another checkpoint it would be an error
+    proof = read_proof(path, Checkpoint.open(path))  # of another checkpoint it would be an error
     proven = {(figure.engine, figure.precision) for figure in proof.figures
               if figure.agreement >= MIN_AGREEMENT}
     assert proven >= {('openvino', 'fp32'), ('openvino', 'bf16')}
@@ -170,8 +170,8 @@ def test_proofs_that_prove_nothing(text, reason, checkpoint):
 
 def test_another_threshold_needs_another_proof(checkpoint):
     """The tensors are the same, the decisions are not."""
-    loaded = load(checkpoint)
-    moved = Checkpoint(loaded.model, replace(loaded.metadata, threshold=.123), loaded.sha256)
+    loaded = Checkpoint.open(checkpoint)
+    moved = Checkpoint.of_model(loaded.model, replace(loaded.metadata, threshold=.123))
     assert identity(moved) != identity(loaded)
 
 
@@ -277,7 +277,7 @@ def test_a_cache_that_is_wrong_is_made_again(damage, cache, checkpoint, tmp_path
         torch.manual_seed(5)
         model = build('cifar_cnn')
     other = tmp_path / 'other.safetensors'
-    save(other, model, load(checkpoint).metadata)
+    save(other, model, Checkpoint.open(checkpoint).metadata)
     pick(other, 'openvino', 'fp32')
     others_file, = cache.iterdir()
     expected = pick(checkpoint, 'torch', 'fp32').engine
@@ -287,7 +287,7 @@ def test_a_cache_that_is_wrong_is_made_again(damage, cache, checkpoint, tmp_path
     image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
     ours = pick(checkpoint, 'openvino', 'fp32').engine
     np.testing.assert_allclose(ours.logits(image), expected.logits(image), atol=1e-3)
-    read_model(file, load(checkpoint))  # mended for the next time
+    read_model(file, Checkpoint.open(checkpoint))  # mended for the next time
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(checkpoint, tmp_path, monkeypatch):

@@ -28,7 +28,7 @@ from grasp_success_detector.evaluation.judging import Judge
 from grasp_success_detector.images.decoding import decode_bytes, encode_jpeg
 from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.labels import Label, Verdict
-from grasp_success_detector.networks import checkpoint
+from grasp_success_detector.networks.checkpoint import Checkpoint
 from grasp_success_detector.recordings.selection import FrameSelection
 from grasp_success_detector.recordings.videos import decode_frames, video_frames
 from grasp_success_detector.reports.annotated_video import annotate
@@ -102,8 +102,8 @@ def test_report_needs_nothing_else(evaluation):
 
 @pytest.mark.parametrize('roi', [(0., 0., 1., 1.), (.2, .3, .5, .4)])
 def test_judging_in_batches_changes_no_logit(bag, random_checkpoint, tmp_path, roi):
-    given = checkpoint.load(random_checkpoint)
-    given = replace(given, metadata=replace(given.metadata, preprocessing=replace(
+    given = Checkpoint.open(random_checkpoint)
+    given = Checkpoint.of_model(given.model, replace(given.metadata, preprocessing=replace(
         given.metadata.preprocessing, roi=roi)))
     recording, = open_recordings([str(bag[0])], FrameSelection(), tmp_path)
     counts = []

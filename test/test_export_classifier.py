@@ -12,7 +12,7 @@ from grasp_success_detector.export import formats
 from grasp_success_detector.export.verification import bag_images
 from grasp_success_detector.files import SAMPLE_BAG, share_path
 from grasp_success_detector.inference.classifier import GraspClassifier
-from grasp_success_detector.networks.checkpoint import load
+from grasp_success_detector.networks.checkpoint import Checkpoint
 
 
 @pytest.fixture(autouse=True)
@@ -34,8 +34,8 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def images():
-    preprocessing = load(share_path('models/cifar_cnn_rig.safetensors')).metadata.preprocessing
-    return bag_images(share_path(SAMPLE_BAG), preprocessing, 20)
+    checkpoint = Checkpoint.open(share_path('models/cifar_cnn_rig.safetensors'))
+    return bag_images(share_path(SAMPLE_BAG), checkpoint.metadata.preprocessing, 20)
 
 
 def left(folder):
@@ -65,7 +65,7 @@ def test_openvino(path, images, tmp_path):
     assert main([str(path), '--openvino', str(out)]) == 0
     model = openvino.Core().read_model(out)
     said = json.loads(model.get_rt_info([formats.METADATA_KEY]).astype(str))
-    assert said['sha256'] == load(path).sha256
+    assert said['sha256'] == Checkpoint.open(path).sha256
     compiled = openvino.Core().compile_model(
         model, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
     logits = np.concatenate([compiled([image[None]])[0] for image in images])

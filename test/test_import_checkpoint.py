@@ -11,7 +11,7 @@ from torch import nn
 from grasp_success_detector.cli.import_checkpoint import main
 from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.labels import CLASS_NAMES, Label
-from grasp_success_detector.networks.checkpoint import load
+from grasp_success_detector.networks.checkpoint import Checkpoint
 from grasp_success_detector.networks.cifar_cnn import CifarCnn
 
 
@@ -55,7 +55,7 @@ def test_resnet34_answers_as_the_original(classes, wrap, tmp_path, resnet34, pho
     ours = GraspClassifier.from_checkpoint(out, 'cpu').logits([photo])[0]
     for i, name in enumerate(classes):
         assert ours[Label[name.upper()]] == pytest.approx(original[i], abs=1e-4)
-    training = load(out).metadata.training
+    training = Checkpoint.open(out).metadata.training
     assert training['imported_classes'] == list(classes)
     assert training['imported_from'] == 'old.pth'
     assert 'out.safetensors: resnet34, outputs of the file: ' in capsys.readouterr().out
@@ -74,7 +74,7 @@ def test_the_tutorials_network_with_its_own_normalisation(tmp_path):
         original = network(x[None]).numpy()[0]
     ours = GraspClassifier.from_checkpoint(out, 'cpu').logits([frame])[0]
     np.testing.assert_allclose(ours, original[::-1], atol=1e-5)
-    size = load(out).metadata.preprocessing
+    size = Checkpoint.open(out).metadata.preprocessing
     assert (size.height, size.width, size.mean) == (32, 32, (.4, .5, .6))
 
 
@@ -84,7 +84,7 @@ def test_other_sizes_and_named_architectures(tmp_path):
     torch.save(build('timm:test_resnet').state_dict(), tmp_path / 'old.pth')
     out = imported(tmp_path / 'old.pth', tmp_path, '--classes', 'failure', 'success',
                    '--arch', 'timm:test_resnet', '--size', '96', '128')
-    size = load(out).metadata.preprocessing
+    size = Checkpoint.open(out).metadata.preprocessing
     assert (size.height, size.width) == (96, 128)
 
 

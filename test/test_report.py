@@ -217,7 +217,7 @@ def spot_checkpoint(monkeypatch, preprocessing):
     monkeypatch.setattr(room, 'stages', lambda model, name: [
         Stage('conv', torch.nn.Sequential(model.conv, torch.nn.ReLU())), Stage('pool', pool),
         Stage('fc', model.fc)])
-    return Checkpoint(model, CheckpointMetadata('cifar_cnn', preprocessing), '')
+    return Checkpoint.of_model(model, CheckpointMetadata('cifar_cnn', preprocessing))
 
 
 @pytest.mark.parametrize('label, row, column', [(Label.SUCCESS, 0, 0), (Label.FAILURE, 1, 1)])
@@ -270,8 +270,8 @@ def test_networks_without_feature_maps_are_shown_without(run, monkeypatch, as_to
     rest = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(2))
     monkeypatch.setattr(room, 'stages', lambda model, name: [
         Stage('backbone', LastChannels(as_tokens)), Stage('head', rest)])
-    checkpoint = Checkpoint(torch.nn.Identity(), CheckpointMetadata(
-        'cifar_cnn', Preprocessing(32, 32)), '')
+    checkpoint = Checkpoint.of_model(torch.nn.Identity(), CheckpointMetadata(
+        'cifar_cnn', Preprocessing(32, 32)))
     assert grad_cam(checkpoint, np.zeros((40, 40, 3), np.uint8), Label.SUCCESS) is None
     spoil(run, 2)
     page = report(run)
@@ -286,7 +286,7 @@ def test_grad_cam_is_the_gradient_by_hand(name):
     model = build(name).eval()
     preprocessing = replace(default_preprocessing(name), height=64, width=64) if (
         name != 'cifar_cnn') else default_preprocessing(name)
-    checkpoint = Checkpoint(model, CheckpointMetadata(name, preprocessing), '')
+    checkpoint = Checkpoint.of_model(model, CheckpointMetadata(name, preprocessing))
     frame = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     layer = {'cifar_cnn': 'conv2', 'resnet34': 'layer4', 'efficientnet_lite0': 'bn2'}[name]
     seen = {}

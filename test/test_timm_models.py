@@ -17,7 +17,7 @@ from grasp_success_detector.networks.build import (
     head_parameters,
     split_at_freeze,
 )
-from grasp_success_detector.networks.checkpoint import CheckpointMetadata, load, save
+from grasp_success_detector.networks.checkpoint import Checkpoint, CheckpointMetadata, save
 
 # Small ones of each family: with projection shortcuts, with squeeze-and-excitation, without a
 # BatchNorm, with a class token, with a convolution in the head.
@@ -112,7 +112,7 @@ def test_checkpoints_of_timm_models(tmp_path):
     name = 'timm:test_efficientnet'
     model = build(name)
     sha256 = save(tmp_path / 'a', model, CheckpointMetadata(name, default_preprocessing(name)))
-    loaded = load(tmp_path / 'a')
+    loaded = Checkpoint.open(tmp_path / 'a')
     assert (loaded.metadata.architecture, loaded.sha256) == (name, sha256)
     x = images(name)
     with torch.no_grad():

@@ -19,7 +19,7 @@ from grasp_success_detector.datasets.dataset import read_extracted, Split
 from grasp_success_detector.errors import ConfigError, DatasetError, TrainingError
 from grasp_success_detector.evaluation.predictions import read_predictions
 from grasp_success_detector.labels import Label
-from grasp_success_detector.networks import checkpoint
+from grasp_success_detector.networks.checkpoint import Checkpoint
 from grasp_success_detector.training.fit import fit
 from grasp_success_detector.training.recipe import load_config, TrainingConfig
 from grasp_success_detector.training.run_folder import RunFolder
@@ -58,7 +58,7 @@ def test_training_learns_and_leaves_a_whole_run_folder(tmp_path):
     assert [e['epoch'] for e in epochs] == list(range(1, 9))
     assert epochs[-1]['val_frames']['total'] == 36
     assert epochs[-1]['train_classes']['success']['total'] == 36
-    loaded = checkpoint.load(run / 'classifier.safetensors')
+    loaded = Checkpoint.open(run / 'classifier.safetensors')
     assert loaded.metadata.training['data']['val']['attempts'] == 12
     assert loaded.metadata.threshold == metrics['threshold']
     assert loaded.metadata.temperature == metrics['temperature']
@@ -84,7 +84,7 @@ def test_frozen_weights_stay_and_all_others_move(tmp_path):
     import lightning
     lightning.seed_everything(5, workers=True, verbose=False)
     before = dict(build('cifar_cnn').named_parameters())
-    after = dict(checkpoint.load(tmp_path / 'run/classifier.safetensors').model.named_parameters())
+    after = dict(Checkpoint.open(tmp_path / 'run/classifier.safetensors').model.named_parameters())
     same = {name for name in before if torch.equal(before[name], after[name])}
     assert same == {'conv1.weight', 'conv1.bias'}
 
@@ -119,7 +119,7 @@ def test_features_computed_once_give_what_the_plain_loop_gives(tmp_path, precisi
         out = tmp_path / str(reuse)
         fit(config, split_frames(colour_frames()), out, [tmp_path], say=quiet)
         runs.append(([(e['train_loss'], e['val_loss']) for e in epochs_of(out)],
-                     checkpoint.load(out / 'classifier.safetensors').model.state_dict()))
+                     Checkpoint.open(out / 'classifier.safetensors').model.state_dict()))
     (plain_losses, plain), (reused_losses, reused) = runs
     np.testing.assert_allclose(reused_losses, plain_losses, rtol=tolerance)
     for name, tensor in plain.items():
@@ -147,7 +147,7 @@ def test_a_run_killed_after_an_epoch_and_resumed_equals_an_uninterrupted_one(dat
     for epochs in zip(epochs_of(killed), epochs_of(whole), strict=True):
         assert {**epochs[0], 'seconds': 0} == {**epochs[1], 'seconds': 0}
     assert (killed / 'predictions.csv').read_text() == (whole / 'predictions.csv').read_text()
-    results = [checkpoint.load(run / 'classifier.safetensors') for run in (killed, whole)]
+    results = [Checkpoint.open(run / 'classifier.safetensors') for run in (killed, whole)]
     assert results[0].sha256 == results[1].sha256
 
 
@@ -231,7 +231,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_epoch(tmp_path, 
     with pytest.raises(TrainingError, match=r'the loss is nan in epoch 3, step 1; the best epoch '
                        r'before is kept in .*best.safetensors; try a lower --lr'):
         fit(config, split_frames(colour_frames()), tmp_path / 'run', [tmp_path], say=quiet)
-    assert checkpoint.load(tmp_path / 'run/best.safetensors').metadata.architecture == 'cifar_cnn'
+    assert Checkpoint.open(tmp_path / 'run/best.safetensors').metadata.architecture == 'cifar_cnn'
     assert len(epochs_of(tmp_path / 'run')) == 2
 
 
@@ -261,7 +261,7 @@ def test_command_trains_and_says_what_is_frozen(dataset, tmp_path, capsys):
     assert re.search(r'parameters frozen: conv1, conv2\n.*learn: fc1, fc2, fc3\n', printed)
     assert re.search(r'epoch 1/1: loss \S+, validation loss .*; training images: fail', printed)
     assert re.search(r'test attempts: \S+ \(\d+/\d+, 95 % interval', printed)
-    assert checkpoint.load(out / 'classifier.safetensors').metadata.architecture == 'cifar_cnn'
+    assert Checkpoint.open(out / 'classifier.safetensors').metadata.architecture == 'cifar_cnn'
 
 
 def test_a_data_set_of_another_day_can_be_the_test(dataset, tmp_path, capsys):

@@ -11,7 +11,7 @@ from torch import nn
 
 from grasp_success_detector.errors import CheckpointError
 from grasp_success_detector.networks.build import build, default_preprocessing
-from grasp_success_detector.networks.checkpoint import CheckpointMetadata, load, save
+from grasp_success_detector.networks.checkpoint import Checkpoint, CheckpointMetadata, save
 from grasp_success_detector.networks.cifar_cnn import CifarCnn
 from grasp_success_detector.networks.efficientnet_lite0 import (
     EfficientNetLite0,
@@ -63,7 +63,7 @@ def test_pretrained_weights_are_no_grasp_checkpoint(tmp_path):
     with pytest.raises(CheckpointError, match=(
             r'ten.safetensors: holds pre-trained weights of cifar_cnn for 10 classes \(a, b, .*'
             r'j\), no grasp classifier; train one from it with train_classifier --weights')):
-        load(path)
+        Checkpoint.open(path)
 
 
 # ImageNet weights

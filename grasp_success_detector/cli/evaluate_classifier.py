@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     from grasp_success_detector.evaluation.judging import decision_for, Judge
     from grasp_success_detector.inference.classifier import GraspClassifier
-    from grasp_success_detector.networks import checkpoint
+    from grasp_success_detector.networks.checkpoint import Checkpoint
     from grasp_success_detector.reports.evaluation_folder import new_folder, write_evaluation
     from grasp_success_detector.reports.evaluation_report import evaluation_lines, gate_section
 
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_report_arguments(args)
     if args.baseline is not None:
         read_baseline(args.baseline)
-    loaded = checkpoint.load(args.checkpoint)
+    loaded = Checkpoint.open(args.checkpoint)
     threshold = loaded.metadata.threshold if args.threshold is None else args.threshold
     decision = replace(DecisionConfig(), threshold=threshold)
     given = {name: value for name in ('device', 'threads')

@@ -112,12 +112,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         replayed_attempts,
     )
     from grasp_success_detector.inference.classifier import GraspClassifier
-    from grasp_success_detector.networks import checkpoint
+    from grasp_success_detector.networks.checkpoint import Checkpoint
     from grasp_success_detector.reports.evaluation_folder import new_folder, write_evaluation
     from grasp_success_detector.reports.evaluation_report import evaluation_lines
 
     path = args.checkpoint or share_path(DEFAULT_CHECKPOINT)
-    loaded = checkpoint.load(path)
+    loaded = Checkpoint.open(path)
     decision = replace(DecisionConfig(), threshold=loaded.metadata.threshold)
     # By what the node runs: what differs then is not the engine's.
     classifier = GraspClassifier(loaded, engine=args.engine, precision=args.precision, path=path)

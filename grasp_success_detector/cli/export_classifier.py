@@ -47,9 +47,9 @@ def _export(args: argparse.Namespace) -> None:
     # Slow to import: only once the arguments are known to be fine.
     from grasp_success_detector.export.formats import export_onnx, export_openvino
     from grasp_success_detector.export.verification import bag_images
-    from grasp_success_detector.networks.checkpoint import load
+    from grasp_success_detector.networks.checkpoint import Checkpoint
 
-    checkpoint = load(args.checkpoint)
+    checkpoint = Checkpoint.open(args.checkpoint)
     images = bag_images(args.bag or share_path(SAMPLE_BAG), checkpoint.metadata.preprocessing,
                         _FRAMES_TO_COMPARE)
     for out, export in ((args.onnx, export_onnx), (args.openvino, export_openvino)):

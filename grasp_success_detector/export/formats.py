@@ -28,7 +28,7 @@ from grasp_success_detector.inference.openvino_model import (
 )
 from grasp_success_detector.inference.torch_engine import TorchEngine
 from grasp_success_detector.inference.torch_network import FromPixels
-from grasp_success_detector.networks.checkpoint import Checkpoint, load
+from grasp_success_detector.networks.checkpoint import Checkpoint
 
 #: Under this key both formats hold what is needed to use them, as JSON.
 METADATA_KEY = 'grasp_success_detector'
@@ -157,7 +157,7 @@ def calibrate(path: Path, dataset: Path, overwrite: bool = False) -> Path:
     out = int8_path(path)
     if out.exists() and not overwrite:
         raise CheckpointError(f'{out}: exists already; replace it with --overwrite')
-    checkpoint = load(path)
+    checkpoint = Checkpoint.open(path)
     frames = spread(read_extracted(dataset).train, CALIBRATION_FRAMES)
     if not frames:
         raise DatasetError(f'{dataset}: has no training frames; int8 is calibrated on them')

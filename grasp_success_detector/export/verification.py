@@ -19,7 +19,7 @@ from grasp_success_detector.inference.choice import ENGINES
 from grasp_success_detector.inference.engine import Engine, identity, Precision, Wanted
 from grasp_success_detector.inference.proof import Figure, Proof, proof_path, read_proof
 from grasp_success_detector.inference.torch_engine import TorchEngine
-from grasp_success_detector.networks.checkpoint import load
+from grasp_success_detector.networks.checkpoint import Checkpoint
 from grasp_success_detector.networks.probability import success_probabilities
 from grasp_success_detector.recordings.bags import image_topic, open_bag
 
@@ -75,7 +75,7 @@ def verify(path: Path, dataset: Path, device: str = 'cpu') -> tuple[Proof, dict[
     :raises DatasetError: the data set cannot be used, or has no validation frames.
     :raises ConfigError: there is no such device.
     """
-    checkpoint = load(path)
+    checkpoint = Checkpoint.open(path)
     frames = read_extracted(dataset).val
     if not frames:
         raise DatasetError(f'{dataset}: has no validation frames; extract it with a share for '

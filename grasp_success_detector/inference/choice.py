@@ -15,7 +15,7 @@ from grasp_success_detector.inference.proof import (
     read_proof,
 )
 from grasp_success_detector.inference.torch_engine import has_cuda, select_device, TorchEngine
-from grasp_success_detector.networks.checkpoint import Checkpoint, CheckpointFile
+from grasp_success_detector.networks.checkpoint import Checkpoint
 
 #: Every engine there is, by name.
 ENGINES: dict[str, type[Engine]] = {kind.name: kind for kind in (OpenVinoEngine, TorchEngine)}
@@ -43,7 +43,7 @@ class Choice:
                 else self.taken)
 
 
-def choose(checkpoint: Checkpoint | CheckpointFile, path: Path | None, engine: str,
+def choose(checkpoint: Checkpoint, path: Path | None, engine: str,
            precision: str, device: str, threads: int | None) -> Choice:
     """
     Start the engine that was asked for; where that leaves a choice, the fastest that may be taken.
@@ -110,7 +110,7 @@ def _precision(name: str) -> Precision:
 
 
 def _proof(path: Path | None,
-           checkpoint: Checkpoint | CheckpointFile) -> tuple[Proof | None, str]:
+           checkpoint: Checkpoint) -> tuple[Proof | None, str]:
     """Return the proof, or None and why there is none."""
     if path is None:
         return None, 'not proven: the checkpoint is no file'

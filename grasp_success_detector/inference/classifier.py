@@ -15,12 +15,7 @@ from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.inference.choice import Choice, choose
 from grasp_success_detector.inference.engine import REFERENCE
 from grasp_success_detector.labels import Label
-from grasp_success_detector.networks.checkpoint import (
-    Checkpoint,
-    CheckpointFile,
-    CheckpointMetadata,
-    open_checkpoint,
-)
+from grasp_success_detector.networks.checkpoint import Checkpoint, CheckpointMetadata
 from grasp_success_detector.networks.probability import success_probabilities
 
 if TYPE_CHECKING:
@@ -57,7 +52,7 @@ class GraspClassifier:
     :ivar choice: what runs the network, and why nothing faster does; a line for the user.
     """
 
-    def __init__(self, checkpoint: Checkpoint | CheckpointFile, device: str = 'auto',
+    def __init__(self, checkpoint: Checkpoint, device: str = 'auto',
                  threads: int | None = None, *, engine: str = REFERENCE[0],
                  precision: str = REFERENCE[1], path: Path | None = None) -> None:
         """
@@ -92,7 +87,7 @@ class GraspClassifier:
 
         :raises CheckpointError: the file is missing, damaged, foreign, or of a newer format.
         """
-        classifier = cls(open_checkpoint(path), device, threads, engine=engine,
+        classifier = cls(Checkpoint.open(path), device, threads, engine=engine,
                          precision=precision, path=Path(path))
         give_back()
         return classifier

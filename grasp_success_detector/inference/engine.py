@@ -12,7 +12,7 @@ from typing import ClassVar, Final, TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from grasp_success_detector.networks.checkpoint import Checkpoint, CheckpointFile
+from grasp_success_detector.networks.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +49,7 @@ class Wanted:
     :ivar threads: CPU threads; None: as many as the engine takes by itself.
     """
 
-    checkpoint: Checkpoint | CheckpointFile
+    checkpoint: Checkpoint
     path: Path | None
     precision: Precision
     device: str
@@ -121,7 +121,7 @@ class Engine(ABC):
         """
 
 
-def identity(checkpoint: Checkpoint | CheckpointFile) -> str:
+def identity(checkpoint: Checkpoint) -> str:
     """Return a hash, hexadecimal, of all that a checkpoint's decisions depend on."""
     metadata = checkpoint.metadata
     content = [checkpoint.sha256, metadata.architecture, metadata.preprocessing.to_metadata(),

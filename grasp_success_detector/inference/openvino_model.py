@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from grasp_success_detector.errors import CheckpointError
 from grasp_success_detector.inference.engine import identity
 from grasp_success_detector.inference.proof import torchs_logits
-from grasp_success_detector.networks.checkpoint import Checkpoint, CheckpointFile
+from grasp_success_detector.networks.checkpoint import Checkpoint
 from grasp_success_detector.networks.tensors_file import (
     check_intact,
     read_arrays,
@@ -62,7 +62,7 @@ def load_openvino() -> Any:
     return openvino
 
 
-def convert(checkpoint: Checkpoint | CheckpointFile) -> Any:
+def convert(checkpoint: Checkpoint) -> Any:
     """
     Convert to an ``openvino.Model`` that takes uint8 (1, H, W, 3), RGB, and gives logits (1, 2).
 
@@ -87,7 +87,7 @@ def convert(checkpoint: Checkpoint | CheckpointFile) -> Any:
             f'({type(error).__name__})') from error
 
 
-def write_model(path: Path, model: Any, checkpoint: Checkpoint | CheckpointFile,
+def write_model(path: Path, model: Any, checkpoint: Checkpoint,
                 overwrite: bool) -> str:
     """
     Write an ``openvino.Model`` into one file, which appears whole or not at all.
@@ -109,7 +109,7 @@ def write_model(path: Path, model: Any, checkpoint: Checkpoint | CheckpointFile,
                          lambda written: read_model(written, checkpoint), overwrite)
 
 
-def read_model(path: Path, checkpoint: Checkpoint | CheckpointFile) -> Converted:
+def read_model(path: Path, checkpoint: Checkpoint) -> Converted:
     """
     Read what :func:`write_model` wrote.
 
@@ -135,7 +135,7 @@ def read_model(path: Path, checkpoint: Checkpoint | CheckpointFile) -> Converted
     return Converted(model, parts['expected'], sha256)
 
 
-def converted(checkpoint: Checkpoint | CheckpointFile) -> Converted:
+def converted(checkpoint: Checkpoint) -> Converted:
     """
     Convert, or read what an earlier conversion left in the user's cache folder.
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from grasp_success_detector.errors import CheckpointError, ConfigError
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.inference.engine import Engine, identity, Precision, Wanted
-from grasp_success_detector.networks.checkpoint import Checkpoint, CheckpointFile
+from grasp_success_detector.networks.checkpoint import Checkpoint
 from grasp_success_detector.networks.probability import success_probabilities
 
 # P(success) may differ so much on made-up pictures, which rounding can move far. What is broken
@@ -30,7 +30,7 @@ def pictures(size: Preprocessing) -> NDArray[np.uint8]:
         [np.stack(planes, -1) for planes in ((grey, grey, grey), (ramp, 255 - ramp, grey))]))
 
 
-def torchs_logits(checkpoint: Checkpoint | CheckpointFile) -> NDArray[np.float32]:
+def torchs_logits(checkpoint: Checkpoint) -> NDArray[np.float32]:
     """Return what torch in fp32 answers to :func:`pictures`, float32 (2, 2)."""
     from grasp_success_detector.inference.torch_engine import TorchEngine
 
@@ -38,7 +38,7 @@ def torchs_logits(checkpoint: Checkpoint | CheckpointFile) -> NDArray[np.float32
     return engine.logits(pictures(checkpoint.metadata.preprocessing))
 
 
-def check_likeness(engine: Engine, checkpoint: Checkpoint | CheckpointFile) -> None:
+def check_likeness(engine: Engine, checkpoint: Checkpoint) -> None:
     """
     Refuse an engine that answers to smooth pictures quite unlike torch, whatever is broken.
 
@@ -119,7 +119,7 @@ def proof_path(checkpoint: Path) -> Path:
     return checkpoint.with_suffix('.engines.json')
 
 
-def read_proof(path: Path, checkpoint: Checkpoint | CheckpointFile) -> Proof | None:
+def read_proof(path: Path, checkpoint: Checkpoint) -> Proof | None:
     """
     Read the figures of a checkpoint file; None where there are none.
 

@@ -8,7 +8,7 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from grasp_success_detector.networks.checkpoint import Checkpoint, CheckpointFile
+from grasp_success_detector.networks.checkpoint import Checkpoint
 
 
 class FromPixels(nn.Module):
@@ -21,7 +21,7 @@ class FromPixels(nn.Module):
     factor: torch.Tensor
     offset: torch.Tensor
 
-    def __init__(self, checkpoint: Checkpoint | CheckpointFile) -> None:
+    def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
         self.model = fused(checkpoint.model)
         factor, offset = checkpoint.metadata.preprocessing.factor_and_offset()

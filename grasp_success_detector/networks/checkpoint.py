@@ -1,15 +1,13 @@
 """
-One self-describing file: the weights and all that is needed to use them, in safetensors.
+The checkpoint: one safetensors file with a network's weights and all that is needed to use them.
 
 The metadata is one JSON document under the key ``grasp_success_detector`` of the file's header.
 Nothing in the file is ever executed.
 """
 
-
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-import math
 import os
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
@@ -19,6 +17,7 @@ from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.labels import CLASS_NAMES
 from grasp_success_detector.networks.architecture import ARCHITECTURES, check_architecture
 from grasp_success_detector.networks.tensors_file import (
+    Arrays,
     check_intact,
     check_tensors,
     CHECKPOINT_KEY,
@@ -27,12 +26,24 @@ from grasp_success_detector.networks.tensors_file import (
     tensors_sha256,
     write_tensors,
 )
+from grasp_success_detector.settings import check_settings, setting
 
 if TYPE_CHECKING:
     from torch import nn
 
+# torch and the networks take seconds to import: only where a model is read.
 
+#: Of the files that are written; files of older versions are read too.
 FORMAT_VERSION = 1
+
+#: For each older version the function that turns its document into one of the next version. A new
+#: field that has a default needs neither a new version nor a migration.
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+#: Fields that every file has; those that came later take their defaults where they are missing.
+_REQUIRED = frozenset({
+    'architecture', 'preprocessing', 'class_names', 'threshold', 'temperature', 'training',
+    'metrics', 'format_version'})
 
 
 @dataclass(frozen=True)
@@ -54,32 +65,21 @@ class CheckpointMetadata:
     architecture: str
     preprocessing: Preprocessing
     class_names: tuple[str, ...] = CLASS_NAMES
-    threshold: float = 0.5
-    temperature: float = 1.0
+    threshold: float = setting(0.5, lowest=0., highest=1.)
+    temperature: float = setting(1., above=0.)
     training: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
         """Check every field."""
-        for name in ('training', 'metrics'):
-            if not isinstance(getattr(self, name), Mapping):
-                raise CheckpointError(
-                    f'{name} is {getattr(self, name)!r}; expected names and values')
         try:
             check_architecture(self.architecture)
         except ConfigError as error:
             raise CheckpointError(str(error)) from error
-        if tuple(self.class_names) != CLASS_NAMES:
-            raise CheckpointError(
-                f'class names are {list(self.class_names)}; expected {list(CLASS_NAMES)}, in '
-                'this order')
-        if not _is_number(self.threshold) or not 0 <= self.threshold <= 1:
-            raise CheckpointError(
-                f'threshold is {self.threshold!r}; expected a probability from 0 to 1')
-        if not _is_number(self.temperature) or self.temperature <= 0:
-            raise CheckpointError(
-                f'temperature is {self.temperature!r}; expected a number above 0')
+        check_settings(self, CheckpointError, 'metadata:', [
+            ('class_names', self.class_names in (CLASS_NAMES, list(CLASS_NAMES)),
+             f'{list(CLASS_NAMES)}, in this order')])
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON holds them."""
@@ -90,72 +90,83 @@ class CheckpointMetadata:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> 'CheckpointMetadata':
         """
-        Build from what :meth:`to_json` returned.
+        Build from what :meth:`to_json` returned, now or before further fields were added.
 
         :raises CheckpointError: fields are missing, unknown, or have unusable values.
         """
-        wrong = set(document) ^ set(cls.__dataclass_fields__)
-        if wrong:
+        known = {declared.name for declared in fields(cls)}
+        if wrong := (_REQUIRED - document.keys()) | (document.keys() - known):
             raise CheckpointError(
                 f'fields missing from or unknown in the metadata: {", ".join(sorted(wrong))}')
         try:
-            return cls(**{**document,
-                          'class_names': tuple(document['class_names']),
-                          'preprocessing': Preprocessing.from_metadata(document['preprocessing'])})
-        except (ConfigError, TypeError) as error:
+            preprocessing = Preprocessing.from_metadata(document['preprocessing'])
+        except ConfigError as error:
             raise CheckpointError(str(error)) from error
-
-
-def _is_number(value: object) -> bool:
-    return (isinstance(value, int | float) and not isinstance(value, bool)
-            and math.isfinite(value))
-
-
-__all__ = [
-    'Checkpoint', 'CheckpointFile', 'CheckpointMetadata', 'FORMAT_VERSION', 'load',
-    'open_checkpoint', 'save', 'tensors_sha256']
-
-# torch and the networks take seconds to import: only where a model is asked for.
+        return cls(**{**document, 'preprocessing': preprocessing})
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """
-    A checkpoint as loaded.
+    A checkpoint file whose content is known to be intact, or a model in memory.
 
-    :ivar model: in evaluation mode, on the CPU.
-    :ivar metadata: what the file says about it.
-    :ivar sha256: hash of the tensors (:func:`tensors_sha256`), hexadecimal.
+    :ivar metadata: what the file says about the model.
+    :ivar sha256: hash of the tensors (:func:`~.tensors_file.tensors_sha256`), hexadecimal.
+    :ivar path: the file; None where there is only a model in memory.
     """
 
-    model: 'nn.Module'
     metadata: CheckpointMetadata
     sha256: str
+    path: Path | None = None
 
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> 'Checkpoint':
+        """
+        Read a file's metadata and check the hash of its tensors, without importing torch.
 
-@dataclass(frozen=True)
-class CheckpointFile:
-    """
-    A checkpoint whose content is known to be whole, but whose model is not needed by everybody.
+        Whether the tensors fit the architecture is checked when :attr:`model` is first read.
 
-    :ivar metadata: as of :class:`Checkpoint`; so is ``sha256``.
-    """
+        :raises CheckpointError: the file is missing, damaged, foreign, or of a newer format.
+        """
+        path = Path(path)
+        metadata, sha256, _ = _read(path)
+        return cls(metadata, sha256, path)
 
-    path: Path
-    metadata: CheckpointMetadata
-    sha256: str
+    @classmethod
+    def of_model(cls, model: 'nn.Module', metadata: CheckpointMetadata) -> 'Checkpoint':
+        """Return the checkpoint of a model in memory, which is used as it is."""
+        checkpoint = cls(metadata, tensors_sha256(model.state_dict()))
+        vars(checkpoint)['model'] = model  # where cached_property looks for it
+        return checkpoint
 
     @cached_property
     def model(self) -> 'nn.Module':
         """
-        Return the model in evaluation mode, on the CPU; loaded when first asked for.
+        The model in evaluation mode, on the CPU; loaded when it is first read.
 
-        :raises CheckpointError: as of :func:`load`, or the file was replaced since it was opened.
+        :raises CheckpointError: the tensors do not fit the architecture, the architecture cannot
+            be built here, or the file has changed since it was opened.
         """
-        loaded = load(self.path)
-        if (loaded.sha256, loaded.metadata) != (self.sha256, self.metadata):
+        import torch
+
+        from grasp_success_detector.networks.build import build
+
+        assert self.path is not None
+        metadata, sha256, arrays = _read(self.path)
+        if (sha256, metadata) != (self.sha256, self.metadata):
             raise CheckpointError(f'{self.path}: was replaced while it was being loaded')
-        return loaded.model
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        # Building draws random weights: in vain, and the caller's random numbers must not notice.
+        # Models of timm may hold more than their state dict, which must be computed.
+        own = metadata.architecture in ARCHITECTURES
+        try:
+            with torch.random.fork_rng(devices=[]), torch.device('meta' if own else 'cpu'):
+                model = build(metadata.architecture)
+            check_tensors(tensors, model.state_dict(), metadata.architecture)
+        except (CheckpointError, ConfigError) as error:
+            raise CheckpointError(f'{self.path}: {error}') from error
+        model.load_state_dict(tensors, assign=own)
+        return model.eval()
 
 
 def save(path: str | os.PathLike[str], model: 'nn.Module', metadata: CheckpointMetadata,
@@ -170,66 +181,32 @@ def save(path: str | os.PathLike[str], model: 'nn.Module', metadata: CheckpointM
     :raises CheckpointError: the file exists, cannot be written, or could not be loaded again.
     """
     document = replace(metadata, format_version=FORMAT_VERSION).to_json()
-    return write_tensors(
-        Path(path), model.state_dict(), CHECKPOINT_KEY, document, load, overwrite)
+    return write_tensors(Path(path), model.state_dict(), CHECKPOINT_KEY, document,
+                         lambda written: Checkpoint.open(written).model, overwrite)
 
 
-def load(path: str | os.PathLike[str]) -> Checkpoint:
-    """
-    Read a checkpoint and check everything about it.
-
-    :returns: model in evaluation mode on the CPU, metadata, hash.
-    :raises CheckpointError: one line that names the path and what is wrong.
-    """
-    import torch
-
-    from grasp_success_detector.networks.build import build
-
-    path = Path(path)
-    header, arrays = read_arrays(path)
-    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    try:
-        metadata, sha256 = _read_metadata(header)
-        # Building draws random weights: in vain, and the caller's random numbers must not notice.
-        # Models of timm may hold more than their state dict, which must be computed.
-        own = metadata.architecture in ARCHITECTURES
-        with torch.random.fork_rng(devices=[]), torch.device('meta' if own else 'cpu'):
-            model = build(metadata.architecture)
-        check_tensors(tensors, model.state_dict(), metadata.architecture)
-        check_intact(arrays, sha256)
-    except (CheckpointError, ConfigError) as error:
-        raise CheckpointError(f'{path}: {error}') from error
-    model.load_state_dict(tensors, assign=own)
-    return Checkpoint(model.eval(), metadata, sha256)
-
-
-def open_checkpoint(path: str | os.PathLike[str]) -> CheckpointFile:
-    """
-    Read what a checkpoint says and check that its tensors are whole, without torch.
-
-    :raises CheckpointError: as of :func:`load`, but for what only building the model can tell.
-    """
-    path = Path(path)
+def _read(path: Path) -> tuple[CheckpointMetadata, str, Arrays]:
+    """Return the metadata of a file, and its tensors with the hash that they have."""
     header, arrays = read_arrays(path)
     try:
-        metadata, sha256 = _read_metadata(header)
+        if CHECKPOINT_KEY not in header:
+            raise CheckpointError(_foreign(header))
+        document, sha256 = read_document(header[CHECKPOINT_KEY], FORMAT_VERSION)
+        for version in range(document['format_version'], FORMAT_VERSION):
+            document = MIGRATIONS[version](document)
+        metadata = CheckpointMetadata.from_json({**document, 'format_version': FORMAT_VERSION})
         check_intact(arrays, sha256)
     except CheckpointError as error:
         raise CheckpointError(f'{path}: {error}') from error
-    return CheckpointFile(path, metadata, sha256)
+    return metadata, sha256, arrays
 
 
-def _read_metadata(header: Mapping[str, str]) -> tuple[CheckpointMetadata, str]:
-    """Return the metadata and the hash that the header of a file holds."""
-    if CHECKPOINT_KEY not in header:
-        from grasp_success_detector.networks.weights import BACKBONE_KEY, describe_backbone
+def _foreign(header: Mapping[str, str]) -> str:
+    """Return what a safetensors file without a checkpoint's metadata is instead."""
+    from grasp_success_detector.networks.weights import BACKBONE_KEY, describe_backbone
 
-        if BACKBONE_KEY in header:
-            raise CheckpointError(
-                f'{describe_backbone(header)}, no grasp classifier; train one from it with '
+    if BACKBONE_KEY in header:
+        return (f'{describe_backbone(header)}, no grasp classifier; train one from it with '
                 'train_classifier --weights')
-        raise CheckpointError(
-            'a safetensors file, but not of this package (no metadata of it); expected a '
+    return ('a safetensors file, but not of this package (no metadata of it); expected a '
             'checkpoint of train_classifier')
-    document, sha256 = read_document(header[CHECKPOINT_KEY], FORMAT_VERSION)
-    return CheckpointMetadata.from_json(document), sha256

@@ -15,7 +15,7 @@ from grasp_success_detector.datasets.splits import SPLITS
 from grasp_success_detector.errors import DatasetError
 from grasp_success_detector.files import write_whole
 from grasp_success_detector.labels import Label
-from grasp_success_detector.networks import checkpoint
+from grasp_success_detector.networks.checkpoint import Checkpoint
 from grasp_success_detector.recordings.bags import GROUND_TRUTH_TOPIC
 from grasp_success_detector.reports.charts import (
     Axis,
@@ -230,7 +230,7 @@ def report_page(run: Run) -> str:
         confusion_section(metrics['test'], data),
         trade_off_section(test, threshold, data),
         calibration_section(test, metrics['test'], metrics['temperature'], data),
-        error_section(test, threshold, checkpoint.load(run.checkpoint),
+        error_section(test, threshold, Checkpoint.open(run.checkpoint),
                       frame_from(run.test_dataset), data),
         training_section(run.epochs, run.summary['best_epoch']),
         all_numbers({'validation': metrics['val'], 'test': metrics['test']}),

@@ -18,8 +18,7 @@ from grasp_success_detector.evaluation.metrics import (
 )
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.labels import Label
-from grasp_success_detector.networks import checkpoint
-from grasp_success_detector.networks.checkpoint import CheckpointMetadata
+from grasp_success_detector.networks.checkpoint import CheckpointMetadata, save
 from grasp_success_detector.networks.probability import success_probabilities
 from grasp_success_detector.training.module import Answers, GraspTraining
 from grasp_success_detector.training.recipe import TrainingConfig
@@ -75,7 +74,7 @@ class BestEpoch(lightning.Callback):
             self._run.add_epoch(line)
             self._say(_sentence(line, self._config.epochs))
             if best:
-                checkpoint.save(self._run.best, pl_module.model, CheckpointMetadata(
+                save(self._run.best, pl_module.model, CheckpointMetadata(
                     self._config.architecture, self._preprocessing), overwrite=True)
         patience = self._config.patience
         if patience is not None and epoch - self.epoch >= patience:

@@ -17,8 +17,8 @@ from grasp_success_detector.evaluation.judging import ask, decision_for, predict
 from grasp_success_detector.evaluation.predictions import write_predictions
 from grasp_success_detector.evaluation.summary import summarize
 from grasp_success_detector.inference.classifier import GraspClassifier
-from grasp_success_detector.networks import checkpoint
 from grasp_success_detector.networks.build import Freezing
+from grasp_success_detector.networks.checkpoint import Checkpoint, save
 from grasp_success_detector.networks.probability import success_probabilities
 from grasp_success_detector.reports.training_report import write_report
 from grasp_success_detector.training.recipe import TrainingConfig
@@ -32,7 +32,7 @@ def finish(config: TrainingConfig, split: Split, run: RunFolder, best_epoch: int
 
     Validation gives temperature and threshold; the test frames are looked at once, here.
     """
-    best = checkpoint.load(run.best)
+    best = Checkpoint.open(run.best)
     classifier = GraspClassifier(best, _device(config.device))
     logits = {name: ask(classifier, getattr(split, name), f'{name} frames')
               for name in ('val', 'test')}
@@ -52,7 +52,7 @@ def finish(config: TrainingConfig, split: Split, run: RunFolder, best_epoch: int
     data = {name: describe_frames(getattr(split, name)) for name in SPLITS}
     versions = {'python': platform.python_version(), 'torch': torch.__version__,
                 'lightning': lightning.__version__}
-    checkpoint.save(run.classifier, best.model, replace(
+    save(run.classifier, best.model, replace(
         best.metadata, temperature=temperature, threshold=threshold, metrics=metrics,
         training={'config': asdict(config), 'best_epoch': best_epoch, 'data': data,
                   'versions': versions}), overwrite=True)
