@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+import signal
 import tempfile
 
 import pytest
@@ -16,6 +17,11 @@ os.environ.update(
     ROS_LOG_DIR=tempfile.mkdtemp(prefix='grasp_success_detector_test_'),
     PYTHONPATH=os.pathsep.join(filter(None, (str(ROOT), os.environ.get('PYTHONPATH')))))
 os.environ.pop('ROS_LOCALHOST_ONLY', None)
+
+# `make test &` in a script starts the tests with Ctrl-C ignored, and all their children inherit
+# that: those that a test interrupts would go on. A handler is not inherited.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope='session')

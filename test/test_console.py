@@ -1,6 +1,7 @@
 """What all console scripts share: how they end when nobody reads their output any more."""
 
 import os
+from pathlib import Path
 import subprocess
 import sys
 
@@ -59,3 +60,19 @@ def test_another_pipe_that_breaks_is_no_reader_that_went_away():
 
     with pytest.raises(BrokenPipeError, match='of a worker'):
         main([])
+
+
+def test_children_of_the_tests_take_ctrl_c_also_where_the_tests_ignore_it(tmp_path):
+    """A script that starts the tests with ``&`` has them ignore it, and their children too."""
+    (tmp_path / 'conftest.py').write_text(
+        (Path(__file__).parent / 'conftest.py').read_text(encoding='utf-8'), encoding='utf-8')
+    (tmp_path / 'test_child.py').write_text(
+        'import signal, subprocess, sys\n'
+        'def test_child():\n'
+        '    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])\n'
+        '    process.send_signal(signal.SIGINT)\n'
+        '    assert process.wait(timeout=20) != 0\n', encoding='utf-8')
+    done = subprocess.run(
+        ['sh', '-c', 'trap "" INT; exec "$@"', 'sh', sys.executable, '-m', 'pytest', '-q',
+         '-p', 'no:cacheprovider', str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout
