@@ -53,7 +53,7 @@ test-vision-msgs: $(VENV)/.installed  ## verdicts with the frame's header, with 
 # The simulated camera renders with OpenGL; the demo and the node do not.
 opengl: $(VENV)/.installed
 	@$(VENV)/bin/python -c \
-	    'from grasp_success_detector.simulation.camera import Camera; Camera(8, 8)' 2>/dev/null || \
+	    'from grasp_success_detector.simulation.rendering import SimulatedCamera; SimulatedCamera(8, 8)' 2>/dev/null || \
 	    { echo 'error: no OpenGL for the simulated camera: sudo apt install libegl1 libgl1' >&2; exit 1; }
 
 clean:  ## remove the environments and all build output

@@ -40,7 +40,7 @@ from grasp_success_detector.errors import DatasetError
 from grasp_success_detector.images.decoding import decode_bytes, decode_message, encode_jpeg
 from grasp_success_detector.labels import Label
 from grasp_success_detector.recordings.bags import COMPRESSED_TOPIC, GROUND_TRUTH_TOPIC, open_bag
-from grasp_success_detector.simulation.recorder import record, Recording
+from grasp_success_detector.simulation.recorder import record, RecordingSettings
 
 # A signal from outside might come before the first batch, or after the last.
 STOPPED = """
@@ -301,7 +301,8 @@ def test_dedupe_with_contradicting_labels_fails_loudly(tmp_path, capsys):
 
 def test_a_simulated_bag_brings_its_labels_and_attempts(tmp_path):
     bag = tmp_path / 'grasps'
-    done = record(Recording(attempts=6, frames=4, seed=2, width=64, height=48), bag, jobs=1)
+    done = record(
+        RecordingSettings(attempts=6, frames=4, seed=2, width=64, height=48), bag, jobs=1)
     assert run(bag, '--out', tmp_path / 'set') == 0
     rows = read_manifest(tmp_path / 'set')
     assert len(rows) == sum(summary.labelled for summary in done) == 24

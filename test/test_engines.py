@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from grasp_success_detector.errors import ConfigError
+from grasp_success_detector.export.agreement import bag_images
 from grasp_success_detector.export.formats import quantized
-from grasp_success_detector.export.verification import bag_images
 from grasp_success_detector.files import DEFAULT_CHECKPOINT, SAMPLE_BAG, share_path
 from grasp_success_detector.inference import choice as choices
 from grasp_success_detector.inference.choice import choose, ENGINES

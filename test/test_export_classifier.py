@@ -9,7 +9,7 @@ import pytest
 
 from grasp_success_detector.cli.export_classifier import main
 from grasp_success_detector.export import formats
-from grasp_success_detector.export.verification import bag_images
+from grasp_success_detector.export.agreement import bag_images
 from grasp_success_detector.files import SAMPLE_BAG, share_path
 from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.networks.checkpoint import Checkpoint

@@ -32,10 +32,9 @@ from grasp_success_detector.simulation.attempt import (
     run_attempt,
     STARTS,
 )
-from grasp_success_detector.simulation.camera import Camera
-from grasp_success_detector.simulation.episode import make_episode
-from grasp_success_detector.simulation.presets import PRESETS, Recording
+from grasp_success_detector.simulation.presets import Preset, RANGES, RecordingSettings
 from grasp_success_detector.simulation.recorder import record
+from grasp_success_detector.simulation.rendering import make_episode, SimulatedCamera
 from grasp_success_detector.simulation.scene import build_scene, CLOSED, JOINT_NAMES, OPEN
 
 FPS = 15.
@@ -54,7 +53,7 @@ def observe(held_from: float = 9., held_to: float = 9., drift: float = 0.) -> li
 
 def test_hand_has_the_published_kinematics():
     spec = mujoco.MjSpec.from_file(
-        str(Path(sys.modules[Camera.__module__].__file__).with_name('allegro_hand.xml')))
+        str(Path(sys.modules[SimulatedCamera.__module__].__file__).with_name('allegro_hand.xml')))
     model = spec.compile()
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
@@ -74,7 +73,7 @@ def test_hand_has_the_published_kinematics():
 
 def test_fingers_close_and_the_arm_lifts():
     rng = np.random.default_rng(3)
-    scene = build_scene(rng, PRESETS['rig'])
+    scene = build_scene(rng, RANGES[Preset.RIG])
     seen = run_attempt(scene, Motion.draw(rng, scene, 0.), FPS)
     assert len(seen) == round(DURATION_S * FPS)
     before, after = seen[0].joints, seen[int(STARTS['lift'] * FPS)].joints
@@ -109,8 +108,8 @@ def test_an_object_that_slides_in_the_hand_to_the_end_is_neither():
 
 
 def test_about_half_of_the_attempts_succeed_over_all_kinds_of_objects():
-    camera = Camera(32, 24)
-    episodes = [make_episode(11, i, 'rig', FPS, 1, camera) for i in range(50)]
+    camera = SimulatedCamera(32, 24)
+    episodes = [make_episode(11, i, Preset.RIG, FPS, 1, camera) for i in range(50)]
     camera.close()
     successes = sum(episode.success for episode in episodes)
     # 40 to 60 % is aimed at; 50 attempts scatter by 7 % about it.
@@ -123,7 +122,7 @@ def test_about_half_of_the_attempts_succeed_over_all_kinds_of_objects():
 @pytest.mark.parametrize(('encoding', 'topic'), [('jpeg', COMPRESSED_TOPIC), ('raw', IMAGE_TOPIC)])
 def test_bag_holds_frames_joints_truth_and_attempts(tmp_path, storage, encoding, topic):
     bag = tmp_path / 'bag'
-    done = record(Recording(attempts=2, frames=4, width=64, height=48, storage=storage,
+    done = record(RecordingSettings(attempts=2, frames=4, width=64, height=48, storage=storage,
                             encoding=encoding), bag, jobs=1)
     with open_bag(bag) as reader:
         counts = {c.topic: c.msgcount for c in reader.connections}
@@ -137,7 +136,7 @@ def test_bag_holds_frames_joints_truth_and_attempts(tmp_path, storage, encoding,
 
 
 def test_all_frames_of_a_video_are_recorded_and_some_have_no_label(tmp_path):
-    summary, = record(Recording(attempts=1, seed=5, fps=10., width=64, height=48),
+    summary, = record(RecordingSettings(attempts=1, seed=5, fps=10., width=64, height=48),
                       tmp_path / 'bag', jobs=1)
     assert summary.frames == 10 * DURATION_S
     assert 0 < summary.labelled <= summary.frames
@@ -149,27 +148,28 @@ def messages_of(bag):
 
 
 def test_same_seed_same_bag_whatever_the_number_of_processes(tmp_path):
-    recording = Recording(attempts=4, frames=2, seed=8, width=64, height=48)
+    recording = RecordingSettings(attempts=4, frames=2, seed=8, width=64, height=48)
     record(recording, tmp_path / 'one', jobs=1)
     record(recording, tmp_path / 'two', jobs=2)
     assert messages_of(tmp_path / 'one') == messages_of(tmp_path / 'two')
-    record(Recording(attempts=1, frames=2, seed=8, width=64, height=48, first_attempt=3),
+    record(RecordingSettings(attempts=1, frames=2, seed=8, width=64, height=48, first_attempt=3),
            tmp_path / 'last', jobs=1)
     assert messages_of(tmp_path / 'last') == messages_of(tmp_path / 'one')[-8:]
-    record(Recording(attempts=4, frames=2, seed=9, width=64, height=48), tmp_path / 'other', 1)
+    record(RecordingSettings(attempts=4, frames=2, seed=9, width=64, height=48),
+           tmp_path / 'other', jobs=1)
     assert messages_of(tmp_path / 'other') != messages_of(tmp_path / 'one')
 
 
 def test_an_existing_bag_is_not_overwritten(tmp_path):
     (tmp_path / 'precious').write_text('data')
     with pytest.raises(SimulationError, match='precious: exists already and is not overwritten'):
-        record(Recording(attempts=1), tmp_path / 'precious')
+        record(RecordingSettings(attempts=1), tmp_path / 'precious')
     assert (tmp_path / 'precious').read_text() == 'data'
 
 
 @pytest.mark.parametrize(('option', 'text'), [
-    (['--attempts', '0'], r'attempts 0 \(expected 1 or more\)'),
-    (['--jobs', '0'], r'0 jobs \(expected 1 or more\)'),
+    (['--attempts', '0'], r'attempts 0 \(expected a whole number from 1 to 1000000\)'),
+    (['--jobs', '0'], r'jobs 0 \(expected a whole number of 1 or more\)'),
     (['--preset', 'moon'], r"preset 'moon' \(expected rig or random\)"),
     (['--storage', 'tape', '--fps', '0'], r"fps 0.0 .*storage 'tape' \(expected mcap or"),
 ])
@@ -187,7 +187,7 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path):
          'import main; sys.exit(main(sys.argv[1:]))', str(tmp_path / 'bag'), '--attempts', '500',
          '--frames', '2', '--jobs', '1'], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob('.bag*/*.mcap')) and time.monotonic() < deadline:
+    while not list(tmp_path.glob('.bag*/*/*.mcap')) and time.monotonic() < deadline:
         time.sleep(.05)
     time.sleep(1.)
     process.send_signal(signal.SIGINT)

@@ -45,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _export(args: argparse.Namespace) -> None:
     # Slow to import: only once the arguments are known to be fine.
+    from grasp_success_detector.export.agreement import bag_images
     from grasp_success_detector.export.formats import export_onnx, export_openvino
-    from grasp_success_detector.export.verification import bag_images
     from grasp_success_detector.networks.checkpoint import Checkpoint
 
     checkpoint = Checkpoint.open(args.checkpoint)
@@ -60,7 +60,7 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _verify(args: argparse.Namespace) -> None:
-    from grasp_success_detector.export.verification import verify
+    from grasp_success_detector.export.agreement import verify
     from grasp_success_detector.inference.proof import MIN_AGREEMENT, proof_path
 
     proof, missing = verify(args.checkpoint, args.verify, args.device)

@@ -3,13 +3,18 @@
 import argparse
 from collections.abc import Sequence
 from dataclasses import fields
+from enum import Enum
 from pathlib import Path
 import time
 
 from rich.console import Console
 
 from grasp_success_detector.console import command, counted, ExitCode, needing, progress_bar
-from grasp_success_detector.simulation.presets import IMAGE_ENCODINGS, Recording, STORAGES
+from grasp_success_detector.simulation.presets import (
+    BagStorage,
+    ImageEncoding,
+    RecordingSettings,
+)
 
 EPILOG = """\
 examples:
@@ -31,14 +36,14 @@ exit codes: 0 recorded, 1 wrong value or place, 2 wrong option, 130 Ctrl-C
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, record, and say what came out."""
     args = _parser().parse_args(argv)
-    recording = Recording(**{field.name: getattr(args, field.name) for field in fields(Recording)})
+    settings = RecordingSettings(**{
+        field.name: getattr(args, field.name) for field in fields(RecordingSettings)})
     with needing('sim', 'the simulation'):
         from grasp_success_detector.simulation.recorder import record
     started = time.perf_counter()
-    console = Console(stderr=True)
-    with progress_bar(console) as progress:
-        task = progress.add_task('simulating', total=recording.attempts)
-        done = record(recording, args.out, args.jobs, lambda _: progress.advance(task))
+    with progress_bar(Console(stderr=True)) as progress:
+        task = progress.add_task('simulating', total=settings.attempts)
+        done = record(settings, args.out, args.jobs, lambda _: progress.advance(task))
     seconds = time.perf_counter() - started
     successes = sum(summary.success for summary in done)
     size = sum(file.stat().st_size for file in args.out.iterdir())
@@ -46,8 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
           f'({successes / len(done):.0%}), {sum(s.frames for s in done)} frames, '
           f'{sum(s.labelled for s in done)} of them labelled, {size / 1e6:.1f} MB, '
           f'{len(done) / seconds:.1f} attempts/s')
-    if short := sum(s.labelled < (recording.frames or 0) for s in done):
-        print(f'{counted(short, "attempt")} had fewer frames than --frames {recording.frames}')
+    if short := sum(s.labelled < (settings.frames or 0) for s in done):
+        print(f'{counted(short, "attempt")} had fewer frames than --frames {settings.frames}')
     return ExitCode.OK
 
 
@@ -58,20 +63,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('out', type=Path, help='the rosbag2 folder to make; it must not exist')
 
     def option(name: str, kind: type, text: str) -> None:
-        default = getattr(Recording, name)
+        default = getattr(RecordingSettings, name)
+        if isinstance(default, Enum):
+            default = default.value
         shown = '' if default is None else f' (default: {default})'
         parser.add_argument(f'--{name.replace("_", "-")}', type=kind, default=default,
                             help=text + shown)
 
-    option('attempts', int, 'how many attempts')
+    def values(choices: type[Enum]) -> str:
+        return ' or '.join(member.value for member in choices)
+
+    option('attempts', int, 'number of attempts')
     option('seed', int, 'the same seed gives the same bag')
-    option('first_attempt', int, 'number of the first attempt; other numbers, other attempts')
+    option('first_attempt', int, 'number of the first attempt; each number is another attempt')
     option('preset', str, 'rig: one fixed camera, small changes; random: any camera and light')
     option('frames', int, 'labelled frames per attempt (default: all frames at --fps)')
     option('fps', float, 'frames per second')
-    option('width', int, 'pixels')
-    option('height', int, 'pixels')
-    option('storage', str, ' or '.join(STORAGES))
-    option('encoding', str, ' or '.join(IMAGE_ENCODINGS))
+    option('width', int, 'of the images, in pixels')
+    option('height', int, 'of the images, in pixels')
+    option('storage', str, values(BagStorage))
+    option('encoding', str, values(ImageEncoding))
     parser.add_argument('--jobs', type=int, help='processes (default: one per core)')
     return parser

@@ -28,13 +28,11 @@ from grasp_success_detector.images.visibility import (
     VisibilityCheck,
     VisibilityConfig,
 )
-from grasp_success_detector.inference.classifier import GraspClassifier
+from grasp_success_detector.inference.classifier import BATCH_SIZE, GraspClassifier
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.probability import success_probabilities
 from grasp_success_detector.recordings.reader import RefusedFrame
 from grasp_success_detector.recordings.selection import ChosenFrame
-
-_BATCH = 32
 
 #: An attempt with more frames than this was filmed as a whole, and is decided as the node does.
 _FILMED = 20
@@ -52,8 +50,8 @@ def ask(classifier: GraspClassifier, frames: Sequence[LabelledFrame],
     logits = np.empty((len(frames), len(Label)), np.float32)
     with progress_bar(Console(stderr=True)) as progress:
         task = progress.add_task(description, total=len(frames))
-        for start in range(0, len(frames), _BATCH):
-            batch = frames[start:start + _BATCH]
+        for start in range(0, len(frames), BATCH_SIZE):
+            batch = frames[start:start + BATCH_SIZE]
             logits[start:start + len(batch)] = classifier.logits_of_prepared(
                 np.stack([prepare(frame, classifier.preprocessing) for frame in batch]))
             progress.advance(task, len(batch))
@@ -188,8 +186,8 @@ class Judge:
             pictures = self._pictures(recording, frames)
             while True:
                 yield partial(_take, pictures)
-        for start in range(0, len(frames), _BATCH):
-            yield partial(self._read, recording, frames[start:start + _BATCH])
+        for start in range(0, len(frames), BATCH_SIZE):
+            yield partial(self._read, recording, frames[start:start + BATCH_SIZE])
 
     def _read(self, recording: Recording, frames: Sequence[ChosenFrame]) -> list[_Prepared]:
         return list(self._pictures(recording, frames))
@@ -200,4 +198,4 @@ class Judge:
 
 
 def _take(pictures: Iterator[_Prepared]) -> list[_Prepared]:
-    return list(islice(pictures, _BATCH))
+    return list(islice(pictures, BATCH_SIZE))

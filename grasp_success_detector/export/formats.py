@@ -17,7 +17,7 @@ import torch
 
 from grasp_success_detector.datasets.dataset import read_extracted
 from grasp_success_detector.errors import CheckpointError, DatasetError, ExportError, one_line
-from grasp_success_detector.export.verification import batches, Images, spread
+from grasp_success_detector.export.agreement import batches, Images, spread
 from grasp_success_detector.inference.engine import Precision, Wanted
 from grasp_success_detector.inference.openvino_model import (
     convert,

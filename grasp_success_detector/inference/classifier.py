@@ -36,7 +36,8 @@ def give_back() -> None:
         pass
 
 
-_MAX_BATCH = 32  # bounds the memory
+#: Frames per call of a network, in everything but training; bounds the memory.
+BATCH_SIZE = 32
 
 
 class GraspClassifier:
@@ -144,8 +145,8 @@ class GraspClassifier:
         :raises ImageDecodeError: a frame is no RGB uint8 (H, W, 3).
         """
         out = np.empty((len(frames), len(Label)), np.float32)
-        for start in range(0, len(frames), _MAX_BATCH):
-            batch = frames[start:start + _MAX_BATCH]
+        for start in range(0, len(frames), BATCH_SIZE):
+            batch = frames[start:start + BATCH_SIZE]
             out[start:start + len(batch)] = self.logits_of_prepared(self.prepare(batch))
         return out
 

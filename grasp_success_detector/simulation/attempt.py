@@ -106,7 +106,7 @@ class Motion:
                                OPEN + (closed - OPEN) * grip])
 
 
-class Unstable(Exception):
+class UnstableError(Exception):
     """The physics blew up: draw another attempt."""
 
 
@@ -114,7 +114,7 @@ def run_attempt(scene: Scene, motion: Motion, fps: float) -> list[Observation]:
     """
     Simulate one attempt and observe it every ``1 / fps`` seconds.
 
-    :raises Unstable: MuJoCo warned of a bad acceleration.
+    :raises UnstableError: MuJoCo warned of a bad acceleration.
     """
     model, data = scene.model, mujoco.MjData(scene.model)
     joints = [model.joint(HAND_PREFIX + name).qposadr[0] for name in JOINT_NAMES]
@@ -129,7 +129,7 @@ def run_attempt(scene: Scene, motion: Motion, fps: float) -> list[Observation]:
         data.ctrl[:] = motion.targets(data.time, scene.closed)
         mujoco.mj_step(model, data)
         if data.warning[mujoco.mjtWarning.mjWARN_BADQACC].number:
-            raise Unstable
+            raise UnstableError
         if data.time >= len(observations) / fps:
             touched, supported = contacts.read(data)
             observations.append(Observation(

@@ -5,11 +5,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import cache
 import json
 from multiprocessing import get_context
-import os
 from pathlib import Path
-import shutil
 import signal
 from typing import Any, Final
 
@@ -17,7 +16,9 @@ import cv2
 import numpy as np
 from rosbags.rosbag2 import StoragePlugin, Writer
 
+from grasp_success_detector.datasets.executors import usable_cores
 from grasp_success_detector.errors import SimulationError
+from grasp_success_detector.files import new_folder
 from grasp_success_detector.images.decoding import encode_jpeg
 from grasp_success_detector.recordings.bags import (
     ATTEMPT_TOPIC,
@@ -28,9 +29,8 @@ from grasp_success_detector.recordings.bags import (
     TYPESTORE,
 )
 from grasp_success_detector.simulation.attempt import DURATION_S
-from grasp_success_detector.simulation.camera import Camera
-from grasp_success_detector.simulation.episode import Episode, make_episode
-from grasp_success_detector.simulation.presets import Recording
+from grasp_success_detector.simulation.presets import ImageEncoding, RecordingSettings
+from grasp_success_detector.simulation.rendering import Episode, make_episode, SimulatedCamera
 from grasp_success_detector.simulation.scene import JOINT_NAMES
 
 #: Stamp of the first attempt's start, in ns: fixed, so that the same seed gives the same bag.
@@ -39,25 +39,29 @@ FIRST_STAMP_NS = 1_700_000_000_000_000_000
 #: From the start of one attempt to the start of the next, in ns.
 ATTEMPT_PERIOD_NS = round((DURATION_S + 1.) * 1e9)
 
-_FRAME_ID = 'camera'
 _BAG_VERSION: Final = 8  # of rosbag2's metadata: the oldest that rosbags writes
 
+#: Topic, stamp in ns, message in CDR.
 Message = tuple[str, int, bytes]
 
 
 @dataclass(frozen=True)
 class AttemptSummary:
-    """What became of one recorded attempt."""
+    """
+    One recorded attempt in figures.
+
+    :ivar attempt: its number.
+    :ivar success: the physical outcome at its end.
+    :ivar frames: number of frames recorded; ``labelled`` of them have a label.
+    """
 
     attempt: int
     success: bool
-    kind: str
-    approach: str
     frames: int
     labelled: int
 
 
-def record(recording: Recording, out: Path, jobs: int | None = None,
+def record(settings: RecordingSettings, out: Path, jobs: int | None = None,
            on_attempt: Callable[[AttemptSummary], None] = lambda summary: None,
            ) -> list[AttemptSummary]:
     """
@@ -67,46 +71,40 @@ def record(recording: Recording, out: Path, jobs: int | None = None,
 
     :param jobs: worker processes; None for one per usable core. The bag does not depend on it.
     :param on_attempt: called after each attempt is written.
-    :raises SimulationError: ``out`` exists, or rendering is impossible here.
+    :raises SimulationError: ``out`` exists or cannot be written, ``jobs`` is below 1, or rendering
+        is impossible here.
     """
     if jobs is not None and jobs < 1:
-        raise SimulationError(f'cannot record with {jobs} jobs (expected 1 or more)')
-    if out.exists():
-        raise SimulationError(f'{out}: exists already and is not overwritten; choose another name')
-    partial = out.with_name(f'.{out.name}.partial-{os.getpid()}')
-    try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        summaries = []
-        storage = StoragePlugin[recording.storage.upper()]
-        with Writer(partial, version=_BAG_VERSION, storage_plugin=storage) as writer:
-            connections: dict[str, Any] = {}
-            for topic, msgtype in _topics(recording).items():
-                connections[topic] = writer.add_connection(topic, msgtype, typestore=TYPESTORE)
-            for summary, messages in _simulate(recording, jobs or _usable_cores()):
+        raise SimulationError(f'recording: jobs {jobs} (expected a whole number of 1 or more)')
+    summaries = []
+    with new_folder(out, SimulationError) as folder:
+        # rosbag2 names its files after the bag's folder, which has another name until it is whole.
+        bag = folder / out.name
+        storage = StoragePlugin[settings.storage.name]
+        with Writer(bag, version=_BAG_VERSION, storage_plugin=storage) as writer:
+            connections = {topic: writer.add_connection(topic, msgtype, typestore=TYPESTORE)
+                           for topic, msgtype in _topics(settings).items()}
+            for summary, messages in _simulate(settings, jobs or usable_cores()):
                 for topic, stamp_ns, data in messages:
                     writer.write(connections[topic], stamp_ns, data)
                 summaries.append(summary)
                 on_attempt(summary)
-        # rosbag2 finds its files by the names in metadata.yaml, which carry the folder's name.
-        _rename_inside(partial, out.name)
-        partial.rename(out)
-    except OSError as error:
-        raise SimulationError(f'{out}: cannot write the bag ({error})') from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        for file in bag.iterdir():
+            file.rename(folder / file.name)
+        bag.rmdir()
     return summaries
 
 
-def _simulate(recording: Recording, jobs: int) -> Iterator[tuple[AttemptSummary, list[Message]]]:
-    first = recording.first_attempt
-    numbers = iter(range(first, first + recording.attempts))
-    # spawn: a forked child would inherit threads and GL state that do not survive a fork
-    pool = ProcessPoolExecutor(jobs, get_context('spawn'), _start_worker,
-                               (recording.width, recording.height))
+def _simulate(settings: RecordingSettings,
+              jobs: int) -> Iterator[tuple[AttemptSummary, list[Message]]]:
+    first = settings.first_attempt
+    jobs = min(jobs, settings.attempts)
+    # spawn: a forked child would inherit threads and OpenGL state that do not survive a fork
+    pool = ProcessPoolExecutor(jobs, get_context('spawn'), _start_worker)
     waiting: deque[Future[tuple[AttemptSummary, list[Message]]]] = deque()
     try:
-        for number in numbers:
-            waiting.append(pool.submit(_record_attempt, recording, number))
+        for number in range(first, first + settings.attempts):
+            waiting.append(pool.submit(_record_attempt, settings, number))
             if len(waiting) > 3 * jobs:  # bounded: a slow disk must not fill the memory
                 yield waiting.popleft().result()
         while waiting:
@@ -119,60 +117,58 @@ def _simulate(recording: Recording, jobs: int) -> Iterator[tuple[AttemptSummary,
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-_camera: Camera | None = None  # one per worker process: a GL context belongs to its thread
-_camera_size = (0, 0)
-
-
-def _start_worker(width: int, height: int) -> None:
-    global _camera_size
+def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     cv2.setNumThreads(1)  # the processes share the cores already
-    _camera_size = (width, height)
 
 
-def _record_attempt(recording: Recording, number: int) -> tuple[AttemptSummary, list[Message]]:
-    global _camera
-    if _camera is None:
-        _camera = Camera(*_camera_size)
-    episode = make_episode(recording.seed, number, recording.preset, recording.fps,
-                           recording.frames, _camera)
-    summary = AttemptSummary(number, episode.success, episode.kind, episode.approach,
-                             len(episode.frames),
-                             sum(frame.label is not None for frame in episode.frames))
-    return summary, list(_messages(recording, number, episode))
+_camera = cache(SimulatedCamera)  # one per worker process, as an OpenGL context is of one thread
 
 
-def _topics(recording: Recording) -> dict[str, str]:
+def _record_attempt(settings: RecordingSettings,
+                    number: int) -> tuple[AttemptSummary, list[Message]]:
+    episode = make_episode(settings.seed, number, settings.preset, settings.fps, settings.frames,
+                           _camera(settings.width, settings.height))
+    labelled = sum(frame.label is not None for frame in episode.frames)
+    return (AttemptSummary(number, episode.success, len(episode.frames), labelled),
+            list(_messages(settings, number, episode)))
+
+
+def _topics(settings: RecordingSettings) -> dict[str, str]:
+    """Return the message type of each topic."""
     image = ({COMPRESSED_TOPIC: 'sensor_msgs/msg/CompressedImage'}
-             if recording.encoding == 'jpeg' else {IMAGE_TOPIC: 'sensor_msgs/msg/Image'})
+             if settings.encoding is ImageEncoding.JPEG else
+             {IMAGE_TOPIC: 'sensor_msgs/msg/Image'})
     return image | {JOINT_STATES_TOPIC: 'sensor_msgs/msg/JointState',
                     GROUND_TRUTH_TOPIC: 'std_msgs/msg/Bool',
                     ATTEMPT_TOPIC: 'std_msgs/msg/String'}
 
 
-def _messages(recording: Recording, number: int, episode: Episode) -> Iterator[Message]:
-    topics = _topics(recording)
+def _messages(settings: RecordingSettings, number: int, episode: Episode) -> Iterator[Message]:
+    types, topics = TYPESTORE.types, _topics(settings)
 
     def message(topic: str, stamp_ns: int, **fields: Any) -> Message:
         msgtype = topics[topic]
-        return topic, stamp_ns, bytes(TYPESTORE.serialize_cdr(
-            TYPESTORE.types[msgtype](**fields), msgtype))
+        return topic, stamp_ns, bytes(TYPESTORE.serialize_cdr(types[msgtype](**fields), msgtype))
 
     def boundary(event: str, stamp_ns: int, **more: Any) -> Message:
         return message(ATTEMPT_TOPIC, stamp_ns, data=json.dumps({
-            'attempt': number, 'event': event, 'seed': recording.seed,
-            'preset': recording.preset, 'object': episode.kind, 'approach': episode.approach,
-            **more}))
+            'attempt': number, 'event': event, 'seed': settings.seed,
+            'preset': settings.preset.value, 'object': episode.kind,
+            'approach': episode.approach, **more}))
 
     start = FIRST_STAMP_NS + number * ATTEMPT_PERIOD_NS
     yield boundary('begin', start)
     for frame in episode.frames:
         stamp_ns = start + round(frame.time_s * 1e9)
-        header = _header(stamp_ns)
+        sec, nanosec = divmod(stamp_ns, 10 ** 9)
+        header = types['std_msgs/msg/Header'](
+            stamp=types['builtin_interfaces/msg/Time'](sec=sec, nanosec=nanosec),
+            frame_id='camera')
         yield message(
             JOINT_STATES_TOPIC, stamp_ns, header=header, name=list(JOINT_NAMES),
             position=frame.joints, velocity=np.zeros(0), effort=np.zeros(0))
-        if recording.encoding == 'jpeg':
+        if settings.encoding is ImageEncoding.JPEG:
             yield message(COMPRESSED_TOPIC, stamp_ns, header=header,
                           format='rgb8; jpeg compressed bgr8',
                           data=np.frombuffer(encode_jpeg(frame.image, 90), np.uint8))
@@ -184,23 +180,3 @@ def _messages(recording: Recording, number: int, episode: Episode) -> Iterator[M
         if frame.label is not None:
             yield message(GROUND_TRUTH_TOPIC, stamp_ns, data=bool(frame.label))
     yield boundary('end', start + round(DURATION_S * 1e9), success=episode.success)
-
-
-def _header(stamp_ns: int) -> Any:
-    types = TYPESTORE.types
-    sec, nanosec = divmod(stamp_ns, 10 ** 9)
-    return types['std_msgs/msg/Header'](
-        stamp=types['builtin_interfaces/msg/Time'](sec=sec, nanosec=nanosec), frame_id=_FRAME_ID)
-
-
-def _rename_inside(folder: Path, name: str) -> None:
-    metadata = folder / 'metadata.yaml'
-    metadata.write_text(metadata.read_text().replace(folder.name, name))
-    for file in folder.iterdir():
-        if file.name.startswith(folder.name):
-            file.rename(folder / file.name.replace(folder.name, name))
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else (
-        os.cpu_count() or 1)

@@ -14,7 +14,7 @@ from grasp_success_detector.simulation.objects import (
     draw_shape,
     ObjectShape,
 )
-from grasp_success_detector.simulation.presets import Preset
+from grasp_success_detector.simulation.presets import Ranges
 
 #: Joint angles (radians) in the order index, middle, ring, thumb.
 OPEN = np.array([0, .1, .1, .1] * 3 + [1.2, .25, 0., 0.])
@@ -64,7 +64,7 @@ def _hand_xml() -> str:
     return (files('grasp_success_detector.simulation') / 'allegro_hand.xml').read_text()
 
 
-def build_scene(rng: np.random.Generator, preset: Preset) -> Scene:
+def build_scene(rng: np.random.Generator, ranges: Ranges) -> Scene:
     """Draw and compile one world."""
     spec = mujoco.MjSpec()
     spec.option.timestep = .002
@@ -76,12 +76,12 @@ def build_scene(rng: np.random.Generator, preset: Preset) -> Scene:
     approach = str(rng.choice(['top', 'side']))
     bad, slips = bool(rng.random() < BAD_SHARE), bool(rng.random() < SLIP_SHARE)
     shape = draw_shape(rng, approach)
-    _add_room(spec, rng, preset)
-    _add_distractors(spec, rng, preset, approach)
+    _add_room(spec, rng, ranges)
+    _add_distractors(spec, rng, ranges, approach)
     _add_object(spec, rng, shape, bad, slips)
     kp = rng.uniform(.4, 3.) if bad else rng.uniform(1.5, 4.)
     _add_arm_and_hand(spec, rng, approach, _palm_position(rng, approach, shape, bad), kp)
-    _add_camera(spec, rng, preset)
+    _add_camera(spec, rng, ranges)
     model = spec.compile()
     return Scene(model, approach, shape, _closed_joints(rng, model, approach, bad), bad, slips)
 
@@ -113,9 +113,9 @@ def _closed_joints(rng: np.random.Generator, model: mujoco.MjModel, approach: st
     return np.clip(closed, ranges[:, 0], ranges[:, 1])
 
 
-def _add_room(spec: mujoco.MjSpec, rng: np.random.Generator, preset: Preset) -> None:
+def _add_room(spec: mujoco.MjSpec, rng: np.random.Generator, ranges: Ranges) -> None:
     world = spec.worldbody
-    varied = preset.varied_background
+    varied = ranges.varied_background
     for name, repeat in (('table', 2.), ('floor', 4.), ('wall', 3.)):
         add_material(spec, name, rng, repeat, varied)
     add_material(spec, 'object', rng, 1., True)
@@ -145,9 +145,9 @@ def _add_room(spec: mujoco.MjSpec, rng: np.random.Generator, preset: Preset) -> 
                         diffuse=np.clip(rng.uniform(.4, .7) * rng.normal(1, .04, 3), 0, 1))
 
 
-def _add_distractors(spec: mujoco.MjSpec, rng: np.random.Generator, preset: Preset,
+def _add_distractors(spec: mujoco.MjSpec, rng: np.random.Generator, ranges: Ranges,
                      approach: str) -> None:
-    fewest, most = preset.distractors
+    fewest, most = ranges.distractors
     for i in range(rng.integers(fewest, most + 1)):
         azimuth, distance = rng.uniform(0, 2 * np.pi), rng.uniform(.22, .38)
         shape = draw_shape(rng, approach)
@@ -223,12 +223,12 @@ def _add_servo(spec: mujoco.MjSpec, joint: str, stiffness: float, damping: float
     actuator.set_to_position(kp=stiffness, kv=damping)
 
 
-def _add_camera(spec: mujoco.MjSpec, rng: np.random.Generator, preset: Preset) -> None:
-    azimuth = np.radians(rng.uniform(*preset.azimuth))
-    elevation = np.radians(rng.uniform(*preset.elevation))
-    target = np.array([0, 0, rng.uniform(*preset.target_height)])
-    target += rng.normal(0, preset.target_jitter, 3)
-    pos = target + rng.uniform(*preset.distance) * np.array([
+def _add_camera(spec: mujoco.MjSpec, rng: np.random.Generator, ranges: Ranges) -> None:
+    azimuth = np.radians(rng.uniform(*ranges.azimuth))
+    elevation = np.radians(rng.uniform(*ranges.elevation))
+    target = np.array([0, 0, rng.uniform(*ranges.target_height)])
+    target += rng.normal(0, ranges.target_jitter, 3)
+    pos = target + rng.uniform(*ranges.distance) * np.array([
         np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation),
         np.sin(elevation)])
     pos[2] = max(pos[2], .05)
@@ -236,10 +236,10 @@ def _add_camera(spec: mujoco.MjSpec, rng: np.random.Generator, preset: Preset) -
     x = np.cross([0, 0, 1.], z)
     x /= np.linalg.norm(x)
     y = np.cross(z, x)
-    roll = np.radians(rng.normal(0, preset.roll))
+    roll = np.radians(rng.normal(0, ranges.roll))
     x, y = np.cos(roll) * x + np.sin(roll) * y, np.cos(roll) * y - np.sin(roll) * x
     spec.worldbody.add_camera(name='camera', pos=pos, quat=_matrix_quat(np.stack([x, y, z], 1)),
-                              fovy=rng.uniform(*preset.field_of_view))
+                              fovy=rng.uniform(*ranges.field_of_view))
 
 
 def _yaw_quat(yaw: float) -> list[float]:

@@ -1,0 +1,219 @@
+"""Render attempts: the simulated camera, its sensor, and the labelled frames of an attempt."""
+
+from dataclasses import dataclass
+import os
+import sys
+from typing import Any
+
+import cv2
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from grasp_success_detector.errors import SimulationError
+from grasp_success_detector.labels import Label
+from grasp_success_detector.simulation.attempt import (
+    label_frames,
+    Motion,
+    Observation,
+    outcome,
+    run_attempt,
+    STARTS,
+    UnstableError,
+)
+from grasp_success_detector.simulation.presets import Preset, RANGES, Ranges
+from grasp_success_detector.simulation.scene import build_scene
+
+#: Share of the chosen frames that lie before lift-off, where the label is always failure.
+_EARLY_SHARE = .25
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """
+    Properties of the image sensor, constant during an attempt.
+
+    :ivar gain: factor per colour channel (exposure and white balance), RGB.
+    :ivar noise: standard deviation in grey levels of 255.
+    :ivar blur: three-tap smoothing, as a cheap lens does.
+    """
+
+    gain: tuple[float, float, float]
+    noise: float
+    blur: bool
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, ranges: Ranges) -> 'Sensor':
+        """Draw a sensor at random."""
+        gain = rng.uniform(*ranges.exposure) * rng.normal(1, .03, 3)
+        return cls(tuple(gain), float(rng.uniform(*ranges.noise)), bool(rng.random() < .5))
+
+    def expose(self, image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+        """
+        Return what the sensor records of a rendered image.
+
+        :param image: RGB uint8 (H, W, 3).
+        :returns: RGB uint8 (H, W, 3).
+        """
+        seen = image.astype(np.float32) * np.asarray(self.gain, np.float32)
+        if self.blur:
+            seen = np.asarray(cv2.GaussianBlur(seen, (3, 3), 0), np.float32)
+        seen += np.float32(self.noise) * rng.standard_normal(seen.shape, dtype=np.float32)
+        return np.clip(seen, 0, 255).astype(np.uint8)
+
+
+class SimulatedCamera:
+    """
+    Renders the camera named ``camera`` of one model after another, in one OpenGL context.
+
+    :raises SimulationError: MuJoCo gets no OpenGL context here.
+    """
+
+    def __init__(self, width: int, height: int) -> None:
+        self._size = (width, height)
+        self._rect = mujoco.MjrRect(0, 0, width, height)
+        self._option = mujoco.MjvOption()
+        self._view = mujoco.MjvCamera()
+        self._context: mujoco.MjrContext | None = None
+        try:
+            self._gl = _gl_context(width, height)
+            self._gl.make_current()
+        except Exception as error:  # each OpenGL backend of MuJoCo raises classes of its own
+            raise SimulationError(
+                f'cannot render: MuJoCo got no OpenGL context ({error}); install libegl1 and '
+                'libgl1, or set MUJOCO_GL to osmesa or glfw') from error
+
+    def load(self, model: mujoco.MjModel) -> None:
+        """Upload a compiled model; must come before the first ``render`` of that model."""
+        width, height = self._size
+        model.vis.global_.offwidth, model.vis.global_.offheight = width, height
+        if self._context is not None:
+            self._context.free()
+        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
+        self._model, self._data = model, mujoco.MjData(model)
+        self._scene = mujoco.MjvScene(model, 200)
+        self._view.type = mujoco.mjtCamera.mjCAMERA_FIXED
+        self._view.fixedcamid = model.camera('camera').id
+
+    def render(self, qpos: NDArray[np.float64]) -> NDArray[np.uint8]:
+        """
+        Render one state of the model that was loaded last.
+
+        :param qpos: positions of all joints (nq,).
+        :returns: RGB uint8 (H, W, 3).
+        """
+        width, height = self._size
+        image = np.empty((height, width, 3), np.uint8)
+        self._data.qpos[:] = qpos
+        mujoco.mj_kinematics(self._model, self._data)
+        mujoco.mj_camlight(self._model, self._data)
+        mujoco.mjv_updateScene(self._model, self._data, self._option, None,
+                               self._view, mujoco.mjtCatBit.mjCAT_ALL.value, self._scene)
+        mujoco.mjr_render(self._rect, self._scene, self._context)
+        mujoco.mjr_readPixels(image, None, self._rect, self._context)
+        return np.ascontiguousarray(image[::-1])  # OpenGL's first row is the lowest
+
+    def close(self) -> None:
+        """Free the OpenGL context."""
+        if self._context is not None:
+            self._context.free()
+            self._context = None
+        self._gl.free()
+
+
+def _gl_context(width: int, height: int) -> Any:
+    # MuJoCo's own default is GLFW, which needs a display. It looks at MUJOCO_GL once, when it is
+    # imported, which may have been long before this module.
+    if sys.platform == 'linux' and os.environ.get('MUJOCO_GL', 'egl').lower() == 'egl':
+        from mujoco.egl import GLContext
+        return GLContext(width, height)
+    return mujoco.GLContext(width, height)
+
+
+@dataclass(frozen=True)
+class RenderedFrame:
+    """
+    One frame of an episode.
+
+    :ivar time_s: since the attempt's start.
+    :ivar image: RGB uint8 (H, W, 3).
+    :ivar label: None where the outcome is ambiguous at this moment.
+    :ivar joints: the 16 joint angles (radians).
+    """
+
+    time_s: float
+    image: NDArray[np.uint8]
+    label: Label | None
+    joints: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Episode:
+    """
+    A simulated and rendered attempt.
+
+    :ivar success: the physical outcome at its end.
+    :ivar approach: ``'top'`` or ``'side'``.
+    :ivar kind: of the object.
+    """
+
+    frames: tuple[RenderedFrame, ...]
+    success: bool
+    approach: str
+    kind: str
+
+
+def make_episode(seed: int, number: int, preset: Preset, fps: float, frames: int | None,
+                 camera: SimulatedCamera) -> Episode:
+    """
+    Simulate and render one attempt; the same arguments give the same pixels.
+
+    Attempts without a clear end (unstable physics, object neither held nor lost, or lost in the
+    last moment) are replaced by another one.
+
+    :param number: of the attempt; each number of a seed is another attempt.
+    :param frames: how many labelled frames, spread over the attempt; None for all at ``fps``.
+    """
+    ranges, retry = RANGES[preset], 0
+    while True:
+        rng = np.random.default_rng([seed, number, retry])
+        retry += 1
+        scene = build_scene(rng, ranges)
+        motion = Motion.draw(rng, scene, ranges.wrist_tilt)
+        try:
+            observations = run_attempt(scene, motion, fps)
+        except UnstableError:
+            continue
+        labels = label_frames(observations)
+        result = outcome(observations)
+        if result is not None and result == labels[-1]:
+            break
+    sensor = Sensor.draw(rng, ranges)
+    camera.load(scene.model)
+    chosen = (range(len(observations)) if frames is None
+              else choose_frames(observations, labels, frames, rng))
+    return Episode(
+        tuple(RenderedFrame(observations[i].time_s,
+                            sensor.expose(camera.render(observations[i].qpos), rng),
+                            labels[i], observations[i].joints) for i in chosen),
+        result == Label.SUCCESS, scene.approach, scene.shape.kind)
+
+
+def choose_frames(observations: list[Observation], labels: list[Label | None], count: int,
+                  rng: np.random.Generator) -> list[int]:
+    """
+    Choose labelled frames: a quarter before lift-off, the rest after it, each spread evenly.
+
+    :returns: indices in order of time; fewer than ``count`` only if fewer are labelled.
+    """
+    labelled = [i for i, label in enumerate(labels) if label is not None]
+    early = [i for i in labelled if observations[i].time_s < STARTS['lift']]
+    late = [i for i in labelled if observations[i].time_s >= STARTS['lift']]
+    n_early = min(len(early), max(round(count * _EARLY_SHARE), count - len(late)))
+    return _spread(early, n_early, rng) + _spread(late, min(len(late), count - n_early), rng)
+
+
+def _spread(candidates: list[int], count: int, rng: np.random.Generator) -> list[int]:
+    """Draw one candidate from each of ``count`` equal parts."""
+    return [int(rng.choice(part)) for part in np.array_split(candidates, count)] if count else []
