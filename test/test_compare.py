@@ -8,7 +8,7 @@ from frames import colour_frames, split_frames, write_dataset
 import pytest
 from report_page import Page
 
-from grasp_success_detector.cli.compare_classifiers import main
+from grasp_success_detector.cli.compare_classifiers import main, read_contestants
 from grasp_success_detector.datasets.dataset import read_extracted
 from grasp_success_detector.errors import RunError
 from grasp_success_detector.evaluation.comparison import compare, mcnemar_exact
@@ -70,7 +70,7 @@ def test_mcnemar_is_the_count_of_all_outcomes(first, second):
 
 
 def test_counts_of_agreement(runs):
-    found = compare(runs)
+    found = compare(read_contestants(runs))
     attempt, = found.by_attempt
     assert (attempt.first, attempt.second) == ('whole', 'head')
     assert (attempt.both, attempt.only_first, attempt.only_second, attempt.neither) == (5, 3, 0, 0)
@@ -145,7 +145,7 @@ def test_pictures_that_are_gone_cost_only_themselves(runs, trained, tmp_path, ca
 def test_different_tests_are_one_line(runs, keep, error):
     change(runs[1], 0, keep)
     with pytest.raises(RunError, match=error):
-        compare(runs)
+        compare(read_contestants(runs))
 
 
 def test_another_label_is_another_test(runs):
@@ -154,7 +154,7 @@ def test_another_label_is_another_test(runs):
         row._replace(label=Label(1 - row.label)) if row.attempt == 'made/14' else row
         for row in rows])
     with pytest.raises(RunError, match='3 frames of 1 of them differ or are labelled differently'):
-        compare(runs)
+        compare(read_contestants(runs))
 
 
 def test_what_cannot_be_compared_is_one_line(runs, tmp_path, capsys):
@@ -179,4 +179,4 @@ def test_what_cannot_be_compared_is_one_line(runs, tmp_path, capsys):
         change(run, 0, lambda row: row.split == 'val')
     with pytest.raises(RunError, match='has no test attempts to compare on'):
         (runs[1] / 'run.json').write_text((runs[0] / 'run.json').read_text())
-        compare(runs)
+        compare(read_contestants(runs))

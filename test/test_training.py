@@ -71,7 +71,7 @@ def test_training_learns_and_leaves_a_whole_run_folder(tmp_path):
     assert sum(right) == metrics['test']['frames']['correct']
     assert sorted(path.name for path in run.iterdir()) == [
         'classifier.safetensors', 'config.yaml', 'metrics.json', 'metrics.jsonl',
-        'predictions.csv', 'report.html', 'run.json', 'tensorboard']
+        'predictions.csv', 'run.json', 'tensorboard']
     with pytest.raises(ConfigError, match='run: exists already; a run is never overwritten'):
         fit(config, split_frames(colour_frames(48)), run, [tmp_path], say=quiet)
 
@@ -261,6 +261,7 @@ def test_command_trains_and_says_what_is_frozen(dataset, tmp_path, capsys):
     assert re.search(r'parameters frozen: conv1, conv2\n.*learn: fc1, fc2, fc3\n', printed)
     assert re.search(r'epoch 1/1: loss \S+, validation loss .*; training images: fail', printed)
     assert re.search(r'test attempts: \S+ \(\d+/\d+, 95 % interval', printed)
+    assert f'report: {out / "report.html"}\n' in printed and (out / 'report.html').is_file()
     assert Checkpoint.open(out / 'classifier.safetensors').metadata.architecture == 'cifar_cnn'
 
 

@@ -1,11 +1,17 @@
 """compare_classifiers: judge trainings on the same test attempts, side by side."""
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from grasp_success_detector.console import command, ExitCode
-from grasp_success_detector.errors import ConfigError
+from grasp_success_detector.errors import ConfigError, ImageDecodeError, RunError
+
+if TYPE_CHECKING:
+    from grasp_success_detector.evaluation.comparison import Contestant
+    from grasp_success_detector.images.decoding import RgbImage
 
 EPILOG = """\
 examples:
@@ -32,11 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ConfigError(f'{args.out}: the folder {args.out.parent} does not exist')
     # Slow to import: only once the arguments are known to be fine.
     from grasp_success_detector.evaluation.comparison import compare
-    from grasp_success_detector.evaluation.latency import (
-        describe_timing,
-        frame_to_time,
-        measure_latency,
-    )
+    from grasp_success_detector.evaluation.latency import describe_timing, measure_latency
     from grasp_success_detector.files import write_whole
     from grasp_success_detector.inference.classifier import GraspClassifier
     from grasp_success_detector.reports.comparison_report import (
@@ -47,13 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         text_table,
     )
 
-    comparison = compare(args.runs)
+    comparison = compare(read_contestants(args.runs))
     contestants = comparison.contestants
     given = {name: value for name in ('device', 'threads')
              if (value := getattr(args, name)) is not None}
-    classifiers = [GraspClassifier.from_checkpoint(c.run.checkpoint, **given)
-                   for c in contestants]
-    frame = frame_to_time(contestants[0].run)
+    classifiers = [GraspClassifier.from_checkpoint(c.checkpoint, **given) for c in contestants]
+    frame = _frame_to_time(contestants[0])
     table = rows(contestants, measure_latency(classifiers, frame))
     timing = describe_timing(frame, classifiers[0].device)
     print(text_table(contestants, table))
@@ -66,6 +67,42 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_whole(args.out, comparison_page(comparison, table, timing).encode())
         print(f'report: {args.out}')
     return ExitCode.OK
+
+
+def read_contestants(folders: Sequence[Path]) -> list['Contestant']:
+    """
+    Read run folders, each under its own name, or its whole path where that is not unique.
+
+    :raises RunError: fewer than two, the same one twice, or one that is no finished run.
+    """
+    from grasp_success_detector.evaluation.comparison import Contestant
+    from grasp_success_detector.training.run_folder import read_run
+
+    if len(folders) < 2:
+        raise RunError(f'{len(folders)} run folder to compare; expected two or more')
+    times = Counter(folder.resolve() for folder in folders)
+    if repeated := [str(folder) for folder, count in times.items() if count > 1]:
+        raise RunError(f'{", ".join(repeated)}: given more than once; expected different runs')
+    names = Counter(folder.resolve().name for folder in folders)
+    contestants = []
+    for folder in folders:
+        run = read_run(folder)
+        contestants.append(Contestant(
+            run.name if names[run.name] == 1 else str(folder), run.of('test'), run.metrics,
+            run.summary, run.checkpoint, run.test_dataset))
+    return contestants
+
+
+def _frame_to_time(contestant: 'Contestant') -> 'RgbImage':
+    """Return a test frame; a black one of 640 x 480 pixels if the frames cannot be read."""
+    import numpy as np
+
+    from grasp_success_detector.reports.sections import frame_from
+
+    try:
+        return frame_from(contestant.test_dataset)(contestant.predictions[0])
+    except ImageDecodeError:
+        return np.zeros((480, 640, 3), np.uint8)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -52,12 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     selection = FrameSelection(**source_options(args))
     # Slow to import: only once the arguments are known to be fine.
     from grasp_success_detector.decision import DecisionConfig
-    from grasp_success_detector.evaluation.evaluation import (
-        evaluation_of,
-        judge_all,
-        origin_of,
-    )
-    from grasp_success_detector.evaluation.frame_sources import open_recordings
+    from grasp_success_detector.evaluation.evaluation import evaluation_of, judge_all
+    from grasp_success_detector.evaluation.frame_sources import open_recordings, origin_of
     from grasp_success_detector.evaluation.gate import (
         check_max_drop,
         compare_with_baseline,

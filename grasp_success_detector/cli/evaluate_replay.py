@@ -95,8 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     selection = FrameSelection(**source_options(args))
     # Slow to import: only once the arguments are known to be fine.
     from grasp_success_detector.evaluation.attempts import decide_attempts
-    from grasp_success_detector.evaluation.evaluation import evaluation_of, origin_of
-    from grasp_success_detector.evaluation.frame_sources import open_recordings
+    from grasp_success_detector.evaluation.evaluation import evaluation_of
+    from grasp_success_detector.evaluation.frame_sources import open_recordings, origin_of
     from grasp_success_detector.evaluation.judging import Judge
     from grasp_success_detector.evaluation.matching import (
         match_by_header,
@@ -107,14 +107,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         compare_ways,
         Replay,
         replay_json,
-        replay_lines,
-        replay_section,
         replayed_attempts,
     )
     from grasp_success_detector.inference.classifier import GraspClassifier
     from grasp_success_detector.networks.checkpoint import Checkpoint
     from grasp_success_detector.reports.evaluation_folder import new_folder, write_evaluation
-    from grasp_success_detector.reports.evaluation_report import evaluation_lines
+    from grasp_success_detector.reports.evaluation_report import (
+        evaluation_lines,
+        replay_lines,
+        replay_section,
+    )
 
     path = args.checkpoint or share_path(DEFAULT_CHECKPOINT)
     loaded = Checkpoint.open(path)

@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Slow to import: only once the arguments are known to be fine.
     with needing('train', 'training'):
         from grasp_success_detector.datasets.dataset import read_extracted
+        from grasp_success_detector.reports.training_report import write_report
         from grasp_success_detector.training.fit import fit
         from grasp_success_detector.training.recipe import load_config, TrainingConfig
         from grasp_success_detector.training.run_folder import RunFolder
@@ -57,13 +58,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.resume and not run.path.exists():
         print(f'{args.out}: no run is there yet; it begins')
     try:
-        fit(config, split, args.out, datasets, args.resume)
+        finished = fit(config, split, args.out, datasets, args.resume)
     except KeyboardInterrupt:
         if run.path.exists():
             print(f'{args.out}: the same command with --resume '
                   + ('goes on after the last whole epoch' if run.state.exists() else
                      'begins again, as no epoch was whole'))
         raise
+    if finished:
+        print(f'report: {write_report(args.out)}')
     print(f'checkpoint: {run.classifier}')
     return ExitCode.OK
 

@@ -3,14 +3,16 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 from grasp_success_detector.decision import DecisionConfig
 from grasp_success_detector.errors import RunError
+from grasp_success_detector.evaluation.predictions import Prediction
 from grasp_success_detector.evaluation.summary import verdicts_and_outcomes
 from grasp_success_detector.labels import Label
-from grasp_success_detector.training.run_folder import read_run, Run
 
 #: Attempt and stamp (ns) of a frame.
 FrameKey = tuple[str, int]
@@ -19,19 +21,45 @@ FrameKey = tuple[str, int]
 @dataclass(frozen=True)
 class Contestant:
     """
-    One of the trainings.
+    A trained classifier and its predictions for the test frames.
 
-    :ivar name: told apart from the others'.
-    :ivar attempts: whether the verdict at the end of each test attempt is right.
-    :ivar frames: whether each test frame is on the right side of the threshold.
-    :ivar labels: of the same frames.
+    :ivar name: unique among the contestants.
+    :ivar predictions: one for each test frame.
+    :ivar metrics: ``metrics.json`` of its training.
+    :ivar summary: ``run.json`` of its training.
+    :ivar checkpoint: path of its checkpoint.
+    :ivar test_dataset: folder of the test frames at the time of the training; None if they were
+        no files.
     """
 
     name: str
-    run: Run
-    attempts: Mapping[str, bool]
-    frames: Mapping[FrameKey, bool]
-    labels: Mapping[FrameKey, Label]
+    predictions: tuple[Prediction, ...]
+    metrics: Mapping[str, Any]
+    summary: Mapping[str, Any]
+    checkpoint: Path
+    test_dataset: Path | None
+
+    @cached_property
+    def attempts(self) -> Mapping[str, bool]:
+        """Return whether the final verdict of each test attempt is its outcome."""
+        test = self.metrics['test']
+        verdicts, outcomes = verdicts_and_outcomes(self.predictions, DecisionConfig(
+            threshold=test['threshold'], window_s=test['window_s'],
+            min_frames=test['min_frames']))
+        return {attempt: verdicts[attempt].name == outcome.name
+                for attempt, outcome in outcomes.items()}
+
+    @cached_property
+    def frames(self) -> Mapping[FrameKey, bool]:
+        """Return whether each test frame is on the right side of the threshold."""
+        threshold = self.metrics['test']['threshold']
+        return {(row.attempt, row.stamp_ns): (row.probability >= threshold)
+                == (row.label is Label.SUCCESS) for row in self.predictions}
+
+    @cached_property
+    def labels(self) -> Mapping[FrameKey, Label]:
+        """Return the label of each test frame."""
+        return {(row.attempt, row.stamp_ns): row.label for row in self.predictions}
 
 
 @dataclass(frozen=True)
@@ -91,55 +119,25 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
     return float(min(1., 2 * tail / 2 ** n))
 
 
-def compare(folders: Sequence[Path]) -> Comparison:
+def compare(contestants: Sequence[Contestant]) -> Comparison:
     """
-    Compare finished trainings on the test attempts that they share.
+    Compare classifiers on the test attempts that they share.
 
-    :param folders: run folders, two or more.
-    :raises RunError: less than two, the same one twice, one that is no finished run, or test
-        attempts or frames that differ.
+    :param contestants: two or more.
+    :raises RunError: their test attempts or frames differ, or there are none.
     """
-    if len(folders) < 2:
-        raise RunError(f'{len(folders)} run folder to compare; expected two or more')
-    repeated = [str(folder) for folder, times in Counter(
-        folder.resolve() for folder in folders).items() if times > 1]
-    if repeated:
-        raise RunError(f'{", ".join(repeated)}: given more than once; expected different runs')
-    contestants = tuple(_contestant(name, read_run(folder))
-                        for name, folder in zip(_names(folders), folders, strict=True))
     _check_same(contestants)
     pairs = list(combinations(contestants, 2))
     return Comparison(
-        contestants,
+        tuple(contestants),
         tuple(_duel(a.name, a.attempts, b.name, b.attempts) for a, b in pairs),
         tuple(_duel(a.name, a.frames, b.name, b.frames) for a, b in pairs))
-
-
-def _names(folders: Sequence[Path]) -> list[str]:
-    """Return each folder's own name, or its whole path where that is not enough."""
-    own = [folder.resolve().name for folder in folders]
-    return [name if own.count(name) == 1 else str(folder)
-            for name, folder in zip(own, folders, strict=True)]
-
-
-def _contestant(name: str, run: Run) -> Contestant:
-    test, summary = run.of('test'), run.metrics['test']
-    verdicts, outcomes = verdicts_and_outcomes(test, DecisionConfig(
-        threshold=summary['threshold'], window_s=summary['window_s'],
-        min_frames=summary['min_frames']))
-    return Contestant(
-        name, run,
-        {attempt: verdicts[attempt].name == outcome.name
-         for attempt, outcome in outcomes.items()},
-        {(row.attempt, row.stamp_ns): (row.probability >= summary['threshold'])
-         == (row.label is Label.SUCCESS) for row in test},
-        {(row.attempt, row.stamp_ns): row.label for row in test})
 
 
 def _check_same(contestants: Sequence[Contestant]) -> None:
     first = contestants[0]
     if not first.attempts:
-        raise RunError(f'{first.run.folder}: has no test attempts to compare on')
+        raise RunError(f'{first.name}: has no test attempts to compare on')
     for other in contestants[1:]:
         if differ := first.attempts.keys() ^ other.attempts.keys():
             raise RunError(

@@ -7,14 +7,11 @@ from typing import Any
 
 from grasp_success_detector.decision import DecisionConfig
 from grasp_success_detector.evaluation.attempts import AttemptResult, decide_attempts
-from grasp_success_detector.evaluation.frame_sources import Recording
+from grasp_success_detector.evaluation.frame_sources import LabelOrigin, Recording
 from grasp_success_detector.evaluation.judging import Judge, Judged, OnFrames
 from grasp_success_detector.evaluation.label_errors import find_label_errors, Suspicion
 from grasp_success_detector.evaluation.summary import evaluation_metrics
 from grasp_success_detector.networks.checkpoint import Checkpoint
-from grasp_success_detector.recordings.bags import GROUND_TRUTH_TOPIC
-from grasp_success_detector.recordings.selection import FrameSelection
-from grasp_success_detector.reports.training_report import label_origin, LabelOrigin
 
 FORMAT_VERSION = 1
 
@@ -102,28 +99,3 @@ def evaluation_of(path: Path, checkpoint: Checkpoint, engine: str, decision: Dec
         {answers.recording.name: answers.refused for answers in judged}, tuple(results),
         evaluation_metrics(results, decision), by_source,
         tuple(find_label_errors(results, decision)), origin, more or {})
-
-
-def origin_of(recordings: Sequence[Recording], selection: FrameSelection) -> LabelOrigin:
-    """Say where the labels come from."""
-    datasets = {recording.path for recording in recordings if recording.files is None}
-    bags = [recording for recording in recordings if recording.files is not None]
-    origins = [label_origin(path) for path in sorted(datasets)]
-    if bags:
-        origins.append(_of_selection(bags, selection))
-    return LabelOrigin(all(origin.simulated for origin in origins),
-                       ' '.join(dict.fromkeys(origin.text for origin in origins)))
-
-
-def _of_selection(bags: Sequence[Recording], selection: FrameSelection) -> LabelOrigin:
-    if selection.labels is not None:
-        return LabelOrigin(False, f'Labels from intervals in {selection.labels}.')
-    if selection.label is not None:
-        return LabelOrigin(False, f'All frames were labelled {selection.label}.')
-    if not any(frame.label is not None for bag in bags for frame in bag.frames):
-        return LabelOrigin(False, 'These recordings have no labels.')
-    topic = selection.bool_topic()
-    if topic != GROUND_TRUTH_TOPIC:
-        return LabelOrigin(False, f'Labels from the topic {topic}.')
-    return LabelOrigin(True, f'Simulated attempts: labels from the topic {GROUND_TRUTH_TOPIC} of '
-                             'the simulation. No picture is a photograph.')

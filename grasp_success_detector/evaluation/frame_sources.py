@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from grasp_success_detector.datasets.dataset import StoredFrame
-from grasp_success_detector.datasets.manifest import MARKER, read_manifest
+from grasp_success_detector.datasets.manifest import MARKER, read_manifest, read_marker
 from grasp_success_detector.datasets.splits import SPLITS
 from grasp_success_detector.errors import BagError, ConfigError, DatasetError, ImageDecodeError
 from grasp_success_detector.images.decoding import decode_message, HalfSuffices, RgbImage
+from grasp_success_detector.recordings.bags import GROUND_TRUTH_TOPIC
 from grasp_success_detector.recordings.index import ImageTopic, StorageFile
 from grasp_success_detector.recordings.labels import intervals_of, read_intervals
 from grasp_success_detector.recordings.reader import read_frames, RefusedFrame
@@ -155,3 +156,60 @@ def _of_dataset(folder: Path, split: str) -> list[Recording]:
     return [Recording(name, folder, tuple(frames), {
         'path': str(folder), 'kind': 'data set', 'split': split, 'found': len(frames),
         'skipped': {}, 'damage': {}}) for name, frames in by_source.items()]
+
+
+@dataclass(frozen=True)
+class LabelOrigin:
+    """
+    Where the labels of a data set come from.
+
+    :ivar simulated: the data set says that the simulation gave them, and so the pictures.
+    :ivar text: a sentence.
+    """
+
+    simulated: bool
+    text: str
+
+
+def label_origin(dataset: Path | None) -> LabelOrigin:
+    """Ask a data set where its labels come from; that it is gone is an answer as well."""
+    try:
+        plan = {} if dataset is None else read_marker(dataset).get('plan')
+    except DatasetError:
+        return LabelOrigin(False, f'The data set is no longer at {dataset}, so that this page '
+                                  'cannot tell where its labels come from.')
+    if not plan:
+        return LabelOrigin(False, 'The data set does not tell where its labels come from.')
+    for field, text in (('labels', 'Labels from intervals in {}.'),
+                        ('label', 'All frames were labelled {}.'),
+                        ('label_topic', 'Labels from the topic {}.')):
+        if plan.get(field) is not None:
+            return LabelOrigin(False, text.format(plan[field]))
+    # Only bags of the simulation need not be told where their labels are.
+    return LabelOrigin(True, f'Simulated attempts: labels from the topic {GROUND_TRUTH_TOPIC} of '
+                             'the simulation. No picture is a photograph.')
+
+
+def origin_of(recordings: Sequence[Recording], selection: FrameSelection) -> LabelOrigin:
+    """Say where the labels come from."""
+    datasets = {recording.path for recording in recordings if recording.files is None}
+    bags = [recording for recording in recordings if recording.files is not None]
+    origins = [label_origin(path) for path in sorted(datasets)]
+    if bags:
+        origins.append(_of_selection(bags, selection))
+    return LabelOrigin(all(origin.simulated for origin in origins),
+                       ' '.join(dict.fromkeys(origin.text for origin in origins)))
+
+
+def _of_selection(bags: Sequence[Recording], selection: FrameSelection) -> LabelOrigin:
+    if selection.labels is not None:
+        return LabelOrigin(False, f'Labels from intervals in {selection.labels}.')
+    if selection.label is not None:
+        return LabelOrigin(False, f'All frames were labelled {selection.label}.')
+    if not any(frame.label is not None for bag in bags for frame in bag.frames):
+        return LabelOrigin(False, 'These recordings have no labels.')
+    topic = selection.bool_topic()
+    if topic != GROUND_TRUTH_TOPIC:
+        return LabelOrigin(False, f'Labels from the topic {topic}.')
+    return LabelOrigin(True, f'Simulated attempts: labels from the topic {GROUND_TRUTH_TOPIC} of '
+                             'the simulation. No picture is a photograph.')

@@ -6,14 +6,10 @@ import platform
 from statistics import median
 import time
 
-import numpy as np
 import torch
 
-from grasp_success_detector.errors import ImageDecodeError
 from grasp_success_detector.images.decoding import RgbImage
 from grasp_success_detector.inference.classifier import GraspClassifier
-from grasp_success_detector.reports.sections import frame_from
-from grasp_success_detector.training.run_folder import Run
 
 #: The contestants take turns, so that a busy moment of the machine hits all of them.
 _ROUNDS, _FRAMES_PER_ROUND = 5, 10
@@ -39,14 +35,6 @@ def measure_latency(classifiers: Sequence[GraspClassifier], frame: RgbImage) -> 
                 classifier.predict([frame])
                 taken.append(1000 * (time.perf_counter() - start))
     return [median(taken) for taken in times]
-
-
-def frame_to_time(run: Run) -> RgbImage:
-    """Return a test frame of a run; a black one of 640 x 480 if its pictures are gone."""
-    try:
-        return frame_from(run.test_dataset)(run.of('test')[0])
-    except ImageDecodeError:
-        return np.zeros((480, 640, 3), np.uint8)
 
 
 def describe_timing(frame: RgbImage, device: torch.device) -> str:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 import dataclasses
 from dataclasses import dataclass
-from html import escape
 from math import ceil
 from typing import Any
 
@@ -16,14 +15,8 @@ from grasp_success_detector.evaluation.attempts import (
 from grasp_success_detector.evaluation.judging import Judged
 from grasp_success_detector.evaluation.matching import Matched, NodeAnswer
 from grasp_success_detector.labels import Verdict
-from grasp_success_detector.reports.page import section, table
 
 _PERCENTILES = (50, 95, 99)
-
-
-#: How verdicts were put to frames, for people.
-_MATCHED = {True: 'their header (/grasp_success/stamped)',
-            False: 'time (vision_msgs, which brings the header, is not installed)'}
 
 
 @dataclass(frozen=True)
@@ -146,45 +139,3 @@ def replay_json(replay: Replay, difference: Difference) -> dict[str, Any]:
                        'agree_given_the_same_frames': difference.agree_same,
                        'largest_difference': difference.largest},
             'node': dict(replay.node)}
-
-
-def replay_section(replay: Replay, difference: Difference) -> str:
-    """Return how the node kept up, and where it differs from the direct way."""
-    latency = replay.latency_ms
-    rows = [
-        ['frames played', str(replay.played)],
-        ['answered', f'{len(replay.answers)}'],
-        ['not answered (dropped, lost on the way, undecodable, or nothing to be seen)',
-         str(replay.played - len(replay.answers))],
-        ['verdicts matched to frames by', _MATCHED[replay.by_header]],
-        *([f'latency from frame to verdict, {percent} % of them within', f'{value:.1f} ms']
-          for percent, value in latency.items()),
-        ['same verdict as the direct way, on frames that both saw',
-         f'{difference.agree} of {difference.frames}'],
-        ['the same, if the direct way gets only the frames that the node answered',
-         f'{difference.agree_same} of {difference.frames}'],
-        ['largest difference of P(success) then, as mean of the window',
-         '–' if difference.largest is None else f'{difference.largest:.6f}'],
-        *([f'counted by the node: {name}', replay.node[name]]
-          for name in ('received', 'judged', 'dropped', 'bad') if name in replay.node),
-        # Why nothing faster ran is in metrics.json.
-        *(['what ran the network in the node', escape(replay.node[name].partition(' (')[0])]
-          for name in ('engine',) if name in replay.node),
-        ['what ran it on the direct way', escape(replay.engine)]]
-    return section(
-        'Through the running node', f'Played over DDS at rate {replay.rate:g}. Verdicts on this '
-        'page are those that the node published; a frame that was not answered has the verdict '
-        'that stood. The direct way here is one stream too, without a fresh start of each '
-        'attempt.', table([], rows))
-
-
-def replay_lines(replay: Replay, difference: Difference) -> list[str]:
-    """Return the same for a terminal."""
-    latency = ', '.join(f'{value:.0f} ms ({percent} %)'
-                        for percent, value in replay.latency_ms.items())
-    return [
-        f'{replay.played} frames played at rate {replay.rate:g}, {len(replay.answers)} '
-        f'answered; latency {latency or "unknown"}',
-        f'verdicts matched to frames by {_MATCHED[replay.by_header]}',
-        f'same verdict as the direct way on {difference.agree} of {difference.frames} frames '
-        f'that both saw; {difference.agree_same}, given only the frames that the node answered']

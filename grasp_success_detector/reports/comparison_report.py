@@ -9,6 +9,7 @@ from grasp_success_detector.errors import ImageDecodeError
 from grasp_success_detector.evaluation.calibration import reliability
 from grasp_success_detector.evaluation.comparison import Comparison, Contestant, Duel
 from grasp_success_detector.evaluation.curves import roc_curve
+from grasp_success_detector.evaluation.frame_sources import label_origin
 from grasp_success_detector.evaluation.predictions import Prediction
 from grasp_success_detector.reports.charts import (
     Chart,
@@ -23,7 +24,7 @@ from grasp_success_detector.reports.charts import (
 )
 from grasp_success_detector.reports.page import image, label_key, page, section, table
 from grasp_success_detector.reports.sections import frame_from, reliability_dots, small
-from grasp_success_detector.reports.training_report import badge, data_section, label_origin
+from grasp_success_detector.reports.training_report import badge, data_section
 
 #: By frame, McNemar's test takes each frame for a draw of its own.
 FRAMES_DEPEND = ('frames of one attempt are not independent, so that p by frame is too small; '
@@ -53,14 +54,14 @@ def rows(contestants: Sequence[Contestant], latencies_ms: Sequence[float]) -> li
         return Row(name, tuple(map(value, contestants)), tuple(map(more, contestants)))
 
     def accuracy(name: str, of: Callable[[dict[str, Any]], dict[str, Any]]) -> Row:
-        return each(name, lambda c: _share(of(c.run.metrics['test'])),
-                    lambda c: _interval(of(c.run.metrics['test'])))
+        return each(name, lambda c: _share(of(c.metrics['test'])),
+                    lambda c: _interval(of(c.metrics['test'])))
 
     def measure(name: str, field: str) -> Row:
-        return each(name, lambda c: _number(c.run.metrics['test'][field]))
+        return each(name, lambda c: _number(c.metrics['test'][field]))
 
     return [
-        each('architecture', lambda c: c.run.summary['architecture']),
+        each('architecture', lambda c: c.summary['architecture']),
         accuracy('test attempts right', lambda test: test['attempts']),
         accuracy('test frames right', lambda test: test['frames']),
         accuracy('success frames right', lambda test: test['classes']['success']),
@@ -69,11 +70,11 @@ def rows(contestants: Sequence[Contestant], latencies_ms: Sequence[float]) -> li
         measure('average precision', 'average_precision'),
         measure('expected calibration error', 'ece'),
         measure('Brier score', 'brier'),
-        each('threshold', lambda c: f'{c.run.metrics["threshold"]:.3f}',
-             lambda c: f'for {percent(c.run.metrics["max_false_positive_rate"])} false positives'),
-        each('parameters', lambda c: f'{sum(c.run.summary["parameters"].values()):,}',
-             lambda c: f'{c.run.summary["parameters"]["trainable"]:,} trained'),
-        each('checkpoint', lambda c: f'{c.run.checkpoint.stat().st_size / 1e6:.1f} MB'),
+        each('threshold', lambda c: f'{c.metrics["threshold"]:.3f}',
+             lambda c: f'for {percent(c.metrics["max_false_positive_rate"])} false positives'),
+        each('parameters', lambda c: f'{sum(c.summary["parameters"].values()):,}',
+             lambda c: f'{c.summary["parameters"]["trainable"]:,} trained'),
+        each('checkpoint', lambda c: f'{c.checkpoint.stat().st_size / 1e6:.1f} MB'),
         Row('latency of one frame', tuple(f'{ms:.1f} ms' for ms in latencies_ms),
             ('',) * len(contestants))]
 
@@ -133,8 +134,8 @@ def comparison_page(comparison: Comparison, rows: Sequence[Row], timing: str) ->
     :param timing: how latencies were measured.
     """
     contestants = comparison.contestants
-    run = contestants[0].run
-    origin = label_origin(run.test_dataset)
+    first = contestants[0]
+    origin = label_origin(first.test_dataset)
     names = ' and '.join(c.name for c in contestants) if len(contestants) < 3 else (
         f'{len(contestants)} classifiers')
     simulated = 'simulated ' if origin.simulated else ''
@@ -145,8 +146,8 @@ def comparison_page(comparison: Comparison, rows: Sequence[Row], timing: str) ->
         _accuracies(contestants, simulated), _duels(comparison), _side_by_side(
             contestants, rows, timing), _curves(contestants, simulated),
         _disagreements(contestants),
-        data_section({'test': run.summary['data']['test']},
-                     {'test': run.summary['test_dataset']}, origin))
+        data_section({'test': first.summary['data']['test']},
+                     {'test': first.summary['test_dataset']}, origin))
 
 
 def _colour(number: int) -> str:
@@ -154,11 +155,11 @@ def _colour(number: int) -> str:
 
 
 def _accuracies(contestants: Sequence[Contestant], simulated: str) -> str:
-    start = scale_start(c.run.metrics['test'][name]['wilson_95'][0]
+    start = scale_start(c.metrics['test'][name]['wilson_95'][0]
                         for c in contestants for name in ('attempts', 'frames'))
     cards = []
     for i, contestant in enumerate(contestants):
-        test = contestant.run.metrics['test']
+        test = contestant.metrics['test']
         parts = [f'<h3 style="color:{_colour(i)}">{escape(contestant.name)}</h3>']
         for name, accuracy in (('attempts', test['attempts']), ('frames', test['frames'])):
             low, high = accuracy['wilson_95']
@@ -205,14 +206,14 @@ def _curves(contestants: Sequence[Contestant], simulated: str) -> str:
     diagram = reliability_chart('Reliability diagrams')
     entries = []
     for i, contestant in enumerate(contestants):
-        test = contestant.run.of('test')
+        test = contestant.predictions
         labels, values = [r.label for r in test], [r.probability for r in test]
         diagram.dots(reliability_dots(reliability(values, labels)), _colour(i))
         entries.append((_colour(i), contestant.name, False))
         curve = roc_curve(values, labels)
         if curve is not None:
             roc.line(list(zip(curve.x, curve.y, strict=True)), _colour(i))
-            used = int((curve.thresholds >= contestant.run.metrics['threshold']).sum()) - 1
+            used = int((curve.thresholds >= contestant.metrics['threshold']).sum()) - 1
             roc.mark(curve.x[used], curve.y[used], [])
     return section(
         'Trade-off and calibration', 'Left: how many successes are found, for how many failures '
@@ -225,16 +226,15 @@ def _curves(contestants: Sequence[Contestant], simulated: str) -> str:
 
 def _disagreements(contestants: Sequence[Contestant]) -> str:
     """Show the last frame of attempts that some got right and others wrong."""
-    run = contestants[0].run
     last: dict[str, Prediction] = {}
-    for row in run.of('test'):
+    for row in contestants[0].predictions:
         if row.attempt not in last or row.stamp_ns > last[row.attempt].stamp_ns:
             last[row.attempt] = row
     differ = [attempt for attempt in sorted(last)
               if len({c.attempts[attempt] for c in contestants}) > 1]
     if not differ:
         return section('Where they disagree', 'On no attempt.')
-    read, figures = frame_from(run.test_dataset), []
+    read, figures = frame_from(contestants[0].test_dataset), []
     for attempt in differ[:_MOST_PICTURES]:
         row = last[attempt]
         try:

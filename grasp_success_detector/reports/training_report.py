@@ -2,7 +2,6 @@
 
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
 import math
 from pathlib import Path
@@ -10,13 +9,11 @@ from typing import Any
 
 import yaml
 
-from grasp_success_detector.datasets.manifest import read_marker
 from grasp_success_detector.datasets.splits import SPLITS
-from grasp_success_detector.errors import DatasetError
+from grasp_success_detector.evaluation.frame_sources import label_origin, LabelOrigin
 from grasp_success_detector.files import write_whole
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.checkpoint import Checkpoint
-from grasp_success_detector.recordings.bags import GROUND_TRUTH_TOPIC
 from grasp_success_detector.reports.charts import (
     Axis,
     Chart,
@@ -141,38 +138,6 @@ def _share(accuracy: Mapping[str, Any] | None) -> str:
 
 def _loss_value(loss: float | None) -> str:
     return '–' if loss is None else f'{loss:.4f}'
-
-
-@dataclass(frozen=True)
-class LabelOrigin:
-    """
-    Where the labels of a data set come from.
-
-    :ivar simulated: the data set says that the simulation gave them, and so the pictures.
-    :ivar text: a sentence.
-    """
-
-    simulated: bool
-    text: str
-
-
-def label_origin(dataset: Path | None) -> LabelOrigin:
-    """Ask a data set where its labels come from; that it is gone is an answer as well."""
-    try:
-        plan = {} if dataset is None else read_marker(dataset).get('plan')
-    except DatasetError:
-        return LabelOrigin(False, f'The data set is no longer at {dataset}, so that this page '
-                                  'cannot tell where its labels come from.')
-    if not plan:
-        return LabelOrigin(False, 'The data set does not tell where its labels come from.')
-    for field, text in (('labels', 'Labels from intervals in {}.'),
-                        ('label', 'All frames were labelled {}.'),
-                        ('label_topic', 'Labels from the topic {}.')):
-        if plan.get(field) is not None:
-            return LabelOrigin(False, text.format(plan[field]))
-    # Only bags of the simulation need not be told where their labels are.
-    return LabelOrigin(True, f'Simulated attempts: labels from the topic {GROUND_TRUTH_TOPIC} of '
-                             'the simulation. No picture is a photograph.')
 
 
 def badge(origin: LabelOrigin) -> str:

@@ -20,7 +20,6 @@ from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.networks.build import Freezing
 from grasp_success_detector.networks.checkpoint import Checkpoint, save
 from grasp_success_detector.networks.probability import success_probabilities
-from grasp_success_detector.reports.training_report import write_report
 from grasp_success_detector.training.recipe import TrainingConfig
 from grasp_success_detector.training.run_folder import RunFolder, write_json
 
@@ -70,7 +69,6 @@ def finish(config: TrainingConfig, split: Split, run: RunFolder, best_epoch: int
     for leftover in (run.best, run.state):
         leftover.unlink(missing_ok=True)
     _say_result(metrics['test'], threshold, config, say)
-    say(f'report: {write_report(run.path)}')
 
 
 def _device(accelerator: str) -> str:

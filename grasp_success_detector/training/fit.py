@@ -35,7 +35,7 @@ _PATIENCE_OF_PROCESSES = timedelta(hours=12)
 
 
 def fit(config: TrainingConfig, split: Split, out: Path, datasets: Sequence[Path],
-        resume: bool = False, say: Callable[[str], None] = print) -> None:
+        resume: bool = False, say: Callable[[str], None] = print) -> bool:
     """
     Train, keep the epoch with the lowest validation loss, calibrate, test once.
 
@@ -47,6 +47,8 @@ def fit(config: TrainingConfig, split: Split, out: Path, datasets: Sequence[Path
         the test frames where that is another one.
     :param resume: go on after the last whole epoch of an unfinished run.
     :param say: takes each line of the report as training goes on.
+    :returns: whether this process finished the run: the first of several does, unless the run was
+        finished before.
     :raises ConfigError: ``out`` exists, or holds a run of another configuration.
     :raises DatasetError: a split lacks a label, or a frame cannot be read.
     :raises TrainingError: the loss is no number any more; the best epoch before stays in ``out``.
@@ -70,11 +72,12 @@ def fit(config: TrainingConfig, split: Split, out: Path, datasets: Sequence[Path
         if not run.finished:
             _train(config, split, model, preprocessing, run, trainer)
     if not trainer.is_global_zero:
-        return
+        return False
     if run.finished:
         say(f'{out}: is finished already')
-    else:
-        finish(config, split, run, best.epoch, freezing, datasets, say)
+        return False
+    finish(config, split, run, best.epoch, freezing, datasets, say)
+    return True
 
 
 def _check_labels(split: Split) -> None:
