@@ -7,7 +7,6 @@ pip and colcon both run this file in the folder that it lies in, so paths are re
 from pathlib import Path
 from xml.etree import ElementTree
 
-import setuptools
 from setuptools import Distribution, find_packages, setup
 
 PACKAGE = ElementTree.parse('package.xml').getroot()
@@ -18,9 +17,6 @@ SHARE = f'share/{NAME}'
 # Each command is a console script in bin/ (pyproject.toml) and an executable in lib/<package>,
 # where `ros2 run` and `ros2 launch` look.
 COMMANDS = sorted(path.name for path in Path('libexec').iterdir() if path.is_file())
-
-# Ubuntu 22.04's setuptools, which colcon uses there, does not read pyproject.toml.
-OLD_SETUPTOOLS = int(setuptools.__version__.split('.')[0]) < 61
 
 
 class PackageDistribution(Distribution):
@@ -75,7 +71,8 @@ setup(
         (f'lib/{NAME}', [f'libexec/{command}' for command in COMMANDS]),
     ],
     zip_safe=False,
-    **({'entry_points': {'console_scripts': [
-        f'{command} = {NAME}.cli.{command}:main' for command in COMMANDS]}}
-       if OLD_SETUPTOOLS else {}),
+    # As in pyproject.toml, which the setuptools of Ubuntu 22.04 cannot read, and which colcon does
+    # not link into the folder that it builds in with --symlink-install.
+    entry_points={'console_scripts': [
+        f'{command} = {NAME}.cli.{command}:main' for command in COMMANDS]},
 )
