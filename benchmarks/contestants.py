@@ -20,7 +20,8 @@ import cv2
 import numpy as np
 
 from grasp_success_detector.files import SAMPLE_BAG, share_path
-from grasp_success_detector.images.decoding import decode_bytes, decode_message, encode_jpeg
+from grasp_success_detector.images.decoding import decode_bytes, decode_message
+from grasp_success_detector.images.encoding import encode_jpeg
 from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks import torchvision_ops  # noqa: F401 (before torchvision)

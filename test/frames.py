@@ -6,7 +6,7 @@ import numpy as np
 
 from grasp_success_detector.datasets.dataset import LabelledFrame, Split
 from grasp_success_detector.datasets.manifest import ManifestRow, write_manifest, write_marker
-from grasp_success_detector.images.decoding import encode_jpeg
+from grasp_success_detector.images.encoding import encode_jpeg
 from grasp_success_detector.labels import CLASS_NAMES, Label
 
 

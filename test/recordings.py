@@ -10,7 +10,7 @@ from rosbags.rosbag1 import Writer as Writer1
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import get_typestore, Stores
 
-from grasp_success_detector.images.decoding import encode_jpeg, encode_png
+from grasp_success_detector.images.encoding import encode_jpeg, encode_png
 from grasp_success_detector.recordings.bags import TYPESTORE
 
 ROS1 = get_typestore(Stores.ROS1_NOETIC)

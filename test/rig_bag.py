@@ -14,7 +14,7 @@ from rosbags.interfaces import (
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import get_types_from_msg, get_typestore, Stores
 
-from grasp_success_detector.images.decoding import encode_jpeg
+from grasp_success_detector.images.encoding import encode_jpeg
 from grasp_success_detector.recordings.bags import (
     ATTEMPT_TOPIC,
     COMPRESSED_TOPIC,

@@ -30,7 +30,8 @@ from recordings import (
 )
 
 from grasp_success_detector.cli.extract_frames import main
-from grasp_success_detector.images.decoding import encode_jpeg, read_image
+from grasp_success_detector.images.decoding import read_image
+from grasp_success_detector.images.encoding import encode_jpeg
 from grasp_success_detector.recordings.selection import FrameSelection, plan_source
 from grasp_success_detector.recordings.sources import find_sources
 

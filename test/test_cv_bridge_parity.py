@@ -11,12 +11,8 @@ import numpy as np
 import pytest
 
 from grasp_success_detector.errors import ImageDecodeError
-from grasp_success_detector.images.decoding import (
-    decode_message,
-    encode_jpeg,
-    encode_png,
-    ENCODINGS,
-)
+from grasp_success_detector.images.decoding import decode_message, ENCODINGS
+from grasp_success_detector.images.encoding import encode_jpeg, encode_png
 
 WHERE = ('needs ROS 2 with cv_bridge: install ros-$ROS_DISTRO-cv-bridge, or run '
          'test/cv_bridge_env.sh DIR and then DIR/python -m pytest')

@@ -37,7 +37,8 @@ from grasp_success_detector.datasets.leaks import (
 from grasp_success_detector.datasets.manifest import read_manifest
 from grasp_success_detector.datasets.splits import balanced_split
 from grasp_success_detector.errors import DatasetError
-from grasp_success_detector.images.decoding import decode_bytes, decode_message, encode_jpeg
+from grasp_success_detector.images.decoding import decode_bytes, decode_message
+from grasp_success_detector.images.encoding import encode_jpeg
 from grasp_success_detector.labels import Label
 from grasp_success_detector.recordings.bags import COMPRESSED_TOPIC, GROUND_TRUTH_TOPIC, open_bag
 from grasp_success_detector.simulation.recorder import record, RecordingSettings

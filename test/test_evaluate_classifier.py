@@ -25,7 +25,8 @@ from grasp_success_detector.datasets.dataset import read_extracted
 from grasp_success_detector.evaluation.attempts import FrameVerdict
 from grasp_success_detector.evaluation.frame_sources import open_recordings
 from grasp_success_detector.evaluation.judging import Judge
-from grasp_success_detector.images.decoding import decode_bytes, encode_jpeg
+from grasp_success_detector.images.decoding import decode_bytes
+from grasp_success_detector.images.encoding import encode_jpeg
 from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.labels import Label, Verdict
 from grasp_success_detector.networks.checkpoint import Checkpoint

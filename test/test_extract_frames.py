@@ -30,7 +30,8 @@ from recordings import (
 )
 
 from grasp_success_detector.cli.extract_frames import main
-from grasp_success_detector.images.decoding import encode_jpeg, encode_png, read_image
+from grasp_success_detector.images.decoding import read_image
+from grasp_success_detector.images.encoding import encode_jpeg, encode_png
 
 
 def run(*arguments, jobs=1):

@@ -18,13 +18,13 @@ from grasp_success_detector.images import decoding as image_module
 from grasp_success_detector.images.decoding import (
     decode_bytes,
     decode_message,
-    encode_jpeg,
-    encode_png,
     ENCODINGS,
     ImageFault,
     MAX_PIXELS,
     read_image,
 )
+from grasp_success_detector.images.encoding import encode_jpeg, encode_png
+from grasp_success_detector.images.message_fields import header_stamp_ns
 
 HEIGHT, WIDTH = 16, 24
 PADDINGS = (0, 1, 2, 3, 7, 64)
@@ -526,3 +526,29 @@ def test_to_image_message(decoders):
         assert np.array_equal(decode_message(msg), picture)
     with pytest.raises(ValueError, match=r'shape \(16, 24\); expected RGB uint8'):
         decoders.to_image_message(RANDOM[..., 0], header)
+
+
+# --- stamps of serialized messages --------------------------------------------------------------
+
+@pytest.mark.parametrize('order', ['<', '>'])
+def test_header_stamp_of_a_serialized_message(order):
+    raw = (b'\0\1\0\0' if order == '<' else bytes(4)) + struct.pack(order + 'iI', -3, 7) + b'rest'
+    assert header_stamp_ns(raw) == header_stamp_ns(memoryview(raw)) == -3 * 10 ** 9 + 7
+
+
+def test_header_stamp_of_a_message_of_ros1():
+    raw = struct.pack('<IIII', 5, 2 ** 31, 7, 0)  # sequence number, seconds, nanoseconds, text
+    assert header_stamp_ns(raw, ros1=True) == 2 ** 31 * 10 ** 9 + 7
+
+
+def test_header_stamp_is_what_rosbags_reads():
+    wire = STORE.serialize_cdr(image('rosbags'), 'sensor_msgs/msg/Image')
+    assert header_stamp_ns(wire) == 10 ** 9 + 2
+
+
+@pytest.mark.parametrize('raw, text', [
+    (b'\0\1\0\0' + bytes(7), '11 bytes; a message with a header has 12 at least'),
+    (b'\0\1\0\0' + struct.pack('<iI', 1, 10 ** 9), 'a stamp with 1000000000 nanoseconds')])
+def test_header_stamp_of_a_damaged_message(raw, text):
+    with pytest.raises(ValueError, match=text):
+        header_stamp_ns(raw)

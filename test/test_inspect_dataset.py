@@ -20,7 +20,8 @@ from report_page import Page
 
 from grasp_success_detector.cli.extract_frames import main as extract_frames
 from grasp_success_detector.cli.inspect_dataset import main as inspect_dataset
-from grasp_success_detector.images.decoding import decode_bytes, encode_jpeg, read_image
+from grasp_success_detector.images.decoding import decode_bytes, read_image
+from grasp_success_detector.images.encoding import encode_jpeg
 
 
 @pytest.fixture

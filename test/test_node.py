@@ -12,12 +12,8 @@ from rclpy.serialization import deserialize_message, serialize_message  # noqa: 
 from ros_processes import Detector, detector, PATIENCE_S, wait_until  # noqa: E402
 from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 
-from grasp_success_detector.images.decoding import (  # noqa: E402
-    decode_bytes,
-    decode_message,
-    encode_jpeg,
-    encode_png,
-)
+from grasp_success_detector.images.decoding import decode_bytes, decode_message  # noqa: E402
+from grasp_success_detector.images.encoding import encode_jpeg, encode_png  # noqa: E402
 
 
 @pytest.fixture(scope='module')

@@ -19,7 +19,7 @@ from rclpy.serialization import serialize_message  # noqa: E402
 from ros_processes import Detector, detector  # noqa: E402
 from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 
-from grasp_success_detector.images.decoding import encode_jpeg, encode_png  # noqa: E402
+from grasp_success_detector.images.encoding import encode_jpeg, encode_png  # noqa: E402
 
 MESSAGES = 10_000
 HEIGHT, WIDTH = 12, 16

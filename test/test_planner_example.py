@@ -20,7 +20,7 @@ from sensor_msgs.msg import CompressedImage  # noqa: E402
 from std_msgs.msg import Empty, String  # noqa: E402
 
 from grasp_success_detector.files import SAMPLE_BAG, share_path  # noqa: E402
-from grasp_success_detector.images.decoding import encode_jpeg  # noqa: E402
+from grasp_success_detector.images.encoding import encode_jpeg  # noqa: E402
 from grasp_success_detector.ros.tools.demo_bag import read_demo_bag  # noqa: E402
 
 ROOT = Path(__file__).parent.parent

@@ -15,7 +15,7 @@ from rich.live import Live
 from grasp_success_detector.console import command, ExitCode
 from grasp_success_detector.decision import NS_PER_S
 from grasp_success_detector.files import SAMPLE_BAG, share_path
-from grasp_success_detector.images.decoding import encode_png
+from grasp_success_detector.images.encoding import encode_png
 from grasp_success_detector.ros.process import full_arguments, own_arguments, ros_process
 from grasp_success_detector.ros.tools.child_process import (
     child_process,

@@ -15,7 +15,7 @@ from grasp_success_detector.datasets.leaks import describe_leaks, SAME_BITS
 from grasp_success_detector.datasets.splits import SPLITS
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.files import write_whole
-from grasp_success_detector.images.decoding import encode_png
+from grasp_success_detector.images.encoding import encode_png
 from grasp_success_detector.reports.dataset_page import contact_sheet, inspection_page
 
 EPILOG = """\

@@ -12,14 +12,9 @@ import numpy as np
 from grasp_success_detector.datasets.options import PictureFormat, PictureOptions
 from grasp_success_detector.errors import ImageDecodeError
 from grasp_success_detector.files import write_whole
-from grasp_success_detector.images.decoding import (
-    decode_message,
-    encode_jpeg,
-    MAX_PIXELS,
-    RgbImage,
-)
-from grasp_success_detector.images.encoding import encode_png
-from grasp_success_detector.images.headers import inspect, PNG_MAGIC
+from grasp_success_detector.images.decoding import decode_message, MAX_PIXELS, RgbImage
+from grasp_success_detector.images.encoding import encode_jpeg, encode_png
+from grasp_success_detector.images.message_fields import PNG_MAGIC, read_picture_header
 from grasp_success_detector.labels import CLASS_NAMES
 from grasp_success_detector.recordings.index import ImageTopic, StorageFile
 from grasp_success_detector.recordings.reader import read_frames, RefusedFrame
@@ -99,7 +94,7 @@ def _copied(message: Any, output: PictureOptions) -> bytes | None:
     if output.roi or output.resize or hasattr(message, 'encoding'):
         return None
     data = bytes(message.data)
-    found = inspect(data)
+    found = read_picture_header(data)
     if (found is None or not found.complete or not found.height or not found.width
             or found.height * found.width > MAX_PIXELS
             or found.kind != ('jpeg' if output.format is PictureFormat.JPG else 'png')):

@@ -1,12 +1,14 @@
-"""Write png two to four times as fast as OpenCV does, where the package isal is installed."""
+"""RGB pixels -> jpeg and png; png two to four times as fast as OpenCV where isal is installed."""
 
 from collections.abc import Callable
 import struct
 from zlib import crc32
 
+import cv2
 import numpy as np
 
-from grasp_success_detector.images.decoding import encode_png as encode_with_opencv, RgbImage
+from grasp_success_detector.images.decoding import RgbImage
+from grasp_success_detector.images.message_fields import PNG_MAGIC
 
 _deflate: Callable[[bytes, int], bytes] | None
 try:
@@ -18,15 +20,28 @@ _FILTER_UP = 2
 _COLOUR_RGB = 2
 
 
+def encode_jpeg(rgb: RgbImage, quality: int = 95) -> bytes:
+    """
+    Encode RGB uint8 (H, W, 3) as jpeg.
+
+    :param quality: 1 (small) to 100 (good).
+    :raises ValueError: not an RGB uint8 image, or one that a jpeg cannot hold (over 65,500 pixels
+        wide or high).
+    """
+    if not 1 <= quality <= 100:
+        raise ValueError(f'jpeg quality {quality}; expected 1 to 100')
+    return _encode('.jpg', rgb, [cv2.IMWRITE_JPEG_QUALITY, quality])
+
+
 def encode_png(rgb: RgbImage) -> bytes:
     """
     Encode RGB uint8 (H, W, 3) as png, without loss (PNG specification, sections 5, 9 and 10).
 
-    :raises ValueError: no such image.
+    :raises ValueError: not an RGB uint8 image.
     """
-    if _deflate is None or rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or (
-            0 in rgb.shape):
-        return encode_with_opencv(rgb)
+    if _deflate is None:
+        return _encode('.png', rgb, [])
+    _check_rgb(rgb)
     height, width, _ = rgb.shape
     flat = rgb.reshape(height, 3 * width)
     # Each row as its difference from the one above, which compresses better.
@@ -35,9 +50,25 @@ def encode_png(rgb: RgbImage) -> bytes:
     rows[0, 1:] = flat[0]
     np.subtract(flat[1:], flat[:-1], out=rows[1:, 1:])
     header = struct.pack('>IIBBBBB', width, height, 8, _COLOUR_RGB, 0, 0, 0)
-    return b''.join([b'\x89PNG\r\n\x1a\n', _chunk(b'IHDR', header),
+    return b''.join([PNG_MAGIC, _chunk(b'IHDR', header),
                      _chunk(b'IDAT', _deflate(rows, 1)), _chunk(b'IEND', b'')])  # type: ignore
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', crc32(data, crc32(kind)))
+
+
+def _encode(suffix: str, rgb: RgbImage, options: list[int]) -> bytes:
+    _check_rgb(rgb)
+    try:
+        done, data = cv2.imencode(suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)
+    except cv2.error as error:
+        raise ValueError(f'no {suffix} of an image of shape {rgb.shape} ({error.err})') from error
+    if not done:
+        raise ValueError(f'OpenCV could not make a {suffix} of an image of shape {rgb.shape}')
+    return bytes(data)
+
+
+def _check_rgb(rgb: RgbImage) -> None:
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
+        raise ValueError(f'{rgb.dtype} array of shape {rgb.shape}; expected RGB uint8 (H, W, 3)')

@@ -1,35 +1,68 @@
 """
-Read the fields of image messages that matter, without copying the picture.
+What the bytes of a message say without decoding the picture: its fields, its jpeg or png header.
 
-rosbags reads every message of every kind; for the two kinds and the one wire format that nearly
-all frames come in, this saves its copies, and the time that its definitions take to load.
+rosbags reads every message of every type; for the two image types in little-endian CDR, in which
+nearly all frames are recorded, the functions here save its copies and the time that it takes to
+load its definitions.
 """
 
 import struct
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 IMAGE, COMPRESSED_IMAGE = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 IMAGE_TYPES = (IMAGE, COMPRESSED_IMAGE)
 
+JPEG_MAGIC = b'\xff\xd8\xff'
+PNG_MAGIC = b'\x89PNG\r\n\x1a\n'
+
+# A serialized message begins with 4 bytes that say how the rest is encoded. The header, its first
+# field, begins with the stamp (8 bytes), which the text of frame_id follows.
 _LITTLE_ENDIAN = b'\0\1'
-# The encapsulation and the header's stamp.
-_HEADER_TEXT = 12
+_STAMP = 4
+_FRAME_ID = 12
+
+_JPEG_END = b'\xff\xd9'
+_JPEG_SCAN = 0xda
+# Markers without a length field: TEM, RST0..7 and SOI.
+_JPEG_BARE = frozenset([0x01, *range(0xd0, 0xd9)])
+# SOF0..15 without DHT, JPG and DAC, which lie between them.
+_JPEG_FRAME = frozenset(range(0xc0, 0xd0)) - {0xc4, 0xc8, 0xcc}
+_PNG_GREY = 0
+
+
+def header_stamp_ns(raw: bytes | memoryview, ros1: bool = False) -> int:
+    """
+    Return the stamp of a serialized message that begins with a ``std_msgs/Header``, in ns.
+
+    :param raw: the message in CDR, or at least its first 12 bytes.
+    :param ros1: the message is in ROS 1's format: a header's sequence number before the stamp, as
+        long as CDR's own first bytes, and seconds without sign.
+    :raises ValueError: shorter than a stamp, or with a billion nanoseconds or more.
+    """
+    if len(raw) < _FRAME_ID:
+        raise ValueError(f'{len(raw)} bytes; a message with a header has {_FRAME_ID} at least')
+    order = '<II' if ros1 else '<iI' if raw[1] & 1 else '>iI'
+    seconds, nanoseconds = struct.unpack_from(order, raw, _STAMP)
+    if nanoseconds >= 10 ** 9:
+        raise ValueError(f'a stamp with {nanoseconds} nanoseconds')
+    return int(seconds) * 10 ** 9 + int(nanoseconds)
 
 
 def read_image_message(payload: bytes | memoryview, msgtype: str) -> Any:
     """
     Return an object with the message's fields but its header; ``data`` is a view of the payload.
 
-    :param payload: CDR.
-    :return: None where it is not little-endian.
-    :raises ValueError: shorter than its own lengths say, or with something behind its end.
+    :param payload: the message in CDR.
+    :param msgtype: one of ``IMAGE_TYPES``.
+    :returns: None where it is not little-endian.
+    :raises ValueError: shorter than its own lengths say, or with further bytes at its end.
     :raises struct.error: ends within a field.
     """
     if payload[:2] != _LITTLE_ENDIAN:
         return None
     view = memoryview(payload)
-    at = _aligned(_text_end(view, _HEADER_TEXT))
+    at = _aligned(_text_end(view, _FRAME_ID))
     if msgtype == COMPRESSED_IMAGE:
         end = _text_end(view, at)
         return SimpleNamespace(format=_text(view, at, end), data=_data(view, _aligned(end)))
@@ -39,10 +72,41 @@ def read_image_message(payload: bytes | memoryview, msgtype: str) -> Any:
     at = _aligned(end + 1)
     step, = struct.unpack_from('<I', view, at)
     data = _data(view, at + 4)
-    if at + 8 + len(data) + 3 < len(view):  # padding is right, more is another message's lengths
-        raise ValueError(f'data has {len(data)} bytes; the message goes on behind it')
+    if at + 8 + len(data) + 3 < len(view):  # up to 3 bytes of padding are right
+        raise ValueError(f'data has {len(data)} bytes; the message is longer')
     return SimpleNamespace(height=height, width=width, encoding=encoding,
                            is_bigendian=is_bigendian, step=step, data=data)
+
+
+class PictureHeader(NamedTuple):
+    """
+    Kind, size and completeness of a jpeg or png, as its markers or chunks tell.
+
+    :ivar kind: ``'jpeg'`` or ``'png'``.
+    :ivar height: rows; 0 where the header does not say.
+    :ivar width: columns; 0 where the header does not say.
+    :ivar grey: png with one grey channel and no alpha.
+    :ivar complete: the end-of-image marker (jpeg) or the IEND chunk (png) is there.
+    """
+
+    kind: Literal['jpeg', 'png']
+    height: int
+    width: int
+    grey: bool
+    complete: bool
+
+
+def read_picture_header(payload: bytes) -> PictureHeader | None:
+    """
+    Return what the first bytes of a jpeg or png say; None where they are of neither.
+
+    Fails on no input.
+    """
+    if payload.startswith(JPEG_MAGIC):
+        return _jpeg_header(payload)
+    if payload.startswith(PNG_MAGIC):
+        return _png_header(payload)
+    return None
 
 
 def _text_end(view: memoryview, at: int) -> int:
@@ -64,3 +128,48 @@ def _data(view: memoryview, at: int) -> memoryview:
     if len(data) != size:
         raise ValueError(f'data has {len(data)} of {size} bytes')
     return data
+
+
+def _jpeg_header(payload: bytes) -> PictureHeader:
+    """Walk the marker segments up to the first scan (ITU-T T.81, annex B)."""
+    height = width = 0
+    position = 2
+    while True:
+        position = payload.find(b'\xff', position) + 1
+        if position == 0 or position >= len(payload):
+            break
+        marker = payload[position]
+        if marker == 0xff:  # fill byte
+            continue
+        position += 1
+        if marker == 0 or marker in _JPEG_BARE:
+            continue
+        if marker == _JPEG_END[1]:
+            break
+        if marker in _JPEG_FRAME and position + 7 <= len(payload):
+            height, width = struct.unpack_from('>HH', payload, position + 3)
+        if marker == _JPEG_SCAN:
+            # In entropy-coded data ff is always stuffed, so ff d9 from here on is the true end;
+            # that of an embedded thumbnail comes before, padding of a driver behind. The search
+            # begins at the data's end, where the marker nearly always is.
+            complete = payload.rfind(_JPEG_END, position) >= 0
+            return PictureHeader('jpeg', height, width, False, complete)
+        if position + 2 > len(payload):
+            break
+        position += struct.unpack_from('>H', payload, position)[0]
+    return PictureHeader('jpeg', height, width, False, False)
+
+
+def _png_header(payload: bytes) -> PictureHeader:
+    """Walk the chunks (PNG specification, section 5)."""
+    height = width = 0
+    grey = complete = False
+    position = len(PNG_MAGIC)
+    while position + 12 <= len(payload) and not complete:
+        length, name = struct.unpack_from('>I4s', payload, position)
+        if name == b'IHDR' and position + 18 <= len(payload):
+            width, height, _, colour = struct.unpack_from('>IIBB', payload, position + 8)
+            grey = colour == _PNG_GREY
+        position += 12 + length
+        complete = name == b'IEND' and position <= len(payload)
+    return PictureHeader('png', height, width, grey, complete)

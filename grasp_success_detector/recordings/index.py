@@ -10,7 +10,7 @@ import struct
 from typing import NamedTuple
 
 from grasp_success_detector.errors import BagError
-from grasp_success_detector.images.message_fields import IMAGE_TYPES
+from grasp_success_detector.images.message_fields import header_stamp_ns, IMAGE_TYPES
 from grasp_success_detector.recordings.bags import ATTEMPT_TOPIC
 from grasp_success_detector.recordings.mcap_storage import McapStorage
 from grasp_success_detector.recordings.ros1_storage import Ros1Storage
@@ -189,14 +189,11 @@ def _keep(message: StoredMessage, number: int, found: BagContents,
 
 def header_stamp(head: bytes, wire: Wire) -> int | None:
     """Return the stamp of a message's header in ns; None where it is not set or not readable."""
-    if len(head) < 12:
+    try:
+        stamp_ns = header_stamp_ns(head, ros1=wire is Wire.ROS1)
+    except ValueError:
         return None
-    order = '<' if wire is Wire.ROS1 or head[1] & 1 else '>'
-    seconds, nanoseconds = struct.unpack_from(
-        order + ('II' if wire is Wire.ROS1 else 'iI'), head, 4)
-    if seconds < 0 or nanoseconds >= 10 ** 9 or not (seconds or nanoseconds):
-        return None
-    return int(seconds) * 10 ** 9 + int(nanoseconds)
+    return stamp_ns if stamp_ns > 0 else None
 
 
 def choose_topic(source: Source, frames: Mapping[ImageTopic, list[RawFrame]],

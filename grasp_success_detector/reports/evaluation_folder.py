@@ -15,7 +15,7 @@ from grasp_success_detector.evaluation.attempts import AttemptResult, FrameVerdi
 from grasp_success_detector.evaluation.evaluation import Evaluation
 from grasp_success_detector.evaluation.frame_sources import Recording
 from grasp_success_detector.evaluation.label_errors import Suspicion
-from grasp_success_detector.images.decoding import encode_jpeg
+from grasp_success_detector.images.encoding import encode_jpeg
 from grasp_success_detector.recordings.sources import safe_name
 from grasp_success_detector.reports.annotated_video import write_videos
 from grasp_success_detector.reports.evaluation_report import Additions, evaluation_page

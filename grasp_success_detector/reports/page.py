@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Final
 
-from grasp_success_detector.images.decoding import encode_jpeg, RgbImage
+from grasp_success_detector.images.decoding import RgbImage
+from grasp_success_detector.images.encoding import encode_jpeg
 from grasp_success_detector.labels import Label
 
 #: RGB: blue and orange, which the colour-blind tell apart as well.

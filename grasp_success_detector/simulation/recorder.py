@@ -19,7 +19,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from grasp_success_detector.datasets.executors import usable_cores
 from grasp_success_detector.errors import SimulationError
 from grasp_success_detector.files import new_folder
-from grasp_success_detector.images.decoding import encode_jpeg
+from grasp_success_detector.images.encoding import encode_jpeg
 from grasp_success_detector.recordings.bags import (
     ATTEMPT_TOPIC,
     COMPRESSED_TOPIC,

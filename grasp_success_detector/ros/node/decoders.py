@@ -16,7 +16,7 @@ from grasp_success_detector.images.decoding import (
     ImageFault,
     RgbImage,
 )
-from grasp_success_detector.images.headers import inspect
+from grasp_success_detector.images.message_fields import read_picture_header
 
 NATIVE = 'native'
 CV_BRIDGE = 'cv_bridge'
@@ -95,7 +95,7 @@ def _decode_with(bridge: Any, msg: Any) -> RgbImage:
     compressed = hasattr(msg, 'format')
     try:
         if compressed:
-            found = inspect(bytes(msg.data))
+            found = read_picture_header(bytes(msg.data))
             if found and not found.complete:  # older OpenCV fills what is missing with grey
                 raise ValueError(f'{found.kind} of {len(msg.data)} bytes ends too early')
             rgb = bridge.compressed_imgmsg_to_cv2(msg, desired_encoding='rgb8')

@@ -16,7 +16,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Bool, Float32, Header
 
 from grasp_success_detector.decision import Decision
-from grasp_success_detector.images.decoding import encode_jpeg
+from grasp_success_detector.images.encoding import encode_jpeg
 from grasp_success_detector.labels import Verdict
 from grasp_success_detector.ros.node.decoders import to_image_message
 from grasp_success_detector.ros.node.qos import overrides, publisher_events

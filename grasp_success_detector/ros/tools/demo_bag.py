@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rosbags.highlevel import AnyReader
 
-from grasp_success_detector.decision import NS_PER_S
 from grasp_success_detector.errors import BagError
 from grasp_success_detector.images.decoding import decode_message
+from grasp_success_detector.images.message_fields import header_stamp_ns
 from grasp_success_detector.recordings.bags import (
     ATTEMPT_TOPIC,
     COMPRESSED_TOPIC,
@@ -71,16 +71,9 @@ class DemoBag:
         with open_bag(self.path) as reader:
             connections = [c for c in reader.connections if c.topic == self.topic]
             for connection, _, raw in reader.messages(connections):
-                message: Any = reader.deserialize(raw, connection.msgtype)
-                if (stamp_ns := header_stamp_ns(message)) in stamps:
-                    found[stamp_ns] = decode_message(message)
+                if (stamp_ns := header_stamp_ns(raw)) in stamps:
+                    found[stamp_ns] = decode_message(reader.deserialize(raw, connection.msgtype))
         return found
-
-
-def header_stamp_ns(message: Any) -> int:
-    """Return the stamp of a message's header in ns; of rclpy or rosbags."""
-    stamp = message.header.stamp
-    return int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
 
 
 def read_demo_bag(path: Path) -> DemoBag:

@@ -16,7 +16,7 @@ from grasp_success_detector.evaluation.matching import (
     without_header,
 )
 from grasp_success_detector.labels import Verdict
-from grasp_success_detector.ros.tools.demo_bag import Attempt, DemoBag, header_stamp_ns
+from grasp_success_detector.ros.tools.demo_bag import Attempt, DemoBag
 from grasp_success_detector.ros.tools.verdict_recorder import with_time
 
 #: Frames that the rate is taken over.
@@ -157,7 +157,8 @@ class DemoMonitor:
                     frames, without_header(self._verdicts, self._confidences)).items()}
 
     def _on_frame(self, message: Any, sent_ns: int) -> None:
-        self._stamps.append(header_stamp_ns(message))
+        stamp = message.header.stamp
+        self._stamps.append(stamp.sec * NS_PER_S + stamp.nanosec)
         self._sent.append(sent_ns)
 
     def _on_confidence(self, message: Float32, sent_ns: int) -> None:

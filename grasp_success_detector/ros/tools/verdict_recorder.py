@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from importlib import import_module
-import struct
 import time
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from std_msgs.msg import Bool, Float32
 
 from grasp_success_detector.decision import NS_PER_S
 from grasp_success_detector.evaluation.matching import Said, ShownFrame, without_header
+from grasp_success_detector.images.message_fields import header_stamp_ns
 from grasp_success_detector.labels import Verdict
 
 VERDICT_TOPIC, CONFIDENCE_TOPIC = '/grasp_success', '/grasp_success/confidence'
@@ -107,12 +107,10 @@ class VerdictRecorder:
         return lambda data, sent_ns: self.published.append(Published(topic, sent_ns, data))
 
     def _on_frame(self, data: bytes, sent_ns: int) -> None:
-        # The header is the first field: its stamp follows the four bytes that say how the rest is
-        # encoded (the second of them: odd for little-endian).
-        if len(data) < 12:
-            return  # no message of this type; the node refuses it too
-        seconds, nanoseconds = struct.unpack_from('<iI' if data[1] & 1 else '>iI', data, 4)
-        self.frames.append(ShownFrame(sent_ns, seconds * NS_PER_S + nanoseconds))
+        try:
+            self.frames.append(ShownFrame(sent_ns, header_stamp_ns(data)))
+        except ValueError:
+            pass  # not a message of this type; the node refuses it too
 
 
 def with_time(callback: Callable[[Any, int], None]) -> Callable[..., None]:
