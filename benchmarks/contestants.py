@@ -133,7 +133,7 @@ def machine() -> str:
     import torch
 
     cpu = next((line.partition(':')[2].strip()
-                for line in Path('/proc/cpuinfo').read_text().splitlines()
+                for line in Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
                 if line.startswith('model name')), platform.machine())
     try:
         openvino = f', OpenVINO {version("openvino")}'

@@ -299,7 +299,7 @@ def main() -> None:
     checkpoint = options.checkpoint or share_path(DEFAULT_CHECKPOINT)
     with tempfile.TemporaryDirectory() as folder:
         if options.predictions and options.predictions.exists():
-            with open(options.predictions, newline='') as source:
+            with open(options.predictions, encoding='utf-8', newline='') as source:
                 frames = [Frame(int(r[0]), int(r[1]), int(r[2]), *map(float, r[3:]))
                           for r in csv.reader(source)]
         else:
@@ -310,7 +310,7 @@ def main() -> None:
                 sys.exit(1)
             frames = judge(bag, checkpoint)
             if options.predictions:
-                with open(options.predictions, 'w', newline='') as target:
+                with open(options.predictions, 'w', encoding='utf-8', newline='') as target:
                     csv.writer(target).writerows(frames)
     results = sweep(frames)
     defaults = [r for r in results if replace(

@@ -32,7 +32,7 @@ from grasp_success_detector.files import DEFAULT_CHECKPOINT, SAMPLE_BAG, share_p
 from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks import (
-    checkpoint,  # noqa: F401 (before torchvision)
+    checkpoint,
     torchvision_ops,  # noqa: F401 (before torchvision)
 )
 from grasp_success_detector.recordings.bags import image_topic, open_bag

@@ -114,9 +114,10 @@ def memory_of(process: int) -> Iterator[int]:
     while waiting:
         number = waiting.pop()
         try:
-            rollup = Path(f'/proc/{number}/smaps_rollup').read_text().splitlines()
+            rollup = Path(f'/proc/{number}/smaps_rollup').read_text(encoding='utf-8').splitlines()
             yield sum(int(line.split()[1]) * 1024 for line in rollup if line.startswith('Pss:'))
-            waiting += map(int, Path(f'/proc/{number}/task/{number}/children').read_text().split())
+            children = Path(f'/proc/{number}/task/{number}/children')
+            waiting += map(int, children.read_text(encoding='utf-8').split())
         except (OSError, ValueError):
             continue
 

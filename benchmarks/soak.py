@@ -165,7 +165,7 @@ class Listener(Node):
 def look(number: int, began: float, listener: Listener) -> Sample:
     """Read what the kernel says of a process."""
     status = dict(line.split(':', 1) for line in
-                  Path(f'/proc/{number}/status').read_text().splitlines())
+                  Path(f'/proc/{number}/status').read_text(encoding='utf-8').splitlines())
     return Sample(
         time.monotonic() - began, listener.received, listener.judged,
         int(status['VmRSS'].split()[0]) * 1024, int(status['Threads']),

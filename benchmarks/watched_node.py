@@ -111,11 +111,12 @@ class WatchedNode:
             self.rest(1.)
 
     def cpu_seconds(self) -> float:
-        fields = Path(f'/proc/{self.pid}/stat').read_text().rpartition(')')[2].split()
+        stat = Path(f'/proc/{self.pid}/stat').read_text(encoding='utf-8')
+        fields = stat.rpartition(')')[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
     def resident_mb(self) -> float:
-        pages = int(Path(f'/proc/{self.pid}/statm').read_text().split()[1])
+        pages = int(Path(f'/proc/{self.pid}/statm').read_text(encoding='utf-8').split()[1])
         return pages * os.sysconf('SC_PAGE_SIZE') / 1e6
 
     def _publish(self, jpeg: bytes) -> float:

@@ -23,6 +23,28 @@ os.environ.pop('ROS_LOCALHOST_ONLY', None)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# What rosdep or pip install only where it is asked for: `colcon test` on a robot has few of them.
+OPTIONAL = {
+    'dask', 'distributed', 'hypothesis', 'isal', 'lightning', 'matplotlib', 'mcap', 'mujoco',
+    'nncf', 'onnx', 'onnxruntime', 'openvino', 'rclpy', 'sklearn', 'tensorboard'}
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_make_collect_report(collector):
+    """Skip a test module that imports what is optional and not installed here."""
+    report = (yield).get_result()
+    error = report.call.excinfo and report.call.excinfo.value.__cause__
+    if isinstance(error, ModuleNotFoundError) and error.name in OPTIONAL:
+        report.outcome = 'skipped'
+        report.longrepr = (str(collector.path), None, f'Skipped: needs {error.name}')
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests of each module that imports rclpy: they talk over DDS."""
+    for item in items:
+        if 'rclpy' in vars(item.module):
+            item.add_marker('dds')
+
 
 @pytest.fixture(scope='session')
 def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -4,8 +4,8 @@ import pytest
 
 pytest.importorskip('diagnostic_msgs')
 
-from grasp_success_detector.decision import NS_PER_S, Reason, unknown  # noqa: E402
-from grasp_success_detector.ros.node.diagnostics import build_status, FrameStatistics  # noqa: E402
+from grasp_success_detector.decision import NS_PER_S, Reason, unknown
+from grasp_success_detector.ros.node.diagnostics import build_status, FrameStatistics
 
 START_NS = 50 * NS_PER_S
 

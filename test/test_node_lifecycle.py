@@ -114,7 +114,7 @@ def _messages(values):
 
 
 def cpu_seconds(pid):
-    fields_of = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
+    fields_of = Path(f'/proc/{pid}/stat').read_text(encoding='utf-8').rpartition(')')[2].split()
     return (int(fields_of[11]) + int(fields_of[12])) / os.sysconf('SC_CLK_TCK')
 
 

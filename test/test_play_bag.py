@@ -12,7 +12,7 @@ from rclpy.qos import (  # noqa: E402
     QoSDurabilityPolicy,
     QoSHistoryPolicy,
     QoSProfile,
-    QoSReliabilityPolicy,  # noqa: E402
+    QoSReliabilityPolicy,
 )
 from rclpy.serialization import serialize_message  # noqa: E402
 from rig_bag import BEGIN_NS, NS_PER_S, write_rig_bag  # noqa: E402
@@ -26,7 +26,7 @@ from grasp_success_detector.recordings.bags import (  # noqa: E402
     ATTEMPT_TOPIC,
     COMPRESSED_TOPIC,
     GROUND_TRUTH_TOPIC,
-    open_bag,  # noqa: E402
+    open_bag,
 )
 from grasp_success_detector.ros.tools.bag_player import (  # noqa: E402
     message_class,

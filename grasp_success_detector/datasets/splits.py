@@ -62,7 +62,7 @@ def balanced_split(groups: Sequence[Attempt], labels: Sequence[Label],
     for index in order[np.argsort(-counts[order].sum(1), kind='stable')].tolist():
         # How much this group moves each split away from its target, or towards it.
         cost = (((filled + counts[index] - target) ** 2 - (filled - target) ** 2) * weight).sum(1)
-        best = min(open_splits, key=lambda split: cost[split])  # noqa: B023
+        best = min(open_splits, key=lambda split: cost[split])
         chosen[index] = best
         filled[best] += counts[index]
     for empty in open_splits:

@@ -101,7 +101,7 @@ def read_baseline(path: Path) -> Mapping[str, Mapping[str, Any]]:
     :raises DatasetError: no metrics.json of evaluate_classifier.
     """
     try:
-        attempts = json.loads(path.read_text())['attempts']
+        attempts = json.loads(path.read_text(encoding='utf-8'))['attempts']
         return {attempt['attempt']: {'outcome': attempt['outcome'], 'result': attempt['result']}
                 for attempt in attempts if attempt['result'] is not None}
     except (OSError, ValueError, KeyError, TypeError) as error:

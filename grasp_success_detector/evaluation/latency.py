@@ -49,7 +49,7 @@ def describe_timing(frame: RgbImage, device: torch.device) -> str:
 
 def _cpu() -> str:
     try:
-        for line in Path('/proc/cpuinfo').read_text().splitlines():
+        for line in Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines():
             if line.startswith('model name'):
                 return line.partition(':')[2].strip()
     except OSError:

@@ -63,7 +63,7 @@ class OpenVinoEngine(Engine):
             there = [name.lower() for name in core.available_devices]
             known = core.get_property(device.upper(), 'OPTIMIZATION_CAPABILITIES') if (
                 device in there or f'{device}.0' in there) else None
-        except Exception as error:  # a broken installation or driver, in its own words
+        except Exception as error:  # noqa: BLE001 - a broken installation or driver, in its own words
             return f'cannot be used here ({one_line(error)})'
         if known is None:
             return f'finds no {device!r} here, only {", ".join(there)}'

@@ -43,7 +43,7 @@ def thumbnail_frames(attempt: AttemptResult) -> list[FrameVerdict]:
         return list(frames)
     start, span = frames[0].stamp_ns, frames[-1].stamp_ns - frames[0].stamp_ns
     times = [start + span * (2 * i + 1) // (2 * THUMBNAILS) for i in range(THUMBNAILS)]
-    return [min(frames, key=lambda frame: abs(frame.stamp_ns - time))  # noqa: B023
+    return [min(frames, key=lambda frame: abs(frame.stamp_ns - time))
             for time in times]
 
 

@@ -71,7 +71,7 @@ def to_image_message(rgb: RgbImage, header: Any) -> Image:
         try:
             message: Image = bridge.cv2_to_imgmsg(rgb, encoding='rgb8', header=header)
             return message
-        except Exception:  # noqa: BLE001, S110 - cv_bridge before 3.x with numpy 2.3 or later
+        except Exception:  # noqa: BLE001 - cv_bridge before 3.x with numpy 2.3 or later
             pass
     height, width, _ = rgb.shape
     message = Image(header=header, height=height, width=width, encoding='rgb8', step=3 * width)
@@ -101,7 +101,7 @@ def _decode_with(bridge: Any, msg: Any) -> RgbImage:
             rgb = bridge.compressed_imgmsg_to_cv2(msg, desired_encoding='rgb8')
         else:
             rgb = bridge.imgmsg_to_cv2(_without_padding(bridge, msg), desired_encoding='rgb8')
-    except Exception as error:  # noqa: BLE001 - TypeError, cv2.error, RuntimeError, ...
+    except Exception as error:  # TypeError, cv2.error, RuntimeError, ...
         raise _cv_bridge_error(msg, one_line(error)) from error
     if rgb is None:
         raise _cv_bridge_error(msg, 'it returned None')

@@ -168,7 +168,7 @@ class FrameJudge:
         """
         try:
             message = deserialize_message(frame.data, self.message_type)
-        except Exception as error:  # noqa: BLE001 - rclpy raises what its C layer raised
+        except Exception as error:  # rclpy raises what its C layer raised
             raise UnjudgedFrameError('malformed_message', (
                 f'no {self.message_type.__name__}: {one_line(error)}')) from error
         received_ns = monotonic_ns()
@@ -186,7 +186,7 @@ class FrameJudge:
             raise UnjudgedFrameError(error.reason, str(error)) from error
         except UnjudgedFrameError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever a frame does, the next one counts
+        except Exception as error:  # whatever a frame does, the next one counts
             raise UnjudgedFrameError(
                 'not_judged', f'{type(error).__name__}: {one_line(error)}') from error
         if not 0. <= probability <= 1.:
