@@ -37,7 +37,8 @@ class Page(HTMLParser):
         if self.open and self.open[-1] == 'style':
             self.styles += data
             return
-        self.text += data
+        # As browsers do; no-break spaces stay.
+        self.text += re.sub(r'[ \n]+', ' ', data)
         if self.open and self.open[-1] == 'h2':
             self.headings.append(data)
 

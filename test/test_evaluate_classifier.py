@@ -32,8 +32,8 @@ from grasp_success_detector.labels import Label, Verdict
 from grasp_success_detector.networks.checkpoint import Checkpoint
 from grasp_success_detector.recordings.selection import FrameSelection
 from grasp_success_detector.recordings.videos import decode_frames, video_frames
-from grasp_success_detector.reports.annotated_video import annotate
 from grasp_success_detector.reports.page import LABEL_COLOURS
+from grasp_success_detector.reports.timeline import annotate
 
 
 def run(capsys, *arguments):
@@ -91,8 +91,8 @@ def test_metrics_tell_everything_once(evaluation):
 def test_report_needs_nothing_else(evaluation):
     page = Page((evaluation / 'report.html').read_text())
     assert page.headings[:5] == [
-        'By source', 'Times, and how sure the means are', 'What was said about what',
-        'Attempts over time', 'Labels to look at']
+        'By source', 'Times and bootstrap intervals', 'Confusion matrices',
+        'Attempts over time', 'Suspicious labels']
     inside = [url for url in page.loads if not url.startswith('data:image/jpeg;base64,')]
     assert all(url.startswith(('#attempt-', 'label_errors/')) for url in inside)
     for url in inside:
@@ -233,7 +233,7 @@ def test_nothing_is_overwritten(evaluation, bag, random_checkpoint, capsys):
     code, _, err = run(capsys, random_checkpoint, bag[0], '--out', evaluation)
     assert code == ExitCode.ERROR
     assert err == f'error: {evaluation}: exists already and is not overwritten; choose another ' \
-        '--out\n'
+        'name\n'
     assert (evaluation / 'metrics.json').read_bytes() == before
 
 

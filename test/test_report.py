@@ -25,15 +25,14 @@ from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.build import build, default_preprocessing
 from grasp_success_detector.networks.checkpoint import Checkpoint, CheckpointMetadata
 from grasp_success_detector.reports.charts import Axis, Chart, number_axis, share_axis
-from grasp_success_detector.reports.pictures import grad_cam, overlay
-from grasp_success_detector.reports.sections import worst_errors
-from grasp_success_detector.reports.training_report import write_report
+from grasp_success_detector.reports.pictures import grad_cam, overlay, worst_errors
+from grasp_success_detector.reports.training_page import write_report
 from grasp_success_detector.training.fit import fit
 from grasp_success_detector.training.recipe import TrainingConfig
 
 SECTIONS = [
-    'What was said about what', 'What a threshold trades',
-    'Whether P(success) can be taken at its word', 'The worst errors', 'Training', 'All numbers',
+    'Confusion matrices', 'ROC and precision-recall curves', 'Calibration of P(success)',
+    'The worst errors', 'Training', 'All numbers',
     'Data', 'Layers', 'Recipe and versions']
 
 
@@ -317,11 +316,11 @@ def test_chart_puts_points_where_they_belong():
     chart.dots([(0, 0, 3, 'low'), (10, 1, 3, 'high'), (5, .5, 3, 'middle'), (99, 9, 3, 'beyond')],
                'red')
     places = [tuple(map(float, found)) for found in re.findall(
-        r'<circle cx="([\d.]+)" cy="([\d.]+)"', chart.svg())]
+        r'<circle cx="([\d.]+)" cy="([\d.]+)"', chart.__html__())]
     (left, bottom), (right, top), middle, beyond = places
     assert left < right and top < bottom
     assert middle == ((left + right) / 2, (top + bottom) / 2) and beyond == (right, top)
-    assert 'aria-label="a &amp; b"' in chart.svg()
+    assert 'aria-label="a &amp; b"' in chart.__html__()
 
 
 @pytest.mark.parametrize('values, low, ticks', [

@@ -2,11 +2,13 @@
 
 
 from argparse import ArgumentParser, Namespace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.inference.engine import ENGINE, PRECISION
+from grasp_success_detector.settings import check_settings, setting
 
 
 def add_engine_arguments(parser: ArgumentParser | Any, engine: str, precision: str) -> None:
@@ -57,20 +59,29 @@ def source_options(args: Namespace) -> dict[str, Any]:
         'start', 'end') if (value := getattr(args, name, None)) is not None}
 
 
+@dataclass(frozen=True)
+class ReportOptions:
+    """How much of an evaluation is shown: number of attempts, the worst ones first."""
+
+    timelines: int = setting(30, lowest=0)
+    videos: int = setting(0, lowest=0)
+
+    def __post_init__(self) -> None:
+        check_settings(self, ConfigError, 'report:')
+
+
 def add_report_arguments(parser: ArgumentParser | Any) -> None:
-    """Add ``--timelines`` and ``--videos``; the parser may be a group of one."""
-    parser.add_argument('--timelines', type=int, default=30, metavar='N',
-                        help='attempts shown over time in the report, the worst ones (30)')
-    parser.add_argument('--videos', type=int, default=0, metavar='N',
-                        help='attempts written as annotated mp4 as well, the worst ones (0)')
+    """Add ``--timelines`` and ``--videos`` to a parser or a group of one."""
+    parser.add_argument('--timelines', type=int, default=ReportOptions.timelines, metavar='N',
+                        help='attempts shown over time in the report, worst first (%(default)s)')
+    parser.add_argument('--videos', type=int, default=ReportOptions.videos, metavar='N',
+                        help='attempts also written as annotated mp4, worst first (%(default)s)')
 
 
-def check_report_arguments(args: Namespace) -> None:
+def report_options(args: Namespace) -> ReportOptions:
     """
-    Check the values of these options.
+    Return what :func:`add_report_arguments` parsed.
 
-    :raises ConfigError: one is below 0.
+    :raises ConfigError: a number is below 0.
     """
-    for name in ('timelines', 'videos'):
-        if getattr(args, name) < 0:
-            raise ConfigError(f'--{name} {getattr(args, name)}: expected 0 or more')
+    return ReportOptions(args.timelines, args.videos)

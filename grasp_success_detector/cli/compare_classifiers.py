@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from grasp_success_detector.evaluation.latency import describe_timing, measure_latency
     from grasp_success_detector.files import write_whole
     from grasp_success_detector.inference.classifier import GraspClassifier
-    from grasp_success_detector.reports.comparison_report import (
+    from grasp_success_detector.reports.comparison_page import (
         comparison_page,
         FRAMES_DEPEND,
         rows,
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(sentence(by_frame, 'frames'))
     print(f'({FRAMES_DEPEND})')
     if args.out is not None:
-        write_whole(args.out, comparison_page(comparison, table, timing).encode())
+        write_whole(args.out, comparison_page(comparison, table, timing))
         print(f'report: {args.out}')
     return ExitCode.OK
 
@@ -97,7 +97,7 @@ def _frame_to_time(contestant: 'Contestant') -> 'RgbImage':
     """Return a test frame; a black one of 640 x 480 pixels if the frames cannot be read."""
     import numpy as np
 
-    from grasp_success_detector.reports.sections import frame_from
+    from grasp_success_detector.reports.pictures import frame_from
 
     try:
         return frame_from(contestant.test_dataset)(contestant.predictions[0])

@@ -15,10 +15,12 @@ from grasp_success_detector.cli.arguments import (
     add_engine_arguments,
     add_label_arguments,
     add_report_arguments,
-    check_report_arguments,
+    report_options,
     source_options,
 )
 from grasp_success_detector.console import command, ExitCode, progress_bar
+from grasp_success_detector.errors import ConfigError
+from grasp_success_detector.files import new_folder
 from grasp_success_detector.inference.engine import REFERENCE
 from grasp_success_detector.recordings.selection import FrameSelection
 
@@ -50,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, judge, measure, print, and write the folder."""
     args = _parser().parse_args(argv)
     selection = FrameSelection(**source_options(args))
+    report = report_options(args)
     # Slow to import: only once the arguments are known to be fine.
     from grasp_success_detector.decision import DecisionConfig
     from grasp_success_detector.evaluation.evaluation import evaluation_of, judge_all
@@ -62,11 +65,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from grasp_success_detector.evaluation.judging import decision_for, Judge
     from grasp_success_detector.inference.classifier import GraspClassifier
     from grasp_success_detector.networks.checkpoint import Checkpoint
-    from grasp_success_detector.reports.evaluation_folder import new_folder, write_evaluation
-    from grasp_success_detector.reports.evaluation_report import evaluation_lines, gate_section
+    from grasp_success_detector.reports.evaluation_page import (
+        evaluation_lines,
+        Extras,
+        write_evaluation,
+    )
 
     check_max_drop(args.max_drop)
-    check_report_arguments(args)
     if args.baseline is not None:
         read_baseline(args.baseline)
     loaded = Checkpoint.open(args.checkpoint)
@@ -77,7 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     classifier = GraspClassifier(loaded, engine=args.engine, precision=args.precision,
                                  path=args.checkpoint, **given)
     judge = Judge(classifier)
-    with new_folder(args.out) as folder, tempfile.TemporaryDirectory(dir=folder) as unpacked:
+    with (new_folder(args.out, ConfigError) as folder,
+          tempfile.TemporaryDirectory(dir=folder) as unpacked):
         recordings = open_recordings(args.sources, selection, Path(unpacked), args.split)
         if all(recording.files is None for recording in recordings):
             decision = decision_for([f for r in recordings for f in r.frames], threshold)
@@ -90,8 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                                    decision, judged, origin_of(recordings, selection))
         gate = None if args.baseline is None else compare_with_baseline(
             args.baseline, evaluation.to_json()['attempts'], args.max_drop)
-        write_evaluation(evaluation, folder, args.timelines, args.videos,
-                         () if gate is None else (gate_section(gate, str(args.baseline)),))
+        write_evaluation(evaluation, folder, report.timelines, report.videos,
+                         Extras(gate, args.baseline))
     for line in evaluation_lines(evaluation):
         print(line)
     print(f'{evaluation.frames} frames, {evaluation.frames / seconds:.0f} frames/s')

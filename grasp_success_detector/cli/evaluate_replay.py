@@ -18,13 +18,13 @@ from grasp_success_detector.cli.arguments import (
     add_engine_arguments,
     add_label_arguments,
     add_report_arguments,
-    check_report_arguments,
+    report_options,
     source_options,
 )
 from grasp_success_detector.console import command, ExitCode, progress_bar
 from grasp_success_detector.decision import DecisionConfig
-from grasp_success_detector.errors import BagError
-from grasp_success_detector.files import DEFAULT_CHECKPOINT, share_path
+from grasp_success_detector.errors import BagError, ConfigError
+from grasp_success_detector.files import DEFAULT_CHECKPOINT, new_folder, share_path
 from grasp_success_detector.recordings.bags import open_bag
 from grasp_success_detector.recordings.selection import FrameSelection, STAMP_NOT_SET
 from grasp_success_detector.ros.node.parameters import Parameters
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = full_arguments(argv, 'evaluate_replay')
     args = build_parser().parse_args(own_arguments(arguments))
     rate = Playback(rate=args.rate).rate
-    check_report_arguments(args)
+    report = report_options(args)
     selection = FrameSelection(**source_options(args))
     # Slow to import: only once the arguments are known to be fine.
     from grasp_success_detector.evaluation.attempts import decide_attempts
@@ -111,11 +111,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     from grasp_success_detector.inference.classifier import GraspClassifier
     from grasp_success_detector.networks.checkpoint import Checkpoint
-    from grasp_success_detector.reports.evaluation_folder import new_folder, write_evaluation
-    from grasp_success_detector.reports.evaluation_report import (
+    from grasp_success_detector.reports.evaluation_page import (
         evaluation_lines,
+        Extras,
         replay_lines,
-        replay_section,
+        write_evaluation,
     )
 
     path = args.checkpoint or share_path(DEFAULT_CHECKPOINT)
@@ -123,7 +123,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     decision = replace(DecisionConfig(), threshold=loaded.metadata.threshold)
     # By what the node runs: what differs then is not the engine's.
     classifier = GraspClassifier(loaded, engine=args.engine, precision=args.precision, path=path)
-    with new_folder(args.out) as folder, tempfile.TemporaryDirectory(dir=folder) as unpacked:
+    with (new_folder(args.out, ConfigError) as folder,
+          tempfile.TemporaryDirectory(dir=folder) as unpacked):
         recordings = open_recordings([args.bag], selection, Path(unpacked), outside=True)
         if len(recordings) != 1 or recordings[0].topic is None:
             raise BagError(f'{args.bag}: expected one bag; videos and data sets cannot be played')
@@ -162,8 +163,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             path, loaded, classifier.choice.taken, decision, [inside],
             origin_of(recordings, selection), replayed_attempts(direct, replay, decision),
             {'replay': replay_json(replay, difference)})
-        write_evaluation(evaluation, folder, args.timelines, args.videos,
-                         (replay_section(replay, difference),))
+        write_evaluation(evaluation, folder, report.timelines, report.videos,
+                         Extras(replay=(replay, difference)))
     for line in (*evaluation_lines(evaluation), *replay_lines(replay, difference)):
         print(line)
     print(f'report: {args.out / "report.html"}')

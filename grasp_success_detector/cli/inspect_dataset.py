@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     out.mkdir(parents=True, exist_ok=True)
     sheet = contact_sheet(args.dataset, found.rows)
     write_whole(out / 'contact_sheet.png', encode_png(sheet))
-    write_whole(out / 'index.html', inspection_page(found).encode())
+    write_whole(out / 'index.html', inspection_page(found))
     for by in ('split', 'source', 'attempt'):
         entries = table(found.rows, by)
         if by == 'split':

@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Slow to import: only once the arguments are known to be fine.
     with needing('train', 'training'):
         from grasp_success_detector.datasets.dataset import read_extracted
-        from grasp_success_detector.reports.training_report import write_report
+        from grasp_success_detector.reports.training_page import write_report
         from grasp_success_detector.training.fit import fit
         from grasp_success_detector.training.recipe import load_config, TrainingConfig
         from grasp_success_detector.training.run_folder import RunFolder

@@ -1,28 +1,36 @@
-"""Charts as inline SVG, drawn in the colours of the page that they stand on."""
+"""Charts as inline SVG, which follow the page's light or dark colours and explain their dots."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import groupby
 import math
-from typing import Final
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from grasp_success_detector.evaluation.calibration import Reliability, reliability
+from grasp_success_detector.evaluation.curves import precision_recall_curve, roc_curve
+from grasp_success_detector.evaluation.intervals import wilson_interval
+from grasp_success_detector.evaluation.predictions import Prediction
+from grasp_success_detector.labels import Label
+from grasp_success_detector.reports.page import number, percent, render
 
 Points = Sequence[tuple[float, float]]
 
-#: CSS colours for what is compared, in this order.
-SERIES: Final = ('var(--accent)', 'var(--accent2)', 'var(--accent3)', 'var(--accent4)',
-                 'var(--accent5)')
+#: CSS colours of the series of a chart, in this order.
+SERIES: Final = tuple(f'var(--series-{i})' for i in range(1, 6))
 
+#: Pixels around the plot area.
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 22, 10, 40
 
 
 @dataclass(frozen=True)
 class Axis:
     """
-    One direction of a chart.
+    One axis of a chart.
 
     :ivar ticks: values with a grid line.
-    :ivar show: how such a value is written.
+    :ivar show: returns the text of a tick.
     """
 
     name: str
@@ -32,195 +40,266 @@ class Axis:
     show: Callable[[float], str] = '{:g}'.format
 
     def share(self, value: float) -> float:
-        """Return where a value lies, 0 to 1; what is beyond an end lies at the end."""
+        """Return the position of a value along the axis, clipped to 0 to 1."""
         return min(max((value - self.low) / (self.high - self.low), 0.), 1.)
-
-
-def percent(value: float) -> str:
-    """Write a share of 1 as percentage."""
-    return f'{100 * value:.1f}\N{NO-BREAK SPACE}%'
-
-
-def _whole_percent(value: float) -> str:
-    return f'{100 * value:.3g}\N{NO-BREAK SPACE}%'
 
 
 def share_axis(name: str, low: float = 0., margin: float = 0.) -> Axis:
     """
-    Return an axis of shares from ``low`` to 1, written as percentages.
+    Return an axis of percentages from ``low``, a share of 1, to 100 %.
 
-    :param margin: room at both ends, for dots that lie there.
+    :param margin: room at both ends, for dots at 0 % and 100 %.
     """
     step = (1 - low) / 5
     return Axis(name, low - margin, 1. + margin, tuple(low + step * i for i in range(6)),
-                _whole_percent)
+                lambda share: f'{100 * share:.3g}\N{NO-BREAK SPACE}%')
 
 
-def number_axis(name: str, values: Iterable[float], low: float | None = None) -> Axis:
-    """Return an axis that holds all values, from ``low`` on if given, with round ticks."""
+def number_axis(name: str, values: Iterable[float], low: float | None = None,
+                tight: bool = False) -> Axis:
+    """
+    Return an axis with round ticks for all finite values.
+
+    :param low: where it begins; None: with the lowest value.
+    :param tight: let it end with the values instead of with a tick.
+    """
     finite = [value for value in values if math.isfinite(value)] or [0., 1.]
     start = min(finite) if low is None else low
     span = max(max(finite) - start, 1e-9)
     step = 10 ** math.floor(math.log10(span / 4))
     step *= next(factor for factor in (1, 2, 2.5, 5, 10) if span / (step * factor) <= 5)
     first, last = math.floor(start / step + 1e-9), math.ceil((start + span) / step - 1e-9)
-    return Axis(name, first * step, last * step,
-                tuple(i * step for i in range(first, last + 1)))
+    ticks = tuple(i * step for i in range(first, last + 1))
+    if tight:
+        end = start + span
+        return Axis(name, start, end, tuple(tick for tick in ticks if start <= tick <= end))
+    return Axis(name, ticks[0], ticks[-1], ticks)
 
 
-def epoch_axis(epochs: Sequence[int]) -> Axis:
-    """Return an axis of epochs with at most about ten ticks."""
-    step = max(1, -(-len(epochs) // 10))
-    return Axis('epoch', min(epochs) - .25, max(epochs) + .25, tuple(epochs[::step]))
+class Shape(NamedTuple):
+    """An SVG element; the title is shown by a browser when the mouse points at it."""
+
+    tag: str
+    attributes: Mapping[str, str]
+    title: str = ''
+    text: str = ''
+
+
+class KeyEntry(NamedTuple):
+    """An entry of a legend; the style is line, dashed, dot, hollow or swatch (of style.css)."""
+
+    colour: str
+    name: str
+    style: str = 'line'
 
 
 class Chart:
     """
-    A plot area with two axes; what is added later lies on top.
+    A plot area with two axes; later shapes cover earlier ones.
 
-    :param describe: the chart in words, for those who don't see it.
+    A template shows it by ``{{ chart }}``.
+
+    :param describe: alternative text.
+    :ivar key: entries of the legend, which callers add.
     """
 
     def __init__(self, x: Axis, y: Axis, describe: str, width: int = 440, height: int = 300,
                  ) -> None:
+        self.describe, self.width, self.height = describe, width, height
+        self.shapes: list[Shape] = []
+        self.key: list[KeyEntry] = []
         self._x, self._y = x, y
-        self._describe, self._width, self._height = describe, width, height
-        self._parts: list[str] = []
         right, bottom = width - _RIGHT, height - _BOTTOM
         for value in x.ticks:
             at, _ = self._at(value, y.low)
-            self._parts.append(
-                f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{bottom}" '
-                f'stroke="var(--grid)"/><text x="{at:.1f}" y="{bottom + 15}" '
-                f'text-anchor="middle">{escape(x.show(value))}</text>')
+            self._add('line', x1=at, x2=at, y1=_TOP, y2=bottom, stroke='var(--grid)')
+            self._add('text', x.show(value), x=at, y=bottom + 15, text_anchor='middle')
         for value in y.ticks:
             _, at = self._at(x.low, value)
-            self._parts.append(
-                f'<line x1="{_LEFT}" x2="{right}" y1="{at:.1f}" y2="{at:.1f}" '
-                f'stroke="var(--grid)"/><text x="{_LEFT - 6}" y="{at + 4:.1f}" '
-                f'text-anchor="end">{escape(y.show(value))}</text>')
-        self._parts.append(
-            f'<text x="{(_LEFT + right) / 2}" y="{height - 5}" text-anchor="middle">'
-            f'{escape(x.name)}</text>'
-            f'<text transform="translate(12 {(_TOP + bottom) / 2}) rotate(-90)" '
-            f'text-anchor="middle">{escape(y.name)}</text>')
+            self._add('line', x1=_LEFT, x2=right, y1=at, y2=at, stroke='var(--grid)')
+            self._add('text', y.show(value), x=_LEFT - 6, y=at + 4, text_anchor='end')
+        self._add('text', x.name, x=(_LEFT + right) / 2, y=height - 5, text_anchor='middle')
+        self._add('text', y.name, text_anchor='middle',
+                  transform=f'translate(12 {(_TOP + bottom) / 2}) rotate(-90)')
+
+    def __html__(self) -> str:
+        """Return the chart and its legend as HTML, by which templates know not to escape it."""
+        return render('chart.html', chart=self)
 
     def line(self, points: Points, colour: str, dashed: bool = False) -> None:
         """Join points, which come in order of x."""
-        # Thousands of steps fall on the same tenth of a pixel.
-        path = ' '.join(place for place, _ in groupby(
-            '{:.1f},{:.1f}'.format(*self._at(*point)) for point in points))
-        dashes = ' stroke-dasharray="5 4"' if dashed else ''
-        self._parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" '
-                           f'stroke-width="2" stroke-linejoin="round"{dashes}/>')
+        self._add('polyline', points=self._path(points), fill='none', stroke=colour,
+                  stroke_width=2, stroke_linejoin='round', **_dashes(dashed))
 
     def band(self, points: Sequence[tuple[float, float, float]], colour: str) -> None:
-        """Shade what lies between a low and a high value at each x."""
-        outline = [(x, low) for x, low, _ in points]
-        outline += [(x, high) for x, _, high in reversed(points)]
-        path = ' '.join('{:.1f},{:.1f}'.format(*self._at(*point)) for point in outline)
-        self._parts.append(f'<polygon points="{path}" fill="{colour}" opacity=".15"/>')
+        """Shade the area between a low and a high value at each x."""
+        outline = [(x, low) for x, low, _ in points] + [(x, high) for x, _, high in points[::-1]]
+        self._add('polygon', points=self._path(outline), fill=colour, opacity='.15')
 
     def dots(self, points: Iterable[tuple[float, float, float, str]], colour: str,
              hollow: bool = False) -> None:
-        """Draw dots: x, y, radius in pixels, what they tell when pointed at."""
-        style = (f'fill="var(--card)" stroke="{colour}" stroke-width="1.5"' if hollow
-                 else f'fill="{colour}"')
-        for x, y, radius, text in points:
-            at_x, at_y = self._at(x, y)
-            self._parts.append(f'<circle cx="{at_x:.1f}" cy="{at_y:.1f}" r="{radius:.1f}" {style}>'
-                               f'<title>{escape(text)}</title></circle>')
+        """Draw dots: x, y, radius in pixels, title."""
+        style = {'fill': 'var(--card)', 'stroke': colour, 'stroke_width': 1.5} if hollow else {
+            'fill': colour}
+        for x, y, radius, title in points:
+            cx, cy = self._at(x, y)
+            self._add('circle', title=title, cx=cx, cy=cy, r=radius, **style)
 
     def whiskers(self, spans: Iterable[tuple[float, float, float]], colour: str) -> None:
-        """Draw a thin upright line at each x from a low to a high value."""
+        """Draw thin vertical lines: x, low and high value."""
         for x, low, high in spans:
-            (at, y1), (_, y0) = self._at(x, low), self._at(x, high)
-            self._parts.append(f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{y0:.1f}" y2="{y1:.1f}" '
-                               f'stroke="{colour}" stroke-width="2" opacity=".35"/>')
+            (at, y1), (_, y2) = self._at(x, high), self._at(x, low)
+            self._add('line', x1=at, x2=at, y1=y1, y2=y2, stroke=colour, stroke_width=2,
+                      opacity='.35')
 
     def bars(self, bars: Iterable[tuple[float, float, float, float, str]], colour: str) -> None:
-        """Fill rectangles: from x to x, from y to y, what they tell when pointed at."""
-        for left, right, low, high, text in bars:
-            x0, y0 = self._at(left, high)
-            x1, y1 = self._at(right, low)
-            self._parts.append(
-                f'<rect x="{x0 + .5:.1f}" y="{y0:.1f}" width="{max(x1 - x0 - 1, .5):.1f}" '
-                f'height="{max(y1 - y0, 0.):.1f}" fill="{colour}">'
-                f'<title>{escape(text)}</title></rect>')
+        """Fill rectangles: left, right, low and high value, title."""
+        for left, right, low, high, title in bars:
+            (x1, y1), (x2, y2) = self._at(left, high), self._at(right, low)
+            self._add('rect', title=title, x=x1 + .5, y=y1, width=max(x2 - x1 - 1, .5),
+                      height=max(y2 - y1, 0.), fill=colour)
 
     def upright(self, x: float, text: str) -> None:
-        """Draw a dashed upright line with its name on the side that has more room."""
+        """Draw a dashed vertical line with its name on the side that has more room."""
         at, _ = self._at(x, self._y.low)
-        side, anchor = (6, 'start') if self._x.share(x) < .5 else (-6, 'end')
-        self._parts.append(
-            f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{self._height - _BOTTOM}" '
-            f'stroke="var(--ink)" stroke-dasharray="4 3"/><text class="value" '
-            f'x="{at + side:.1f}" y="{self._height - _BOTTOM - 7}" text-anchor="{anchor}">'
-            f'{escape(text)}</text>')
+        bottom = self.height - _BOTTOM
+        self._add('line', x1=at, x2=at, y1=_TOP, y2=bottom, stroke='var(--ink)', **_dashes(True))
+        self._value(x, at, bottom - 7, 6, text)
 
-    def mark(self, x: float, y: float, lines: Sequence[str], below: bool = True) -> None:
-        """Ring a point and write lines beside it, on the side that has more room."""
-        at_x, at_y = self._at(x, y)
-        side, anchor = (10, 'start') if self._x.share(x) < .5 else (-10, 'end')
-        first = at_y + (16 if below else -8 - 14 * (len(lines) - 1))
-        self._parts.append(
-            f'<circle cx="{at_x:.1f}" cy="{at_y:.1f}" r="5" fill="var(--card)" '
-            'stroke="var(--ink)" stroke-width="2"/>' + ''.join(
-                f'<text class="value" x="{at_x + side:.1f}" y="{first + 14 * i:.1f}" '
-                f'text-anchor="{anchor}">{escape(line)}</text>' for i, line in enumerate(lines)))
+    def mark(self, x: float, y: float, lines: Sequence[str] = ()) -> None:
+        """Ring a point and write lines below it, on the side that has more room."""
+        cx, cy = self._at(x, y)
+        self._add('circle', cx=cx, cy=cy, r=5, fill='var(--card)', stroke='var(--ink)',
+                  stroke_width=2)
+        for i, text in enumerate(lines):
+            self._value(x, cx, cy + 16 + 14 * i, 10, text)
 
-    def svg(self) -> str:
-        """Return the chart."""
-        return (f'<svg viewBox="0 0 {self._width} {self._height}" role="img" '
-                f'aria-label="{escape(self._describe)}">{"".join(self._parts)}</svg>')
+    def _value(self, x: float, at_x: float, at_y: float, distance: float, text: str) -> None:
+        left_half = self._x.share(x) < .5
+        self._add('text', text, x=at_x + (distance if left_half else -distance), y=at_y,
+                  text_anchor='start' if left_half else 'end', **{'class': 'value'})
+
+    def _add(self, tag: str, text: str = '', title: str = '', **attributes: float | str) -> None:
+        self.shapes.append(Shape(tag, {
+            name.replace('_', '-'): value if isinstance(value, str) else f'{value:.1f}'
+            for name, value in attributes.items()}, title, text))
+
+    def _path(self, points: Points) -> str:
+        # Thousands of frames fall on the same tenth of a pixel.
+        return ' '.join(place for place, _ in groupby(
+            '{:.1f},{:.1f}'.format(*self._at(*point)) for point in points))
 
     def _at(self, x: float, y: float) -> tuple[float, float]:
-        wide, high = self._width - _LEFT - _RIGHT, self._height - _TOP - _BOTTOM
-        return _LEFT + wide * self._x.share(x), _TOP + high * (1 - self._y.share(y))
+        width, height = self.width - _LEFT - _RIGHT, self.height - _TOP - _BOTTOM
+        return _LEFT + width * self._x.share(x), _TOP + height * (1 - self._y.share(y))
 
 
-def reliability_chart(describe: str) -> Chart:
-    """Return a chart for dots of what was said against what is true, with its diagonal."""
-    chart = Chart(share_axis('P(success) said', margin=.04),
+def _dashes(dashed: bool) -> dict[str, str]:
+    return {'stroke_dasharray': '5 4'} if dashed else {}
+
+
+def label_colour(label: Label) -> str:
+    """Return the CSS colour of a label."""
+    return f'var(--{label.name.lower()})'
+
+
+def roc_axes(describe: str) -> Chart:
+    """Return an empty chart for ROC curves, with the diagonal of guessing."""
+    chart = Chart(share_axis('failures taken for success'), share_axis('successes found'),
+                  describe)
+    chart.line([(0, 0), (1, 1)], 'var(--line)', dashed=True)
+    return chart
+
+
+def reliability_axes(describe: str) -> Chart:
+    """Return an empty chart for reliability diagrams, with the diagonal of calibration."""
+    chart = Chart(share_axis('P(success)', margin=.04),
                   share_axis('successes among these frames', margin=.04), describe)
     chart.line([(0, 0), (1, 1)], 'var(--soft)', dashed=True)
     return chart
 
 
-def key(entries: Iterable[tuple[str, str, bool]]) -> str:
-    """Say which line is what: colour, name, whether it is dashed."""
-    return '<div class="key">' + ''.join(
-        f'<span><i class="line{" dashed" if dashed else ""}" style="border-color:{colour}"></i>'
-        f'{escape(name)}</span>' for colour, name, dashed in entries) + '</div>'
+def reliability_dots(bins: Reliability) -> list[tuple[float, float, float, str]]:
+    """Return a dot for each bin with frames; its area grows with their number."""
+    most = max(1, int(bins.counts.max(initial=0)))
+    return [(said, true, 3 + 7 * (count / most) ** .5,
+             f'{count} frames: P(success) {percent(said)}, successes {percent(true)}')
+            for count, said, true in zip(*bins[1:], strict=True) if count]
 
 
-def dot_key(entries: Iterable[tuple[str, str, bool]]) -> str:
-    """Say which dots are what: colour, name, whether they are hollow."""
-    return '<div class="key">' + ''.join(
-        f'<span><i style="border:2px solid {colour};border-radius:50%;background:'
-        f'{"none" if hollow else colour}"></i>{escape(name)}</span>'
-        for colour, name, hollow in entries) + '</div>'
-
-
-def scale_start(lows: Iterable[float]) -> float:
-    """Return where a scale of shares begins that holds these and still shows small differences."""
-    return .5 if min(lows, default=0.) >= .5 else 0.
-
-
-def interval_bar(value: float, low: float, high: float, colour: str, start: float) -> str:
+def result_charts(predictions: Sequence[Prediction], summary: Mapping[str, Any],
+                  temperature: float) -> dict[str, Chart | None]:
     """
-    Draw a share with its interval on a scale to 100 %.
+    Return the charts of results.html by name; the curves are None where a label is missing.
 
-    :param start: where the scale begins, as :func:`scale_start` chooses it.
+    :param summary: of :func:`~grasp_success_detector.evaluation.summary.summarize`.
+    :param temperature: by which the logits were divided.
     """
-    def at(share: float) -> float:
-        return 3 + 124 * (share - start) / (1 - start)
+    roc, precision_recall = _curves(predictions, summary['threshold'])
+    return {'roc': roc, 'precision_recall': precision_recall,
+            'reliability': _reliability_chart(predictions, summary, temperature),
+            'histogram': _histogram(predictions, summary['threshold'])}
 
-    return (f'<svg viewBox="0 0 130 24" role="img" aria-label="{percent(value)}, 95 % interval '
-            f'{percent(low)} to {percent(high)}">'
-            '<line x1="3" x2="127" y1="6" y2="6" stroke="var(--line)" stroke-width="2"/>'
-            f'<line x1="{at(low):.1f}" x2="{at(high):.1f}" y1="6" y2="6" stroke="{colour}" '
-            'stroke-width="5" stroke-linecap="round" opacity=".4"/>'
-            f'<circle cx="{at(value):.1f}" cy="6" r="3.5" fill="{colour}"/>'
-            f'<text x="1" y="21">{_whole_percent(start)}</text>'
-            '<text x="129" y="21" text-anchor="end">100 %</text></svg>')
+
+def _curves(predictions: Sequence[Prediction], threshold: float,
+            ) -> tuple[Chart | None, Chart | None]:
+    values, labels = [row.probability for row in predictions], [row.label for row in predictions]
+    roc, trade = roc_curve(values, labels), precision_recall_curve(values, labels)
+    if roc is None or trade is None:
+        return None, None
+    used = int(np.flatnonzero(roc.thresholds >= threshold)[-1])
+    left = roc_axes('ROC curve')
+    left.line(list(zip(roc.x, roc.y, strict=True)), SERIES[0])
+    left.mark(roc.x[used], roc.y[used],
+              [f'{percent(roc.y[used])} found,', f'{percent(roc.x[used])} wrong'])
+    right = Chart(share_axis('successes found (recall)'),
+                  share_axis('answers success that are right (precision)'),
+                  'Precision-recall curve')
+    steps = [(0., float(trade.y[1]))]
+    for x, y in zip(trade.x[1:], trade.y[1:], strict=True):
+        steps += [(steps[-1][0], y), (x, y)]
+    right.line(steps, SERIES[0])
+    right.mark(trade.x[used], trade.y[used],
+               [f'{percent(trade.x[used])} found,', f'{percent(trade.y[used])} right'])
+    return left, right
+
+
+def _reliability_chart(predictions: Sequence[Prediction], summary: Mapping[str, Any],
+                       temperature: float) -> Chart:
+    labels = [row.label for row in predictions]
+    before = reliability([row.uncalibrated for row in predictions], labels)
+    after = reliability([row.probability for row in predictions], labels)
+    chart = reliability_axes('Reliability diagram')
+    chart.dots(reliability_dots(before), SERIES[4], hollow=True)
+    chart.whiskers(((said, *wilson_interval(round(true * count), int(count)))
+                    for count, said, true in zip(*after[1:], strict=True) if count), SERIES[0])
+    chart.dots(reliability_dots(after), SERIES[0])
+    chart.key = [
+        KeyEntry(SERIES[4], f'before (error {number(summary["ece_uncalibrated"])})', 'hollow'),
+        KeyEntry(SERIES[0],
+                 f'after temperature {temperature:.2f} (error {number(summary["ece"])})', 'dot')]
+    return chart
+
+
+def _histogram(predictions: Sequence[Prediction], threshold: float) -> Chart:
+    """Draw counts of P(success), success upwards and failure downwards."""
+    edges = np.linspace(0, 1, 26)
+    counts = {label: np.histogram([row.probability for row in predictions if row.label is label],
+                                  edges)[0] for label in Label}
+    most = max(1, *(int(column.max()) for column in counts.values()))
+    # Square roots, as the few frames in the middle could not be seen beside the many at the ends.
+    marks = sorted({max(1, int(float(f'{most * share:.0e}'))) for share in (.05, .3, .8)})
+    ticks = (*(-float(mark) ** .5 for mark in reversed(marks)), 0.,
+             *(float(mark) ** .5 for mark in marks))
+    chart = Chart(share_axis('P(success)'),
+                  Axis('frames (square-root scale)', -most ** .5, most ** .5, ticks,
+                       lambda root: f'{root * root:.0f}'),
+                  'Histogram of P(success) by label')
+    for label, column in counts.items():
+        up = label is Label.SUCCESS
+        chart.bars(((left, right, 0. if up else -count ** .5, count ** .5 if up else 0.,
+                     f'{count} {label.name.lower()} frames from {left:.2f} to {right:.2f}')
+                    for left, right, count in zip(edges[:-1], edges[1:], column, strict=True)
+                    if count), label_colour(label))
+    chart.upright(threshold, f'threshold {threshold:.3f}')
+    return chart

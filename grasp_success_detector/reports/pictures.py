@@ -1,8 +1,9 @@
-"""Grad-CAM: where in a frame the classifier finds the grounds for its answer."""
-
+"""Frames of a report: reading them, the worst errors among them, and Grad-CAM."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -10,9 +11,12 @@ from numpy.typing import NDArray
 import torch
 from torch import nn
 
+from grasp_success_detector.decision import NS_PER_S
+from grasp_success_detector.errors import ImageDecodeError
 from grasp_success_detector.evaluation.attempts import FrameVerdict
 from grasp_success_detector.evaluation.frame_sources import Recording
-from grasp_success_detector.images.decoding import RgbImage
+from grasp_success_detector.evaluation.predictions import Prediction
+from grasp_success_detector.images.decoding import read_image, RgbImage
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.build import stages
 from grasp_success_detector.networks.checkpoint import Checkpoint
@@ -23,18 +27,21 @@ Made = TypeVar('Made')
 #: Source and number of a frame.
 FrameKey = tuple[str, int]
 
+#: Returns the picture of a prediction, or raises ImageDecodeError.
+ReadFrame = Callable[[Prediction], RgbImage]
+
 
 def key_of(frame: FrameVerdict) -> FrameKey:
-    """Return what a frame is found by."""
+    """Return the key of a frame in what :func:`read_pictures` returns."""
     return frame.source, frame.number
 
 
 def read_pictures(recordings: Sequence[Recording], wanted: Iterable[FrameVerdict],
                   make: Callable[[RgbImage], Made]) -> Mapping[FrameKey, Made]:
     """
-    Read each wanted frame once; those that cannot be decoded are left out.
+    Read each wanted frame once; frames that cannot be decoded are left out.
 
-    :param make: what is kept of a picture, RGB uint8 (H, W, 3).
+    :param make: maps a picture, RGB uint8 (H, W, 3), to what is kept of it.
     """
     keys = {key_of(frame) for frame in wanted}
     made: dict[FrameKey, Made] = {}
@@ -46,6 +53,101 @@ def read_pictures(recordings: Sequence[Recording], wanted: Iterable[FrameVerdict
     return made
 
 
+def frame_from(dataset: Path | None) -> ReadFrame:
+    """Return a function that reads frames of a data set; without a data set it always raises."""
+    def read(row: Prediction) -> RgbImage:
+        if dataset is None:
+            raise ImageDecodeError('no_file', f'{row.attempt}: its frames are not files')
+        return read_image(dataset / row.file)
+    return read
+
+
+def small(frame: RgbImage, widest: int = 240) -> RgbImage:
+    """Return a picture shrunk to a width of at most ``widest`` pixels."""
+    height, width, _ = frame.shape
+    if width <= widest:
+        return frame
+    size = widest, max(1, round(height * widest / width))
+    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+
+
+class ErrorFigure(NamedTuple):
+    """
+    A frame with a wrong answer.
+
+    :ivar seconds: since the attempt's first frame.
+    :ivar heat: the frame with Grad-CAM for the answer; None where the network has no feature maps.
+    """
+
+    row: Prediction
+    answer: Label
+    seconds: float
+    picture: RgbImage
+    heat: RgbImage | None
+
+
+@dataclass(frozen=True)
+class Errors:
+    """
+    The worst errors.
+
+    :ivar attempts: number of attempts with a wrong frame.
+    :ivar wrong: number of attempts chosen; ``figures`` holds those whose frame can be read.
+    :ivar unread: why the others cannot be read.
+    """
+
+    attempts: int
+    wrong: int
+    figures: tuple[ErrorFigure, ...]
+    unread: tuple[str, ...]
+
+
+def find_errors(predictions: Sequence[Prediction], threshold: float, checkpoint: Checkpoint,
+                read_frame: ReadFrame) -> Errors:
+    """Return the worst errors, each with Grad-CAM for the wrong answer."""
+    start: dict[str, int] = {}
+    for row in predictions:
+        start[row.attempt] = min(row.stamp_ns, start.get(row.attempt, row.stamp_ns))
+    chosen = worst_errors(predictions, threshold)
+    figures, unread = [], []
+    for row in chosen:
+        try:
+            frame = read_frame(row)
+        except ImageDecodeError as error:
+            unread.append(str(error))
+            continue
+        answer = _answer(row, threshold)
+        heat = grad_cam(checkpoint, frame, answer)
+        figures.append(ErrorFigure(
+            row, answer, (row.stamp_ns - start[row.attempt]) / NS_PER_S, small(frame),
+            None if heat is None else small(overlay(frame, heat))))
+    attempts = {row.attempt for row in predictions if _answer(row, threshold) is not row.label}
+    return Errors(len(attempts), len(chosen), tuple(figures), tuple(unread))
+
+
+def worst_errors(predictions: Sequence[Prediction], threshold: float, most: int = 12,
+                 ) -> list[Prediction]:
+    """
+    Return the most confident wrong prediction of each attempt, the worst first.
+
+    :param most: number of attempts, at most.
+    """
+    worst: dict[str, Prediction] = {}
+    for row in predictions:
+        if _answer(row, threshold) is not row.label and (
+                row.attempt not in worst or _distance(row) > _distance(worst[row.attempt])):
+            worst[row.attempt] = row
+    return sorted(worst.values(), key=_distance, reverse=True)[:most]
+
+
+def _answer(row: Prediction, threshold: float) -> Label:
+    return Label(int(row.probability >= threshold))
+
+
+def _distance(row: Prediction) -> float:
+    return abs(row.probability - row.label)
+
+
 Heat = NDArray[np.float32]
 
 
@@ -53,15 +155,14 @@ def grad_cam(checkpoint: Checkpoint, frame: RgbImage, label: Label) -> Heat | No
     """
     Return how much each place of a frame speaks for a label.
 
-    The feature maps of the last stage that still has places are weighed by the mean gradient of
-    the label's score, added up, and cut at 0: Selvaraju et al., Grad-CAM: Visual Explanations
+    The feature maps of the last stage with more than one place are weighted by the mean gradient
+    of the label's score, summed, and clipped at 0: Selvaraju et al., Grad-CAM: Visual Explanations
     from Deep Networks via Gradient-based Localization, ICCV 2017, equations 1 and 2. The score is
-    the label's logit less the other's, as P(success) depends on nothing but this difference.
+    the label's logit minus the other's, as P(success) depends on nothing but this difference.
 
     :param frame: RGB uint8 (H, W, 3).
-    :returns: float32 (H, W), 0 to 1, of the frame, 0 outside of what the classifier sees; all 0
-        where nothing speaks for the label. None: the network has no such stage, as
-        transformers haven't.
+    :returns: float32 (H, W), 0 to 1; 0 outside of the region of interest, and everywhere if
+        nothing speaks for the label. None if the network has no such stage, such as a transformer.
     """
     preprocessing, model = checkpoint.metadata.preprocessing, checkpoint.model
     image = preprocessing.crop_and_resize(frame)
@@ -89,7 +190,7 @@ def grad_cam(checkpoint: Checkpoint, frame: RgbImage, label: Label) -> Heat | No
 @torch.no_grad()
 def _last_maps(modules: Sequence[nn.Module], x: torch.Tensor,
                ) -> tuple[torch.Tensor, nn.Sequential] | None:
-    """Return the last (1, C, h', w') of more than one place, and what comes behind it."""
+    """Return the last feature maps (1, C, h', w') of more than one place, and later layers."""
     found = None
     _, _, height, width = x.shape
     for behind, module in enumerate(modules, 1):
@@ -103,14 +204,14 @@ def _last_maps(modules: Sequence[nn.Module], x: torch.Tensor,
 
 def overlay(frame: RgbImage, heat: Heat) -> RgbImage:
     """
-    Lay heat over a frame made grey, so that only the heat has colour.
+    Blend a heat map over the frame in grey.
 
     :param frame: RGB uint8 (H, W, 3).
     :param heat: float32 (H, W), 0 to 1.
     :returns: RGB uint8 (H, W, 3).
     """
     grey = cv2.cvtColor(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    # Of even lightness steps, and told apart by the colour-blind, unlike a rainbow.
+    # Perceptually uniform, and legible for colour-blind people, unlike a rainbow.
     colours = cv2.cvtColor(cv2.applyColorMap((heat * 255).astype(np.uint8),
                                              cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
     share = .75 * heat[..., None]

@@ -1,37 +1,74 @@
-"""The part of a report that shows attempts over time: pictures, P(success), label, verdict."""
+"""Attempts over time: as a chart below thumbnails, and as an annotated video."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 from itertools import groupby
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
 from zlib import crc32
 
-from grasp_success_detector.console import counted
+import cv2
+import numpy as np
+
 from grasp_success_detector.decision import DecisionConfig, NS_PER_S
+from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.evaluation.attempts import AttemptResult, durations_s, FrameVerdict
+from grasp_success_detector.evaluation.frame_sources import Recording
 from grasp_success_detector.evaluation.label_errors import Suspicion
 from grasp_success_detector.images.decoding import RgbImage
 from grasp_success_detector.labels import Label, Verdict
-from grasp_success_detector.reports.charts import Axis, Chart, key, number_axis, SERIES
-from grasp_success_detector.reports.page import image, label_colour, label_key, section
+from grasp_success_detector.recordings.reader import RefusedFrame
+from grasp_success_detector.recordings.sources import safe_name
+from grasp_success_detector.reports.charts import (
+    Axis,
+    Chart,
+    KeyEntry,
+    label_colour,
+    number_axis,
+    SERIES,
+)
+from grasp_success_detector.reports.page import LABEL_COLOURS
 from grasp_success_detector.reports.pictures import FrameKey, key_of
 
-#: Pictures above each curve.
-THUMBNAILS = 9
-
-_WIDTH, _HEIGHT = 1040, 215
+_THUMBNAILS = 9     # above each chart
+_CHART_SIZE = 1040, 215
 
 # Where the bands of label and verdict lie, in units of P(success).
 _LABEL, _VERDICT = (-.22, -.08), (-.40, -.26)
 
-_ORDER = (', worst first: wrong, then unknown, then right, and among equals those in which '
-          'SUCCESS was said for longest while the label was failure')
-_GAPS = ' Where there is no band, there is no label.'
-
 _WORST_FIRST = ('wrong', 'unknown', 'correct', None)
+
+# Annotated videos
+_BANNER = 52                # pixels above the picture
+_WIDTHS = 480, 1280         # narrower pictures are enlarged, wider ones shrunk
+_GREY, _INK, _BACK = (150, 150, 150), (240, 240, 240), (28, 32, 36)  # RGB
+
+
+class Thumbnail(NamedTuple):
+    """A frame of an attempt; the picture is None where the frame cannot be decoded."""
+
+    seconds: float
+    label: Label | None
+    picture: RgbImage | None
+
+
+class Timeline(NamedTuple):
+    """
+    An attempt over time.
+
+    :ivar anchor: its id in the page.
+    :ivar facts: phrases on outcome and verdicts.
+    """
+
+    attempt: AttemptResult
+    anchor: str
+    facts: tuple[str, ...]
+    frames: tuple[Thumbnail, ...]
+    chart: Chart
 
 
 def worst_first(attempts: Sequence[AttemptResult]) -> list[AttemptResult]:
-    """Sort attempts: wrong first, then by how long a false SUCCESS was said, then by error."""
+    """Sort attempts by result (wrong first), then time of false SUCCESS, then mean error."""
     return sorted(attempts, key=lambda attempt: (
         _WORST_FIRST.index(attempt.result), -attempt.false_true_s, -attempt.error))
 
@@ -39,91 +76,68 @@ def worst_first(attempts: Sequence[AttemptResult]) -> list[AttemptResult]:
 def thumbnail_frames(attempt: AttemptResult) -> list[FrameVerdict]:
     """Return the frames to show of an attempt, evenly spread over its time."""
     frames = attempt.frames
-    if len(frames) <= THUMBNAILS:
+    if len(frames) <= _THUMBNAILS:
         return list(frames)
     start, span = frames[0].stamp_ns, frames[-1].stamp_ns - frames[0].stamp_ns
-    times = [start + span * (2 * i + 1) // (2 * THUMBNAILS) for i in range(THUMBNAILS)]
+    times = [start + span * (2 * i + 1) // (2 * _THUMBNAILS) for i in range(_THUMBNAILS)]
     return [min(frames, key=lambda frame: abs(frame.stamp_ns - time))
             for time in times]
 
 
-def anchor(attempt: str) -> str:
-    """Return the id of an attempt's place in the page."""
-    return f'attempt-{crc32(attempt.encode()):08x}'
-
-
-def timeline_section(shown: Sequence[AttemptResult], total: int, decision: DecisionConfig,
-                     pictures: Mapping[FrameKey, RgbImage],
-                     suspicions: Mapping[str, Suspicion]) -> str:
+def timeline(attempt: AttemptResult, decision: DecisionConfig,
+             pictures: Mapping[FrameKey, RgbImage], suspicion: Suspicion | None) -> Timeline:
     """
-    Return attempts over time.
+    Return an attempt over time.
 
-    :param shown: in this order.
-    :param total: how many attempts there are.
-    :param pictures: small pictures of ``thumbnail_frames``.
-    :param suspicions: stretches whose label the model does not believe, by attempt.
+    :param pictures: of :func:`thumbnail_frames`.
+    :param suspicion: part of the attempt with a suspicious label, to be shaded.
     """
-    attempts = counted(total, 'attempt')
-    some = f'{len(shown)} of {attempts}' if len(shown) < total else attempts
-    labelled = any(attempt.outcome is not None for attempt in shown)
-    explanation = f'{some}{_ORDER if labelled else ""}. ' + (
-        'The verdict is what the node '
-        f'says: the mean of the last {decision.window_s:g} s, with at least '
-        f'{decision.min_frames} frames.') + (_GAPS if labelled else '')
-    legend = key([(SERIES[0], 'P(success) of each frame', False),
-                  (SERIES[1], 'mean of the window', False),
-                  ('var(--ink)', f'threshold {decision.threshold:.3f}', True)])
-    return section('Attempts over time', explanation, legend, label_key(unknown=True),
-                   *(_timeline(attempt, decision, pictures, suspicions.get(attempt.name))
-                     for attempt in shown))
-
-
-def _timeline(attempt: AttemptResult, decision: DecisionConfig,
-              pictures: Mapping[FrameKey, RgbImage], suspicion: Suspicion | None) -> str:
-    chosen = thumbnail_frames(attempt)
     start_ns = attempt.frames[0].stamp_ns
-    strip = ''.join(
-        image(pictures[key_of(frame)], f'{attempt.name} at '
-              f'{(frame.stamp_ns - start_ns) / NS_PER_S:.2f} s', frame.label, 75)
-        if key_of(frame) in pictures else '<span class="soft small">unreadable</span>'
-        for frame in chosen)
-    return (f'<div class="timeline" id="{anchor(attempt.name)}"><h3>{escape(attempt.name)}'
-            f' <span class="soft small">{escape(_said(attempt))}</span></h3>'
-            f'<div class="strip" style="grid-template-columns:repeat({len(chosen)},'
-            f'minmax(0,1fr))">{strip}</div>{_chart(attempt, decision, suspicion)}</div>')
+    return Timeline(
+        attempt, f'attempt-{crc32(attempt.name.encode(errors="surrogateescape")):08x}',
+        tuple(_facts(attempt)), tuple(
+            Thumbnail((frame.stamp_ns - start_ns) / NS_PER_S, frame.label,
+                      pictures.get(key_of(frame))) for frame in thumbnail_frames(attempt)),
+        _chart(attempt, decision, suspicion))
 
 
-def _said(attempt: AttemptResult) -> str:
-    parts = [f'said {attempt.verdict.value}']
+def timeline_key(decision: DecisionConfig) -> list[KeyEntry]:
+    """Return the legend of all timelines."""
+    return [KeyEntry(SERIES[0], 'P(success) of each frame'),
+            KeyEntry(SERIES[1], 'mean of the window'),
+            KeyEntry('var(--ink)', f'threshold {decision.threshold:.3f}', 'dashed')]
+
+
+def _facts(attempt: AttemptResult) -> Iterator[str]:
     if attempt.outcome is not None:
-        parts.insert(0, f'is {attempt.outcome.name.lower()}')
-        parts.append(f'{attempt.result}')
+        yield f'is {attempt.outcome.name.lower()}'
+    yield f'said {attempt.verdict.value}'
+    if attempt.result is not None:
+        yield attempt.result
     if attempt.first_decision_s is not None:
-        parts.append(f'first decided after {attempt.first_decision_s:.2f} s')
+        yield f'first decided after {attempt.first_decision_s:.2f} s'
     if attempt.success_delay_s is not None:
-        parts.append(f'SUCCESS {attempt.success_delay_s:.2f} s after the first success frame')
+        yield f'SUCCESS {attempt.success_delay_s:.2f} s after the first success frame'
     if attempt.false_true_s:
-        parts.append(f'SUCCESS for {attempt.false_true_s:.2f} s without being true')
-    return ' · '.join(parts)
+        yield f'SUCCESS for {attempt.false_true_s:.2f} s while the label was failure'
 
 
-def _chart(attempt: AttemptResult, decision: DecisionConfig, suspicion: Suspicion | None) -> str:
+def _chart(attempt: AttemptResult, decision: DecisionConfig, suspicion: Suspicion | None) -> Chart:
     frames = attempt.frames
     start_ns = frames[0].stamp_ns
     times = [(frame.stamp_ns - start_ns) / NS_PER_S for frame in frames]
-    # Labels of what follows a frame: until the next one.
+    # A frame's label and verdict hold until the next frame.
     ends = [time + lasts for time, lasts in zip(
         times, durations_s(frames, decision.stale_after_s), strict=True)]
     end = max(ends[-1], 1e-3)
-    round_axis = number_axis('seconds', [0., end], 0.)
-    x = Axis('seconds', 0., end, tuple(t for t in round_axis.ticks if t <= end))
-    # Without any label its band would be an empty row: the verdict's takes its place.
+    x = number_axis('seconds', [end], 0., tight=True)
+    # Without labels the verdict's band takes the place of the label's.
     label, verdict = (_LABEL, _VERDICT) if attempt.outcome is not None else (None, _LABEL)
     names = {sum(place) / 2: name for place, name in ((label, 'label'), (verdict, 'verdict'))
              if place is not None}
     y = Axis('', verdict[0], 1.02, (*names, 0., .5, 1.),
              lambda value: names.get(value, f'{value:g}'))
-    chart = Chart(x, y, f'P(success) during {attempt.name}', _WIDTH, _HEIGHT)
+    chart = Chart(x, y, f'P(success) during {attempt.name}', *_CHART_SIZE)
     if suspicion is not None:
         chart.band([(suspicion.start_s, 0., 1.), (suspicion.end_s, 0., 1.)], 'var(--bad)')
     chart.line([(0., decision.threshold), (end, decision.threshold)], 'var(--ink)', dashed=True)
@@ -134,19 +148,19 @@ def _chart(attempt: AttemptResult, decision: DecisionConfig, suspicion: Suspicio
     for line, colour in ((means, SERIES[1]), (points, SERIES[0])):
         for piece in _pieces(line, decision.stale_after_s):
             chart.line(piece, colour)
-    if len(points) <= 2 * THUMBNAILS:
+    if len(points) <= 2 * _THUMBNAILS:
         chart.dots(((time, value, 3., f'{time:.2f} s: {value:.3f}') for time, value in points),
                    SERIES[0])
     spans = list(zip(times, ends, strict=True))
     if label is not None:
         _band(chart, spans, [frame.label for frame in frames], label)
     _band(chart, spans, [frame.verdict for frame in frames], verdict)
-    return chart.svg()
+    return chart
 
 
 def _pieces(line: Sequence[tuple[float, float]], longest_s: float,
             ) -> Iterator[list[tuple[float, float]]]:
-    """Cut a line where nothing is known for so long."""
+    """Cut a line at gaps of more than ``longest_s``."""
     piece: list[tuple[float, float]] = []
     for point in line:
         if piece and point[0] - piece[-1][0] > longest_s:
@@ -159,7 +173,7 @@ def _pieces(line: Sequence[tuple[float, float]], longest_s: float,
 
 def _band(chart: Chart, spans: Sequence[tuple[float, float]],
           values: Sequence[Label | Verdict | None], place: tuple[float, float]) -> None:
-    """Draw what was true, or said, from when to when."""
+    """Draw labels or verdicts as coloured bars; None leaves a gap."""
     for value, run in groupby(zip(values, spans, strict=True), lambda entry: entry[0]):
         parts = [span for _, span in run]
         if value is None:
@@ -169,3 +183,91 @@ def _band(chart: Chart, spans: Sequence[tuple[float, float]],
                   else label_colour(Label[value.name]))
         chart.bars([(start, end, *place, f'{value.name.lower()} from {start:.2f} to {end:.2f} s')],
                    colour)
+
+
+def write_videos(recordings: Sequence[Recording], attempts: Sequence[AttemptResult],
+                 threshold: float, folder: Path) -> list[Path]:
+    """
+    Write each attempt as an annotated mp4 (MPEG-4), at the recording's median frame rate.
+
+    :param folder: existing folder; a file is named after its attempt.
+    :raises ConfigError: this OpenCV cannot write mp4.
+    """
+    by_name = {recording.name: recording for recording in recordings}
+    return [_write_video(by_name[attempt.source], attempt, threshold,
+                   folder / f'{safe_name(attempt.name)}.mp4') for attempt in attempts]
+
+
+def _write_video(recording: Recording, attempt: AttemptResult, threshold: float, path: Path,
+                 ) -> Path:
+    writer: cv2.VideoWriter | None = None
+    size = (0, 0)
+    try:
+        for picture in _annotated(recording, attempt, threshold):
+            if writer is None:
+                size = picture.shape[1], picture.shape[0]
+                writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG,
+                                         cv2.VideoWriter.fourcc(*'mp4v'), _fps(attempt), size)
+                if not writer.isOpened():
+                    raise ConfigError(f'{path}: OpenCV cannot write mp4 here; leave out --videos')
+            if (picture.shape[1], picture.shape[0]) != size:
+                picture = np.asarray(cv2.resize(picture, size), np.uint8)
+            writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    finally:
+        if writer is not None:
+            writer.release()
+    return path
+
+
+def _fps(attempt: AttemptResult) -> float:
+    stamps = [frame.stamp_ns for frame in attempt.frames]
+    steps = [b - a for a, b in zip(stamps, stamps[1:], strict=False) if b > a]
+    return min(max(NS_PER_S / median(steps), 1.), 240.) if steps else 1.
+
+
+def _annotated(recording: Recording, attempt: AttemptResult, threshold: float,
+               ) -> Iterator[RgbImage]:
+    verdicts = {frame.number: frame for frame in attempt.frames}
+    chosen = [frame for frame in recording.frames if frame.number in verdicts]
+    start_ns = attempt.frames[0].stamp_ns
+    for frame, picture in recording.read(chosen, lambda rgb: rgb):
+        if not isinstance(picture, RefusedFrame):
+            verdict = verdicts[frame.number]
+            yield annotate(picture, verdict, (verdict.stamp_ns - start_ns) / NS_PER_S, threshold)
+
+
+def annotate(picture: RgbImage, frame: FrameVerdict, seconds: float, threshold: float,
+             ) -> RgbImage:
+    """
+    Draw a banner above a picture: verdict, label, P(success) as a bar with the threshold.
+
+    :param picture: RGB uint8 (H, W, 3).
+    :param seconds: time since the attempt's first frame.
+    :returns: RGB uint8 (H', W', 3); both sides are even, as video codecs need.
+    """
+    height, width, _ = picture.shape
+    scale = min(max(width, _WIDTHS[0]), _WIDTHS[1]) / width
+    width, height = (2 * round(side * scale / 2) for side in (width, height))
+    out = np.empty((height + _BANNER, width, 3), np.uint8)
+    out[:_BANNER] = _BACK
+    out[_BANNER:] = cv2.resize(picture, (width, max(height, 2)),
+                               interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    colour = _GREY if frame.verdict is Verdict.UNKNOWN else (
+        LABEL_COLOURS[Label[frame.verdict.name]])
+    cv2.rectangle(out, (10, 9), (26, 25), colour, -1)
+    label = 'none' if frame.label is None else frame.label.name.lower()
+    _text(out, f'{frame.verdict.value}   label {label}   {seconds:.2f} s', (34, 23))
+    left, right = 10, width - 80
+    cv2.rectangle(out, (left, 34), (right, 44), _GREY, 1)
+    if frame.probability is not None:
+        cv2.rectangle(out, (left, 34), (left + round((right - left) * frame.probability), 44),
+                      LABEL_COLOURS[Label.SUCCESS], -1)
+    at = left + round((right - left) * threshold)
+    cv2.line(out, (at, 31), (at, 47), _INK, 1)
+    _text(out, 'P = -' if frame.probability is None else f'P = {frame.probability:.2f}',
+          (right + 8, 44))
+    return out
+
+
+def _text(picture: RgbImage, text: str, at: tuple[int, int]) -> None:
+    cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, .5, _INK, 1, cv2.LINE_AA)

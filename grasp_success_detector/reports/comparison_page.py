@@ -1,0 +1,174 @@
+"""Several trainings side by side: as text for a terminal and as a page."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from grasp_success_detector.errors import ImageDecodeError
+from grasp_success_detector.evaluation.calibration import reliability
+from grasp_success_detector.evaluation.comparison import Comparison, Contestant, Duel
+from grasp_success_detector.evaluation.curves import roc_curve
+from grasp_success_detector.evaluation.frame_sources import label_origin
+from grasp_success_detector.evaluation.predictions import Prediction
+from grasp_success_detector.images.decoding import RgbImage
+from grasp_success_detector.reports.charts import (
+    Chart,
+    KeyEntry,
+    reliability_axes,
+    reliability_dots,
+    roc_axes,
+    SERIES,
+)
+from grasp_success_detector.reports.page import p_value_text, percent, render, scale_start
+from grasp_success_detector.reports.pictures import frame_from, small
+
+#: McNemar's test by frame assumes that frames are independent.
+FRAMES_DEPEND = ('frames of one attempt are not independent, so that p by frame is too small; '
+                 'judge by attempts')
+
+_MOST_PICTURES = 12
+
+
+class Row(NamedTuple):
+    """A property of all contestants: of each its value, and a note that may be empty."""
+
+    name: str
+    cells: tuple[tuple[str, str], ...]
+
+
+class Figure(NamedTuple):
+    """
+    The last frame of an attempt.
+
+    :ivar picture: None where it cannot be read; ``fault`` says why.
+    :ivar right: names of the contestants that were right.
+    """
+
+    row: Prediction
+    picture: RgbImage | None
+    fault: str
+    right: list[str]
+
+
+def rows(contestants: Sequence[Contestant], latencies_ms: Sequence[float]) -> list[Row]:
+    """
+    Return every property.
+
+    :param latencies_ms: latency of one frame, for each contestant.
+    """
+    def each(name: str, value: Callable[[Contestant], str],
+             note: Callable[[Contestant], str] = lambda _: '') -> Row:
+        return Row(name, tuple((value(c), note(c)) for c in contestants))
+
+    def accuracy(name: str, of: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Row:
+        return each(name, lambda c: percent(of(c.metrics['test'])['value']),
+                    lambda c: _interval(of(c.metrics['test'])))
+
+    def measure(name: str, field: str) -> Row:
+        return each(name, lambda c: _number(c.metrics['test'][field]))
+
+    return [
+        each('architecture', lambda c: c.summary['architecture']),
+        accuracy('test attempts right', lambda test: test['attempts']),
+        accuracy('test frames right', lambda test: test['frames']),
+        accuracy('success frames right', lambda test: test['classes']['success']),
+        accuracy('failure frames right', lambda test: test['classes']['failure']),
+        measure('ROC-AUC', 'roc_auc'),
+        measure('average precision', 'average_precision'),
+        measure('expected calibration error', 'ece'),
+        measure('Brier score', 'brier'),
+        each('threshold', lambda c: f'{c.metrics["threshold"]:.3f}',
+             lambda c: f'for {percent(c.metrics["max_false_positive_rate"])} false positives'),
+        each('parameters', lambda c: f'{sum(c.summary["parameters"].values()):,}',
+             lambda c: f'{c.summary["parameters"]["trainable"]:,} trained'),
+        each('checkpoint', lambda c: f'{c.checkpoint.stat().st_size / 1e6:.1f} MB'),
+        Row('latency of one frame', tuple((f'{ms:.1f} ms', '') for ms in latencies_ms))]
+
+
+def text_table(contestants: Sequence[Contestant], table: Sequence[Row]) -> str:
+    """Return the rows as aligned text, a column for each contestant."""
+    lines = [('', [c.name for c in contestants])]
+    for row in table:
+        lines.append((row.name, [value for value, _ in row.cells]))
+        if any(note for _, note in row.cells):
+            lines.append(('', [note for _, note in row.cells]))
+    first = max(len(name) for name, _ in lines)
+    widths = [max(len(values[i]) for _, values in lines) for i in range(len(contestants))]
+    return '\n'.join(
+        f'{name:{first}}  ' + '  '.join(f'{value:>{width}}' for value, width in zip(
+            values, widths, strict=True)) for name, values in lines).replace(
+                '\N{NO-BREAK SPACE}', ' ')
+
+
+def sentence(duel: Duel, what: str) -> str:
+    """
+    Return a sentence on how two contestants differ.
+
+    :param what: attempts or frames.
+    """
+    p_text = p_value_text(duel.p_value).replace('\N{NO-BREAK SPACE}', ' ')
+    return (f'{what}: only {duel.first} right {duel.only_first}, only {duel.second} right '
+            f"{duel.only_second}, both {duel.both}, neither {duel.neither}; McNemar's exact p "
+            f'{p_text if p_text.startswith("<") else f"= {p_text}"}')
+
+
+def _interval(accuracy: Mapping[str, Any]) -> str:
+    low, high = accuracy['wilson_95']
+    return f'{percent(low)} to {percent(high)} ({accuracy["correct"]}/{accuracy["total"]})'
+
+
+def _number(value: float | None) -> str:
+    return '–' if value is None else f'{value:.4f}'
+
+
+def comparison_page(comparison: Comparison, rows: Sequence[Row], timing: str) -> str:
+    """
+    Return the page as HTML.
+
+    :param rows: of :func:`~grasp_success_detector.reports.comparison_page.rows`.
+    :param timing: how latencies were measured.
+    """
+    contestants = comparison.contestants
+    names = ' and '.join(c.name for c in contestants) if len(contestants) < 3 else (
+        f'{len(contestants)} classifiers')
+    colours = [SERIES[i % len(SERIES)] for i in range(len(contestants))]
+    last = _last_frames(contestants[0].predictions)
+    disagreements = [attempt for attempt in sorted(last)
+                     if len({c.attempts[attempt] for c in contestants}) > 1]
+    roc, diagram = _charts(contestants, colours)
+    return render(
+        'comparison.html', title=f'Comparison of {names}', comparison=comparison, rows=rows,
+        origin=label_origin(contestants[0].test_dataset), timing=timing, colours=colours,
+        scale_start=scale_start([c.metrics['test'][name] for c in contestants
+                                 for name in ('attempts', 'frames')]),
+        frames_depend=FRAMES_DEPEND, roc=roc, reliability=diagram, disagreements=disagreements,
+        figures=[_figure(last[attempt], contestants)
+                 for attempt in disagreements[:_MOST_PICTURES]])
+
+
+def _charts(contestants: Sequence[Contestant], colours: Sequence[str]) -> tuple[Chart, Chart]:
+    roc, diagram = roc_axes('ROC curves'), reliability_axes('Reliability diagrams')
+    for contestant, colour in zip(contestants, colours, strict=True):
+        labels = [row.label for row in contestant.predictions]
+        values = [row.probability for row in contestant.predictions]
+        diagram.dots(reliability_dots(reliability(values, labels)), colour)
+        diagram.key.append(KeyEntry(colour, contestant.name, 'dot'))
+        roc.key.append(KeyEntry(colour, contestant.name))
+        curve = roc_curve(values, labels)
+        if curve is not None:
+            roc.line(list(zip(curve.x, curve.y, strict=True)), colour)
+            used = int((curve.thresholds >= contestant.metrics['threshold']).sum()) - 1
+            roc.mark(curve.x[used], curve.y[used])
+    return roc, diagram
+
+
+def _last_frames(predictions: Sequence[Prediction]) -> dict[str, Prediction]:
+    return {row.attempt: row for row in sorted(predictions, key=lambda row: row.stamp_ns)}
+
+
+def _figure(row: Prediction, contestants: Sequence[Contestant]) -> Figure:
+    picture, fault = None, ''
+    try:
+        picture = small(frame_from(contestants[0].test_dataset)(row))
+    except ImageDecodeError as error:
+        fault = str(error)
+    return Figure(row, picture, fault, [c.name for c in contestants if c.attempts[row.attempt]])

@@ -1,0 +1,304 @@
+"""The folder that an evaluation leaves: report.html, numbers, predictions, suspicious frames."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from grasp_success_detector.console import counted
+from grasp_success_detector.errors import ImageDecodeError
+from grasp_success_detector.evaluation.attempts import (
+    AttemptResult,
+    durations_s,
+    FrameVerdict,
+    labelled_predictions,
+)
+from grasp_success_detector.evaluation.evaluation import Evaluation
+from grasp_success_detector.evaluation.frame_sources import Recording
+from grasp_success_detector.evaluation.gate import Gate
+from grasp_success_detector.evaluation.label_errors import Suspicion
+from grasp_success_detector.evaluation.predictions import Prediction
+from grasp_success_detector.evaluation.replay import Difference, Replay
+from grasp_success_detector.files import csv_text, json_text, write_whole
+from grasp_success_detector.images.decoding import RgbImage
+from grasp_success_detector.images.encoding import encode_jpeg
+from grasp_success_detector.labels import Verdict
+from grasp_success_detector.recordings.sources import safe_name
+from grasp_success_detector.reports.charts import result_charts
+from grasp_success_detector.reports.page import render
+from grasp_success_detector.reports.pictures import (
+    Errors,
+    find_errors,
+    key_of,
+    read_pictures,
+    small,
+    worst_errors,
+)
+from grasp_success_detector.reports.timeline import (
+    thumbnail_frames,
+    timeline,
+    timeline_key,
+    worst_first,
+    write_videos,
+)
+
+#: Pictures written of each suspicious part of an attempt.
+_MOST_FRAMES = 12
+
+#: Sources with columns of their own in the table of all numbers.
+_MOST_COLUMNS = 4
+
+_LABEL_ERRORS = 'label_errors'
+
+
+@dataclass(frozen=True)
+class Extras:
+    """
+    What belongs to some evaluations only.
+
+    :ivar gate: comparison with the metrics.json ``baseline``.
+    :ivar replay: what the running node answered, and how that differs from the direct judgement.
+    """
+
+    gate: Gate | None = None
+    baseline: Path | None = None
+    replay: tuple[Replay, Difference] | None = None
+
+
+class Source(NamedTuple):
+    """
+    A recording, its attempts and what was measured on it.
+
+    :ivar metrics: None without labels.
+    :ivar said: of each verdict, the number of attempts that ended with it, and its share of time.
+    :ivar left_out: counts with reasons.
+    """
+
+    recording: Recording
+    attempts: Sequence[AttemptResult]
+    metrics: Mapping[str, Any] | None
+    said: Sequence[tuple[int, float | None]]
+    left_out: Sequence[str]
+
+
+def write_evaluation(evaluation: Evaluation, folder: Path, timelines: int, videos: int,
+                     extras: Extras) -> None:
+    """
+    Write an evaluation's files into an empty folder.
+
+    :param timelines: number of attempts that the page shows over time, the worst ones.
+    :param videos: number of attempts written as annotated videos, the worst ones.
+    :raises ConfigError: this OpenCV cannot write videos.
+    """
+    write_whole(folder / 'metrics.json', json_text(evaluation.to_json()))
+    write_whole(folder / 'predictions.csv', predictions_csv(evaluation.attempts))
+    links = _write_suspicious(evaluation.recordings, evaluation.suspicions, folder)
+    write_whole(folder / f'{_LABEL_ERRORS}.csv', csv_text(
+        ['attempt', 'source', 'label', 'frames', 'start_s', 'end_s', 'believed', 'pictures'],
+        ([*suspicion.to_json().values(), links.get(suspicion.attempt, '')]
+         for suspicion in evaluation.suspicions)))
+    if videos:
+        (folder / 'videos').mkdir()
+        write_videos(evaluation.recordings, worst_first(evaluation.attempts)[:videos],
+                     evaluation.decision.threshold, folder / 'videos')
+    write_whole(folder / 'report.html', evaluation_page(evaluation, timelines, links, extras))
+
+
+def predictions_csv(attempts: Sequence[AttemptResult]) -> str:
+    """Return every frame with P(success) and the verdict after it, as CSV."""
+    return csv_text(FrameVerdict._fields, (
+        frame[:5] + ('' if frame.label is None else frame.label.name.lower(), *frame[6:8],
+                     frame.verdict.value, '' if frame.reason is None else frame.reason.value,
+                     frame.window_probability)
+        for attempt in attempts for frame in attempt.frames))
+
+
+def _write_suspicious(recordings: Sequence[Recording], suspicions: Sequence[Suspicion],
+                      folder: Path) -> Mapping[str, str]:
+    """Write frames with suspicious labels; return the folder of each attempt, with a slash."""
+    links: dict[str, str] = {}
+    for suspicion in suspicions:
+        wanted = suspicion.frames[::-(-len(suspicion.frames) // _MOST_FRAMES)]
+        pictures = read_pictures(recordings, wanted, encode_jpeg)
+        if not pictures:
+            continue
+        place = f'{_LABEL_ERRORS}/{safe_name(suspicion.attempt)}'
+        (folder / place).mkdir(parents=True, exist_ok=True)
+        for frame in wanted:
+            if key_of(frame) in pictures:
+                write_whole(folder / place / f'{frame.stamp_ns}.jpg', pictures[key_of(frame)])
+        links[suspicion.attempt] = f'{place}/'
+    return links
+
+
+def evaluation_page(evaluation: Evaluation, timelines: int, links: Mapping[str, str],
+                    extras: Extras) -> str:
+    """
+    Return the page as HTML.
+
+    :param timelines: number of attempts shown over time.
+    :param links: folders with the frames of suspicious labels, by attempt, relative to the page.
+    """
+    shown = worst_first(evaluation.attempts)[:timelines]
+    pictures = read_pictures(
+        evaluation.recordings, (frame for attempt in shown for frame in thumbnail_frames(attempt)),
+        lambda picture: small(picture, 150))
+    suspicions = {suspicion.attempt: suspicion for suspicion in evaluation.suspicions}
+    lines = [timeline(attempt, evaluation.decision, pictures, suspicions.get(attempt.name))
+             for attempt in shown]
+    replay, difference = extras.replay or (None, None)
+    return render(
+        'evaluation.html', title=_title(evaluation), facts=_facts(evaluation),
+        evaluation=evaluation, sources=[_source(evaluation, recording)
+                                        for recording in evaluation.recordings],
+        gate=extras.gate, baseline=extras.baseline, replay=replay,
+        replay_rows=_replay_rows(replay, difference) if replay and difference else [],
+        timelines=lines, timeline_key=timeline_key(evaluation.decision),
+        anchors={line.attempt.name: line.anchor for line in lines},
+        labelled=any(attempt.outcome is not None for attempt in shown), links=links,
+        **_results(evaluation))
+
+
+def _title(evaluation: Evaluation) -> str:
+    names = [recording.name for recording in evaluation.recordings]
+    more = f' and {len(names) - 3} more' if len(names) > 3 else ''
+    return f'{evaluation.path.name} on {", ".join(names[:3])}{more}'
+
+
+def _facts(evaluation: Evaluation) -> list[str]:
+    checkpoint, decision = evaluation.checkpoint, evaluation.decision
+    return [checkpoint.metadata.architecture, f'SHA-256 {checkpoint.sha256[:12]}',
+            f'{evaluation.frames} frames, {counted(len(evaluation.attempts), "attempt")}',
+            f'threshold {decision.threshold:.3f}, window {decision.window_s:g} s',
+            f'judged by {evaluation.engine}']
+
+
+def _source(evaluation: Evaluation, recording: Recording) -> Source:
+    attempts = [attempt for attempt in evaluation.attempts if attempt.source == recording.name]
+    time = dict.fromkeys(Verdict, 0.)
+    for attempt in attempts:
+        for frame, seconds in zip(attempt.frames, durations_s(
+                attempt.frames, evaluation.decision.stale_after_s), strict=True):
+            time[frame.verdict] += seconds
+    total = sum(time.values())
+    counts = [*recording.account['skipped'].items(), *recording.account['damage'].items(),
+              *((f'without P(success): {reason}', count) for reason, count
+                in evaluation.refused.get(recording.name, {}).items())]
+    return Source(
+        recording, attempts, evaluation.by_source.get(recording.name),
+        [(sum(attempt.verdict is verdict for attempt in attempts),
+          time[verdict] / total if total else None) for verdict in Verdict],
+        [f'{count} {what}' for what, count in counts])
+
+
+def _results(evaluation: Evaluation) -> dict[str, Any]:
+    """Return what results.html shows; nothing without labels."""
+    metrics, checkpoint = evaluation.metrics, evaluation.checkpoint
+    if metrics is None:
+        return {}
+    rows = labelled_predictions(evaluation.attempts)
+    summaries = {'all': metrics}
+    if 1 < len(evaluation.by_source) <= _MOST_COLUMNS:
+        summaries |= evaluation.by_source
+    return {'summary': metrics, 'summaries': summaries,
+            'data': 'simulated' if evaluation.origin.simulated else 'labelled',
+            'charts': result_charts(rows, metrics, checkpoint.metadata.temperature),
+            'errors': _errors(evaluation, rows)}
+
+
+def _errors(evaluation: Evaluation, rows: Sequence[Prediction]) -> Errors:
+    """Return the worst errors, reading only their frames from the recordings."""
+    threshold = evaluation.decision.threshold
+    wrong = {(row.attempt, row.stamp_ns) for row in worst_errors(rows, threshold)}
+    frames = [frame for attempt in evaluation.attempts for frame in attempt.frames
+              if (frame.attempt, frame.stamp_ns) in wrong]
+    found = read_pictures(evaluation.recordings, frames, lambda picture: picture)
+    by_stamp = {(frame.attempt, frame.stamp_ns): found[key_of(frame)]
+                for frame in frames if key_of(frame) in found}
+
+    def read_frame(row: Prediction) -> RgbImage:
+        try:
+            return by_stamp[row.attempt, row.stamp_ns]
+        except KeyError:
+            raise ImageDecodeError('gone', f'{row.attempt} at {row.stamp_ns}') from None
+
+    return find_errors(rows, threshold, evaluation.checkpoint, read_frame)
+
+
+#: How verdicts were assigned to frames.
+_MATCHED = {True: 'their header (/grasp_success/stamped)',
+            False: 'time (vision_msgs, which brings the header, is not installed)'}
+
+
+def _replay_rows(replay: Replay, difference: Difference) -> Iterator[tuple[str, str]]:
+    yield 'frames played', str(replay.played)
+    yield 'answered', str(len(replay.answers))
+    yield ('not answered (dropped, lost on the way, undecodable, or nothing to be seen)',
+           str(replay.played - len(replay.answers)))
+    yield 'verdicts matched to frames by', _MATCHED[replay.by_header]
+    for percent, value in replay.latency_ms.items():
+        yield f'latency from frame to verdict, {percent} % of them within', f'{value:.1f} ms'
+    yield ('same verdict as evaluate_classifier, on frames that both judged',
+           f'{difference.agree} of {difference.frames}')
+    yield ('the same, if evaluate_classifier gets only the frames that the node answered',
+           f'{difference.agree_same} of {difference.frames}')
+    yield ("largest difference of the window's mean P(success) then",
+           '–' if difference.largest is None else f'{difference.largest:.6f}')
+    for name in ('received', 'judged', 'dropped', 'bad'):
+        if name in replay.node:
+            yield f'counted by the node: {name}', replay.node[name]
+    if 'engine' in replay.node:     # why nothing faster ran is in metrics.json
+        yield 'engine of the node', replay.node['engine'].partition(' (')[0]
+    yield 'engine of evaluate_classifier', replay.engine
+
+
+def evaluation_lines(evaluation: Evaluation) -> Iterator[str]:
+    """Yield the results as lines for a terminal."""
+    for source in (_source(evaluation, recording) for recording in evaluation.recordings):
+        recording, refused = source.recording, evaluation.refused.get(source.recording.name, {})
+        yield (f'{recording.name}: {len(recording.frames)} frames, '
+               f'{counted(len(source.attempts), "attempt")}')
+        for title, counts in (('left out', recording.account['skipped']),
+                              ('without P(success)', refused),
+                              ('damage', recording.account['damage'])):
+            if counts:
+                yield f'  {title}: ' + ', '.join(
+                    f'{count} {what}' for what, count in sorted(counts.items()))
+        if source.metrics:
+            yield f'  attempts right: {_accuracy(source.metrics["attempts"])}'
+    metrics = evaluation.metrics
+    if metrics is None:
+        yield 'no labels: predictions and timelines only'
+        return
+    results, times = metrics['results'], metrics['times']
+    yield ('attempts: ' + ', '.join(f'{count} {name}' for name, count in results.items())
+           + f'; right {_accuracy(metrics["attempts"])}')
+    yield f'frames right: {_accuracy(metrics["frames"])}'
+    decided, wrong = times['first_decision_s']['median'], times['false_true_s']['mean']
+    yield ('no attempt was decided: too few frames, or none of them convincing' if decided is None
+           else f'first decision after {decided:.2f} s (median)')
+    if wrong is not None:
+        yield f'SUCCESS was said wrongly for {wrong:.2f} s per attempt (mean)'
+    if evaluation.suspicions:
+        yield (f'{counted(len(evaluation.suspicions), "attempt")} whose labels the model does not '
+               'believe: label_errors.csv')
+
+
+def _accuracy(accuracy: Mapping[str, Any]) -> str:
+    if accuracy['value'] is None:
+        return 'none (0/0)'
+    low, high = accuracy['wilson_95']
+    return (f'{accuracy["value"]:.1%} ({accuracy["correct"]}/{accuracy["total"]}, 95 % interval '
+            f'{low:.1%} to {high:.1%})')
+
+
+def replay_lines(replay: Replay, difference: Difference) -> list[str]:
+    """Return the results of a replay as lines for a terminal."""
+    latency = ', '.join(f'{value:.0f} ms ({percent} %)'
+                        for percent, value in replay.latency_ms.items())
+    return [
+        f'{replay.played} frames played at rate {replay.rate:g}, {len(replay.answers)} '
+        f'answered; latency {latency or "unknown"}',
+        f'verdicts matched to frames by {_MATCHED[replay.by_header]}',
+        f'same verdict as evaluate_classifier on {difference.agree} of {difference.frames} frames '
+        f'that both judged; {difference.agree_same}, given only the frames that the node answered']
