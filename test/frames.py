@@ -4,8 +4,13 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from grasp_success_detector.datasets.dataset import LabelledFrame, Split
-from grasp_success_detector.datasets.manifest import ManifestRow, write_manifest, write_marker
+from grasp_success_detector.datasets.dataset import (
+    LabelledFrame,
+    ManifestRow,
+    Split,
+    write_manifest,
+    write_marker,
+)
 from grasp_success_detector.images.encoding import encode_jpeg
 from grasp_success_detector.labels import CLASS_NAMES, Label
 

@@ -27,14 +27,13 @@ from recordings import (
 )
 
 from grasp_success_detector.cli.extract_frames import main
-from grasp_success_detector.datasets.dataset import read_extracted
-from grasp_success_detector.datasets.leaks import (
+from grasp_success_detector.datasets.dataset import read_extracted, read_manifest
+from grasp_success_detector.datasets.inspection import (
     close_pairs,
     fingerprint,
-    repeated,
+    near_duplicates,
     SAME_BITS,
 )
-from grasp_success_detector.datasets.manifest import read_manifest
 from grasp_success_detector.datasets.splits import balanced_split
 from grasp_success_detector.errors import DatasetError
 from grasp_success_detector.images.decoding import decode_bytes, decode_message
@@ -247,8 +246,8 @@ def test_the_search_for_close_fingerprints_misses_none():
              if np.bitwise_count(looks[i] ^ near[j]).sum() <= SAME_BITS}
     assert {(i, j) for i, j, _ in close_pairs(both, SAME_BITS, groups)} == brute
     assert 20 < len(brute) < 60
-    assert repeated(both, [0] * 120) == {i for i, _ in brute}
-    assert repeated(both, [0] * 60 + [1] * 60) == set()
+    assert near_duplicates(both, [0] * 120) == {i for i, _ in brute}
+    assert near_duplicates(both, [0] * 60 + [1] * 60) == set()
 
 
 def video_like(path, name, labels=None):

@@ -12,8 +12,7 @@ import pytest
 from report_page import Page
 import torch
 
-from grasp_success_detector.datasets.dataset import read_extracted
-from grasp_success_detector.datasets.manifest import read_manifest, write_marker
+from grasp_success_detector.datasets.dataset import read_extracted, read_manifest, write_marker
 from grasp_success_detector.errors import RunError
 from grasp_success_detector.evaluation.predictions import (
     Prediction,

@@ -7,7 +7,11 @@ import pytest
 import torch
 import yaml
 
-from grasp_success_detector.datasets.torch_dataset import Draw, FixedSamples, FrameDataset
+from grasp_success_detector.datasets.torch_dataset import (
+    AugmentedFrame,
+    FixedSamples,
+    FrameDataset,
+)
 from grasp_success_detector.errors import ConfigError, DatasetError
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.labels import Label
@@ -78,15 +82,15 @@ def test_a_sample_is_the_same_whenever_it_is_asked_for_and_leaves_the_generator_
     torch.manual_seed(0)
     expected = torch.rand(1)
     torch.manual_seed(0)
-    first, label = dataset[Draw(1, 5)]
+    first, label = dataset[AugmentedFrame(1, 5)]
     assert torch.equal(torch.rand(1), expected)
     assert label == frames[1].label
-    assert torch.equal(dataset[Draw(1, 5)][0], first)
-    assert not torch.equal(dataset[Draw(1, 6)][0], first)
+    assert torch.equal(dataset[AugmentedFrame(1, 5)][0], first)
+    assert not torch.equal(dataset[AugmentedFrame(1, 6)][0], first)
     plain = FrameDataset(frames, Preprocessing(32, 32))
     assert torch.equal(dataset[1][0], plain[1][0])
-    assert torch.equal(plain[Draw(1, 5)][0], plain[1][0])
-    fixed = FixedSamples(dataset, [Draw(1, 5), Draw(0, 1)])
+    assert torch.equal(plain[AugmentedFrame(1, 5)][0], plain[1][0])
+    fixed = FixedSamples(dataset, [AugmentedFrame(1, 5), AugmentedFrame(0, 1)])
     assert len(fixed) == 2 and torch.equal(fixed[0][0], first)
 
 

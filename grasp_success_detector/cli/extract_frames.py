@@ -14,9 +14,10 @@ from grasp_success_detector.cli.arguments import (
     source_options,
 )
 from grasp_success_detector.console import command, counted, ExitCode, progress_bar
-from grasp_success_detector.datasets.executors import crew, usable_cores
 from grasp_success_detector.datasets.extraction import extract
-from grasp_success_detector.datasets.options import DatasetOptions, PictureOptions
+from grasp_success_detector.datasets.frame_writer import PictureFormat, PictureOptions
+from grasp_success_detector.datasets.splits import SplitBy, SplitOptions
+from grasp_success_detector.datasets.workers import open_workers, usable_cores
 from grasp_success_detector.labels import CLASS_NAMES
 from grasp_success_detector.recordings.selection import FrameSelection
 from grasp_success_detector.recordings.sources import find_sources
@@ -46,16 +47,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, extract, and account for every frame."""
     args = _parser().parse_args(argv)
     selection = FrameSelection(**source_options(args))
-    options = DatasetOptions(
-        args.split, args.split_by, args.seed, args.dedupe,
-        PictureOptions(args.roi, args.resize, args.format, args.quality))
+    pictures = PictureOptions(args.roi, args.resize, args.format, args.quality)
+    split = SplitOptions(args.split, args.split_by, args.seed, args.dedupe)
     sources = find_sources(args.sources)
     started = time.perf_counter()
-    with crew(args.jobs, args.dask) as workers, progress_bar(Console(stderr=True)) as progress:
-        task = progress.add_task('extracting', total=None)
-        report = extract(
-            sources, selection, options, args.out, workers,
-            lambda done, total: progress.update(task, completed=done, total=total))
+    with open_workers(args.jobs, args.dask) as workers, progress_bar(Console(stderr=True)) as bar:
+        task = bar.add_task('extracting', total=None)
+        report = extract(sources, selection, pictures, split, args.out, workers,
+                         lambda done, total: bar.update(task, completed=done, total=total))
     for name, source in report.description['sources'].items():
         for line in _account(name, source, selection):
             print(line)
@@ -69,14 +68,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f'{dropped} near duplicates left out')
     if dropped := report.description['undecodable_dropped']:
         print(f'{dropped} copied frames left out, as they cannot be decoded')
-    for split, counts in report.description['splits'].items():
-        print(f'{split:6}{counts["success"]:7} success {counts["failure"]:7} failure '
+    for name, counts in report.description['splits'].items():
+        print(f'{name:6}{counts["success"]:7} success {counts["failure"]:7} failure '
               f'{counts["attempts"]:5} attempts')
-    poor = [f'{split} has no {label}' for (split, counts), share in zip(
-        report.description['splits'].items(), options.split, strict=True)
+    poor = [f'{name} has no {label}' for (name, counts), share in zip(
+        report.description['splits'].items(), split.split, strict=True)
         for label in CLASS_NAMES if share > 0 and not counts[label]]
     if poor:
-        print(f'note: {", ".join(poor)}: whole {options.split_by.value}s cannot be divided '
+        print(f'note: {", ".join(poor)}: whole {split.split_by.value}s cannot be divided '
               'better; record more')
     seconds = time.perf_counter() - started
     print(f'{args.out}: {report.frames} frames, {report.frames / seconds:.0f} frames/s')
@@ -117,18 +116,23 @@ def _parser() -> argparse.ArgumentParser:
     choice = add_choice_arguments(parser)
     choice.add_argument('--dedupe', action='store_true',
                         help='leave out frames that look like an earlier one')
+    pictures, split = PictureOptions(), SplitOptions()
     output = parser.add_argument_group('pictures')
     output.add_argument('--roi', type=_roi, metavar='X,Y,W,H', help='pixels, or fractions of 1')
     output.add_argument('--resize', type=_size, metavar='WxH', help='pixels, after --roi')
-    output.add_argument('--format', default='jpg', choices=('jpg', 'png'),
-                        help='frames that have it already are copied unchanged (jpg)')
-    output.add_argument('--quality', type=int, default=95, help='of jpg, 1 to 100 (95)')
-    split = parser.add_argument_group('split')
-    split.add_argument('--split', type=_split, default=(.7, .15, .15), metavar='TRAIN/VAL/TEST',
-                       help='fractions (0.7/0.15/0.15)')
-    split.add_argument('--split-by', default='attempt', choices=('attempt', 'source'),
-                       help='what is never divided (attempt)')
-    split.add_argument('--seed', type=int, default=0, help='of the split (0)')
+    output.add_argument('--format', default=pictures.format.value,
+                        choices=[member.value for member in PictureFormat],
+                        help='frames that have it already are copied unchanged (%(default)s)')
+    output.add_argument('--quality', type=int, default=pictures.quality,
+                        help='of jpg, 1 to 100 (%(default)s)')
+    division = parser.add_argument_group('split')
+    division.add_argument('--split', type=_split, default=split.split, metavar='TRAIN/VAL/TEST',
+                          help=f'fractions ({"/".join(map(str, split.split))})')
+    division.add_argument('--split-by', default=split.split_by.value,
+                          choices=[member.value for member in SplitBy],
+                          help='what is never divided (%(default)s)')
+    division.add_argument('--seed', type=int, default=split.seed,
+                          help='of the split (%(default)s)')
     work = parser.add_argument_group('work')
     work.add_argument('--jobs', type=int, help=f'processes (one per core: {usable_cores()})')
     work.add_argument('--dask', metavar='tcp://HOST:PORT',
@@ -136,9 +140,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _numbers(text: str, separator: str, count: int, expected: str) -> list[float]:
+def _numbers(text: str, separator: str, count: int, number: type[float], expected: str) -> Any:
     try:
-        values = [float(part) for part in text.lower().split(separator)]
+        values = tuple(number(part) for part in text.lower().split(separator))
         if len(values) != count:
             raise ValueError
     except ValueError:
@@ -146,16 +150,13 @@ def _numbers(text: str, separator: str, count: int, expected: str) -> list[float
     return values
 
 
-def _roi(text: str) -> tuple[float, float, float, float]:
-    x, y, width, height = _numbers(text, ',', 4, 'x,y,width,height')
-    return x, y, width, height
+def _roi(text: str) -> Any:
+    return _numbers(text, ',', 4, float, 'x,y,width,height')
 
 
-def _size(text: str) -> tuple[int, int]:
-    width, height = _numbers(text, 'x', 2, 'WIDTHxHEIGHT in pixels')
-    return int(width), int(height)
+def _size(text: str) -> Any:
+    return _numbers(text, 'x', 2, int, 'WIDTHxHEIGHT in whole pixels')
 
 
-def _split(text: str) -> tuple[float, float, float]:
-    train, val, test = _numbers(text, '/', 3, 'train/val/test, such as 0.7/0.15/0.15')
-    return train, val, test
+def _split(text: str) -> Any:
+    return _numbers(text, '/', 3, float, 'train/val/test, such as 0.7/0.15/0.15')

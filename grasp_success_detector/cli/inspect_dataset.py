@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from grasp_success_detector.console import command, ExitCode
-from grasp_success_detector.datasets.executors import crew, usable_cores
 from grasp_success_detector.datasets.inspection import (
+    describe_leaks,
     inspect_dataset as inspect,
     Inspection,
+    SAME_BITS,
     table,
 )
-from grasp_success_detector.datasets.leaks import describe_leaks, SAME_BITS
-from grasp_success_detector.datasets.splits import SPLITS
+from grasp_success_detector.datasets.workers import open_workers, usable_cores
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.files import write_whole
 from grasp_success_detector.images.encoding import encode_png
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.most < 1:
         raise ConfigError(f'--most {args.most}: expected 1 or more lines')
     out = args.out or args.dataset.with_name(f'{args.dataset.resolve().name}-inspection')
-    with crew(args.jobs) as workers:
+    with open_workers(args.jobs) as workers:
         found = inspect(args.dataset, args.near_bits, workers)
     out.mkdir(parents=True, exist_ok=True)
     sheet = contact_sheet(args.dataset, found.rows)
@@ -47,8 +47,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_whole(out / 'index.html', inspection_page(found))
     for by in ('split', 'source', 'attempt'):
         entries = table(found.rows, by)
-        if by == 'split':
-            entries.sort(key=lambda entry: SPLITS.index(entry[0]))
         width = max(len(by), *(len(entry[0]) for entry in entries[:args.most])) + 2
         print(f'{by:{width}}{"success":>9}{"failure":>9}{"attempts":>10}')
         for value, success, failure, attempts in entries[:args.most]:

@@ -1,17 +1,122 @@
-"""The frames of a finished data set, as training and evaluation take them."""
+"""A finished data set: its manifest, its completion marker, and its frames by split."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+import csv
 from dataclasses import dataclass
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from grasp_success_detector.datasets.manifest import ManifestRow, read_manifest
 from grasp_success_detector.datasets.splits import SPLITS
 from grasp_success_detector.errors import DatasetError
-from grasp_success_detector.labels import Label
+from grasp_success_detector.files import csv_text, json_text, read_json, write_whole
+from grasp_success_detector.labels import CLASS_NAMES, Label
+
+MANIFEST = 'manifest.csv'
+
+#: Written last: a data set without it is not finished.
+MARKER = 'dataset.json'
+
+#: What an unfinished data set has instead.
+JOURNAL = 'extraction.jsonl'
+
+FORMAT_VERSION = 1
 
 _MOST_NAMED = 20
+
+
+class ManifestRow(NamedTuple):
+    """
+    One frame of a data set.
+
+    :ivar file: path relative to the data set's folder, with ``/``.
+    :ivar topic: ``video`` for a frame of a video.
+    :ivar stamp_ns: of the frame's header; in videos since their start.
+    :ivar attempt: unique over all sources, such as ``'rig_train/17'``.
+    :ivar sha256: of the file, in hexadecimal digits.
+    """
+
+    file: str
+    label: Label
+    source: str
+    topic: str
+    stamp_ns: int
+    attempt: str
+    split: str
+    sha256: str
+
+
+def write_manifest(folder: Path, rows: Iterable[ManifestRow]) -> None:
+    """Write manifest.csv, whole or not at all."""
+    write_whole(folder / MANIFEST, csv_text(ManifestRow._fields, (
+        (row.file, CLASS_NAMES[row.label], *row[2:]) for row in rows)))
+
+
+def write_marker(folder: Path, description: Mapping[str, Any]) -> None:
+    """Write dataset.json: from now on the data set is complete."""
+    write_whole(folder / MARKER, json_text({'format_version': FORMAT_VERSION, **description}))
+
+
+def read_marker(folder: Path) -> dict[str, Any]:
+    """
+    Return the content of dataset.json.
+
+    :raises DatasetError: no data set, an unfinished one, or one of a newer format.
+    """
+    path = folder / MARKER
+    if not path.is_file():
+        if (folder / JOURNAL).is_file():
+            raise DatasetError(f'{folder}: this data set is not finished; run the extract_frames '
+                               'command that began it again')
+        raise DatasetError(f'{folder}: no data set ({MARKER} is missing); extract_frames makes '
+                           'one')
+    try:
+        description: dict[str, Any] = read_json(path)
+        version = description['format_version']
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f'{path}: damaged ({error})') from error
+    if version != FORMAT_VERSION:
+        raise DatasetError(f'{path}: format {version}; this version reads {FORMAT_VERSION}')
+    return description
+
+
+def read_manifest(folder: Path) -> list[ManifestRow]:
+    """
+    Read the rows of a finished data set.
+
+    :raises DatasetError: not finished, damaged, or a row has an impossible value.
+    """
+    read_marker(folder)
+    path = folder / MANIFEST
+    try:
+        with path.open(newline='', encoding='utf-8') as file:
+            reader = csv.DictReader(file)
+            if tuple(reader.fieldnames or ()) != ManifestRow._fields:
+                raise DatasetError(f'{path}: expected the columns '
+                                   f'{",".join(ManifestRow._fields)}')
+            rows = [_row(path, reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f'{path}: cannot be read ({error})') from error
+    if not rows:
+        raise DatasetError(f'{path}: no frame in it')
+    split_of: dict[str, str] = {}
+    for row in rows:
+        if split_of.setdefault(row.attempt, row.split) != row.split:
+            raise DatasetError(f'{path}: attempt {row.attempt} is in {split_of[row.attempt]} and '
+                               f'in {row.split}; splits must be whole attempts')
+    return rows
+
+
+def _row(path: Path, line: int, row: Mapping[str, str]) -> ManifestRow:
+    try:
+        if row['label'] not in CLASS_NAMES or row['split'] not in SPLITS:
+            raise ValueError(f'label {row["label"]!r}, split {row["split"]!r}')
+        if Path(row['file']).is_absolute() or '..' in Path(row['file']).parts:
+            raise ValueError(f'file {row["file"]!r} lies outside of the data set')
+        return ManifestRow._make({**row, 'label': Label[row['label'].upper()],
+                                  'stamp_ns': int(row['stamp_ns'])}.values())
+    except (ValueError, TypeError) as error:
+        raise DatasetError(f'{path}: line {line} has an impossible value ({error})') from error
 
 
 @dataclass(frozen=True)
@@ -34,14 +139,14 @@ class StoredFrame:
 @dataclass(frozen=True)
 class LabelledFrame:
     """
-    One frame with what is known of it; the picture stays encoded until it is needed.
+    One frame with its label and origin; the picture stays encoded until it is needed.
 
     :ivar message: :class:`StoredFrame`, or a message, for ``image.decode_message``.
     :ivar label: ground truth.
     :ivar source: name of the bag or video.
     :ivar attempt: unique over all sources, such as ``'rig_train/17'``; never in two splits.
     :ivar stamp_ns: the frame's header stamp.
-    :ivar file: relative to the data set.
+    :ivar file: path relative to the data set's folder.
     """
 
     message: Any
@@ -63,9 +168,9 @@ class Split:
 
 def read_extracted(folder: Path) -> Split:
     """
-    Read which frames each split of a data set has; the pictures stay where they are.
+    Read which frames each split of a data set has; the pictures are not loaded.
 
-    Every file is read once, to see that it still is what the manifest says.
+    Every file's SHA-256 is compared with that in the manifest.
 
     :raises DatasetError: not finished, damaged, or files are missing, were changed, or lie in the
         folder of another label; it names them.
@@ -73,13 +178,24 @@ def read_extracted(folder: Path) -> Split:
     rows = read_manifest(folder)
     _refuse(folder, 'are missing', rows, lambda row: not (folder / row.file).is_file())
     _refuse(folder, 'lie in the folder of another label than the manifest says', rows,
-            lambda row: Path(row.file).parts[0] != row.label.name.lower())
+            lambda row: Path(row.file).parts[0] != CLASS_NAMES[row.label])
     _refuse(folder, 'are not what was extracted (another SHA-256 than the manifest says)', rows,
-            lambda row: _sha256(folder / row.file) != row.sha256)
+            lambda row: hashlib.sha256((folder / row.file).read_bytes()).hexdigest() != row.sha256)
     return Split(*(tuple(
         LabelledFrame(StoredFrame(folder / row.file), row.label, row.source, row.attempt,
                       row.stamp_ns, row.file) for row in rows if row.split == split)
         for split in SPLITS))
+
+
+def _refuse(folder: Path, fault: str, rows: Sequence[ManifestRow],
+            faulty: Callable[[ManifestRow], bool]) -> None:
+    if culprits := [row.file for row in rows if faulty(row)]:
+        more = len(culprits) - _MOST_NAMED
+        raise DatasetError(f'{folder}: {len(culprits)} frames {fault}: '
+                           + ', '.join(culprits[:_MOST_NAMED])
+                           + (f' and {more} more' if more > 0 else '')
+                           + '; extract the data set again, or remove their lines from the '
+                             'manifest')
 
 
 def describe_frames(frames: Iterable[LabelledFrame]) -> dict[str, Any]:
@@ -88,19 +204,3 @@ def describe_frames(frames: Iterable[LabelledFrame]) -> dict[str, Any]:
     return {'sources': sorted({frame.source for frame in frames}), 'frames': len(frames),
             'attempts': len({frame.attempt for frame in frames}),
             'success_frames': sum(frame.label == Label.SUCCESS for frame in frames)}
-
-
-def _refuse(folder: Path, fault: str, rows: Iterable[ManifestRow],
-            faulty: Callable[[ManifestRow], bool]) -> None:
-    culprits = [row.file for row in rows if faulty(row)]
-    if culprits:
-        more = len(culprits) - _MOST_NAMED
-        raise DatasetError(f'{folder}: {len(culprits)} frames {fault}: '
-                           + ', '.join(culprits[:_MOST_NAMED])
-                           + (f' and {more} more' if more > 0 else '')
-                           + '; extract the data set again, or take their lines out of the '
-                             'manifest')
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

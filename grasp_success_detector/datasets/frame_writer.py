@@ -1,16 +1,18 @@
-"""Read a batch of chosen frames, decode or copy each, and write it: the work of one process."""
+"""Write batches of chosen frames: copied, or cropped, resized and encoded."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from enum import Enum
 from functools import partial
 import hashlib
+import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
 
-from grasp_success_detector.datasets.options import PictureFormat, PictureOptions
-from grasp_success_detector.errors import ImageDecodeError
+from grasp_success_detector.datasets.journal import BatchResult, ExtractedFrame
+from grasp_success_detector.errors import ConfigError, ImageDecodeError
 from grasp_success_detector.files import write_whole
 from grasp_success_detector.images.decoding import decode_message, MAX_PIXELS, RgbImage
 from grasp_success_detector.images.encoding import encode_jpeg, encode_png
@@ -18,122 +20,150 @@ from grasp_success_detector.images.message_fields import PNG_MAGIC, read_picture
 from grasp_success_detector.labels import CLASS_NAMES
 from grasp_success_detector.recordings.index import ImageTopic, StorageFile
 from grasp_success_detector.recordings.reader import read_frames, RefusedFrame
-from grasp_success_detector.recordings.selection import ChosenFrame
+from grasp_success_detector.recordings.selection import ChosenFrame, VIDEO_TOPIC
+from grasp_success_detector.settings import check_settings, setting
+
+#: Largest width or height that libjpeg encodes.
+_MAX_SIDE = 65500
+
+
+class PictureFormat(Enum):
+    """File format of the frames."""
+
+    JPG = 'jpg'
+    PNG = 'png'
 
 
 @dataclass(frozen=True)
-class Batch:
+class PictureOptions:
     """
-    Frames of one source to write.
+    How a frame is cropped, resized and encoded.
 
+    :ivar roi: x, y, width, height; fractions of the picture if none is above 1, else pixels.
+    :ivar resize: width, height in pixels.
+    :ivar format: frames that have it already are copied byte for byte.
+    :ivar quality: of jpg.
+    """
+
+    roi: tuple[float, float, float, float] | None = setting(None, lowest=0, highest=MAX_PIXELS)
+    resize: tuple[int, int] | None = setting(None, lowest=1, highest=_MAX_SIDE)
+    format: PictureFormat = PictureFormat.JPG
+    quality: int = setting(95, lowest=1, highest=100)
+
+    def __post_init__(self) -> None:
+        check_settings(self, ConfigError, 'cannot extract with', (
+            ('roi', self.roi is None or _within_the_picture(*self.roi),
+             'x, y, width, height within the picture: fractions of 1, or pixels'),
+            ('resize', self.resize is None or math.prod(self.resize) <= MAX_PIXELS,
+             f'width and height of at most {MAX_PIXELS // 1_000_000} megapixels')))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the options as JSON has them."""
+        return asdict(self) | {'roi': self.roi and list(self.roi), 'format': self.format.value,
+                               'resize': self.resize and list(self.resize)}
+
+
+def _within_the_picture(x: float, y: float, width: float, height: float) -> bool:
+    relative = max(x, y, width, height) <= 1
+    return min(width, height) > 0 and (
+        not relative or max(x + width, y + height) <= 1 + 1e-9)
+
+
+@dataclass(frozen=True)
+class FrameBatch:
+    """
+    Some frames of one source that one process reads, decodes or copies, and writes.
+
+    :ivar source: name of the source.
+    :ivar files: of the source.
     :ivar topic: None for a video.
     :ivar out: the data set's folder, which has a folder for each label.
     """
 
+    source: str
     files: tuple[StorageFile, ...]
     topic: ImageTopic | None
     frames: tuple[ChosenFrame, ...]
     out: Path
-    output: PictureOptions
+    pictures: PictureOptions
 
 
-class WrittenFrame(NamedTuple):
+def write_batch(batch: FrameBatch) -> BatchResult:
     """
-    A frame that lies in the data set.
-
-    :ivar file: relative to the data set.
-    """
-
-    number: int
-    file: str
-    sha256: str
-
-
-class BatchResult(NamedTuple):
-    """
-    What became of each frame of a batch.
-
-    :ivar wrong_chunks: (file, offset) of chunks whose checksums are wrong.
-    """
-
-    written: list[WrittenFrame]
-    refused: list[RefusedFrame]
-    wrong_chunks: set[tuple[int, int]]
-
-
-def write_batch(batch: Batch) -> BatchResult:
-    """
-    Write a batch; each frame for itself, so that a bad one costs nothing but itself.
+    Write the frames of a batch; one that cannot be decoded does not affect the others.
 
     :raises OSError: the data set cannot be written.
     """
-    result = BatchResult([], [], set())
+    result = BatchResult(batch.source, [], [], set())
+    topic = VIDEO_TOPIC if batch.topic is None else batch.topic.name
     frames = read_frames(batch.files, batch.topic, batch.frames,
-                         partial(_content, output=batch.output),
-                         partial(_encode, output=batch.output), result.wrong_chunks)
+                         partial(_content, pictures=batch.pictures),
+                         partial(_encode, pictures=batch.pictures), result.wrong_chunks)
     for frame, content in frames:
         if isinstance(content, RefusedFrame):
-            result.refused.append(content)
+            result.refused.append((content.number, content.reason))
             continue
         data, suffix = content
-        assert frame.label is not None  # only labelled frames are planned for a data set
+        assert frame.label is not None  # only labelled frames are selected for a data set
         file = f'{CLASS_NAMES[frame.label]}/{frame.stem}.{suffix}'
         write_whole(f'{batch.out}/{file}', data)
-        result.written.append(WrittenFrame(frame.number, file, hashlib.sha256(data).hexdigest()))
+        result.written.append(ExtractedFrame(
+            frame.number, file, hashlib.sha256(data).hexdigest(), int(frame.label), topic,
+            frame.stamp_ns, frame.attempt))
     return result
 
 
-def _content(message: Any, output: PictureOptions) -> tuple[bytes, str]:
-    copied = _copied(message, output)
-    return (copied, output.format.value) if copied is not None else _encode(
-        decode_message(message), output)
+def _content(message: Any, pictures: PictureOptions) -> tuple[bytes, str]:
+    copied = _copied(message, pictures)
+    return (copied, pictures.format.value) if copied is not None else _encode(
+        decode_message(message), pictures)
 
 
-def _copied(message: Any, output: PictureOptions) -> bytes | None:
+def _copied(message: Any, pictures: PictureOptions) -> bytes | None:
     """Return a compressed frame's own bytes where they already are what is asked for."""
-    if output.roi or output.resize or hasattr(message, 'encoding'):
+    if pictures.roi or pictures.resize or hasattr(message, 'encoding'):
         return None
     data = bytes(message.data)
     found = read_picture_header(data)
     if (found is None or not found.complete or not found.height or not found.width
             or found.height * found.width > MAX_PIXELS
-            or found.kind != ('jpeg' if output.format is PictureFormat.JPG else 'png')):
+            or found.kind != ('jpeg' if pictures.format is PictureFormat.JPG else 'png')):
         return None
     if found.kind == 'png' and (data[len(PNG_MAGIC) + 16] != 8 or 'bayer' in str(message.format)):
         return None  # 16 bits or a mosaic: not the picture that decoding gives
     return data
 
 
-def _encode(rgb: RgbImage, output: PictureOptions) -> tuple[bytes, str]:
-    rgb = transform(rgb, output)
-    if output.format is PictureFormat.PNG:
+def _encode(rgb: RgbImage, pictures: PictureOptions) -> tuple[bytes, str]:
+    rgb = transform(rgb, pictures)
+    if pictures.format is PictureFormat.PNG:
         return encode_png(rgb), 'png'
     try:
-        return encode_jpeg(rgb, output.quality), 'jpg'
+        return encode_jpeg(rgb, pictures.quality), 'jpg'
     except ValueError as error:
         raise ImageDecodeError('too_large', str(error)) from error
 
 
-def transform(rgb: RgbImage, output: PictureOptions) -> RgbImage:
+def transform(rgb: RgbImage, pictures: PictureOptions) -> RgbImage:
     """
     Cut out the region of interest and resize it.
 
     :param rgb: RGB uint8 (H, W, 3).
     :raises ImageDecodeError: the region does not lie within the picture.
     """
-    if output.roi is not None:
+    if pictures.roi is not None:
         height, width, _ = rgb.shape
-        x, y, w, h = output.roi
-        if max(output.roi) <= 1:
+        x, y, w, h = pictures.roi
+        if max(pictures.roi) <= 1:
             x, y, w, h = x * width, y * height, w * width, h * height
         left, top, right, bottom = (round(value) for value in (x, y, x + w, y + h))
         if right > width or bottom > height or right <= left or bottom <= top:
             raise ImageDecodeError('roi_outside', f'picture of {width} x {height}; expected one '
-                                   f'that holds the roi {output.roi}')
+                                   f'that holds the roi {pictures.roi}')
         rgb = np.ascontiguousarray(rgb[top:bottom, left:right])
-    if output.resize is not None and output.resize != (rgb.shape[1], rgb.shape[0]):
-        shrinks = output.resize[0] < rgb.shape[1] and output.resize[1] < rgb.shape[0]
+    if pictures.resize is not None and pictures.resize != (rgb.shape[1], rgb.shape[0]):
+        shrinks = pictures.resize[0] < rgb.shape[1] and pictures.resize[1] < rgb.shape[0]
         rgb = np.asarray(cv2.resize(
-            rgb, output.resize, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR),
+            rgb, pictures.resize, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR),
             np.uint8)
     return rgb

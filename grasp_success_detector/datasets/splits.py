@@ -1,15 +1,50 @@
-"""Train, validation and test: always whole attempts, drawn by a seed."""
+"""Division of a data set into training, validation and test: always whole attempts."""
 
 from collections.abc import Hashable, Sequence
-from typing import Final, TypeVar
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
+from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.labels import Label
+from grasp_success_detector.settings import check_settings, setting
 
 SPLITS: Final = ('train', 'val', 'test')
 
 Attempt = TypeVar('Attempt', bound=Hashable)
+
+
+class SplitBy(Enum):
+    """What is never divided between two splits."""
+
+    ATTEMPT = 'attempt'
+    SOURCE = 'source'
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """
+    How the extracted frames are divided.
+
+    :ivar split: fractions of the frames for train, val and test.
+    :ivar seed: the same seed and frames give the same split.
+    :ivar dedupe: leave out frames that look like an earlier one of the same label.
+    """
+
+    split: tuple[float, float, float] = setting((.7, .15, .15), lowest=0)
+    split_by: SplitBy = SplitBy.ATTEMPT
+    seed: int = setting(0, lowest=0)
+    dedupe: bool = False
+
+    def __post_init__(self) -> None:
+        check_settings(self, ConfigError, 'cannot extract with', (
+            ('split', abs(sum(self.split) - 1) < 1e-6, 'three fractions that add up to 1'),))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the options as JSON has them."""
+        return asdict(self) | {'split': list(self.split), 'split_by': self.split_by.value}
 
 
 def outcomes(attempts: Sequence[Attempt], labels: Sequence[Label]) -> dict[Attempt, Label]:
@@ -19,12 +54,14 @@ def outcomes(attempts: Sequence[Attempt], labels: Sequence[Label]) -> dict[Attem
 
 def check_labels(split: str, attempts: Sequence[Hashable], labels: Sequence[Label]) -> str | None:
     """
-    Say what keeps the frames of one split from being trained on or judged by.
+    Return which frames a split has if it lacks one of the two labels, else None.
+
+    A split with one label can neither be trained on nor tell how good a classifier is.
 
     :param split: its name.
     :param attempts: attempt of each frame.
     :param labels: label of each frame.
-    :return: such as ``'val (1 attempts: 0 failure, 12 success)'``; None if both labels are there.
+    :return: such as ``'val (1 attempts: 0 failure, 12 success)'``.
     """
     counts = {label: list(labels).count(label) for label in Label}
     if 0 not in counts.values():
@@ -36,9 +73,9 @@ def check_labels(split: str, attempts: Sequence[Hashable], labels: Sequence[Labe
 def balanced_split(groups: Sequence[Attempt], labels: Sequence[Label],
                    fractions: tuple[float, float, float], seed: int) -> dict[Attempt, str]:
     """
-    Put every group of frames into one split, so that each split has its share of each label.
+    Assign every group of frames to one split, so that each split gets its share of each label.
 
-    Never refuses: with few groups the shares are what whole groups allow.
+    With few groups the shares are only as exact as whole groups allow.
 
     :param groups: group (attempt or source) of each frame.
     :param labels: label of each frame.
@@ -62,12 +99,11 @@ def balanced_split(groups: Sequence[Attempt], labels: Sequence[Label],
     for index in order[np.argsort(-counts[order].sum(1), kind='stable')].tolist():
         # How much this group moves each split away from its target, or towards it.
         cost = (((filled + counts[index] - target) ** 2 - (filled - target) ** 2) * weight).sum(1)
-        best = min(open_splits, key=lambda split: cost[split])
-        chosen[index] = best
+        chosen[index] = best = open_splits[int(np.argmin(cost[open_splits]))]
         filled[best] += counts[index]
     for empty in open_splits:
         if not (chosen == empty).any():
-            sizes = [int((chosen == split).sum()) for split in range(len(SPLITS))]
+            sizes = np.bincount(chosen, minlength=len(SPLITS))
             donor = int(np.argmax(sizes))
             if sizes[donor] > 1:
                 members = np.flatnonzero(chosen == donor)

@@ -16,13 +16,12 @@ from grasp_success_detector.images.preprocessing import Preprocessing
 Augmentation = Callable[[torch.Tensor], torch.Tensor]
 
 
-class Draw(NamedTuple):
+class AugmentedFrame(NamedTuple):
     """
-    A sample: a frame changed at random.
+    Index of a frame and the seed of its random augmentation.
 
-    :ivar frame: its index.
-    :ivar seed: of the change. It belongs to the sample, so that neither the number of loading
-        processes nor a training that was interrupted has any say in it.
+    The seed belongs to the sample, so that the augmentation depends neither on the number of
+    loading processes nor on whether the training was interrupted.
     """
 
     frame: int
@@ -33,8 +32,8 @@ class FrameDataset(Dataset[tuple[torch.Tensor, int]]):
     """
     Items are an RGB uint8 tensor (h, w, 3) at the classifier's input size, and the label.
 
-    A number gives the frame as it is, a :class:`Draw` the frame changed. Frames are decoded when
-    asked for, so that memory does not hold them.
+    A number gives the frame as it is, an :class:`AugmentedFrame` the frame changed at random.
+    Frames are decoded when they are asked for, so that memory need not hold them all.
 
     :param augmentation: maps uint8 (3, h, w) to the same, drawing from torch's generator; None
         leaves frames as they are.
@@ -50,10 +49,10 @@ class FrameDataset(Dataset[tuple[torch.Tensor, int]]):
     def __len__(self) -> int:
         return len(self._frames)
 
-    def __getitem__(self, key: int | Draw) -> tuple[torch.Tensor, int]:
-        frame = self._frames[key.frame if isinstance(key, Draw) else key]
+    def __getitem__(self, key: int | AugmentedFrame) -> tuple[torch.Tensor, int]:
+        frame = self._frames[key.frame if isinstance(key, AugmentedFrame) else key]
         image = torch.from_numpy(prepare(frame, self._preprocessing))
-        if self._augmentation is not None and isinstance(key, Draw):
+        if self._augmentation is not None and isinstance(key, AugmentedFrame):
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(key.seed)
                 image = self._augmentation(image.permute(2, 0, 1))  # (3, h, w)
@@ -62,22 +61,23 @@ class FrameDataset(Dataset[tuple[torch.Tensor, int]]):
 
 
 class FixedSamples(Dataset[tuple[torch.Tensor, int]]):
-    """Samples that were drawn once: item i is the i-th draw, the same whenever it is asked for."""
+    """A fixed list of augmented frames, each the same whenever it is asked for."""
 
-    def __init__(self, frames: FrameDataset, draws: Sequence[Draw]) -> None:
-        self._frames, self._draws = frames, draws
+    def __init__(self, frames: FrameDataset, samples: Sequence[AugmentedFrame]) -> None:
+        self._frames, self._samples = frames, samples
 
     def __len__(self) -> int:
-        return len(self._draws)
+        return len(self._samples)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        return self._frames[self._draws[index]]
+        return self._frames[self._samples[index]]
 
 
 def prepare_message(message: Any, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """
-    Decode, crop and scale what ``image.decode_message`` takes, as the node does.
+    Decode, crop and resize an image as the node does.
 
+    :param message: as for ``decode_message``.
     :return: RGB uint8 (h, w, 3), at the classifier's input size.
     :raises ImageDecodeError: it cannot be decoded.
     """
@@ -86,9 +86,10 @@ def prepare_message(message: Any, preprocessing: Preprocessing) -> NDArray[np.ui
 
 def prepare(frame: LabelledFrame, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """
-    Do the same with a frame of a data set.
+    Decode, crop and resize a frame of a data set as the node does.
 
-    :raises DatasetError: it cannot be decoded; says which frame.
+    :return: RGB uint8 (h, w, 3), at the classifier's input size.
+    :raises DatasetError: the frame cannot be decoded; the error names it.
     """
     try:
         return prepare_message(frame.message, preprocessing)

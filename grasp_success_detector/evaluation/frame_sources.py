@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from grasp_success_detector.datasets.dataset import StoredFrame
-from grasp_success_detector.datasets.manifest import MARKER, read_manifest, read_marker
+from grasp_success_detector.datasets.dataset import (
+    MARKER,
+    read_manifest,
+    read_marker,
+    StoredFrame,
+)
 from grasp_success_detector.datasets.splits import SPLITS
 from grasp_success_detector.errors import BagError, ConfigError, DatasetError, ImageDecodeError
 from grasp_success_detector.images.decoding import decode_message, HalfSuffices, RgbImage

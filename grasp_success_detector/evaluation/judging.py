@@ -16,8 +16,8 @@ from rich.console import Console
 
 from grasp_success_detector.console import progress_bar
 from grasp_success_detector.datasets.dataset import LabelledFrame
-from grasp_success_detector.datasets.executors import usable_cores
 from grasp_success_detector.datasets.torch_dataset import prepare
+from grasp_success_detector.datasets.workers import usable_cores
 from grasp_success_detector.decision import DecisionConfig, Reason
 from grasp_success_detector.evaluation.frame_sources import Recording
 from grasp_success_detector.evaluation.predictions import Prediction

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from grasp_success_detector.console import counted
+from grasp_success_detector.datasets.dataset import ManifestRow
 from grasp_success_detector.datasets.inspection import examples, Inspection, table
-from grasp_success_detector.datasets.manifest import ManifestRow
 from grasp_success_detector.datasets.splits import SPLITS
 from grasp_success_detector.errors import ImageDecodeError
 from grasp_success_detector.images.decoding import read_image, RgbImage
@@ -82,7 +82,7 @@ def inspection_page(found: Inspection) -> str:
     """Return the page as HTML."""
     rows = found.rows
     success = sum(row.label is Label.SUCCESS for row in rows)
-    sizes = Counter(f'{look.width} x {look.height}' for look in found.looks)
+    sizes = Counter(f'{picture.width} x {picture.height}' for picture in found.pictures)
     return render(
         'dataset.html', title=f'Data set {found.folder.resolve().name}', found=found,
         numbers=[(len(rows), 'frames'), (len({row.attempt for row in rows}), 'attempts'),
@@ -93,8 +93,7 @@ def inspection_page(found: Inspection) -> str:
                               for row in (leak.first, leak.second)])
                for name, leaks in (('the same bytes', found.exact),
                                    ('nearly the same picture', found.near)) if leaks],
-        tables={'split': sorted(table(rows, 'split'), key=lambda counts: SPLITS.index(counts[0])),
-                'source': table(rows, 'source'), 'attempt': table(rows, 'attempt')},
+        tables={by: table(rows, by) for by in ('split', 'source', 'attempt')},
         charts=_charts(found),
         sizes=[f'{size} ({count})' for size, count in sizes.most_common(6)],
         examples=[(label, [_figure(found, row, f'{row.split}, {row.attempt}') for row in examples(
@@ -114,10 +113,11 @@ def _charts(found: Inspection) -> Iterator[tuple[str, Chart]]:
     for title, unit, values in (
             ('Time within the attempt', 'seconds',
              [(row.stamp_ns - start[row.attempt]) / 1e9 for row in found.rows]),
-            ('Brightness', 'mean grey level, 0 to 255', [look.brightness for look in found.looks]),
+            ('Brightness', 'mean grey level, 0 to 255',
+             [picture.brightness for picture in found.pictures]),
             ('Sharpness', "log10 of the Laplacian's variance",
-             [float(np.log10(look.sharpness + 1)) for look in found.looks]),
-            ('File size', 'kB', [look.size / 1000 for look in found.looks])):
+             [float(np.log10(picture.sharpness + 1)) for picture in found.pictures]),
+            ('File size', 'kB', [picture.size / 1000 for picture in found.pictures])):
         yield title, _histogram(title, unit, np.asarray(values),
                                 np.array([row.label for row in found.rows]))
 

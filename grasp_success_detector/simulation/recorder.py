@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from grasp_success_detector.datasets.executors import usable_cores
+from grasp_success_detector.datasets.workers import usable_cores
 from grasp_success_detector.errors import SimulationError
 from grasp_success_detector.files import new_folder
 from grasp_success_detector.images.encoding import encode_jpeg

@@ -7,14 +7,14 @@ from typing import Generic, TypeVar
 import torch
 from torch.utils.data import Sampler
 
-from grasp_success_detector.datasets.torch_dataset import Draw
+from grasp_success_detector.datasets.torch_dataset import AugmentedFrame
 from grasp_success_detector.labels import Label
 
 Sample = TypeVar('Sample')
 
 
 def draw_samples(labels: Sequence[Label], per_class: int | None, seed: int,
-                 epoch: int) -> list[Draw]:
+                 epoch: int) -> list[AugmentedFrame]:
     """
     Draw the samples of one epoch, in random order.
 
@@ -33,7 +33,7 @@ def draw_samples(labels: Sequence[Label], per_class: int | None, seed: int,
             [i for i, other in enumerate(labels) if other == label], per_class, generator)]
     seeds = torch.randint(2 ** 62, (len(drawn),), generator=generator).tolist()
     order = torch.randperm(len(drawn), generator=generator).tolist()
-    return [Draw(drawn[i], seeds[i]) for i in order]
+    return [AugmentedFrame(drawn[i], seeds[i]) for i in order]
 
 
 def shuffled(count: int, seed: int, epoch: int) -> list[int]:

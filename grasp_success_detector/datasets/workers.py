@@ -1,0 +1,156 @@
+"""Processes that share the work: this one, others beside it, or a Dask cluster."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+import ctypes
+from functools import partial
+from importlib import import_module
+from multiprocessing import get_context, parent_process
+import os
+import signal
+from threading import Thread
+from typing import Any, NamedTuple, TypeVar
+
+import cv2
+
+from grasp_success_detector.errors import ConfigError
+
+Part = TypeVar('Part')
+Result = TypeVar('Result')
+
+# malloc.h of glibc
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+#: Tasks handed to the executor per process, so that no process waits for the next one.
+_TASKS_AHEAD = 3
+
+
+class Workers(NamedTuple):
+    """
+    Processes that work on a list of tasks.
+
+    :ivar size: number of processes, or of cores of a cluster.
+    :ivar executor: runs tasks in other processes; None: there are no others.
+    :ivar helps: the calling process does tasks too, instead of only waiting for the others.
+    """
+
+    size: int
+    executor: Executor | None = None
+    helps: bool = True
+
+    def run(self, tasks: 'deque[partial[Any]]') -> 'Iterator[tuple[partial[Any], Any]]':
+        """
+        Run all tasks, and yield each with its result as soon as it is done.
+
+        The caller may add tasks while it takes results.
+        """
+        running: dict[Future[Any], partial[Any]] = {}
+        while tasks or running:
+            own = tasks.popleft() if self.helps and tasks else None
+            while self.executor and tasks and len(running) < _TASKS_AHEAD * self.size:
+                task = tasks.popleft()
+                running[self.executor.submit(task)] = task
+            if own is None and self.helps:  # rather than wait, take one back
+                last = next((future for future in reversed(running) if future.cancel()), None)
+                own = None if last is None else running.pop(last)
+            if own is not None:
+                yield own, own()
+            done, _ = wait(running, None if own is None else 0, FIRST_COMPLETED)
+            for future in done:
+                yield running.pop(future), future.result()
+
+    def map(self, function: Callable[[Part], Result], parts: Iterable[Part]) -> list[Result]:
+        """Return what the function returns for each part, in their order."""
+        tasks = [partial(function, part) for part in parts]
+        results = dict(self.run(deque(tasks)))
+        return [results[task] for task in tasks]
+
+
+@contextmanager
+def open_workers(jobs: int | None = None, dask: str | None = None) -> Iterator[Workers]:
+    """
+    Start worker processes; at the end of the block, tasks that have not begun are dropped.
+
+    :param jobs: processes of this machine, this one included; None for one per usable core.
+    :param dask: address of a Dask scheduler, such as ``tcp://host:8786``; wins over ``jobs``.
+    :raises ConfigError: ``jobs`` below 1, Dask not installed, or no answer from the scheduler.
+    """
+    if jobs is not None and jobs < 1:
+        raise ConfigError(f'--jobs {jobs}: expected 1 or more processes')
+    if dask is not None:
+        yield from _dask_workers(dask)
+        return
+    jobs = jobs or usable_cores()
+    _keep_freed_memory()
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # the processes share the cores; on single pictures threads only wait
+    try:
+        if jobs == 1:
+            yield Workers(1)
+            return
+        # spawn: a forked child would inherit threads and locks that do not survive a fork
+        pool = ProcessPoolExecutor(jobs - 1, get_context('spawn'), _start_worker)
+        try:
+            for _ in range(jobs - 1):  # it starts a process for each task: let them get ready
+                pool.submit(usable_cores)
+            yield Workers(jobs, pool)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def _dask_workers(address: str) -> Iterator[Workers]:
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ConfigError(f'--dask needs Dask ({error}); pip install '
+                          'grasp_success_detector[dask]') from error
+    try:
+        client: Any = Client(address, timeout=5, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f'{address}: no Dask scheduler answers there '
+                          f'({type(error).__name__})') from error
+    with client:
+        cores = sum(client.nthreads().values())
+        if not cores:
+            raise ConfigError(f'{address}: this Dask scheduler has no workers')
+        with client.get_executor(pure=False) as executor:
+            yield Workers(cores, executor, helps=False)
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else (
+        os.cpu_count() or 1)
+
+
+def _keep_freed_memory() -> None:
+    """
+    Have glibc reuse the memory of one frame for the next.
+
+    By default it hands each freed picture back to the kernel, which then fills the next one with
+    zeros page by page: up to a third of all the time with raw images.
+    """
+    if hasattr(libc := ctypes.CDLL(None), 'mallopt'):  # glibc only
+        libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+        libc.mallopt(_M_TRIM_THRESHOLD, 64 << 20)
+
+
+def _start_worker() -> None:
+    _keep_freed_memory()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    # A parent that is killed cannot end its workers: they must notice.
+    Thread(target=_end_with_parent, daemon=True).start()
+    cv2.setNumThreads(1)  # the processes share the cores already
+    # What its tasks need, while the parent is still looking for frames.
+    import_module('grasp_success_detector.datasets.frame_writer')
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
