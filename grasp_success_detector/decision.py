@@ -1,14 +1,14 @@
-"""Frame probabilities over time become one verdict: SUCCESS, FAILURE or UNKNOWN, and why."""
+"""Decide from the probabilities of the last frames: SUCCESS, FAILURE or UNKNOWN, and why."""
 
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum
-from math import isfinite
 from statistics import fmean
 from typing import NamedTuple
 
-from grasp_success_detector.errors import check_fields, ConfigError
+from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.labels import Verdict
+from grasp_success_detector.settings import check_settings, setting
 
 NS_PER_S = 1_000_000_000
 
@@ -25,40 +25,41 @@ class Reason(Enum):
     TOO_DARK = 'too_dark'               #: the camera is blind: its newest frame is (almost) black
     SATURATED = 'saturated'             #: the camera is blind: its newest frame is (almost) white
     FROZEN = 'frozen'                   #: the camera sends one picture again and again
-    INACTIVE = 'inactive'               #: the detector takes no frames (said by its owner)
-    DISABLED = 'disabled'               #: somebody told it to pause (said by its owner)
+    INACTIVE = 'inactive'               #: the node is not active and takes no frames
+    DISABLED = 'disabled'               #: the node was told to pause
 
 
-#: What a blind camera is called.
+#: Reasons of a camera on which nothing can be seen.
 BLIND = (Reason.TOO_DARK, Reason.SATURATED, Reason.FROZEN)
 
 
 @dataclass(frozen=True)
 class DecisionConfig:
     """
-    How frames are weighed; the defaults here are the only ones in the package.
+    How the probabilities of several frames become one verdict.
 
-    They were chosen from attempts that were simulated for it; docs/decision.md has the curve.
+    docs/decision.md shows how the defaults were chosen, from simulated attempts.
 
-    :ivar threshold: mean P(success) from which a window becomes SUCCESS, in (0, 1].
-    :ivar hysteresis: share of the threshold, in [0, 1): a SUCCESS lasts until the mean is below
+    :ivar threshold: mean P(success) from which a window is SUCCESS, in (0, 1].
+    :ivar hysteresis: fraction of the threshold, in [0, 1): a SUCCESS lasts until the mean is below
         ``threshold * (1 - hysteresis)``.
-    :ivar undecided: share of the threshold, in [0, 1): a mean that is no SUCCESS is UNKNOWN down
-        to ``threshold * (1 - undecided)`` and FAILURE below.
+    :ivar undecided: fraction of the threshold, in [0, 1): a mean too low for SUCCESS is UNKNOWN
+        down to ``threshold * (1 - undecided)`` and FAILURE below.
     :ivar window_s: span of frame stamps, ending at the newest frame, that is averaged; seconds.
     :ivar min_frames: frames that the window must hold for a verdict.
-    :ivar stale_after_s: age of the newest judged frame, counted from when it was received, above
-        which nothing is known any more; seconds.
-    :ivar max_bad_frames: so many frames in a row that cannot be judged mean UNKNOWN at once.
+    :ivar stale_after_s: age of the newest judged frame, counted from its reception, above which
+        the verdict is UNKNOWN; seconds.
+    :ivar max_bad_frames: number of frames in a row that cannot be judged from which the verdict
+        is UNKNOWN.
     """
 
-    threshold: float = 0.5
-    hysteresis: float = 0.2
-    undecided: float = 0.25
-    window_s: float = 0.5
-    min_frames: int = 3
-    stale_after_s: float = 0.5
-    max_bad_frames: int = 5
+    threshold: float = setting(0.5, above=0., highest=1.)
+    hysteresis: float = setting(0.2, lowest=0., below=1.)
+    undecided: float = setting(0.25, lowest=0., below=1.)
+    window_s: float = setting(0.5, lowest=0.)
+    min_frames: int = setting(3, lowest=1)
+    stale_after_s: float = setting(0.5, above=0.)
+    max_bad_frames: int = setting(5, lowest=1)
 
     def __post_init__(self) -> None:
         """
@@ -66,17 +67,9 @@ class DecisionConfig:
 
         :raises ConfigError: naming every value that is out of its range.
         """
-        check_fields(self, ConfigError, 'decision:', (
-            ('threshold', 0. < self.threshold <= 1., 'above 0, at most 1'),
-            ('hysteresis', 0. <= self.hysteresis < 1., '0 or more, below 1'),
-            ('undecided', 0. <= self.undecided < 1., '0 or more, below 1'),
-            ('window_s', isfinite(self.window_s) and self.window_s >= 0., '0 or more seconds'),
-            ('min_frames', self.min_frames >= 1, '1 or more'),
-            ('stale_after_s', isfinite(self.stale_after_s) and self.stale_after_s > 0.,
-             'more than 0 seconds'),
-            ('max_bad_frames', self.max_bad_frames >= 1, '1 or more')))
+        check_settings(self, ConfigError, 'decision:')
 
-    # Shares of the threshold and not differences: these are valid with every threshold.
+    # Fractions of the threshold, not differences to it, are valid with every threshold.
 
     @property
     def leave_threshold(self) -> float:
@@ -92,15 +85,15 @@ class DecisionConfig:
 @dataclass(frozen=True)
 class Decision:
     """
-    What is known at one moment.
+    The verdict at one moment.
 
     :ivar verdict: SUCCESS or FAILURE when ``reason`` is DECIDED, else UNKNOWN.
-    :ivar probability: mean P(success) of the window in [0, 1]; None where the window is not
-        to be trusted.
-    :ivar frames: number of frames that the answer rests on.
+    :ivar probability: mean P(success) of the window in [0, 1]; None where ``reason`` is neither
+        DECIDED nor UNDECIDED.
+    :ivar frames: number of frames in the window.
     :ivar stamp_ns: stamp of the newest of them in ns; None without any.
-    :ivar seconds: time to decision, by the frames' stamps: from the first frame after nothing was
-        known (start, reset, gap, undecided) to the one that decided; None while UNKNOWN.
+    :ivar seconds: time to decision, by the frames' stamps: from the first frame after the verdict
+        was UNKNOWN (start, reset, gap, undecided) to the one that decided; None while UNKNOWN.
     """
 
     verdict: Verdict
@@ -112,19 +105,19 @@ class Decision:
 
     @property
     def holds_object(self) -> bool:
-        """Say what is published as Bool: true for SUCCESS only, so that UNKNOWN is false."""
+        """Return what is published as Bool: true for SUCCESS only, so that UNKNOWN is false."""
         return self.verdict is Verdict.SUCCESS
 
     @property
     def confidence(self) -> float:
-        """Say what is published as confidence: P(success), and 0 for UNKNOWN."""
+        """Return what is published as confidence: P(success), and 0 for UNKNOWN."""
         if self.verdict is Verdict.UNKNOWN or self.probability is None:
             return 0.
         return self.probability
 
 
 def unknown(reason: Reason) -> Decision:
-    """Return the fail-safe answer."""
+    """Return the verdict UNKNOWN for a reason, without a probability."""
     return Decision(Verdict.UNKNOWN, reason)
 
 
@@ -135,11 +128,11 @@ class _Observation(NamedTuple):
 
 class WindowedDecider:
     """
-    Keep the frames of the last ``window_s`` and say what they add up to.
+    Average the probabilities of the last ``window_s`` and compare the mean with thresholds.
 
-    Two clocks are kept apart: the window is cut by the frames' own stamps (so that a bag at any
-    rate gives the same verdicts), staleness by when they were received (so that a camera with a
-    wrong clock, or a replay, is not taken for a dead one).
+    Two clocks are kept apart: the window is cut by the frames' own stamps (so that a bag gives
+    the same verdicts at any rate), staleness by the times of reception (so that a camera with a
+    wrong clock, or a replay, does not count as stopped).
     """
 
     def __init__(self, config: DecisionConfig) -> None:
@@ -150,31 +143,31 @@ class WindowedDecider:
         """Forget all frames."""
         self._window: deque[_Observation] = deque()
         self._received_ns = 0       # of the newest judged frame
-        self._holds = False         # SUCCESS by the window, hysteresis included
+        self._holds = False         # whether the window is SUCCESS, hysteresis included
         self._bad_in_a_row = 0
-        self._blind: tuple[Reason, int] | None = None       # why, and when received
-        # Stamps: of the first frame of those that lead to a decision, and of the one that decided.
+        self._blind: tuple[Reason, int] | None = None       # reason, and time of reception
+        # Stamps of the first frame that led to the decision, and of the one that decided.
         self._run_ns: int | None = None
         self._decided_ns: int | None = None
 
     def configure(self, config: DecisionConfig) -> None:
-        """Weigh the frames that are there, and those to come, in another way."""
+        """Use another configuration from now on, for the frames in the window as well."""
         self.config = config
         if self._window:
             self._weigh()
 
     def observe(self, stamp_ns: int, probability: float, received_ns: int) -> None:
         """
-        Take one judged frame.
+        Add one judged frame to the window.
 
         A stamp before the newest one (a replay that starts again, a clock set back) empties the
-        window first, and so does a gap in reception that made the detector stale. A stamp equal to
-        the newest one is the same frame again: it replaces that one and makes nothing fresher, so
-        that a driver which sends its last frame for ever is found to be stale.
+        window first, and so does a gap in reception longer than ``stale_after_s``. A stamp equal
+        to the newest one is the same frame again: it replaces that frame and does not count as a
+        newer one, so that a driver which repeats its last frame for ever becomes stale.
 
         :param stamp_ns: the frame's own time, ns.
         :param probability: calibrated P(success) in [0, 1].
-        :param received_ns: when it was received, ns of the clock that ``decide`` is asked with.
+        :param received_ns: time of reception, ns of the clock that ``decide`` gets.
         :raises ValueError: ``probability`` is not a number in [0, 1].
         """
         if not 0. <= probability <= 1.:     # also refuses NaN
@@ -197,24 +190,24 @@ class WindowedDecider:
         self._weigh()
 
     def observe_bad(self) -> None:
-        """Take note of a frame that could not be judged; it says nothing about the grasp."""
+        """Count a frame that could not be judged; ``max_bad_frames`` in a row mean UNKNOWN."""
         self._bad_in_a_row += 1
         if self._bad_in_a_row >= self.config.max_bad_frames:
             self._lose()
 
     def observe_blind(self, reason: Reason, received_ns: int) -> None:
         """
-        Take note of a frame on which nothing can be seen: from now on nothing is known.
+        Take note of a frame on which nothing can be seen: the verdict is UNKNOWN at once.
 
         :param reason: one of BLIND.
-        :param received_ns: as of ``observe``.
+        :param received_ns: time of reception, as in ``observe``.
         """
         self._blind = reason, received_ns
         self._lose()
 
     def decide(self, now_ns: int) -> Decision:
         """
-        Say what is known now.
+        Return the verdict of now.
 
         :param now_ns: ns of the clock that ``received_ns`` was read from.
         """
@@ -241,7 +234,7 @@ class WindowedDecider:
         return fmean(observation.probability for observation in self._window)
 
     def _weigh(self) -> None:
-        """Bring what the window adds up to up to date."""
+        """Drop frames that have left the window, and compare its mean with the thresholds."""
         newest_ns = self._window[-1].stamp_ns
         while newest_ns - self._window[0].stamp_ns > self.config.window_s * NS_PER_S:
             self._window.popleft()
@@ -255,6 +248,6 @@ class WindowedDecider:
             self._decided_ns = newest_ns
 
     def _lose(self) -> None:
-        """Make a SUCCESS be earned anew: the frames that it rested on are not the newest ones."""
+        """End a SUCCESS: the mean must reach ``threshold`` again."""
         self._holds = False
         self._run_ns = self._decided_ns = None

@@ -58,6 +58,12 @@ def check_settings(owner: Any, error: type[GraspSuccessDetectorError], subject: 
             for name, expected in wrong.items()))
 
 
+def fits(owner: type, declared: Field[Any], value: Any) -> bool:
+    """Return whether a value has the type of a dataclass' field and lies within its limits."""
+    hint = _hints(owner)[declared.name]
+    return _fits(_converted(value, hint), hint, declared)
+
+
 def expected_values(owner: type, declared: Field[Any]) -> str:
     """Return in words which values a field of a dataclass takes, such as 'a number above 0'."""
     return _expected(_hints(owner)[declared.name], declared)
