@@ -5,7 +5,11 @@ import pytest
 pytest.importorskip('diagnostic_msgs')
 
 from grasp_success_detector.decision import NS_PER_S, Reason, unknown
-from grasp_success_detector.ros.node.diagnostics import build_status, FrameStatistics
+from grasp_success_detector.ros.node.diagnostics import (
+    build_status,
+    FrameStatistics,
+    StageTimes,
+)
 
 START_NS = 50 * NS_PER_S
 
@@ -23,7 +27,7 @@ def statistics():
     for number in range(5):
         at_ns = START_NS + number * NS_PER_S // 10
         statistics.add_received(at_ns, replaced_another=False)
-        statistics.add_judged((at_ns, *(at_ns + stage * 1000 for stage in range(1, 6))))
+        statistics.add_judged(at_ns, StageTimes(*5 * [1000]))
     return statistics
 
 

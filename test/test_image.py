@@ -499,33 +499,35 @@ def test_encoders_raise_where_opencv_fails():
 def decoders(monkeypatch):
     """Give the module as it is where cv_bridge is not installed."""
     pytest.importorskip('sensor_msgs.msg', reason='needs ROS 2: sensor_msgs')
-    from grasp_success_detector.ros.node import decoders
+    from grasp_success_detector.ros.node import frame_judge
     monkeypatch.setitem(sys.modules, 'cv_bridge', None)
-    decoders._cv_bridge.cache_clear()
-    yield decoders
-    decoders._cv_bridge.cache_clear()
+    frame_judge._cv_bridge.cache_clear()
+    yield frame_judge
+    frame_judge._cv_bridge.cache_clear()
 
 
 def test_select_decoder(decoders):
-    assert decoders.select_decoder('native') is decode_message
-    with pytest.raises(ConfigError, match="'cv2' is unknown; expected native or cv_bridge"):
-        decoders.select_decoder('cv2')
+    from grasp_success_detector.ros.node.parameters import ImageDecoder, Parameters
+    assert decoders.select_decoder(ImageDecoder.NATIVE) is decode_message
+    with pytest.raises(ConfigError, match=r"image_decoder 'cv2' \(expected native or cv_bridge\)"):
+        Parameters(image_decoder='cv2')
     with pytest.raises(ConfigError, match=r'cannot be imported \(.*cv_bridge.*\); install '
                        r'ros-\$ROS_DISTRO-cv-bridge or set image_decoder to native'):
-        decoders.select_decoder('cv_bridge')
+        decoders.select_decoder(ImageDecoder.CV_BRIDGE)
 
 
-def test_to_image_message(decoders):
-    from std_msgs.msg import Header
+def test_to_image_message():
+    Header = pytest.importorskip('std_msgs.msg', reason='needs ROS 2').Header  # noqa: N806
+    from grasp_success_detector.ros.node.outputs import to_image_message
     header = Header(frame_id='camera')
     header.stamp.sec = 5
     for picture in (RANDOM, RANDOM[:, ::2], RANDOM[:1, :1]):
-        msg = decoders.to_image_message(picture, header)
+        msg = to_image_message(picture, header)
         assert (msg.encoding, msg.step, msg.is_bigendian) == ('rgb8', 3 * picture.shape[1], 0)
         assert msg.header == header
         assert np.array_equal(decode_message(msg), picture)
     with pytest.raises(ValueError, match=r'shape \(16, 24\); expected RGB uint8'):
-        decoders.to_image_message(RANDOM[..., 0], header)
+        to_image_message(RANDOM[..., 0], header)
 
 
 # --- stamps of serialized messages --------------------------------------------------------------

@@ -3,7 +3,11 @@
 from threading import current_thread, Event
 import time
 
-from grasp_success_detector.ros.node.inference_worker import LatestItemWorker
+import pytest
+
+pytest.importorskip('rclpy')
+
+from grasp_success_detector.ros.node.pipeline import LatestItemWorker
 
 PATIENCE_S = 40.
 

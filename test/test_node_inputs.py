@@ -145,7 +145,8 @@ def test_an_incompatible_qos_is_logged_with_the_parameter_that_mends_it(ears, se
     heard = ears.listen(Bool, '/unfit/grasp_success', LATCHED)
     with detector(namespace='unfit', **parameters, reliability='reliable') as child:
         wait_until(lambda: child.output.count('start the node with -p ') >= 2)
-        assert 'a publisher of /unfit/image offers less reliability than is asked' in child.output
+        assert 'a publisher of /unfit/image offers less reliability than is requested' in (
+            child.output)
         assert 'a subscriber of /unfit/grasp_success asks for a durability' in child.output
         mends = dict(re.findall(r'start the node with -p (\S+):=(\S+)', child.output))
     assert not heard

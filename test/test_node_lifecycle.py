@@ -20,7 +20,7 @@ from rclpy.parameter import Parameter  # noqa: E402
 from ros_processes import Detector, detector, run, running, wait_until  # noqa: E402
 import yaml  # noqa: E402
 
-from grasp_success_detector.ros.node.parameters import Parameters  # noqa: E402
+from grasp_success_detector.ros.node.parameters import default_value, Parameters  # noqa: E402
 
 CONFIG = Path(__file__).parent.parent / 'config' / 'detector.yaml'
 
@@ -56,7 +56,7 @@ def test_signals_end_it_cleanly_with_a_last_false(ears, settings, classifier, nu
      'configure failed: /no/such.safetensors: no such file'),
     (['-p', f'checkpoint:={__file__}'], f'configure failed: {__file__}'),
     (['-p', 'window_s:=1', '-p', 'image_transport:=theora'],
-     "configure failed: parameter image_transport = 'theora': expected one of raw, compressed; "
+     "configure failed: parameter image_transport = 'theora': expected raw or compressed; "
      'parameter window_s = 1: expected a number from 0.0 to 60.0, with a decimal point'),
     (['-p', 'min_frames:=0'],
      'configure failed: parameter min_frames = 0: expected a whole number from 1 to 1000'),
@@ -188,7 +188,7 @@ def _parameters_while_active(managed, seen):
         ({'autostart': True}, 'autostart: read at start; give it on the command line'),
         ({'threshold': 1.5}, '1.5'),
         ({'roi': [0.5, 0., 0.6, 1.]}, r'roi [0.5, 0.0, 0.6, 1.0] is not inside the frame'),
-        ({'roi': [0.5]}, 'roi = [0.5]: expected 4 numbers from 0.0 to 1.0'),
+        ({'roi': [0.5]}, 'roi = [0.5]: expected 4 values, each a number from 0.0 to 1.0'),
         ({'max_rate': 0.01}, 'leaves 100.00 s between frames, no less than stale_after_s = 20.0'),
         ({'min_frames': 0}, 'min_frames'),
     ):
@@ -223,7 +223,7 @@ def test_cleanup_frees_the_network(random_checkpoint):
         Parameter('checkpoint', value=str(random_checkpoint))])
     try:
         node.trigger_configure()
-        network = weakref.ref(node._judge._classifier)
+        network = weakref.ref(node._pipeline.judge._classifier)
         assert network() is not None
         node.trigger_activate()
         node.trigger_deactivate()
@@ -236,10 +236,9 @@ def test_cleanup_frees_the_network(random_checkpoint):
 
 
 def test_the_configuration_file_holds_the_defaults():
-    document = yaml.safe_load(CONFIG.read_text())
+    document = yaml.safe_load(CONFIG.read_text(encoding='utf-8'))
     assert document == {'/**': {'ros__parameters': {
-        declared.name: list(declared.default) if isinstance(declared.default, tuple)
-        else declared.default for declared in fields(Parameters)}}}
+        declared.name: default_value(declared) for declared in fields(Parameters)}}}
 
 
 def test_help_names_an_example():

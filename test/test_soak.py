@@ -20,10 +20,10 @@ LIMIT_MB = 0.02 * 108000
 # The node, but with every message that comes in the pixels of one frame are kept.
 LEAKING = """
 from grasp_success_detector.cli import detector_node
-from grasp_success_detector.ros.node import inference_worker
+from grasp_success_detector.ros.node import pipeline
 
 kept = []
-offer = inference_worker.LatestItemWorker.offer
+offer = pipeline.LatestItemWorker.offer
 
 
 def keep(self, item):
@@ -31,7 +31,7 @@ def keep(self, item):
     return offer(self, item)
 
 
-inference_worker.LatestItemWorker.offer = keep
+pipeline.LatestItemWorker.offer = keep
 detector_node.main()
 """
 

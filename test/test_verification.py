@@ -107,7 +107,7 @@ def test_bad_and_blind_frames_are_named():
 def test_after_a_jump_of_the_clock_stamps_count_from_the_new_time():
     question = Question()
     question.frame(0.1, 1.)
-    question.asked.restart(STAMP_NS - 40 * NS_PER_S)
+    question.asked.reset(STAMP_NS - 40 * NS_PER_S, question.at(0.1))
     assert not question.frame(0.2, 0., -39.9)
     assert question.frame(0.3, 0., -39.8)
     assert question.answers[0].decision.frames == 2

@@ -1,24 +1,46 @@
-"""The camera's topic: subscribed with a quality of service that fits, and at a bounded rate."""
+"""Subscription to the camera: quality of service that fits the camera, and a bounded rate."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 import time
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import QoSPolicyKind, QoSProfile, QoSReliabilityPolicy
+from rclpy.qos import (
+    qos_policy_name_from_kind,
+    QoSPolicyKind,
+    QoSProfile,
+    QoSReliabilityPolicy,
+)
+from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from grasp_success_detector.decision import NS_PER_S
-from grasp_success_detector.ros.node.qos import override_name, overrides, subscription_events
+from grasp_success_detector.ros.node.parameters import Reliability
 
-#: How often to look who publishes, where the middleware does not say that it changed.
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:     # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
+
+#: Period of looking for new publishers where the middleware does not report them.
 LOOK_PERIOD_NS = NS_PER_S
+
+#: What ``qos_overrides.<topic>.<publisher|subscription>.<policy>`` may set.
+OVERRIDABLE = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY,
+               QoSPolicyKind.DURABILITY)
+
+# What fits everything at the other end: request the least, offer the most.
+_FITTING = {
+    'subscription': {'RELIABILITY': 'best_effort', 'DURABILITY': 'volatile'},
+    'publisher': {'RELIABILITY': 'reliable', 'DURABILITY': 'transient_local'},
+}
 
 
 @dataclass(eq=False)
-class _Ear:
-    """One subscription: whether it heard anything yet, and the last that it heard."""
+class _Listener:
+    """One subscription: whether it has received anything, and the last message received."""
 
     subscription: Any = None
     heard: bool = False
@@ -27,97 +49,65 @@ class _Ear:
 
 class CameraSubscription:
     """
-    Subscribe to a camera and adapt to what it offers.
+    Subscribe to a camera and adapt to the reliability that it offers.
 
-    Best effort is heard from every camera, but Fast DDS with its default buffers loses nearly all
-    raw images of 640 x 480 pixels that way; reliable loses none, but is deaf to best-effort
-    cameras. ``auto`` therefore asks for reliable where every publisher offers it; when that
-    changes, it listens in the former way until a frame came in the new one, so that none is lost.
+    Best effort receives from every camera, but Fast DDS with its default buffers loses nearly all
+    raw images of 640 x 480 pixels that way; reliable loses none, but receives nothing from
+    best-effort cameras. ``auto`` therefore requests reliable where every publisher offers it. When
+    that changes, the former subscription stays until a frame came on the new one, so that no frame
+    is lost.
     """
 
-    def __init__(self, node: LifecycleNode, message_type: Any, reliability: str,
+    def __init__(self, node: LifecycleNode, message_type: Any, reliability: Reliability,
                  take: Callable[[bytes], None]) -> None:
         """
         Prepare; ``open`` subscribes.
 
         :param message_type: Image or CompressedImage.
-        :param reliability: value of the parameter of that name.
         :param take: called in the executor's thread with every serialized message.
         """
         self._node, self._message_type, self._take = node, message_type, take
         self.topic = _image_topic(node, message_type.__name__ == 'CompressedImage')
-        self._given = override_name(self.topic, 'subscription', 'reliability')
+        self._override = override_name(self.topic, 'subscription', 'reliability')
         # Overrides, where given, have the last word; rclpy offers no other way to know of them.
-        self._overridden = self._given in node._parameter_overrides
-        self._auto = reliability == 'auto' and not self._overridden
-        self._reliability: QoSReliabilityPolicy = {
-            'reliable': QoSReliabilityPolicy.RELIABLE}.get(
-                reliability, QoSReliabilityPolicy.BEST_EFFORT)
-        self._ears: list[_Ear] = []     # the one that counts is the last
+        self._overridden = self._override in node._parameter_overrides
+        self._auto = reliability is Reliability.AUTO and not self._overridden
+        self._requested = (QoSReliabilityPolicy.RELIABLE if reliability is Reliability.RELIABLE
+                           else QoSReliabilityPolicy.BEST_EFFORT)
+        self._listeners: list[_Listener] = []   # the last one is the current one
         self._changed = False
         self._looked_ns = 0
 
     @property
     def is_open(self) -> bool:
-        """Say whether frames are asked for."""
-        return bool(self._ears)
+        """Return whether the camera is subscribed."""
+        return bool(self._listeners)
 
     @property
     def publishers(self) -> int:
-        """Count who publishes on the topic, whether heard or not."""
+        """Return the number of publishers on the topic, also of those that do not match."""
         return int(self._node.count_publishers(self.topic))
 
     @property
     def reliability(self) -> str:
-        """Return what is asked of the camera."""
+        """Return the reliability that is requested of the camera."""
         if self._overridden and self.is_open:
-            return str(self._node.get_parameter(self._given).value)
-        return str(self._reliability.name.lower())
+            return str(self._node.get_parameter(self._override).value)
+        return str(self._requested.name.lower())
 
     def open(self) -> None:
         """Subscribe."""
         if self._auto:
-            self._reliability = self._offered()
-        self._listen()
-
-    def _listen(self) -> None:
-        ear = _Ear()
-        self._ears.append(ear)
-        # In its own options only where it was given: a declared one is fixed for ever.
-        options = overrides(*([] if self._overridden else [QoSPolicyKind.RELIABILITY]))
-        # Raw bytes: deserializing is work for the worker, and a malformed message is its error.
-        ear.subscription = self._node.create_subscription(
-            self._message_type, self.topic, partial(self._hear, ear),
-            QoSProfile(depth=1, reliability=self._reliability), raw=True,
-            qos_overriding_options=options, event_callbacks=subscription_events(
-                self._node, self.topic, self._note_change, lambda: self._auto))
+            self._requested = self._offered()
+        self._subscribe()
 
     def close(self) -> None:
         """Unsubscribe."""
         self._keep(0)
 
-    def _keep(self, count: int) -> None:
-        """Unsubscribe all but the latest so many."""
-        while len(self._ears) > count:
-            self._node.destroy_subscription(self._ears.pop(0).subscription)
-
-    def _hear(self, ear: _Ear, data: bytes) -> None:
-        if not self._ears:
-            return
-        newest = self._ears[-1]
-        if ear is not newest:
-            if newest.heard:
-                return
-            ear.last = data
-        elif not ear.heard:
-            ear.heard = True
-            if any(former.last == data for former in self._ears[:-1]):
-                return      # heard both ways
-        self._take(data)
-
     def adapt(self) -> None:
-        """Subscribe again if what the publishers offer has changed; to be called often."""
-        if self.is_open and self._ears[-1].heard:
+        """Subscribe anew if the publishers offer another reliability; to be called often."""
+        if self.is_open and self._listeners[-1].heard:
             self._keep(1)
         now_ns = time.monotonic_ns()
         due = self._changed or now_ns - self._looked_ns >= LOOK_PERIOD_NS
@@ -125,37 +115,80 @@ class CameraSubscription:
             return
         self._changed, self._looked_ns = False, now_ns
         offered = self._offered()
-        if offered is not self._reliability:
+        if offered is not self._requested:
             self._keep(1)
-            self._reliability = offered
-            self._listen()
+            self._requested = offered
+            self._subscribe()
             self._node.get_logger().info(
-                f'{self.topic}: frames are asked for {self.reliability}, as its publishers offer')
+                f'{self.topic}: reliability {self.reliability}, as its publishers offer')
 
-    def _note_change(self) -> None:
-        self._changed = True
+    def _subscribe(self) -> None:
+        listener = _Listener()
+        self._listeners.append(listener)
+        # Overridable only where it is overridden: a declared parameter keeps its value for ever.
+        options = overrides(*([] if self._overridden else [QoSPolicyKind.RELIABILITY]))
+        # Raw bytes: deserializing is work for the worker, and a malformed message is its error.
+        listener.subscription = self._node.create_subscription(
+            self._message_type, self.topic, partial(self._hear, listener),
+            QoSProfile(depth=1, reliability=self._requested), raw=True,
+            qos_overriding_options=options, event_callbacks=self._events())
+
+    def _keep(self, count: int) -> None:
+        """Remove all but the newest ``count`` subscriptions."""
+        while len(self._listeners) > count:
+            self._node.destroy_subscription(self._listeners.pop(0).subscription)
+
+    def _hear(self, listener: _Listener, data: bytes) -> None:
+        if not self._listeners:
+            return
+        newest = self._listeners[-1]
+        if listener is not newest:
+            if newest.heard:
+                return
+            listener.last = data
+        elif not listener.heard:
+            listener.heard = True
+            if any(former.last == data for former in self._listeners[:-1]):
+                return      # received on both
+        self._take(data)
 
     def _offered(self) -> QoSReliabilityPolicy:
         """Return the best reliability that every publisher offers; without any, as before."""
         offers = [info.qos_profile.reliability
                   for info in self._node.get_publishers_info_by_topic(self.topic)]
         if not offers:
-            return self._reliability
+            return self._requested
         reliable = QoSReliabilityPolicy.RELIABLE
         return (reliable if all(offer == reliable for offer in offers)
                 else QoSReliabilityPolicy.BEST_EFFORT)
 
+    def _events(self) -> SubscriptionEventCallbacks:
+        def changed(event: Any) -> None:
+            self._changed = True
+
+        def incompatible(event: Any) -> None:
+            self._changed = True
+            policy = qos_policy_name_from_kind(event.last_policy_kind)
+            if policy != 'RELIABILITY' or not self._auto:
+                self._node.get_logger().warning(
+                    f'a publisher of {self.topic} offers less {policy.lower()} than is requested, '
+                    f'and is not heard; {qos_advice(self.topic, "subscription", policy)}')
+        callbacks: dict[str, Any] = {'incompatible_qos': incompatible}
+        if 'matched' in signature(SubscriptionEventCallbacks.__init__).parameters:  # not in Humble
+            callbacks['matched'] = changed
+        return SubscriptionEventCallbacks(**callbacks)
+
 
 class RateLimit:
-    """Let so many through per second on average, however they come."""
+    """Admit a limited number of frames per second on average."""
 
     def __init__(self, max_rate: float) -> None:
-        """Begin; 0 lets everything through."""
+        """Begin; a rate of 0 admits every frame."""
         self.max_rate = max_rate
         self._next_ns = 0
 
     def admits(self, now_ns: int) -> bool:
-        """Say whether one that comes now goes through."""
+        """Return whether a frame that comes now is admitted."""
         if not self.max_rate:
             return True
         if now_ns < self._next_ns:
@@ -164,6 +197,24 @@ class RateLimit:
         # From when it was due, so that a frame which comes late does not delay the next one.
         self._next_ns = max(self._next_ns, now_ns - period_ns) + period_ns
         return True
+
+
+def overrides(*without: QoSPolicyKind) -> QoSOverridingOptions:
+    """Return the QoS policies that parameters may override."""
+    return QoSOverridingOptions([kind for kind in OVERRIDABLE if kind not in without])
+
+
+def override_name(topic: str, end: str, policy: str) -> str:
+    """Return the parameter that overrides a policy of a ``publisher`` or ``subscription``."""
+    return f'qos_overrides.{topic}.{end}.{policy.lower()}'
+
+
+def qos_advice(topic: str, end: str, policy: str) -> str:
+    """Return how to mend a policy that does not fit the other end of a topic."""
+    value = _FITTING[end].get(policy)
+    if value is None:
+        return f'let the other side take its default {policy.lower()}'
+    return f'start the node with -p {override_name(topic, end, policy)}:={value}'
 
 
 def _image_topic(node: LifecycleNode, compressed: bool) -> str:

@@ -1,31 +1,42 @@
-"""What the node tells about itself: counts and times of frames, as one DiagnosticStatus."""
+"""The node's DiagnosticStatus: counts, rate and latency of frames, and the verdict."""
 
 from collections import Counter, deque
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import ceil
-from operator import sub
 from threading import Lock
+from typing import NamedTuple
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from grasp_success_detector.decision import Decision, NS_PER_S, Reason
 from grasp_success_detector.labels import Verdict
 
-#: Frames that rate and latency are computed from.
+#: Number of frames from which latency is computed.
 RECENT_FRAMES = 300
 
 PERCENTILES = (50, 95, 99)
 
-#: What a frame goes through, in this order; together they are its latency. *receive* is the time
-#: until the worker has the message, *decode* includes the look whether anything can be seen.
-STAGES = ('receive', 'decode', 'preprocess', 'infer', 'publish')
-
-#: Rate counts frames received within this time.
+#: Span over which the rate is computed.
 RATE_SPAN_NS = 5 * NS_PER_S
 
-#: A camera whose last frame is no older than this still sends.
+#: Age of the last frame up to which the camera counts as sending.
 ARRIVING_S = 1.
+
+
+class StageTimes(NamedTuple):
+    """
+    Durations of the stages of a frame, ns; their sum is its latency.
+
+    :ivar receive: from reception until the worker has deserialized the message.
+    :ivar decode: includes the check of visibility.
+    """
+
+    receive: int
+    decode: int
+    preprocess: int
+    infer: int
+    publish: int = 0
 
 
 @dataclass(frozen=True)
@@ -34,15 +45,14 @@ class Snapshot:
     Figures of one moment.
 
     :ivar rate_hz: frames received per second, over the last 5 s.
-    :ivar age_s: time since the last frame was received, seconds; None before the first.
-    :ivar is_behind: a frame came after the newest judged one; one is being judged, or all are too
-        late.
-    :ivar latency_ms: time from a frame's reception to its verdict's publication: the percentiles
-        50, 95 and 99 of recent frames by number; empty before the first.
-    :ivar stages_ms: the same of each of ``STAGES``, where that was asked for.
     :ivar dropped: frames that a newer one replaced before they were judged.
     :ivar limited: frames that ``max_rate`` left out.
     :ivar bad: frames that could not be judged, by reason.
+    :ivar age_s: time since the last frame was received, seconds; None before the first.
+    :ivar is_behind: whether a frame was received after the newest judged one.
+    :ivar latency_ms: percentile (50, 95, 99) -> time from a frame's reception to the publication
+        of its verdict, over recent frames; empty before the first.
+    :ivar stages_ms: stage -> percentiles of its duration; empty unless asked for.
     """
 
     received: int
@@ -66,28 +76,28 @@ class FrameStatistics:
         self._bad: Counter[str] = Counter()
         self._judged_ns = 0     # when the newest judged frame was received
         self._received_ns: deque[int] = deque(maxlen=RECENT_FRAMES)
-        self._marks_ns: deque[tuple[int, ...]] = deque(maxlen=RECENT_FRAMES)
+        self._times: deque[StageTimes] = deque(maxlen=RECENT_FRAMES)
 
-    def add_received(self, now_ns: int, replaced_another: bool) -> None:
-        """Count a frame that came in."""
+    def add_received(self, now_ns: int, replaced_another: bool = False,
+                     limited: bool = False) -> None:
+        """
+        Count a frame that came in.
+
+        :param replaced_another: whether a waiting frame was dropped for it.
+        :param limited: whether it was itself left out for ``max_rate``.
+        """
         with self._lock:
             self._received += 1
             self._dropped += replaced_another
+            self._limited += limited
             self._received_ns.append(now_ns)
 
-    def add_limited(self, now_ns: int) -> None:
-        """Count a frame that came in sooner than wanted."""
-        with self._lock:
-            self._received += 1
-            self._limited += 1
-            self._received_ns.append(now_ns)
-
-    def add_judged(self, marks_ns: tuple[int, ...]) -> None:
-        """Count a frame whose verdict was published: when it came in, and the stages' ends."""
+    def add_judged(self, received_ns: int, times: StageTimes) -> None:
+        """Count a frame whose verdict was published."""
         with self._lock:
             self._judged += 1
-            self._judged_ns = marks_ns[0]
-            self._marks_ns.append(marks_ns)
+            self._judged_ns = received_ns
+            self._times.append(times)
 
     def add_bad(self, reason: str) -> None:
         """Count a frame that could not be judged."""
@@ -98,11 +108,10 @@ class FrameStatistics:
         """
         Return the figures of now.
 
-        :param stages: whether to take the latency apart.
+        :param stages: whether to include the durations of the stages.
         """
         with self._lock:
-            marks = list(self._marks_ns)
-            steps = zip(*(map(sub, mark[1:], mark) for mark in marks), strict=True)
+            times = list(self._times)
             recent = [at for at in self._received_ns if now_ns - at < RATE_SPAN_NS]
             span_ns = recent[-1] - recent[0] if recent else 0
             return Snapshot(
@@ -110,16 +119,16 @@ class FrameStatistics:
                 rate_hz=(len(recent) - 1) * NS_PER_S / span_ns if span_ns else 0.,
                 age_s=(now_ns - self._received_ns[-1]) / NS_PER_S if self._received_ns else None,
                 is_behind=bool(self._received_ns) and self._received_ns[-1] > self._judged_ns,
-                latency_ms=_percentiles_ms([mark[-1] - mark[0] for mark in marks]),
-                stages_ms={stage: _percentiles_ms(times) for stage, times in zip(
-                    STAGES, steps, strict=True)} if stages and marks else {})
+                latency_ms=_percentiles_ms([sum(frame) for frame in times]),
+                stages_ms={stage: _percentiles_ms([getattr(frame, stage) for frame in times])
+                           for stage in StageTimes._fields} if stages else {})
 
 
 def _percentiles_ms(times_ns: Collection[int]) -> dict[int, float]:
     if not times_ns:
         return {}
     in_order = sorted(times_ns)
-    # Nearest rank: a latency that was really there.
+    # Nearest rank: a latency that was measured.
     return {percent: in_order[ceil(percent / 100 * len(in_order)) - 1] / 1e6
             for percent in PERCENTILES}
 
@@ -130,8 +139,8 @@ def build_status(
     """
     Return the status for ``/diagnostics``.
 
-    :param topic: where frames come from; the status' hardware_id.
-    :param facts: what does not change with frames (checkpoint, device, ...), shown as given.
+    :param topic: the camera's; used as hardware_id.
+    :param facts: further keys and values, such as checkpoint and device.
     """
     level, message = _level(decision, snapshot, topic)
     values = {
@@ -168,7 +177,8 @@ def _level(decision: Decision, snapshot: Snapshot, topic: str) -> tuple[bytes, s
         case Reason.NO_FRAMES | Reason.TOO_FEW_FRAMES:
             return DiagnosticStatus.WARN, 'unknown: too few frames judged yet'
         case Reason.DISABLED:
-            return DiagnosticStatus.WARN, 'disabled: takes no frames until ~/enable says so'
+            return DiagnosticStatus.WARN, (
+                'disabled: takes no frames until ~/enable is called with true')
         case Reason.UNDECIDED:
             return DiagnosticStatus.WARN, (
                 f'unknown: P(success) {decision.probability:.2f} lies in the undecided band')

@@ -1,8 +1,11 @@
-"""From one serialized message to P(success): what the node's worker thread does."""
+"""From one serialized message to P(success): deserialize, decode, check visibility, classify."""
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import replace
+from functools import lru_cache
+from importlib import import_module
 from time import monotonic_ns
 from typing import Any, NamedTuple, TYPE_CHECKING
 
@@ -13,11 +16,19 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from grasp_success_detector.decision import NS_PER_S, Reason
-from grasp_success_detector.errors import ImageDecodeError, one_line
+from grasp_success_detector.errors import ConfigError, ImageDecodeError, one_line
 from grasp_success_detector.files import DEFAULT_CHECKPOINT, share_path
+from grasp_success_detector.images.decoding import (
+    decode_message,
+    Decoder,
+    HalfSuffices,
+    ImageFault,
+    RgbImage,
+)
+from grasp_success_detector.images.message_fields import read_picture_header
 from grasp_success_detector.images.visibility import VisibilityCheck
-from grasp_success_detector.ros.node.decoders import select_decoder
-from grasp_success_detector.ros.node.parameters import Parameters
+from grasp_success_detector.ros.node.diagnostics import StageTimes
+from grasp_success_detector.ros.node.parameters import ImageDecoder, Parameters, Transport
 
 if TYPE_CHECKING:
     from grasp_success_detector.images.preprocessing import Preprocessing
@@ -25,26 +36,15 @@ if TYPE_CHECKING:
 
 class UnjudgedFrameError(Exception):
     """
-    A frame gave no probability; it is to be dropped.
+    A frame has no probability and is dropped.
 
-    :ivar reason: short slug; bad frames are counted by it.
+    :ivar reason: short slug of the kind of fault, by which bad frames are counted.
+    :ivar blindness: one of ``decision.BLIND`` where nothing can be seen on the frame.
     """
 
-    def __init__(self, reason: str, text: str) -> None:
+    def __init__(self, reason: str, text: str, blindness: Reason | None = None) -> None:
         super().__init__(text)
-        self.reason = reason
-
-
-class BlindFrameError(UnjudgedFrameError):
-    """
-    Nothing can be seen on a frame.
-
-    :ivar blindness: why.
-    """
-
-    def __init__(self, blindness: Reason) -> None:
-        super().__init__(blindness.value, f'nothing can be seen: {blindness.value}')
-        self.blindness = blindness
+        self.reason, self.blindness = reason, blindness
 
 
 class ReceivedFrame(NamedTuple):
@@ -52,20 +52,20 @@ class ReceivedFrame(NamedTuple):
     One message as it came in, still serialized: a frame that is dropped costs nothing more.
 
     :ivar received_ns: monotonic ns.
-    :ivar session: number of the period in which it came; later ones do not answer it any more.
+    :ivar period: number of the keeper's period in which it came; it is not answered in later ones.
     """
 
     data: bytes
     received_ns: int
-    session: int
+    period: int
 
 
 class Stamp(NamedTuple):
     """
     When a frame was taken.
 
-    :ivar ns: of the camera's clock; monotonic ns of the reception where that is not to be used.
-    :ivar received: whether it is the reception's.
+    :ivar ns: by the camera's clock, or the monotonic ns of its reception.
+    :ivar received: whether it is the time of reception.
     """
 
     ns: int
@@ -74,19 +74,16 @@ class Stamp(NamedTuple):
 
 class JudgedFrame(NamedTuple):
     """
-    A frame and what the network says of it.
+    A frame and its probability.
 
     :ivar message: Image or CompressedImage.
     :ivar probability: calibrated P(success) in [0, 1].
-    :ivar stamp: when it was taken.
-    :ivar done_ns: when it had been received (waited and deserialized), decoded (and looked at),
-        preprocessed, inferred; monotonic ns.
     """
 
     message: Any
     probability: float
     stamp: Stamp
-    done_ns: tuple[int, int, int, int]
+    times: StageTimes
 
 
 class FrameJudge:
@@ -94,8 +91,7 @@ class FrameJudge:
     Deserializer, decoder and classifier of one configuration.
 
     :ivar message_type: class of the messages, Image or CompressedImage.
-    :ivar facts: what diagnostics tell of it.
-    :ivar visibility: looks whether anything can be seen; a new one for each activation.
+    :ivar facts: key -> value for diagnostics.
     """
 
     def __init__(self, values: Parameters) -> None:
@@ -105,20 +101,20 @@ class FrameJudge:
         :raises CheckpointError: the checkpoint cannot be used.
         :raises ConfigError: another parameter cannot be used.
         """
-        # Imported here because a node that only waits needs none of it.
+        # Imported here because an unconfigured node needs none of it.
         from grasp_success_detector.inference.classifier import GraspClassifier
 
         self._decode = select_decoder(values.image_decoder)
         self._use_receive_time = values.use_receive_time
         self.message_type: Any = (
-            CompressedImage if values.image_transport == 'compressed' else Image)
+            CompressedImage if values.image_transport is Transport.COMPRESSED else Image)
         checkpoint = values.checkpoint or str(share_path(DEFAULT_CHECKPOINT))
         self._classifier = GraspClassifier.from_checkpoint(
             checkpoint, device=values.device, threads=values.threads or None,
             engine=values.engine, precision=values.precision)
         self._classifier.preprocessing = self._preprocessing(values)
         self._classifier.warm_up()
-        self.visibility = VisibilityCheck(values.visibility())
+        self._visibility = VisibilityCheck(values.visibility())
         choice = self._classifier.choice
         self.facts = {
             'checkpoint': checkpoint,
@@ -130,27 +126,27 @@ class FrameJudge:
 
     @property
     def threshold(self) -> float:
-        """P(success) from which the checkpoint's makers count a grasp as success."""
+        """Threshold of the checkpoint on P(success)."""
         return float(self._classifier.threshold)
 
     def check(self, values: Parameters) -> None:
         """
-        Refuse values that cannot be taken while running.
+        Refuse values that do not fit this checkpoint.
 
-        :raises ConfigError: saying why.
+        :raises ConfigError: naming them.
         """
         self._preprocessing(values)
         values.decision(self.threshold)
         values.visibility()
 
-    def configure(self, values: Parameters) -> None:
-        """Use other values from the next frame on; each attribute is replaced at once."""
+    def apply(self, values: Parameters) -> None:
+        """Use other values from the next frame on; each is replaced in one step."""
         self._classifier.preprocessing = self._preprocessing(values)
-        self.visibility.config = values.visibility()
+        self._visibility.config = values.visibility()
 
     def start_anew(self) -> None:
-        """Forget the frames that were looked at."""
-        self.visibility = VisibilityCheck(self.visibility.config)
+        """Forget earlier frames."""
+        self._visibility = VisibilityCheck(self._visibility.config)
 
     def free(self) -> None:
         """Give the memory of a GPU back; the network itself goes with the last reference."""
@@ -162,7 +158,7 @@ class FrameJudge:
 
     def judge(self, frame: ReceivedFrame) -> JudgedFrame:
         """
-        Deserialize, decode, look whether anything can be seen, classify.
+        Deserialize, decode, check visibility, classify.
 
         :raises UnjudgedFrameError: any of the steps failed.
         """
@@ -171,12 +167,13 @@ class FrameJudge:
         except Exception as error:  # rclpy raises what its C layer raised
             raise UnjudgedFrameError('malformed_message', (
                 f'no {self.message_type.__name__}: {one_line(error)}')) from error
-        received_ns = monotonic_ns()
+        deserialized_ns = monotonic_ns()
         stamp = self._stamp(message.header, frame.received_ns)
         try:
             image = self._decode(message, self._classifier.preprocessing.half_suffices)
-            if blindness := self.visibility.look(image, stamp.ns):
-                raise BlindFrameError(blindness)
+            if blindness := self._visibility.look(image, stamp.ns):
+                raise UnjudgedFrameError(
+                    blindness.value, f'nothing can be seen: {blindness.value}', blindness)
             decoded_ns = monotonic_ns()
             prepared = self._classifier.prepare([image])
             preprocessed_ns = monotonic_ns()
@@ -191,19 +188,104 @@ class FrameJudge:
                 'not_judged', f'{type(error).__name__}: {one_line(error)}') from error
         if not 0. <= probability <= 1.:
             raise UnjudgedFrameError('not_finite', f'the network says P(success) = {probability}')
-        return JudgedFrame(message, probability, stamp, (
-            received_ns, decoded_ns, preprocessed_ns, inferred_ns))
+        return JudgedFrame(message, probability, stamp, StageTimes(
+            receive=deserialized_ns - frame.received_ns, decode=decoded_ns - deserialized_ns,
+            preprocess=preprocessed_ns - decoded_ns, infer=inferred_ns - preprocessed_ns))
 
     def picture(self, judged: JudgedFrame) -> NDArray[np.uint8]:
-        """Return a judged frame in full size for somebody to look at, RGB uint8 (H, W, 3)."""
+        """Return a judged frame in full size, RGB uint8 (H, W, 3)."""
         return self._decode(judged.message, None)
 
     def _stamp(self, header: Header, received_ns: int) -> Stamp:
         stamp_ns = header.stamp.sec * NS_PER_S + header.stamp.nanosec
-        # A driver that leaves the stamp empty: its frames still follow each other in time.
+        # Frames of a driver that leaves the stamp empty still follow each other in time.
         received = self._use_receive_time or stamp_ns == 0
         return Stamp(received_ns if received else stamp_ns, received)
 
     def _preprocessing(self, values: Parameters) -> Preprocessing:
         given = self._classifier.metadata.preprocessing
         return replace(given, roi=values.roi) if any(values.roi) else given
+
+
+def select_decoder(decoder: ImageDecoder) -> Decoder:
+    """
+    Return the function that turns Image and CompressedImage messages into RGB uint8 (H, W, 3).
+
+    ``native`` is :func:`grasp_success_detector.images.decoding.decode_message`. ``cv_bridge``
+    gives the very pixels that other nodes get from it, never at half size; docs/images.md lists
+    what it cannot decode. Padding between rows is removed first, as cv_bridge handles it wrongly.
+
+    :return: callable(msg, half_suffices); raises ImageDecodeError and nothing else.
+    :raises ConfigError: cv_bridge cannot be imported.
+    """
+    if decoder is ImageDecoder.NATIVE:
+        return decode_message
+    bridge = _cv_bridge()
+    if isinstance(bridge, Exception):
+        raise ConfigError(
+            f'image_decoder cv_bridge: cannot be imported ({one_line(bridge)}); install '
+            'ros-$ROS_DISTRO-cv-bridge or set image_decoder to native') from bridge
+
+    def decode(msg: Any, half_suffices: HalfSuffices | None = None) -> RgbImage:
+        return _decode_with(bridge, msg)
+    return decode
+
+
+@lru_cache(maxsize=1)
+def _cv_bridge() -> Any:
+    """Return the one CvBridge, or the exception of its import."""
+    try:
+        # The compiled part first: cv_bridge itself would miss it only at the first frame.
+        import_module('cv_bridge.boost.cv_bridge_boost')
+        return import_module('cv_bridge').CvBridge()
+    except Exception as error:  # noqa: BLE001 - one built for another numpy fails in many ways
+        return error
+
+
+def _decode_with(bridge: Any, msg: Any) -> RgbImage:
+    compressed = hasattr(msg, 'format')
+    try:
+        if compressed:
+            found = read_picture_header(bytes(msg.data))
+            if found and not found.complete:  # older OpenCV fills what is missing with grey
+                raise ValueError(f'{found.kind} of {len(msg.data)} bytes ends too early')
+            rgb = bridge.compressed_imgmsg_to_cv2(msg, desired_encoding='rgb8')
+        else:
+            rgb = bridge.imgmsg_to_cv2(_without_padding(bridge, msg), desired_encoding='rgb8')
+    except Exception as error:
+        raise _cv_bridge_error(msg, one_line(error)) from error
+    if rgb is None:
+        raise _cv_bridge_error(msg, 'it returned None')
+    if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8 or rgb.shape[2:] != (3,):
+        raise _cv_bridge_error(msg, 'what it returned is no RGB image')
+    if 0 in rgb.shape or (not compressed and rgb.shape[:2] != (msg.height, msg.width)):
+        raise _cv_bridge_error(msg, f'it returned {rgb.shape[1]} x {rgb.shape[0]} pixels')
+    return np.ascontiguousarray(rgb)
+
+
+def _without_padding(bridge: Any, msg: Any) -> Any:
+    """
+    Return the message without padding between its rows.
+
+    cv_bridge 1.x ignores step, 3.x rounds it down to whole pixels, and both return a sheared
+    picture without an error.
+    """
+    depth, channels = bridge.encoding_to_dtype_with_channels(msg.encoding)
+    row_bytes = msg.width * channels * np.dtype(depth).itemsize
+    data = np.frombuffer(msg.data, np.uint8)
+    if msg.step < row_bytes or data.size < msg.height * msg.step:
+        raise ValueError(f'{data.size} bytes and step {msg.step}; expected {msg.height} rows of '
+                         f'{row_bytes} bytes or more')
+    if msg.step == row_bytes:
+        return msg
+    rows = data[:msg.height * msg.step].reshape(msg.height, msg.step)[:, :row_bytes]
+    tight = Image(height=msg.height, width=msg.width, encoding=msg.encoding, step=row_bytes,
+                  is_bigendian=msg.is_bigendian)
+    tight.data = array('B', rows.tobytes())
+    return tight
+
+
+def _cv_bridge_error(msg: Any, what: str) -> ImageDecodeError:
+    given = getattr(msg, 'format', None) or getattr(msg, 'encoding', type(msg).__name__)
+    return ImageDecodeError(ImageFault.CV_BRIDGE.value, f'cv_bridge cannot decode {given!r:.60}: '
+                            f'{what}; image_decoder native may')

@@ -1,80 +1,64 @@
-"""The detector as a managed ROS 2 node: camera frames in, verdicts out."""
+"""The detector as a managed ROS 2 node: lifecycle transitions, services and diagnostics."""
 
 from collections.abc import Callable
 import time
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, JumpThreshold
 from rclpy.clock_type import ClockType
 from rclpy.duration import Duration
 from rclpy.impl.logging_severity import LoggingSeverity
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.task import Future
+from std_srvs.srv import SetBool, Trigger
 
-from grasp_success_detector.decision import NS_PER_S, Reason
+from grasp_success_detector.decision import Reason, unknown
 from grasp_success_detector.errors import GraspSuccessDetectorError, one_line
-from grasp_success_detector.ros.node.camera_subscription import CameraSubscription, RateLimit
-from grasp_success_detector.ros.node.declared_parameters import DeclaredParameters
+from grasp_success_detector.labels import Verdict
 from grasp_success_detector.ros.node.diagnostics import build_status, FrameStatistics
-from grasp_success_detector.ros.node.frame_judge import (
-    FrameJudge,
-    ReceivedFrame,
-    UnjudgedFrameError,
-)
-from grasp_success_detector.ros.node.inference_worker import LatestItemWorker
-from grasp_success_detector.ros.node.outputs import draw_overlay, VerdictOutputs
-from grasp_success_detector.ros.node.parameters import Parameters
-from grasp_success_detector.ros.node.services import DetectorServices
-from grasp_success_detector.ros.node.verdict_keeper import VerdictKeeper
+from grasp_success_detector.ros.node.parameters import DeclaredParameters
+from grasp_success_detector.ros.node.pipeline import DetectionPipeline
+from grasp_success_detector.ros.node.verify_request import refusal, VerifyAnswer
 
 NODE_NAME = 'grasp_success_detector'
 DIAGNOSTICS_PERIOD_S = 1.
-BAD_FRAME_LOG_PERIOD_S = 5.
-
-#: What ``Parameters`` are when nobody has been asked yet.
-UNCONFIGURED = Parameters()
 
 
 class DetectorNode(LifecycleNode):
     """
-    Says from camera frames whether the hand holds the object.
+    Decides from camera frames whether the hand holds the object.
 
-    *configure* loads the checkpoint, *activate* subscribes, *deactivate* publishes a last
-    ``false`` and unsubscribes, *cleanup* frees the network. The executor's thread takes messages
-    and watches the clock; one worker thread decodes, judges and publishes.
+    ``_pipeline`` is there from *configure* to *cleanup*. The services ``~/verify``, ``~/enable``
+    and ``~/reset`` and the diagnostics answer in every state.
     """
 
     def __init__(self, **node_arguments: Any) -> None:
         """Create the node, unconfigured; arguments are those of ``rclpy.node.Node``."""
         super().__init__(NODE_NAME, **node_arguments)
-        self._judge: FrameJudge | None = None
-        self._outputs: VerdictOutputs | None = None
-        self._camera: CameraSubscription | None = None
-        self._watchdog: Any = None      # there while the node is active
-        self._values = UNCONFIGURED
-        self._declared = DeclaredParameters(
-            self, lambda: self._judge is not None, self._check, self._apply)
-        self._limit = RateLimit(0.)
+        self._pipeline: DetectionPipeline | None = None
+        self._declared = DeclaredParameters(self, lambda: self._pipeline)
         self._statistics = FrameStatistics()
-        self._keeper = VerdictKeeper(self._statistics)
-        self._worker = LatestItemWorker(self._work_on, 'inference')
-        # Time-outs and heartbeats are real time, also where use_sim_time lets the ROS clock stand.
-        self._steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._jumps = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1),
                           on_clock_change=True), post_callback=self._on_clock_jump)
         # Not below the namespace: diagnostic tools listen to this one topic.
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        self.create_timer(
-            DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=self._steady_clock)
-        DetectorServices(
-            self, self._keeper, lambda: self._camera.topic if self._camera else '',
-            lambda: self._values.verify_timeout_s, self._enable)
+        self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics,
+                          clock=Clock(clock_type=ClockType.STEADY_TIME))
+        # Reentrant: in an exclusive group one waiting client would block all others.
+        self.create_service(Trigger, '~/verify', self._on_verify,
+                            callback_group=ReentrantCallbackGroup())
+        self.create_service(SetBool, '~/enable', self._on_enable)
+        self.create_service(Trigger, '~/reset', self._on_reset)
 
     @property
     def autostart(self) -> bool:
-        """Say whether the node shall go to active by itself."""
+        """Return whether the node shall go to active by itself."""
         return bool(self.get_parameter('autostart').value)
+
+    # Transitions
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Read the parameters, load and warm up the checkpoint, create the publishers."""
@@ -82,15 +66,16 @@ class DetectorNode(LifecycleNode):
         return super().on_configure(state) if failed is None else failed
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Start to take frames."""
+        """Subscribe to the camera and start to judge frames."""
         failed = self._try('activate', lambda: self._activate(state))
         # Always an error, which leads to unconfigured; a mere failure would lead to inactive.
         return (TransitionCallbackReturn.SUCCESS if failed is None
                 else TransitionCallbackReturn.ERROR)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Publish a last ``false`` and take no more frames."""
-        self._stop()
+        """Publish a last ``false`` and unsubscribe."""
+        if self._pipeline is not None:
+            self._pipeline.stop()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -100,18 +85,16 @@ class DetectorNode(LifecycleNode):
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """End from any state, with a last ``false`` where the node was active."""
-        self._stop()
         self._free()
         return TransitionCallbackReturn.SUCCESS
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Go back to unconfigured, from where *configure* may be tried again."""
-        self._stop()
         self._free()
         return TransitionCallbackReturn.SUCCESS
 
     def _try(self, name: str, transition: Callable[[], None]) -> TransitionCallbackReturn | None:
-        """Run a transition and say in one line why it failed; None if it did not."""
+        """Run a transition and log in one line why it failed; None if it did not."""
         try:
             transition()
         except GraspSuccessDetectorError as error:
@@ -126,132 +109,74 @@ class DetectorNode(LifecycleNode):
 
     def _configure(self) -> None:
         values = self._declared.values()
-        judge = FrameJudge(values)
-        self._outputs = VerdictOutputs(self)
-        self._camera = CameraSubscription(self, judge.message_type, values.reliability, self._take)
-        self._judge = judge
-        self._apply(values)
+        self._pipeline = DetectionPipeline(self, values, self._statistics)
+        judge = self._pipeline.judge
         self.get_logger().info(
             f'configured: checkpoint {judge.facts["checkpoint"]}, threshold '
             f'{values.decision(judge.threshold).threshold:.4f}, {judge.facts["engine"]}')
 
     def _activate(self, state: LifecycleState) -> None:
-        super().on_activate(state)      # lets the publishers speak
-        self._worker.start()
-        self._watchdog = self.create_timer(
-            self._keeper.watch_period_s, self._watch, clock=self._steady_clock)
-        self._open()
-        assert self._camera is not None
-        self.get_logger().info(f'active: frames from {self._camera.topic}')
-
-    def _open(self) -> None:
-        """Take frames."""
-        assert self._judge is not None and self._camera is not None and self._outputs is not None
-        self._judge.start_anew()
-        self._keeper.open(self._outputs)
-        self._camera.open()
-
-    def _enable(self, enabled: bool) -> str | None:
-        """Take frames or stop to while the node stays active; return why it cannot."""
-        if self._watchdog is None or self._camera is None:
-            return 'the node is not active; configure and activate it'
-        if enabled and not self._camera.is_open:
-            self._open()
-        elif not enabled:
-            self._keeper.close(Reason.DISABLED)
-            self._camera.close()
-        return None
-
-    def _stop(self) -> None:
-        if self._watchdog is None:
-            return
-        self._keeper.close(Reason.INACTIVE)
-        if self._camera is not None:
-            self._camera.close()
-        self.destroy_timer(self._watchdog)
-        self._watchdog = None
-        if self._outputs is not None:
-            self._outputs.flush(0.3)
-        if not self._worker.stop(timeout_s=1.):
-            self.get_logger().warning('a frame is still being judged; its answer is dropped')
+        assert self._pipeline is not None
+        super().on_activate(state)      # enables the publishers
+        self._pipeline.start()
+        self.get_logger().info(f'active: frames from {self._pipeline.camera.topic}')
 
     def _free(self) -> None:
-        self._stop()
-        if self._outputs is not None:
-            self._outputs.destroy()
-        if self._judge is not None:
-            self._judge.free()
-        self._judge = self._outputs = self._camera = None
+        if self._pipeline is not None:
+            self._pipeline.free()
+            self._pipeline = None
 
-    def _check(self, values: Parameters) -> None:
-        if self._judge is not None:
-            self._judge.check(values)
+    # Services
 
-    def _apply(self, values: Parameters) -> None:
-        """Use other values from the next frame on."""
-        assert self._judge is not None
-        self._values = values
-        self._judge.configure(values)
-        self._keeper.configure(values.decision(self._judge.threshold))
-        self._limit = RateLimit(values.max_rate)
-        if self._watchdog is not None:
-            self._watchdog.timer_period_ns = round(self._keeper.watch_period_s * NS_PER_S)
+    async def _on_verify(self, request: Trigger.Request, response: Trigger.Response) -> Any:
+        """Answer when the frames to come have; ``success`` for a verdict of SUCCESS only."""
+        # As a coroutine any number of calls wait at once, and the executor's thread does not.
+        future: Any = Future(executor=self.executor)
 
-    def _take(self, data: bytes) -> None:
-        """Hand the newest message to the worker; runs in the executor's thread."""
-        now_ns = time.monotonic_ns()
-        if not self._limit.admits(now_ns):
-            self._statistics.add_limited(now_ns)
-            return
-        replaced = self._worker.offer(ReceivedFrame(data, now_ns, self._keeper.session))
-        self._statistics.add_received(now_ns, replaced)
+        def answered(answer: VerifyAnswer) -> None:
+            future.set_result(answer)
+            if executor := self.executor:
+                executor.wake()     # it looks at futures only when it wakes
+        if self._pipeline is None:
+            answered(refusal(Reason.INACTIVE))
+        else:
+            self._pipeline.verify(answered)
+        answer = await future
+        response.success = answer.decision.verdict is Verdict.SUCCESS
+        response.message = answer.to_json()
+        return response
 
-    def _work_on(self, frame: ReceivedFrame) -> None:
-        """Judge and answer one frame; runs in the worker's thread."""
-        try:
-            self._judge_and_answer(frame)
-        except UnjudgedFrameError as error:
-            self._skip(frame, error)
-        except Exception as error:  # noqa: BLE001 - the next frame shall find the thread alive
-            self._skip(frame, UnjudgedFrameError(
-                'internal', f'{type(error).__name__}: {one_line(error)}'))
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> Any:
+        if self._pipeline is None or not self._pipeline.is_active:
+            response.message = 'the node is not active; configure and activate it'
+            return response
+        self._pipeline.enable(request.data)
+        response.success = True
+        response.message = 'enabled' if request.data else 'disabled'
+        return response
 
-    def _judge_and_answer(self, frame: ReceivedFrame) -> None:
-        judge, outputs = self._judge, self._outputs
-        if judge is None or outputs is None:    # cleaned up meanwhile
-            return
-        judged = judge.judge(frame)
-        decision = self._keeper.answer(frame, judged)
-        if decision is not None and outputs.overlay_wanted:
-            messages = outputs.overlay_messages(
-                draw_overlay(judge.picture(judged), decision), judged.message.header)
-            self._keeper.publish_overlay(frame, lambda: outputs.publish_overlay(messages))
-
-    def _skip(self, frame: ReceivedFrame, error: UnjudgedFrameError) -> None:
-        """Take note of a frame that cannot be judged."""
-        self._statistics.add_bad(error.reason)
-        self.get_logger().warning(
-            f'frame dropped: {error}', throttle_duration_sec=BAD_FRAME_LOG_PERIOD_S)
-        self._keeper.skip(frame, error)
-
-    def _watch(self) -> None:
-        self._keeper.watch()
-        if self._camera is not None:
-            self._camera.adapt()
+    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Any:
+        if self._pipeline is not None:
+            self._pipeline.reset()
+        response.success = True
+        response.message = 'all frames so far are forgotten'
+        return response
 
     def _on_clock_jump(self, jump: Any) -> None:
         # Frames stamped before and after do not belong together.
-        self._keeper.clock_jumped(self.get_clock().now().nanoseconds)
+        if self._pipeline is not None:
+            self._pipeline.reset()
 
     def _publish_diagnostics(self) -> None:
-        facts = dict(self._judge.facts) if self._judge else {}
-        if self._camera is not None:
-            facts['publishers'] = str(self._camera.publishers)
-            facts['reliability'] = self._camera.reliability
+        topic, latest, facts = '', unknown(Reason.INACTIVE), {}
+        if (pipeline := self._pipeline) is not None:
+            topic, latest = pipeline.camera.topic, pipeline.keeper.latest
+            facts = {**pipeline.judge.facts, 'publishers': str(pipeline.camera.publishers),
+                     'reliability': pipeline.camera.reliability}
         debug = self.get_logger().is_enabled_for(LoggingSeverity.DEBUG)
         status = build_status(
-            self.get_fully_qualified_name(), self._camera.topic if self._camera else '',
-            self._keeper.latest, self._statistics.snapshot(time.monotonic_ns(), debug), facts)
+            self.get_fully_qualified_name(), topic, latest,
+            self._statistics.snapshot(time.monotonic_ns(), stages=debug), facts)
         array = DiagnosticArray(status=[status])
         array.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(array)

@@ -1,5 +1,4 @@
-"""What the node publishes for one decision."""
-
+"""Publishers of the verdict, and the overlay that shows it on the frame."""
 
 from array import array
 from collections.abc import Iterable
@@ -11,17 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
-from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from rclpy.qos import qos_policy_name_from_kind, QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Bool, Float32, Header
 
 from grasp_success_detector.decision import Decision
 from grasp_success_detector.images.encoding import encode_jpeg
 from grasp_success_detector.labels import Verdict
-from grasp_success_detector.ros.node.decoders import to_image_message
-from grasp_success_detector.ros.node.qos import overrides, publisher_events
+from grasp_success_detector.ros.node.camera_subscription import overrides, qos_advice
 
-#: RGB, distinguishable also for the colour-blind.
+try:
+    from rclpy.event_handler import PublisherEventCallbacks
+except ImportError:     # Humble
+    from rclpy.qos_event import PublisherEventCallbacks
+
+#: RGB, distinguishable by the colour-blind too.
 COLOURS = {
     Verdict.SUCCESS: (0, 158, 115),
     Verdict.FAILURE: (213, 94, 0),
@@ -31,7 +34,7 @@ COLOURS = {
 
 def draw_overlay(frame: NDArray[np.uint8], decision: Decision) -> NDArray[np.uint8]:
     """
-    Return a copy with a coloured border and one line of text; works for any size of frame.
+    Return a copy of a frame of any size with a coloured border and one line of text.
 
     :param frame: RGB uint8 (H, W, 3).
     :return: RGB uint8 (H, W, 3).
@@ -59,11 +62,11 @@ def draw_overlay(frame: NDArray[np.uint8], decision: Decision) -> NDArray[np.uin
 
 class VerdictOutputs:
     """
-    Publishers of the verdict in its several forms.
+    Publishers of the verdict.
 
     Topic names are relative: ``/grasp_success`` for a node in the root namespace,
     ``/left_hand/grasp_success`` for one in ``/left_hand``, so that several cameras do not mix.
-    As lifecycle publishers they say nothing while the node is not active.
+    As lifecycle publishers they are silent while the node is not active.
     """
 
     def __init__(self, node: LifecycleNode) -> None:
@@ -83,27 +86,34 @@ class VerdictOutputs:
             raise
 
     def _create(self, message_type: Any, name: str) -> Any:
+        topic = self._node.resolve_topic_name(name)
+
+        def incompatible(event: Any) -> None:
+            policy = qos_policy_name_from_kind(event.last_policy_kind)
+            self._node.get_logger().warning(
+                f'a subscriber of {topic} asks for a {policy.lower()} that is not offered and '
+                f'hears nothing; {qos_advice(topic, "publisher", policy)}')
         # Reliable, so that a ``false`` is not lost; depth 1, since only the newest answer counts.
         # A new profile for each: overrides are written into it.
         qos = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
         publisher = self._node.create_lifecycle_publisher(
             message_type, name, qos, qos_overriding_options=overrides(),
-            event_callbacks=publisher_events(self._node, self._node.resolve_topic_name(name)))
+            event_callbacks=PublisherEventCallbacks(incompatible_qos=incompatible))
         self._publishers.append(publisher)
         return publisher
 
     @property
     def overlay_wanted(self) -> bool:
-        """Say whether anybody looks at the overlay, in one form or the other."""
+        """Return whether an overlay topic has a subscriber."""
         return _heard(self._overlay) or _heard(self._compressed)
 
     def publish(self, decision: Decision, header: Header) -> None:
         """
         Publish a decision.
 
-        :param header: of the newest frame that it rests on.
+        :param header: of the newest judged frame.
         """
-        # The confidence first: who reads both on the Bool's arrival has the matching one.
+        # The confidence first: a reader of both has the matching one when the Bool arrives.
         self._confidence.publish(Float32(data=decision.confidence))
         self._bool.publish(Bool(data=decision.holds_object))
         if self._stamped is not None:
@@ -111,9 +121,9 @@ class VerdictOutputs:
 
     def overlay_messages(self, drawn: NDArray[np.uint8], header: Header) -> list[Any]:
         """
-        Make what ``publish_overlay`` takes, in the forms that somebody looks at.
+        Return messages for those overlay topics that have a subscriber.
 
-        :param drawn: RGB uint8 (H, W, 3), drawn because ``overlay_wanted``.
+        :param drawn: RGB uint8 (H, W, 3).
         """
         messages: list[Any] = []
         if _heard(self._overlay):
@@ -125,7 +135,7 @@ class VerdictOutputs:
         return messages
 
     def publish_overlay(self, messages: Iterable[Any]) -> None:
-        """Publish what ``overlay_messages`` made."""
+        """Publish the messages of ``overlay_messages``."""
         for message in messages:
             (self._overlay if isinstance(message, Image) else self._compressed).publish(message)
 
@@ -146,6 +156,22 @@ class VerdictOutputs:
             # The type has no field for a reason; a second hypothesis of score 0 names it.
             results.append(hypothesis(class_id=decision.reason.value, score=0.))
         return self._vision_msgs.Classification(header=header, results=results)
+
+
+def to_image_message(rgb: NDArray[np.uint8], header: Header) -> Image:
+    """
+    Make a sensor_msgs/Image in rgb8 without padding.
+
+    :param rgb: RGB uint8 (H, W, 3).
+    :raises ValueError: the array is not such an image.
+    """
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
+        raise ValueError(f'{rgb.dtype} array of shape {rgb.shape}; expected RGB uint8 (H, W, 3)')
+    height, width, _ = rgb.shape
+    message = Image(header=header, height=height, width=width, encoding='rgb8', step=3 * width)
+    # An array of type B is the one type that the setter takes without checking each byte.
+    message.data = array('B', rgb.tobytes())
+    return message
 
 
 def _heard(publisher: LifecyclePublisher) -> bool:

@@ -1,14 +1,27 @@
-"""Every parameter of the node, stated once: type, default, description, range, when it acts."""
+"""Parameters of the node: defaults, limits and descriptions; declared, checked and changed."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, Field, fields
 from enum import Enum
-from typing import Any
+from typing import Any, TYPE_CHECKING
+
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
+from rclpy.node import Node
+from rclpy.parameter import Parameter
 
 from grasp_success_detector.decision import DecisionConfig
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.images.visibility import VisibilityConfig
 from grasp_success_detector.inference.engine import AUTO, ENGINE, PRECISION
-from grasp_success_detector.ros.node.decoders import DECODERS, NATIVE
+from grasp_success_detector.settings import check_settings, expected_values, fits, setting
+
+if TYPE_CHECKING:
+    from grasp_success_detector.ros.node.pipeline import DetectionPipeline
 
 
 class Change(Enum):
@@ -21,18 +34,35 @@ class Change(Enum):
              'node again')
 
 
-def _parameter(
-    default: Any, description: str, change: Change, *, lowest: float | None = None,
-    highest: float | None = None, choices: tuple[str, ...] = (),
-) -> Any:
-    return field(default=default, metadata={
-        'description': description, 'lowest': lowest, 'highest': highest, 'choices': choices,
-        'change': change})
+class Transport(Enum):
+    """Type of the image messages."""
+
+    RAW = 'raw'
+    COMPRESSED = 'compressed'
+
+
+class ImageDecoder(Enum):
+    """What decodes image messages."""
+
+    NATIVE = 'native'
+    CV_BRIDGE = 'cv_bridge'
+
+
+class Reliability(Enum):
+    """Reliability that the subscription to the camera requests."""
+
+    AUTO = 'auto'
+    BEST_EFFORT = 'best_effort'
+    RELIABLE = 'reliable'
+
+
+def _parameter(default: Any, description: str, change: Change, **limits: float) -> Any:
+    return setting(default, description=description, change=change, **limits)
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """Values of the node's parameters; the fields are what the node declares."""
+    """Values of the node's parameters; the node declares a parameter for each field."""
 
     checkpoint: str = _parameter(
         '', 'Checkpoint file (.safetensors); empty: the one that ships with the package.',
@@ -43,24 +73,23 @@ class Parameters:
     engine: str = _parameter(AUTO, ENGINE, Change.CONFIGURE)
     precision: str = _parameter(AUTO, PRECISION, Change.CONFIGURE)
     threads: int = _parameter(
-        0, 'CPU threads of the network; 0: as many as the engine takes.', Change.CONFIGURE,
+        0, 'CPU threads of the network; 0: chosen by the engine.', Change.CONFIGURE,
         lowest=0, highest=256)
 
-    image_transport: str = _parameter(
-        'raw', 'raw: sensor_msgs/Image on "image"; compressed: sensor_msgs/CompressedImage on '
-        '"image/compressed".', Change.CONFIGURE, choices=('raw', 'compressed'))
-    image_decoder: str = _parameter(
-        NATIVE, 'What turns messages into pixels: this package, or an installed cv_bridge.',
-        Change.CONFIGURE, choices=DECODERS)
-    reliability: str = _parameter(
-        'auto', 'Asked of the camera. auto: reliable where every camera on the topic offers it, '
-        'else best effort; best_effort; reliable.', Change.CONFIGURE,
-        choices=('auto', 'best_effort', 'reliable'))
+    image_transport: Transport = _parameter(
+        Transport.RAW, 'raw: sensor_msgs/Image on "image"; compressed: '
+        'sensor_msgs/CompressedImage on "image/compressed".', Change.CONFIGURE)
+    image_decoder: ImageDecoder = _parameter(
+        ImageDecoder.NATIVE, 'What decodes images: native (this package) or an installed '
+        'cv_bridge.', Change.CONFIGURE)
+    reliability: Reliability = _parameter(
+        Reliability.AUTO, 'Requested of the camera. auto: reliable where every camera on the '
+        'topic offers it, else best effort; best_effort; reliable.', Change.CONFIGURE)
     use_receive_time: bool = _parameter(
-        False, 'Take the time at which a frame was received for its stamp: for cameras whose '
-        'clock is not the one of this machine.', Change.CONFIGURE)
+        False, 'Use the time of reception as the stamp of a frame: for cameras whose clock is not '
+        'the one of this machine.', Change.CONFIGURE)
     max_rate: float = _parameter(
-        0., 'Frames judged per second at most; 0: as many as come and can be judged.',
+        0., 'Largest number of frames judged per second; 0: as many as the network can judge.',
         Change.RUNNING, lowest=0., highest=1000.)
     roi: tuple[float, float, float, float] = _parameter(
         (0., 0., 0., 0.), 'Region of interest [x, y, width, height] as fractions of the frame, '
@@ -72,46 +101,48 @@ class Parameters:
         'checkpoint.', Change.RUNNING, lowest=0., highest=1.)
     hysteresis: float = _parameter(
         DecisionConfig.hysteresis, 'A SUCCESS lasts until the mean is below the threshold by this '
-        'share of it.', Change.RUNNING, lowest=0., highest=0.99)
+        'fraction of it.', Change.RUNNING, lowest=0., highest=0.99)
     undecided: float = _parameter(
-        DecisionConfig.undecided, 'A mean below the threshold by less than this share of it is '
+        DecisionConfig.undecided, 'A mean below the threshold by less than this fraction of it is '
         'UNKNOWN (false) instead of FAILURE.', Change.RUNNING, lowest=0., highest=0.99)
     window_s: float = _parameter(
         DecisionConfig.window_s, 'Span of frame stamps that is averaged, in seconds.',
         Change.RUNNING, lowest=0., highest=60.)
     min_frames: int = _parameter(
-        DecisionConfig.min_frames, 'Frames within the window that a verdict needs.',
+        DecisionConfig.min_frames, 'Number of frames in the window that a verdict needs.',
         Change.RUNNING, lowest=1, highest=1000)
     stale_after_s: float = _parameter(
-        DecisionConfig.stale_after_s, 'Seconds without a frame judged, after which the verdict '
+        DecisionConfig.stale_after_s, 'Seconds without a judged frame after which the verdict '
         'is UNKNOWN (false).', Change.RUNNING, lowest=0.05, highest=60.)
     max_bad_frames: int = _parameter(
-        DecisionConfig.max_bad_frames, 'So many undecodable frames in a row mean UNKNOWN (false).',
-        Change.RUNNING, lowest=1, highest=1000)
+        DecisionConfig.max_bad_frames, 'Number of undecodable frames in a row from which the '
+        'verdict is UNKNOWN (false).', Change.RUNNING, lowest=1, highest=1000)
 
     max_black: float = _parameter(
-        VisibilityConfig.max_black, 'Share of black pixels above which the camera counts as blind '
-        '(UNKNOWN, false); 1: never.', Change.RUNNING, lowest=0., highest=1.)
+        VisibilityConfig.max_black, 'Fraction of black pixels above which the camera counts as '
+        'blind (UNKNOWN, false); 1: never.', Change.RUNNING, lowest=0., highest=1.)
     max_white: float = _parameter(
-        VisibilityConfig.max_white, 'Share of white pixels above which the camera counts as blind '
-        '(UNKNOWN, false); 1: never.', Change.RUNNING, lowest=0., highest=1.)
+        VisibilityConfig.max_white, 'Fraction of white pixels above which the camera counts as '
+        'blind (UNKNOWN, false); 1: never.', Change.RUNNING, lowest=0., highest=1.)
     frozen_after_s: float = _parameter(
-        VisibilityConfig.frozen_after_s, 'Seconds of frames that are all the same picture, after '
-        'which the camera counts as frozen (UNKNOWN, false); 0: never, for noiseless simulators.',
+        VisibilityConfig.frozen_after_s, 'Seconds over which all frames show the same picture, '
+        'after which the camera counts as frozen (UNKNOWN, false); 0: never, for noiseless '
+        'simulators.',
         Change.RUNNING, lowest=0., highest=3600.)
 
     verify_timeout_s: float = _parameter(
-        2., 'Seconds after which ~/verify answers UNKNOWN when it knows no better.',
+        2., 'Seconds after which ~/verify answers UNKNOWN if the frames gave no verdict.',
         Change.RUNNING, lowest=0.05, highest=600.)
     autostart: bool = _parameter(
         True, 'Go to active by itself; false: wait for a lifecycle manager.', Change.START)
 
-    def check_together(self) -> None:
+    def __post_init__(self) -> None:
         """
-        Check what single values cannot tell.
+        Check the values.
 
-        :raises ConfigError: naming the values that do not go together.
+        :raises ConfigError: naming the values that are out of their range or contradict others.
         """
+        check_settings(self, ConfigError, 'parameters:')
         if not self.max_rate:
             return
         if self.min_frames > 1 + self.window_s * self.max_rate:
@@ -126,11 +157,141 @@ class Parameters:
                 f'less than stale_after_s = {self.stale_after_s}; raise one of them')
 
     def decision(self, checkpoint_threshold: float) -> DecisionConfig:
-        """Return how frames are weighed."""
+        """Return how frames become a verdict."""
         return DecisionConfig(
             self.threshold or checkpoint_threshold, self.hysteresis, self.undecided,
             self.window_s, self.min_frames, self.stale_after_s, self.max_bad_frames)
 
     def visibility(self) -> VisibilityConfig:
-        """Return from when on the camera counts as blind."""
+        """Return the limits from which the camera counts as blind."""
         return VisibilityConfig(self.max_black, self.max_white, self.frozen_after_s)
+
+
+class DeclaredParameters:
+    """
+    The ROS parameters of one node.
+
+    An override (command line, YAML) with a wrong value does not keep the node from being
+    constructed: its error is kept until *configure* reads the values, so that *configure* fails,
+    and setting a right value mends it.
+    """
+
+    def __init__(self, node: Node, pipeline: 'Callable[[], DetectionPipeline | None]') -> None:
+        """
+        Declare all parameters.
+
+        :param pipeline: returns the user of the values; None while the node is unconfigured.
+        """
+        self._node, self._pipeline = node, pipeline
+        self._fields = {declared.name: declared for declared in fields(Parameters)}
+        self._rejected: dict[str, str] = {}     # name -> error of its override
+        overrides = node._parameter_overrides   # rclpy offers no other way to name the culprit
+        for name, declared in self._fields.items():
+            default = default_value(declared)
+            given = overrides[name].value if name in overrides else default
+            if wrong := _complaint(declared, given):
+                self._rejected[name] = wrong
+            node.declare_parameter(name, default, _descriptor(declared),
+                                   ignore_override=name in self._rejected)
+        node.add_on_set_parameters_callback(self._check)
+        # Humble has no callback that comes after the change; there the check applies the values.
+        self._told_after = hasattr(node, 'add_post_set_parameters_callback')
+        if self._told_after:
+            node.add_post_set_parameters_callback(self._apply)
+
+    def values(self) -> Parameters:
+        """
+        Read all values.
+
+        :raises ConfigError: naming every override that cannot be used.
+        """
+        if self._rejected:
+            raise ConfigError('; '.join(self._rejected.values()))
+        return self._with([])
+
+    # Quoted, here and elsewhere: before Kilted the class cannot be subscripted.
+    def _with(self, changes: 'list[Parameter[Any]]') -> Parameters:
+        """Return the present values with some of them changed."""
+        values = {name: self._node.get_parameter(name).value for name in self._fields}
+        values |= {change.name: change.value for change in changes}
+        plain: dict[str, Any] = {name: _plain(value) for name, value in values.items()}
+        return Parameters(**plain)
+
+    def _check(self, parameters: 'list[Parameter[Any]]') -> SetParametersResult:
+        ours = [parameter for parameter in parameters if parameter.name in self._fields]
+        try:
+            self._refuse(ours)
+        except ConfigError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        for parameter in ours:
+            self._rejected.pop(parameter.name, None)
+        if not self._told_after:
+            self._apply(ours)
+        return SetParametersResult(successful=True)
+
+    def _refuse(self, ours: 'list[Parameter[Any]]') -> None:
+        pipeline = self._pipeline()
+        for change in (Change.START, Change.CONFIGURE):
+            names = [parameter.name for parameter in ours
+                     if self._fields[parameter.name].metadata['change'] is change]
+            if names and (change is Change.START or pipeline is not None):
+                raise ConfigError(f'{", ".join(names)}: {change.value}')
+        complaints = [_complaint(self._fields[parameter.name], parameter.value)
+                      for parameter in ours]
+        if wrong := '; '.join(filter(None, complaints)):
+            raise ConfigError(wrong)
+        if ours and pipeline is not None:
+            pipeline.check(self._with(ours))
+
+    def _apply(self, parameters: 'list[Parameter[Any]]') -> None:
+        ours = [parameter for parameter in parameters if parameter.name in self._fields]
+        if ours and (pipeline := self._pipeline()) is not None:
+            pipeline.apply(self._with(ours))
+
+
+def default_value(declared: Field[Any]) -> Any:
+    """Return the default of a field as a value of a ROS parameter."""
+    default = declared.default
+    if isinstance(default, Enum):
+        return default.value
+    return list(default) if isinstance(default, tuple) else default
+
+
+def _plain(value: Any) -> Any:
+    """Return a parameter's value with a tuple in place of an array."""
+    return value if value is None or isinstance(value, bool | int | float | str) else tuple(value)
+
+
+def _types(value: Any) -> list[type]:
+    return [type(value)] if not isinstance(value, tuple) else [type(part) for part in value]
+
+
+def _expected(declared: Field[Any]) -> str:
+    """Return in words which values a parameter takes."""
+    is_number = float in _types(declared.default)
+    return expected_values(Parameters, declared) + (', with a decimal point' if is_number else '')
+
+
+def _complaint(declared: Field[Any], value: Any) -> str | None:
+    """Return the error about a value that cannot be used, None where it can."""
+    plain = _plain(value)
+    # As in rclpy, 1 is not a double.
+    whole = float in _types(declared.default) and int in _types(plain)
+    if fits(Parameters, declared, plain) and not whole:
+        return None
+    shown = list(plain) if isinstance(plain, tuple) else plain
+    return f'parameter {declared.name} = {shown!r}: expected {_expected(declared)}'
+
+
+def _descriptor(declared: Field[Any]) -> ParameterDescriptor:
+    metadata = declared.metadata
+    # START is not read-only: rclpy's own refusal would not say what to do.
+    descriptor = ParameterDescriptor(
+        description=metadata['description'], additional_constraints='; '.join(
+            (_expected(declared), metadata['change'].value)))
+    lowest, highest = metadata['lowest'], metadata['highest']
+    if declared.type is float:
+        descriptor.floating_point_range = [FloatingPointRange(from_value=lowest, to_value=highest)]
+    elif declared.type is int:
+        descriptor.integer_range = [IntegerRange(from_value=lowest, to_value=highest)]
+    return descriptor

@@ -1,4 +1,4 @@
-"""Answers to single questions: what do the frames say that were taken after one? No ROS."""
+"""A waiting call of ``~/verify``: what do frames say that were taken after it? No ROS."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class VerifyAnswer:
     """
-    What a question was answered.
+    Answer to one call.
 
-    :ivar seconds: real time from the question to its answer.
+    :ivar seconds: real time from the call to its answer.
     :ivar text: one line for people.
     """
 
@@ -50,37 +50,38 @@ class VerifyAnswer:
 
 class VerifyRequest:
     """
-    One question, with a decider of its own that sees later frames only.
+    One waiting call, with a decider of its own that gets later frames only.
 
-    A frame is later when it was received after the question, and, unless the time of reception is
-    its stamp, also stamped after it: a camera whose clock is ahead cannot pass an old frame off as
-    a new one.
+    A frame is later when it was received after the call and, unless the time of reception is its
+    stamp, also stamped after it: with a camera whose clock is ahead, an old frame does not count
+    as a new one. A reset moves both times.
     """
 
     def __init__(self, config: DecisionConfig, stamp_ns: int, now_ns: int, timeout_s: float,
                  topic: str, answer: Callable[[VerifyAnswer], None]) -> None:
         """
-        Ask.
+        Begin to wait.
 
-        :param stamp_ns: now, ns of the clock that frames are stamped with.
+        :param stamp_ns: now, ns of the clock of the frames' stamps.
         :param now_ns: now, monotonic ns.
-        :param topic: where frames should come from, for the text.
-        :param answer: called once.
+        :param topic: the camera's, for the text.
+        :param answer: called once, from any thread; it must return quickly.
         """
         self._decider = WindowedDecider(config)
-        self._stamp_ns, self._asked_ns = stamp_ns, now_ns
+        self._called_ns = now_ns
         self._timeout_s, self._topic, self._answer = timeout_s, topic, answer
+        self.reset(stamp_ns, now_ns)
+
+    def reset(self, stamp_ns: int, now_ns: int) -> None:
+        """Count only frames taken after this time; the time-out goes on."""
+        self._decider.reset()
+        self._stamp_ns, self._from_ns = stamp_ns, now_ns
         self._newest_early_ns: int | None = None     # stamp of a frame that came too early
         self._bad: str | None = None                 # why the last later frame was not judged
 
-    def restart(self, stamp_ns: int) -> None:
-        """Count from another stamp on: the clock has jumped."""
-        self._stamp_ns = stamp_ns
-        self._decider.reset()
-
     def observe(self, stamp: Stamp, probability: float, received_ns: int) -> bool:
-        """Take a judged frame and return whether that answered the question."""
-        if received_ns <= self._asked_ns:
+        """Take a judged frame and return whether the call is answered."""
+        if received_ns <= self._from_ns:
             return False
         if not stamp.received and stamp.ns <= self._stamp_ns:
             self._newest_early_ns = stamp.ns
@@ -89,15 +90,14 @@ class VerifyRequest:
         decision = self._decider.decide(received_ns)
         if decision.verdict is Verdict.UNKNOWN:
             return False
-        seconds = self._seconds(received_ns)
-        self._answer(VerifyAnswer(decision, seconds, (
+        self._answer(VerifyAnswer(decision, self._seconds(received_ns), (
             f'{decision.verdict.value}: mean P(success) {decision.probability:.2f} of '
             f'{decision.frames} frames')))
         return True
 
     def observe_bad(self, received_ns: int, why: str, blindness: Reason | None) -> None:
         """Take note of a frame that could not be judged."""
-        if received_ns <= self._asked_ns:
+        if received_ns <= self._from_ns:
             return
         self._bad = why
         if blindness is None:
@@ -106,7 +106,7 @@ class VerifyRequest:
             self._decider.observe_blind(blindness, received_ns)
 
     def expire(self, now_ns: int) -> bool:
-        """Answer UNKNOWN if it is time, and return whether it was."""
+        """Answer UNKNOWN if the time-out is over, and return whether it is."""
         if self._seconds(now_ns) < self._timeout_s:
             return False
         decision = self._decider.decide(now_ns)
@@ -117,11 +117,11 @@ class VerifyRequest:
         return True
 
     def refuse(self, reason: Reason, now_ns: int) -> None:
-        """Answer UNKNOWN at once, since no frames are taken (any more)."""
+        """Answer UNKNOWN at once, since the node takes no more frames."""
         self._answer(refusal(reason, self._seconds(now_ns)))
 
     def _seconds(self, now_ns: int) -> float:
-        return (now_ns - self._asked_ns) / NS_PER_S
+        return (now_ns - self._called_ns) / NS_PER_S
 
     def _why(self, decision: Decision) -> str:
         if decision.reason is Reason.UNDECIDED:
@@ -143,7 +143,7 @@ class VerifyRequest:
 
 
 def refusal(reason: Reason, seconds: float = 0.) -> VerifyAnswer:
-    """Return the answer of a detector that takes no frames."""
+    """Return the answer of a node that takes no frames, INACTIVE or DISABLED."""
     text = {
         Reason.INACTIVE: 'the node is not active; configure and activate it',
         Reason.DISABLED: 'the node is disabled; call ~/enable with true',

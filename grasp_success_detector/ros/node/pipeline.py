@@ -1,0 +1,233 @@
+"""From camera to verdict: what a configured node consists of, and its worker thread."""
+
+from collections.abc import Callable
+from threading import Condition, current_thread, Thread
+import time
+from typing import Generic, TypeVar
+
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.lifecycle import LifecycleNode
+
+from grasp_success_detector.decision import NS_PER_S, Reason
+from grasp_success_detector.errors import one_line
+from grasp_success_detector.ros.node.camera_subscription import CameraSubscription, RateLimit
+from grasp_success_detector.ros.node.diagnostics import FrameStatistics
+from grasp_success_detector.ros.node.frame_judge import (
+    FrameJudge,
+    ReceivedFrame,
+    UnjudgedFrameError,
+)
+from grasp_success_detector.ros.node.outputs import draw_overlay, VerdictOutputs
+from grasp_success_detector.ros.node.parameters import Parameters
+from grasp_success_detector.ros.node.verdict_keeper import VerdictKeeper
+from grasp_success_detector.ros.node.verify_request import VerifyAnswer
+
+BAD_FRAME_LOG_PERIOD_S = 5.
+
+Item = TypeVar('Item')
+
+
+class DetectionPipeline:
+    """
+    Everything that a configured node has: camera -> worker -> judge -> keeper -> outputs.
+
+    The executor's thread takes messages and watches the clock; one worker thread decodes, judges
+    and publishes. Between ``start`` and ``stop`` the node is active.
+
+    :ivar judge: the loaded checkpoint.
+    :ivar camera: the subscription to the camera.
+    :ivar keeper: the present verdict.
+    """
+
+    def __init__(self, node: LifecycleNode, values: Parameters, statistics: FrameStatistics,
+                 ) -> None:
+        """
+        Load and warm up the checkpoint and create the publishers.
+
+        :raises GraspSuccessDetectorError: a parameter or the checkpoint cannot be used.
+        """
+        self._node, self._statistics = node, statistics
+        self.judge = FrameJudge(values)
+        self.judge.check(values)
+        self.camera = CameraSubscription(
+            node, self.judge.message_type, values.reliability, self._take)
+        self._outputs = VerdictOutputs(node)
+        self.keeper = VerdictKeeper(self._outputs, statistics)
+        self._worker = LatestItemWorker(self._work_on, 'inference')
+        # Time-outs and heartbeats are real time, also where use_sim_time lets the ROS clock stand.
+        self._watchdog = node.create_timer(
+            1., self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._watchdog.cancel()
+        self.apply(values)
+
+    @property
+    def is_active(self) -> bool:
+        """Return whether the node is active, taking frames or disabled."""
+        return not self._watchdog.is_canceled()
+
+    def check(self, values: Parameters) -> None:
+        """Refuse, by a ConfigError, values that cannot be used while running."""
+        self.judge.check(values)
+
+    def apply(self, values: Parameters) -> None:
+        """Use checked values from the next frame on."""
+        self._verify_timeout_s = values.verify_timeout_s
+        self.judge.apply(values)
+        self.keeper.configure(values.decision(self.judge.threshold))
+        self._limit = RateLimit(values.max_rate)
+        self._watchdog.timer_period_ns = round(self.keeper.watch_period_s * NS_PER_S)
+
+    def start(self) -> None:
+        """Begin to take frames."""
+        self._worker.start()
+        self._watchdog.reset()
+        self._open()
+
+    def stop(self) -> None:
+        """Publish a last ``false`` and take no more frames."""
+        if not self.is_active:
+            return
+        self.keeper.close(Reason.INACTIVE)
+        self.camera.close()
+        self._watchdog.cancel()
+        self._outputs.flush(0.3)
+        if not self._worker.stop(timeout_s=1.):
+            self._node.get_logger().warning(
+                'a frame is still being judged; its answer is dropped')
+
+    def free(self) -> None:
+        """Stop, and remove publishers, timer and network."""
+        self.stop()
+        self._node.destroy_timer(self._watchdog)
+        self._outputs.destroy()
+        self.judge.free()
+
+    def enable(self, enabled: bool) -> None:
+        """Take frames, or pause while the node stays active."""
+        if enabled and not self.camera.is_open:
+            self._open()
+        elif not enabled:
+            self.keeper.close(Reason.DISABLED)
+            self.camera.close()
+
+    def reset(self) -> None:
+        """Forget all frames."""
+        self.keeper.reset(self._node.get_clock().now().nanoseconds)
+
+    def verify(self, answer: Callable[[VerifyAnswer], None]) -> None:
+        """Answer from frames to come; ``answer`` is called once, from any thread."""
+        self.keeper.verify(self._node.get_clock().now().nanoseconds, self._verify_timeout_s,
+                           self.camera.topic, answer)
+
+    def _open(self) -> None:
+        self.judge.start_anew()
+        self.keeper.open()
+        self.camera.open()
+
+    def _watch(self) -> None:
+        self.keeper.watch()
+        self.camera.adapt()
+
+    def _take(self, data: bytes) -> None:
+        """Hand the newest message to the worker; runs in the executor's thread."""
+        now_ns = time.monotonic_ns()
+        if not self._limit.admits(now_ns):
+            self._statistics.add_received(now_ns, limited=True)
+            return
+        replaced = self._worker.offer(ReceivedFrame(data, now_ns, self.keeper.period))
+        self._statistics.add_received(now_ns, replaced)
+
+    def _work_on(self, frame: ReceivedFrame) -> None:
+        """Judge and answer one frame; runs in the worker's thread."""
+        try:
+            self._judge_and_answer(frame)
+        except UnjudgedFrameError as error:
+            self._skip(frame, error)
+        except Exception as error:  # noqa: BLE001 - the next frame shall find the thread alive
+            self._skip(frame, UnjudgedFrameError(
+                'internal', f'{type(error).__name__}: {one_line(error)}'))
+
+    def _judge_and_answer(self, frame: ReceivedFrame) -> None:
+        judged = self.judge.judge(frame)
+        decision = self.keeper.answer(frame, judged)
+        if decision is not None and self._outputs.overlay_wanted:
+            messages = self._outputs.overlay_messages(
+                draw_overlay(self.judge.picture(judged), decision), judged.message.header)
+            self.keeper.publish_overlay(frame, lambda: self._outputs.publish_overlay(messages))
+
+    def _skip(self, frame: ReceivedFrame, error: UnjudgedFrameError) -> None:
+        self._statistics.add_bad(error.reason)
+        self._node.get_logger().warning(
+            f'frame dropped: {error}', throttle_duration_sec=BAD_FRAME_LOG_PERIOD_S)
+        self.keeper.skip(frame, error)
+
+
+class LatestItemWorker(Generic[Item]):
+    """
+    Work on one item at a time in a thread of its own; of those that wait, the newest counts.
+
+    Whoever offers items (the executor) never waits for the work, and the work never starts on an
+    item that is older than one which was there when it started.
+    """
+
+    def __init__(self, work: Callable[[Item], None], name: str) -> None:
+        """
+        Prepare; ``start`` makes the thread.
+
+        :param work: called in the thread; it handles its own errors.
+        :param name: of the thread, as debuggers and ``top`` show it.
+        """
+        self._work = work
+        self._name = name
+        self._changed = Condition()
+        self._waiting: Item | None = None
+        self._thread: Thread | None = None
+
+    def start(self) -> None:
+        """Begin to take items; a worker can be started again after ``stop``."""
+        # A daemon, so that work that hangs (a driver, a GPU) cannot keep the process from ending.
+        thread = Thread(target=self._run, name=self._name, daemon=True)
+        with self._changed:
+            self._thread = thread
+        thread.start()
+
+    def offer(self, item: Item) -> bool:
+        """
+        Make this item the next one; without a thread (before start, after stop) it is forgotten.
+
+        :return: whether it took the place of one that was waiting, which is thereby dropped.
+        """
+        with self._changed:
+            if self._thread is None:
+                return False
+            replaced = self._waiting is not None
+            self._waiting = item
+            self._changed.notify()
+        return replaced
+
+    def stop(self, timeout_s: float) -> bool:
+        """
+        Forget the waiting item and end the thread after the work it is at.
+
+        :return: whether the thread ended within the time-out.
+        """
+        with self._changed:
+            thread, self._thread, self._waiting = self._thread, None, None
+            self._changed.notify()
+        if thread is None:
+            return True
+        thread.join(timeout_s)
+        return not thread.is_alive()
+
+    def _run(self) -> None:
+        # Compared by identity: a thread that was late to end must not go on after a new start.
+        me = current_thread()
+        while True:
+            with self._changed:
+                while self._thread is me and self._waiting is None:
+                    self._changed.wait()
+                if self._thread is not me or self._waiting is None:
+                    return
+                item, self._waiting = self._waiting, None
+            self._work(item)

@@ -1,0 +1,98 @@
+"""How long a verdict lasts, and what a reset leaves; with a clock of the test's own."""
+
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip('rclpy')
+
+from grasp_success_detector.decision import DecisionConfig, NS_PER_S, Reason
+from grasp_success_detector.ros.node import verdict_keeper
+from grasp_success_detector.ros.node.diagnostics import FrameStatistics, StageTimes
+from grasp_success_detector.ros.node.frame_judge import (
+    JudgedFrame,
+    ReceivedFrame,
+    Stamp,
+)
+
+CONFIG = DecisionConfig(threshold=0.5, hysteresis=0., undecided=0., window_s=5., min_frames=2,
+                        stale_after_s=1.)
+START_S = 1000
+
+
+class Kept:
+    """A keeper that is open, the time, and what was published."""
+
+    def __init__(self):
+        self.now_ns = START_S * NS_PER_S
+        self.published = []
+        self.keeper = verdict_keeper.VerdictKeeper(SimpleNamespace(
+            publish=lambda decision, header: self.published.append(decision)), FrameStatistics())
+        self.keeper.configure(CONFIG)
+        self.keeper.open()
+
+    def frame(self, seconds, probability):
+        """Receive, judge and answer a frame at a time."""
+        self.now_ns = at(seconds)
+        self.keeper.answer(
+            ReceivedFrame(b'', self.now_ns, self.keeper.period),
+            JudgedFrame(SimpleNamespace(header=None), probability, Stamp(self.now_ns, False),
+                        StageTimes(0, 0, 0, 0)))
+
+    def watch(self, seconds):
+        self.now_ns = at(seconds)
+        self.keeper.watch()
+        return self.keeper.latest
+
+
+def at(seconds):
+    return round((START_S + seconds) * NS_PER_S)
+
+
+@pytest.fixture
+def kept(monkeypatch):
+    made = Kept.__new__(Kept)
+    monkeypatch.setattr(verdict_keeper.time, 'monotonic_ns', lambda: made.now_ns)
+    made.__init__()
+    return made
+
+
+def test_a_success_lasts_until_it_is_stale_and_is_withdrawn_then(kept):
+    kept.frame(0., 1.)
+    kept.frame(0.1, 1.)
+    for seconds in (0.5, 1., 1.05, 1.1):     # to the very end of stale_after_s
+        assert kept.watch(seconds).holds_object
+    decision = kept.watch(1.1 + kept.keeper.watch_period_s)
+    assert (decision.holds_object, decision.reason) == (False, Reason.STALE)
+
+
+def test_frames_just_within_stale_after_s_do_not_make_the_verdict_flap(kept):
+    kept.frame(0., 1.)
+    kept.frame(0.1, 1.)
+    before = len(kept.published)
+    for number in range(1, 6):
+        kept.watch(0.1 + number * 0.98 - 0.01)
+        kept.frame(0.1 + number * 0.98, 1.)
+    assert all(decision.holds_object for decision in kept.published[before:])
+
+
+def test_after_a_reset_a_waiting_call_counts_only_later_frames(kept):
+    answers = []
+    kept.keeper.verify(at(0.), 5., '/image', answers.append)
+    kept.frame(0.1, 1.)
+    kept.now_ns = at(0.2)
+    kept.keeper.reset(at(0.2))
+    kept.frame(0.3, 0.)
+    assert not answers      # two frames are needed, of after the reset
+    kept.frame(0.4, 0.)
+    answer, = answers
+    assert (answer.decision.frames, answer.decision.probability) == (2, 0.)
+
+
+def test_a_waiting_call_times_out_from_when_it_was_made_in_spite_of_a_reset(kept):
+    answers = []
+    kept.keeper.verify(at(0.), 1., '/image', answers.append)
+    kept.now_ns = at(0.9)
+    kept.keeper.reset(at(0.9))
+    kept.watch(1.)
+    assert answers[0].seconds == 1.
