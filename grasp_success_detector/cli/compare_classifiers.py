@@ -10,8 +10,9 @@ from grasp_success_detector.console import command, ExitCode
 from grasp_success_detector.errors import ConfigError, ImageDecodeError, RunError
 
 if TYPE_CHECKING:
-    from grasp_success_detector.evaluation.comparison import Contestant
+    from grasp_success_detector.evaluation.comparison import Contestant, Duel
     from grasp_success_detector.images.decoding import RgbImage
+    from grasp_success_detector.reports.comparison_page import Row
 
 EPILOG = """\
 examples:
@@ -45,8 +46,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         comparison_page,
         FRAMES_DEPEND,
         rows,
-        sentence,
-        text_table,
     )
 
     comparison = compare(read_contestants(args.runs))
@@ -57,11 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     frame = _frame_to_time(contestants[0])
     table = rows(contestants, measure_latency(classifiers, frame))
     timing = describe_timing(frame, classifiers[0].device)
-    print(text_table(contestants, table))
+    print(_text_table(contestants, table))
     print(f'\nlatency: {timing}\n')
     for by_attempt, by_frame in zip(comparison.by_attempt, comparison.by_frame, strict=True):
-        print(sentence(by_attempt, 'attempts'))
-        print(sentence(by_frame, 'frames'))
+        print(_sentence(by_attempt, 'attempts'))
+        print(_sentence(by_frame, 'frames'))
     print(f'({FRAMES_DEPEND})')
     if args.out is not None:
         write_whole(args.out, comparison_page(comparison, table, timing))
@@ -103,6 +102,28 @@ def _frame_to_time(contestant: 'Contestant') -> 'RgbImage':
         return frame_from(contestant.test_dataset)(contestant.predictions[0])
     except ImageDecodeError:
         return np.zeros((480, 640, 3), np.uint8)
+
+
+def _text_table(contestants: Sequence['Contestant'], rows: Sequence['Row']) -> str:
+    """Return the rows as aligned text, a column for each contestant."""
+    lines = [('', [contestant.name for contestant in contestants])]
+    for row in rows:
+        lines.append((row.name, [value for value, _ in row.cells]))
+        if any(note for _, note in row.cells):
+            lines.append(('', [note for _, note in row.cells]))
+    first = max(len(name) for name, _ in lines)
+    widths = [max(len(values[i]) for _, values in lines) for i in range(len(contestants))]
+    return '\n'.join(
+        f'{name:{first}}  ' + '  '.join(f'{value:>{width}}' for value, width in zip(
+            values, widths, strict=True)) for name, values in lines).replace(
+                '\N{NO-BREAK SPACE}', ' ')
+
+
+def _sentence(duel: 'Duel', what: str) -> str:
+    p_value = '< 0.0001' if duel.p_value < .0001 else f'= {duel.p_value:.4f}'
+    return (f'{what}: only {duel.first} right {duel.only_first}, only {duel.second} right '
+            f"{duel.only_second}, both {duel.both}, neither {duel.neither}; McNemar's exact p "
+            f'{p_value}')
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,12 +1,13 @@
 """evaluate_classifier: judge recordings with a checkpoint, and measure how right it is."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 import json
 from pathlib import Path
 import tempfile
 import time
+from typing import Any, TYPE_CHECKING
 
 from rich.console import Console
 
@@ -18,11 +19,14 @@ from grasp_success_detector.cli.arguments import (
     report_options,
     source_options,
 )
-from grasp_success_detector.console import command, ExitCode, progress_bar
+from grasp_success_detector.console import command, counted, ExitCode, progress_bar
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.files import new_folder
 from grasp_success_detector.inference.engine import REFERENCE
 from grasp_success_detector.recordings.selection import FrameSelection
+
+if TYPE_CHECKING:
+    from grasp_success_detector.evaluation.evaluation import Evaluation
 
 EPILOG = """\
 examples:
@@ -65,11 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from grasp_success_detector.evaluation.judging import decision_for, Judge
     from grasp_success_detector.inference.classifier import GraspClassifier
     from grasp_success_detector.networks.checkpoint import Checkpoint
-    from grasp_success_detector.reports.evaluation_page import (
-        evaluation_lines,
-        Extras,
-        write_evaluation,
-    )
+    from grasp_success_detector.reports.evaluation_page import Extras, write_evaluation
 
     check_max_drop(args.max_drop)
     if args.baseline is not None:
@@ -111,6 +111,46 @@ def main(argv: Sequence[str] | None = None) -> int:
             {name: dict(counts) for name, counts in evaluation.refused.items()}))
         return ExitCode.NOTHING_DONE
     return ExitCode.OK
+
+
+def evaluation_lines(evaluation: 'Evaluation') -> Iterator[str]:
+    """Yield the results as lines for a terminal."""
+    for recording in evaluation.recordings:
+        attempts = sum(attempt.source == recording.name for attempt in evaluation.attempts)
+        yield f'{recording.name}: {len(recording.frames)} frames, {counted(attempts, "attempt")}'
+        for title, counts in (
+                ('left out', recording.account['skipped']),
+                ('without P(success)', evaluation.refused.get(recording.name, {})),
+                ('damage', recording.account['damage'])):
+            if counts:
+                yield f'  {title}: ' + ', '.join(
+                    f'{count} {what}' for what, count in sorted(counts.items()))
+        if metrics := evaluation.by_source.get(recording.name):
+            yield f'  attempts right: {_accuracy(metrics["attempts"])}'
+    total = evaluation.metrics
+    if total is None:
+        yield 'no labels: predictions and timelines only'
+        return
+    yield ('attempts: ' + ', '.join(f'{count} {name}' for name, count in total['results'].items())
+           + f'; right {_accuracy(total["attempts"])}')
+    yield f'frames right: {_accuracy(total["frames"])}'
+    decided = total['times']['first_decision_s']['median']
+    yield ('no attempt was decided: too few frames, or none of them convincing' if decided is None
+           else f'first decision after {decided:.2f} s (median)')
+    wrong = total['times']['false_true_s']['mean']
+    if wrong is not None:
+        yield f'SUCCESS was said wrongly for {wrong:.2f} s per attempt (mean)'
+    if evaluation.suspicions:
+        yield (f'{counted(len(evaluation.suspicions), "attempt")} with suspicious labels: '
+               'label_errors.csv')
+
+
+def _accuracy(accuracy: Mapping[str, Any]) -> str:
+    if accuracy['value'] is None:
+        return 'none (0/0)'
+    low, high = accuracy['wilson_95']
+    return (f'{accuracy["value"]:.1%} ({accuracy["correct"]}/{accuracy["total"]}, 95 % interval '
+            f'{low:.1%} to {high:.1%})')
 
 
 def _parser() -> argparse.ArgumentParser:

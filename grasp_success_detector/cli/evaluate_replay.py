@@ -21,6 +21,7 @@ from grasp_success_detector.cli.arguments import (
     report_options,
     source_options,
 )
+from grasp_success_detector.cli.evaluate_classifier import evaluation_lines
 from grasp_success_detector.console import command, ExitCode, progress_bar
 from grasp_success_detector.decision import DecisionConfig
 from grasp_success_detector.errors import BagError, ConfigError
@@ -112,7 +113,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     from grasp_success_detector.inference.classifier import GraspClassifier
     from grasp_success_detector.networks.checkpoint import Checkpoint
     from grasp_success_detector.reports.evaluation_page import (
-        evaluation_lines,
         Extras,
         replay_lines,
         write_evaluation,

@@ -15,8 +15,6 @@ from grasp_success_detector.evaluation.predictions import Prediction
 from grasp_success_detector.labels import Label
 from grasp_success_detector.reports.page import number, percent, render
 
-Points = Sequence[tuple[float, float]]
-
 #: CSS colours of the series of a chart, in this order.
 SERIES: Final = tuple(f'var(--series-{i})' for i in range(1, 6))
 
@@ -126,10 +124,12 @@ class Chart:
         """Return the chart and its legend as HTML, by which templates know not to escape it."""
         return render('chart.html', chart=self)
 
-    def line(self, points: Points, colour: str, dashed: bool = False) -> None:
+    def line(self, points: Sequence[tuple[float, float]], colour: str, dashed: bool = False,
+             ) -> None:
         """Join points, which come in order of x."""
         self._add('polyline', points=self._path(points), fill='none', stroke=colour,
-                  stroke_width=2, stroke_linejoin='round', **_dashes(dashed))
+                  stroke_width=2, stroke_linejoin='round',
+                  stroke_dasharray='5 4' if dashed else 'none')
 
     def band(self, points: Sequence[tuple[float, float, float]], colour: str) -> None:
         """Shade the area between a low and a high value at each x."""
@@ -163,8 +163,9 @@ class Chart:
         """Draw a dashed vertical line with its name on the side that has more room."""
         at, _ = self._at(x, self._y.low)
         bottom = self.height - _BOTTOM
-        self._add('line', x1=at, x2=at, y1=_TOP, y2=bottom, stroke='var(--ink)', **_dashes(True))
-        self._value(x, at, bottom - 7, 6, text)
+        self._add('line', x1=at, x2=at, y1=_TOP, y2=bottom, stroke='var(--ink)',
+                  stroke_dasharray='5 4')
+        self._note(x, at, bottom - 7, 6, text)
 
     def mark(self, x: float, y: float, lines: Sequence[str] = ()) -> None:
         """Ring a point and write lines below it, on the side that has more room."""
@@ -172,9 +173,9 @@ class Chart:
         self._add('circle', cx=cx, cy=cy, r=5, fill='var(--card)', stroke='var(--ink)',
                   stroke_width=2)
         for i, text in enumerate(lines):
-            self._value(x, cx, cy + 16 + 14 * i, 10, text)
+            self._note(x, cx, cy + 16 + 14 * i, 10, text)
 
-    def _value(self, x: float, at_x: float, at_y: float, distance: float, text: str) -> None:
+    def _note(self, x: float, at_x: float, at_y: float, distance: float, text: str) -> None:
         left_half = self._x.share(x) < .5
         self._add('text', text, x=at_x + (distance if left_half else -distance), y=at_y,
                   text_anchor='start' if left_half else 'end', **{'class': 'value'})
@@ -184,7 +185,7 @@ class Chart:
             name.replace('_', '-'): value if isinstance(value, str) else f'{value:.1f}'
             for name, value in attributes.items()}, title, text))
 
-    def _path(self, points: Points) -> str:
+    def _path(self, points: Sequence[tuple[float, float]]) -> str:
         # Thousands of frames fall on the same tenth of a pixel.
         return ' '.join(place for place, _ in groupby(
             '{:.1f},{:.1f}'.format(*self._at(*point)) for point in points))
@@ -192,10 +193,6 @@ class Chart:
     def _at(self, x: float, y: float) -> tuple[float, float]:
         width, height = self.width - _LEFT - _RIGHT, self.height - _TOP - _BOTTOM
         return _LEFT + width * self._x.share(x), _TOP + height * (1 - self._y.share(y))
-
-
-def _dashes(dashed: bool) -> dict[str, str]:
-    return {'stroke_dasharray': '5 4'} if dashed else {}
 
 
 def label_colour(label: Label) -> str:

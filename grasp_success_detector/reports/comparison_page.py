@@ -1,11 +1,11 @@
-"""Several trainings side by side: as text for a terminal and as a page."""
+"""The page that compares several trainings, and its table, which is printed as well."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from grasp_success_detector.errors import ImageDecodeError
 from grasp_success_detector.evaluation.calibration import reliability
-from grasp_success_detector.evaluation.comparison import Comparison, Contestant, Duel
+from grasp_success_detector.evaluation.comparison import Comparison, Contestant
 from grasp_success_detector.evaluation.curves import roc_curve
 from grasp_success_detector.evaluation.frame_sources import label_origin
 from grasp_success_detector.evaluation.predictions import Prediction
@@ -18,7 +18,7 @@ from grasp_success_detector.reports.charts import (
     roc_axes,
     SERIES,
 )
-from grasp_success_detector.reports.page import p_value_text, percent, render, scale_start
+from grasp_success_detector.reports.page import number, percent, render, scale_start
 from grasp_success_detector.reports.pictures import frame_from, small
 
 #: McNemar's test by frame assumes that frames are independent.
@@ -64,7 +64,7 @@ def rows(contestants: Sequence[Contestant], latencies_ms: Sequence[float]) -> li
                     lambda c: _interval(of(c.metrics['test'])))
 
     def measure(name: str, field: str) -> Row:
-        return each(name, lambda c: _number(c.metrics['test'][field]))
+        return each(name, lambda c: number(c.metrics['test'][field], 4))
 
     return [
         each('architecture', lambda c: c.summary['architecture']),
@@ -84,40 +84,9 @@ def rows(contestants: Sequence[Contestant], latencies_ms: Sequence[float]) -> li
         Row('latency of one frame', tuple((f'{ms:.1f} ms', '') for ms in latencies_ms))]
 
 
-def text_table(contestants: Sequence[Contestant], table: Sequence[Row]) -> str:
-    """Return the rows as aligned text, a column for each contestant."""
-    lines = [('', [c.name for c in contestants])]
-    for row in table:
-        lines.append((row.name, [value for value, _ in row.cells]))
-        if any(note for _, note in row.cells):
-            lines.append(('', [note for _, note in row.cells]))
-    first = max(len(name) for name, _ in lines)
-    widths = [max(len(values[i]) for _, values in lines) for i in range(len(contestants))]
-    return '\n'.join(
-        f'{name:{first}}  ' + '  '.join(f'{value:>{width}}' for value, width in zip(
-            values, widths, strict=True)) for name, values in lines).replace(
-                '\N{NO-BREAK SPACE}', ' ')
-
-
-def sentence(duel: Duel, what: str) -> str:
-    """
-    Return a sentence on how two contestants differ.
-
-    :param what: attempts or frames.
-    """
-    p_text = p_value_text(duel.p_value).replace('\N{NO-BREAK SPACE}', ' ')
-    return (f'{what}: only {duel.first} right {duel.only_first}, only {duel.second} right '
-            f"{duel.only_second}, both {duel.both}, neither {duel.neither}; McNemar's exact p "
-            f'{p_text if p_text.startswith("<") else f"= {p_text}"}')
-
-
 def _interval(accuracy: Mapping[str, Any]) -> str:
     low, high = accuracy['wilson_95']
     return f'{percent(low)} to {percent(high)} ({accuracy["correct"]}/{accuracy["total"]})'
-
-
-def _number(value: float | None) -> str:
-    return '–' if value is None else f'{value:.4f}'
 
 
 def comparison_page(comparison: Comparison, rows: Sequence[Row], timing: str) -> str:
@@ -131,7 +100,8 @@ def comparison_page(comparison: Comparison, rows: Sequence[Row], timing: str) ->
     names = ' and '.join(c.name for c in contestants) if len(contestants) < 3 else (
         f'{len(contestants)} classifiers')
     colours = [SERIES[i % len(SERIES)] for i in range(len(contestants))]
-    last = _last_frames(contestants[0].predictions)
+    last = {row.attempt: row for row in sorted(
+        contestants[0].predictions, key=lambda row: row.stamp_ns)}
     disagreements = [attempt for attempt in sorted(last)
                      if len({c.attempts[attempt] for c in contestants}) > 1]
     roc, diagram = _charts(contestants, colours)
@@ -159,10 +129,6 @@ def _charts(contestants: Sequence[Contestant], colours: Sequence[str]) -> tuple[
             used = int((curve.thresholds >= contestant.metrics['threshold']).sum()) - 1
             roc.mark(curve.x[used], curve.y[used])
     return roc, diagram
-
-
-def _last_frames(predictions: Sequence[Prediction]) -> dict[str, Prediction]:
-    return {row.attempt: row for row in sorted(predictions, key=lambda row: row.stamp_ns)}
 
 
 def _figure(row: Prediction, contestants: Sequence[Contestant]) -> Figure:

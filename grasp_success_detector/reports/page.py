@@ -38,7 +38,7 @@ def _environment() -> Environment:
     environment.globals['label_colours'] = LABEL_COLOURS
     environment.filters |= {
         'complement': _complement, 'counted': counted, 'jpeg': _jpeg_url, 'number': number,
-        'p_value': p_value_text, 'percent': percent, 'scale_start': scale_start,
+        'p_value': _p_value, 'percent': percent, 'scale_start': scale_start,
         'seconds': _seconds}
     return environment
 
@@ -53,8 +53,7 @@ def number(value: float | None, digits: int = 3) -> str:
     return 'not measurable' if value is None else f'{value:.{digits}f}'
 
 
-def p_value_text(p_value: float) -> str:
-    """Return a p-value as text."""
+def _p_value(p_value: float) -> str:
     return '<\N{NO-BREAK SPACE}0.0001' if p_value < .0001 else f'{p_value:.4f}'
 
 
