@@ -51,7 +51,7 @@ def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a cifar_cnn checkpoint with fixed random weights, written by the real code."""
     import torch
 
-    from grasp_success_detector.networks.build import build, default_preprocessing
+    from grasp_success_detector.networks.architectures import build, default_preprocessing
     from grasp_success_detector.networks.checkpoint import CheckpointMetadata, save
 
     with torch.random.fork_rng():

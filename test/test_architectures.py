@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from grasp_success_detector.errors import ConfigError
-from grasp_success_detector.networks.build import (
+from grasp_success_detector.networks.architectures import (
     ARCHITECTURES,
     build,
     check_architecture,

@@ -18,7 +18,11 @@ import torch
 from grasp_success_detector.errors import CheckpointError
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.networks import checkpoint as checkpoint_module
-from grasp_success_detector.networks.build import ARCHITECTURES, build, default_preprocessing
+from grasp_success_detector.networks.architectures import (
+    ARCHITECTURES,
+    build,
+    default_preprocessing,
+)
 from grasp_success_detector.networks.checkpoint import (
     Checkpoint,
     CheckpointMetadata,

@@ -11,7 +11,7 @@ from grasp_success_detector.errors import CheckpointError, ConfigError, ImageDec
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.inference.torch_engine import select_device
-from grasp_success_detector.networks.build import build, default_preprocessing
+from grasp_success_detector.networks.architectures import build, default_preprocessing
 from grasp_success_detector.networks.checkpoint import Checkpoint, CheckpointMetadata, save
 
 

@@ -28,7 +28,7 @@ from grasp_success_detector.inference.proof import (
     read_proof,
 )
 from grasp_success_detector.inference.torch_network import fused
-from grasp_success_detector.networks.build import build
+from grasp_success_detector.networks.architectures import build
 from grasp_success_detector.networks.checkpoint import Checkpoint, save
 
 MODELS = sorted(share_path('models').glob('*_rig.safetensors'))

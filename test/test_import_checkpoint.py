@@ -79,7 +79,7 @@ def test_the_tutorials_network_with_its_own_normalisation(tmp_path):
 
 
 def test_other_sizes_and_named_architectures(tmp_path):
-    from grasp_success_detector.networks.build import build
+    from grasp_success_detector.networks.architectures import build
 
     torch.save(build('timm:test_resnet').state_dict(), tmp_path / 'old.pth')
     out = imported(tmp_path / 'old.pth', tmp_path, '--classes', 'failure', 'success',

@@ -21,7 +21,7 @@ from grasp_success_detector.evaluation.predictions import (
 )
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.labels import Label
-from grasp_success_detector.networks.build import build, default_preprocessing
+from grasp_success_detector.networks.architectures import build, default_preprocessing
 from grasp_success_detector.networks.checkpoint import Checkpoint, CheckpointMetadata
 from grasp_success_detector.reports.charts import Axis, Chart, number_axis, share_axis
 from grasp_success_detector.reports.pictures import grad_cam, overlay, worst_errors
@@ -207,7 +207,7 @@ class Spot(torch.nn.Module):
 
 
 def spot_checkpoint(monkeypatch, preprocessing):
-    from grasp_success_detector.networks.build import Stage
+    from grasp_success_detector.networks.architectures import Stage
     from grasp_success_detector.reports import pictures as room
 
     model = Spot()
@@ -262,7 +262,7 @@ class LastChannels(torch.nn.Module):
 @pytest.mark.parametrize('as_tokens', [False, True])
 def test_networks_without_feature_maps_are_shown_without(run, monkeypatch, as_tokens):
     """Transformers: what looks like maps has other proportions, or is no map at all."""
-    from grasp_success_detector.networks.build import Stage
+    from grasp_success_detector.networks.architectures import Stage
     from grasp_success_detector.reports import pictures as room
 
     rest = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(2))

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from grasp_success_detector.errors import CheckpointError, ConfigError
-from grasp_success_detector.networks.build import (
+from grasp_success_detector.networks.architectures import (
     build,
     default_preprocessing,
     freeze,
@@ -152,7 +152,7 @@ assert 'timm' not in sys.modules and 'torchvision' not in sys.modules
 def test_weights_that_cannot_be_downloaded(tmp_path):
     """In a process of its own: whether there is a network is decided at the import."""
     done = subprocess.run([sys.executable, '-c', """
-from grasp_success_detector.networks.build import build
+from grasp_success_detector.networks.architectures import build
 from grasp_success_detector.errors import CheckpointError
 for name in ('timm:test_resnet', 'timm:test_mambaout'):
     try:

@@ -77,7 +77,7 @@ def test_training_learns_and_leaves_a_whole_run_folder(tmp_path):
 
 
 def test_frozen_weights_stay_and_all_others_move(tmp_path):
-    from grasp_success_detector.networks.build import build
+    from grasp_success_detector.networks.architectures import build
 
     config = TrainingConfig(**SMALL, freeze_conv_layers=1, epochs=1, seed=5)
     fit(config, split_frames(colour_frames()), tmp_path / 'run', [tmp_path], say=quiet)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from grasp_success_detector.errors import CheckpointError
-from grasp_success_detector.networks.build import build, default_preprocessing
+from grasp_success_detector.networks.architectures import build, default_preprocessing
 from grasp_success_detector.networks.checkpoint import Checkpoint, CheckpointMetadata, save
 from grasp_success_detector.networks.cifar_cnn import CifarCnn
 from grasp_success_detector.networks.efficientnet_lite0 import (

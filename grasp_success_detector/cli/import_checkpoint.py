@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, import, and say what was taken for what."""
     args = _parser().parse_args(argv)
     # Slow to import: only once the arguments are known to be fine.
-    from grasp_success_detector.networks.build import default_preprocessing
+    from grasp_success_detector.networks.architectures import default_preprocessing
     from grasp_success_detector.networks.legacy_checkpoint import import_legacy
 
     if args.size is not None and len(args.size) > 2:

@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with needing('train', 'training'):
         from grasp_success_detector.training.cifar10 import pretrain, PretrainingConfig
         from grasp_success_detector.training.cifar10_images import read_images
-    from grasp_success_detector.networks.build import default_preprocessing
+    from grasp_success_detector.networks.architectures import default_preprocessing
     from grasp_success_detector.networks.tensors_file import check_free
 
     config = PretrainingConfig(**{

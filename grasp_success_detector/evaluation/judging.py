@@ -30,7 +30,7 @@ from grasp_success_detector.images.visibility import (
 )
 from grasp_success_detector.inference.classifier import BATCH_SIZE, GraspClassifier
 from grasp_success_detector.labels import Label
-from grasp_success_detector.networks.probability import success_probabilities
+from grasp_success_detector.networks.architectures import success_probabilities
 from grasp_success_detector.recordings.reader import RefusedFrame
 from grasp_success_detector.recordings.selection import ChosenFrame
 

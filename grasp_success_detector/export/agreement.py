@@ -19,8 +19,8 @@ from grasp_success_detector.inference.choice import ENGINES
 from grasp_success_detector.inference.engine import Engine, identity, Precision, Wanted
 from grasp_success_detector.inference.proof import Figure, Proof, proof_path, read_proof
 from grasp_success_detector.inference.torch_engine import TorchEngine
+from grasp_success_detector.networks.architectures import success_probabilities
 from grasp_success_detector.networks.checkpoint import Checkpoint
-from grasp_success_detector.networks.probability import success_probabilities
 from grasp_success_detector.recordings.bags import image_topic, open_bag
 
 Images = NDArray[np.uint8]

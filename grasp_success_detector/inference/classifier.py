@@ -15,8 +15,8 @@ from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.inference.choice import Choice, choose
 from grasp_success_detector.inference.engine import REFERENCE
 from grasp_success_detector.labels import Label
+from grasp_success_detector.networks.architectures import success_probabilities
 from grasp_success_detector.networks.checkpoint import Checkpoint, CheckpointMetadata
-from grasp_success_detector.networks.probability import success_probabilities
 
 if TYPE_CHECKING:
     import torch

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from grasp_success_detector.errors import CheckpointError, ConfigError
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.inference.engine import Engine, identity, Precision, Wanted
+from grasp_success_detector.networks.architectures import success_probabilities
 from grasp_success_detector.networks.checkpoint import Checkpoint
-from grasp_success_detector.networks.probability import success_probabilities
 
 # P(success) may differ so much on made-up pictures, which rounding can move far. What is broken
 # (a driver, another machine's cache) differs by more, or gives no numbers at all.

@@ -15,7 +15,7 @@ from typing import Any, TYPE_CHECKING
 from grasp_success_detector.errors import CheckpointError, ConfigError
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.labels import CLASS_NAMES
-from grasp_success_detector.networks.architecture import ARCHITECTURES, check_architecture
+from grasp_success_detector.networks.architectures import ARCHITECTURES, build, check_architecture
 from grasp_success_detector.networks.tensors_file import (
     Arrays,
     check_intact,
@@ -51,7 +51,7 @@ class CheckpointMetadata:
     """
     What a checkpoint says about its weights.
 
-    :ivar architecture: name that :func:`~grasp_success_detector.networks.build.build` knows.
+    :ivar architecture: name that :func:`~.architectures.build` knows.
     :ivar preprocessing: how a frame becomes the model's input.
     :ivar class_names: names of the logits, in order.
     :ivar threshold: P(success) from which on a frame counts as success, 0 to 1.
@@ -148,8 +148,6 @@ class Checkpoint:
             be built here, or the file has changed since it was opened.
         """
         import torch
-
-        from grasp_success_detector.networks.build import build
 
         assert self.path is not None
         metadata, sha256, arrays = _read(self.path)

@@ -6,7 +6,7 @@ from torch import nn
 from grasp_success_detector.files import share_path
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.labels import CLASS_NAMES
-from grasp_success_detector.networks.architecture import Architecture, Stage
+from grasp_success_detector.networks.architectures import Architecture, Stage
 from grasp_success_detector.networks.weights import read_backbone
 
 #: What pretrain_cifar10 made on CIFAR-10; ships with the package.
@@ -56,5 +56,5 @@ def _stages(model: CifarCnn) -> list[Stage]:
         Stage('fc3', model.fc3)]
 
 
-CIFAR_CNN = Architecture(
+ARCHITECTURE = Architecture(
     CifarCnn, _pretrained, _stages, Preprocessing(32, 32), freeze_conv_layers=2, head=('fc3',))

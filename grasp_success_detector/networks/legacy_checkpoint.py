@@ -9,7 +9,11 @@ import torch
 from grasp_success_detector.errors import CheckpointError, ConfigError
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.labels import CLASS_NAMES
-from grasp_success_detector.networks.build import build, default_preprocessing, head_parameters
+from grasp_success_detector.networks.architectures import (
+    build,
+    default_preprocessing,
+    head_parameters,
+)
 from grasp_success_detector.networks.checkpoint import CheckpointMetadata, save
 from grasp_success_detector.networks.tensors_file import (
     check_free,

@@ -16,7 +16,7 @@ from grasp_success_detector.errors import CheckpointError, one_line
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.labels import CLASS_NAMES
 from grasp_success_detector.networks import torchvision_ops  # noqa: F401 (before torchvision)
-from grasp_success_detector.networks.architecture import Architecture, Stage
+from grasp_success_detector.networks.architectures import Architecture, Stage
 
 
 class _Block(nn.Module):
@@ -111,7 +111,7 @@ def _stages(model: Any) -> list[Stage]:
     return parts
 
 
-RESNET34 = Architecture(
+ARCHITECTURE = Architecture(
     ResNet34, _pretrained, _stages,
     Preprocessing(224, 224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
     freeze_conv_layers=25, head=('fc',))

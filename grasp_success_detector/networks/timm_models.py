@@ -20,7 +20,9 @@ from grasp_success_detector.errors import CheckpointError, ConfigError, one_line
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.labels import CLASS_NAMES
 from grasp_success_detector.networks import torchvision_ops  # noqa: F401 (before torchvision)
-from grasp_success_detector.networks.architecture import Architecture, Stage, TIMM_PREFIX
+from grasp_success_detector.networks.architectures import Architecture, Stage
+
+_PREFIX = 'timm:'
 
 #: What timm calls branches beside the main path; they go with the convolution before them.
 _SIDE_PATHS = frozenset({'downsample', 'shortcut', 'se'})
@@ -37,7 +39,7 @@ def timm_architecture(name: str) -> Architecture:
     import timm
     from timm.data.config import resolve_data_config
 
-    short = name.removeprefix(TIMM_PREFIX)
+    short = name.removeprefix(_PREFIX)
     _check_known(short)
     published = timm.get_pretrained_cfg(short)
     about: dict[str, Any] = published.to_dict() if published else {}
@@ -60,7 +62,7 @@ def _check_known(short: str) -> None:
     plain, _, tag = short.partition('.')
     if not timm.is_model(plain):
         near = get_close_matches(plain, timm.list_models(), n=5)
-        names = ', '.join(TIMM_PREFIX + other for other in near)
+        names = ', '.join(_PREFIX + other for other in near)
         hint = f'; did you mean {names}?' if near else ''
         raise ConfigError(f'timm {timm.__version__} has no model {short!r}{hint}')
     tags = [full.partition('.')[2] for full in timm.list_pretrained(f'{plain}.*')]
@@ -82,7 +84,7 @@ def _pretrained(short: str, about: dict[str, Any]) -> dict[str, torch.Tensor]:
         source = (f'https://huggingface.co/{about["hf_hub_id"]}' if about.get('hf_hub_id')
                   else about.get('url') or 'a state dict of this model')
         raise CheckpointError(
-            f'{TIMM_PREFIX}{short}: its pre-trained weights cannot be had here '
+            f'{_PREFIX}{short}: its pre-trained weights cannot be had here '
             f'({one_line(error)}); bring the file (safetensors or .pth; {source}) and give it '
             'with --weights FILE, or start without pre-trained weights') from error
     finally:

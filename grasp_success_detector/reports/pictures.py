@@ -18,7 +18,7 @@ from grasp_success_detector.evaluation.frame_sources import Recording
 from grasp_success_detector.evaluation.predictions import Prediction
 from grasp_success_detector.images.decoding import read_image, RgbImage
 from grasp_success_detector.labels import Label
-from grasp_success_detector.networks.build import stages
+from grasp_success_detector.networks.architectures import stages
 from grasp_success_detector.networks.checkpoint import Checkpoint
 from grasp_success_detector.recordings.reader import RefusedFrame
 

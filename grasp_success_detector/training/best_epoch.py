@@ -18,8 +18,8 @@ from grasp_success_detector.evaluation.metrics import (
 )
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.labels import Label
+from grasp_success_detector.networks.architectures import success_probabilities
 from grasp_success_detector.networks.checkpoint import CheckpointMetadata, save
-from grasp_success_detector.networks.probability import success_probabilities
 from grasp_success_detector.training.module import Answers, GraspTraining
 from grasp_success_detector.training.recipe import TrainingConfig
 from grasp_success_detector.training.run_folder import RunFolder

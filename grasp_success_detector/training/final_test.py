@@ -17,9 +17,8 @@ from grasp_success_detector.evaluation.judging import ask, decision_for, predict
 from grasp_success_detector.evaluation.predictions import write_predictions
 from grasp_success_detector.evaluation.summary import summarize
 from grasp_success_detector.inference.classifier import GraspClassifier
-from grasp_success_detector.networks.build import Freezing
+from grasp_success_detector.networks.architectures import Freezing, success_probabilities
 from grasp_success_detector.networks.checkpoint import Checkpoint, save
-from grasp_success_detector.networks.probability import success_probabilities
 from grasp_success_detector.training.recipe import TrainingConfig
 from grasp_success_detector.training.run_folder import RunFolder, write_json
 

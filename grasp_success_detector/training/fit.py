@@ -15,7 +15,7 @@ from grasp_success_detector.datasets.dataset import Split
 from grasp_success_detector.datasets.splits import check_labels, SPLITS
 from grasp_success_detector.errors import DatasetError, TrainingError
 from grasp_success_detector.images.preprocessing import Preprocessing
-from grasp_success_detector.networks.build import (
+from grasp_success_detector.networks.architectures import (
     build,
     default_preprocessing,
     freeze,

@@ -19,7 +19,7 @@ from grasp_success_detector.datasets.dataset import Split
 from grasp_success_detector.datasets.torch_dataset import FixedSamples, FrameDataset
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.inference.torch_network import fused
-from grasp_success_detector.networks.build import split_at_freeze
+from grasp_success_detector.networks.architectures import split_at_freeze
 from grasp_success_detector.training.recipe import TrainingConfig
 from grasp_success_detector.training.sampling import draw_samples, EpochSampler, share, shuffled
 

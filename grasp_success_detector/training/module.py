@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from grasp_success_detector.errors import TrainingError
 from grasp_success_detector.images.preprocessing import Preprocessing
-from grasp_success_detector.networks.build import head_parameters
+from grasp_success_detector.networks.architectures import head_parameters
 from grasp_success_detector.training.recipe import TrainingConfig
 
 Batch = tuple[torch.Tensor, torch.Tensor]

@@ -10,7 +10,7 @@ import yaml
 
 from grasp_success_detector.errors import check_fields, ConfigError, one_line
 from grasp_success_detector.files import share_path
-from grasp_success_detector.networks.architecture import ARCHITECTURES, check_architecture
+from grasp_success_detector.networks.architectures import ARCHITECTURES, check_architecture
 
 AUGMENTATION_NAMES = ('shift_turn_zoom', 'light_and_colour', 'sensor_noise')
 SAMPLES = ('each_epoch', 'once')

@@ -1,0 +1,246 @@
+"""
+The classifiers: build, freeze, split where the frozen part ends, and P(success) of their logits.
+
+Every architecture returns 2 logits, index = :class:`~grasp_success_detector.labels.Label`, and is
+described once, by the *stages* of its forward pass. Freezing takes the first convolutions of
+these; splitting cuts between them. A module named as the architecture holds the description;
+importing this one loads neither torch nor a network.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+import re
+from typing import Any, TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from grasp_success_detector.errors import CheckpointError, ConfigError
+from grasp_success_detector.images.preprocessing import Preprocessing
+from grasp_success_detector.labels import Label
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+#: Names that :func:`build` knows, besides ``timm:NAME`` for any model of timm.
+ARCHITECTURES = ('cifar_cnn', 'resnet34', 'efficientnet_lite0')
+
+_TIMM_NAME = re.compile(r'timm:[\w.-]+')
+
+
+@dataclass(frozen=True)
+class Stage:
+    """
+    One part of a forward pass, after which a network may be cut.
+
+    :ivar name: where it is in the model.
+    :ivar module: computes it; shares its parameters with the model.
+    :ivar steps: what is frozen together, one for each convolution of the main path, in forward
+        order: the convolution with what belongs to it, such as its BatchNorm. With the last step
+        the whole stage is frozen. Empty for a part of the head, which is never frozen.
+    """
+
+    name: str
+    module: 'nn.Module'
+    steps: 'tuple[nn.Module, ...]' = ()
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """
+    How a network is built, cut and frozen.
+
+    :ivar build: returns it with random weights and 2 logits, in training mode.
+    :ivar pretrained: returns published weights under the model's names, with a head of any number
+        of classes; raises CheckpointError where they are not available.
+    :ivar stages: returns the stages of a model in forward order: their modules, applied one after
+        the other, compute what the model computes.
+    :ivar preprocessing: of the images that the published weights were trained on.
+    :ivar freeze_conv_layers: how many convolutions the transfer-learning recipe freezes; None: all
+        of the backbone.
+    :ivar head: names of the modules that compute the logits.
+    """
+
+    build: 'Callable[[], nn.Module]'
+    pretrained: 'Callable[[], dict[str, torch.Tensor]]'
+    stages: Callable[[Any], list[Stage]]
+    preprocessing: Preprocessing
+    freeze_conv_layers: int | None
+    head: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Freezing:
+    """
+    Names of a model's parameters.
+
+    :ivar frozen: those that keep their values.
+    :ivar trainable: those that learn.
+    """
+
+    frozen: tuple[str, ...]
+    trainable: tuple[str, ...]
+
+
+def check_architecture(name: object) -> None:
+    """
+    Refuse what cannot be the name of an architecture.
+
+    Whether timm has a model ``timm:NAME`` is left to :func:`build`: importing timm takes seconds.
+
+    :raises ConfigError: unknown name.
+    """
+    if name not in ARCHITECTURES and not (isinstance(name, str) and _TIMM_NAME.fullmatch(name)):
+        raise ConfigError(f'unknown architecture {name!r}; expected one of '
+                          f'{", ".join(ARCHITECTURES)}, or timm:NAME')
+
+
+def build(name: str, pretrained: bool = False, weights: Path | None = None) -> 'nn.Module':
+    """
+    Build a classifier with 2 logits, index = Label, in training mode.
+
+    The head always has random weights.
+
+    :param name: one of ``ARCHITECTURES``, or ``timm:NAME``.
+    :param pretrained: give the backbone published weights: cifar_cnn those of CIFAR-10 that ship
+        with the package; resnet34 ImageNet's, from torch's cache or a download;
+        efficientnet_lite0 ImageNet's, from a Python package; ``timm:NAME`` timm's default, from
+        Hugging Face's cache or a download.
+    :param weights: give the backbone those of this file, whatever ``pretrained`` is: a state dict
+        of torchvision's or timm's model, with a head of any number of classes, or a checkpoint of
+        the same architecture.
+    :raises ConfigError: unknown name.
+    :raises CheckpointError: the weights are not available, or do not fit.
+    """
+    architecture = _architecture(name)
+    if weights is None and not pretrained:
+        return architecture.build()
+    from grasp_success_detector.networks.weights import fill_backbone, read_backbone_weights
+
+    # Weights first: reading them may fail.
+    tensors = read_backbone_weights(weights, name) if weights else architecture.pretrained()
+    model = architecture.build()
+    try:
+        fill_backbone(model, tensors, architecture.head, name)
+    except CheckpointError as error:
+        raise CheckpointError(f'{weights or "pre-trained weights"}: {error}') from error
+    return model
+
+
+def default_preprocessing(name: str) -> Preprocessing:
+    """
+    Return size, mean and standard deviation that the architecture's backbone was trained with.
+
+    :raises ConfigError: unknown name.
+    """
+    return _architecture(name).preprocessing
+
+
+def stages(model: 'nn.Module', name: str) -> list[Stage]:
+    """Return the stages of a model of the architecture ``name``, in forward order."""
+    return _architecture(name).stages(model)
+
+
+def freeze(model: 'nn.Module', name: str, conv_layers: int | None = None) -> Freezing:
+    """
+    Freeze the first convolutions of a model; everything after them is set to learn.
+
+    What belongs to a convolution is frozen with it. A frozen BatchNorm also keeps its statistics,
+    even after ``model.train()``.
+
+    :param name: the model's architecture.
+    :param conv_layers: how many convolutions of the main path to freeze, counted in forward order
+        from the stem; 0 for none, None for the recipe's default. cifar_cnn has 2. resnet34 has 33,
+        and 25 end with layer3[4]; a projection shortcut is frozen with the last convolution of
+        its block. efficientnet_lite0 has 49: the stem, 2 in the first block, 3 in each of the
+        others, 1 after them. In models of timm those count that ``forward_features`` calls,
+        without projection shortcuts and squeeze-and-excitation; everything up to the next
+        convolution is frozen with each, the default is the whole backbone, and a transformer has
+        only one: its patch embedding, with everything after it.
+    :returns: the names of frozen and trainable parameters.
+    :raises ConfigError: unknown name, or more convolutions than the architecture has.
+    """
+    from torch.nn.modules.batchnorm import _NormBase
+
+    architecture = _architecture(name)
+    steps = [step for stage in architecture.stages(model) for step in stage.steps]
+    if conv_layers is None:
+        conv_layers = architecture.freeze_conv_layers
+    if conv_layers is None:
+        conv_layers = len(steps)
+    if not 0 <= conv_layers <= len(steps):
+        raise ConfigError(
+            f'{name}: {conv_layers} convolutions to freeze; expected 0 to {len(steps)}')
+    model.requires_grad_(True)
+    for step in steps[:conv_layers]:
+        step.requires_grad_(False)
+        for module in step.modules():
+            if (isinstance(module, _NormBase)
+                    and _keep_statistics not in module._forward_pre_hooks.values()):
+                module.register_forward_pre_hook(_keep_statistics)
+    parameters = dict(model.named_parameters())
+    return Freezing(
+        frozen=tuple(n for n, p in parameters.items() if not p.requires_grad),
+        trainable=tuple(n for n, p in parameters.items() if p.requires_grad))
+
+
+def head_parameters(model: 'nn.Module', name: str) -> tuple[str, ...]:
+    """Return the names of the parameters of the last layer, which computes the logits."""
+    prefixes = tuple(f'{head}.' for head in _architecture(name).head)
+    return tuple(n for n, _ in model.named_parameters() if n.startswith(prefixes))
+
+
+def split_at_freeze(model: 'nn.Module', name: str) -> 'tuple[nn.Sequential, nn.Sequential]':
+    """
+    Split a frozen model into the trunk that cannot change and the rest that learns.
+
+    ``rest(trunk(x))`` equals ``model(x)`` bit for bit, so that the trunk's features of an image
+    need to be computed only once. A stage that is frozen in part (a block; of a timm model the
+    whole backbone) belongs to the rest. Both parts share their parameters with the model; a part
+    without stages returns its input.
+
+    :param name: the model's architecture.
+    :returns: trunk, rest.
+    """
+    from torch import nn
+
+    parts = stages(model, name)
+    cut = 0
+    while cut < len(parts) and not any(p.requires_grad for p in parts[cut].module.parameters()):
+        cut += 1
+    return (nn.Sequential(*(stage.module for stage in parts[:cut])),
+            nn.Sequential(*(stage.module for stage in parts[cut:])))
+
+
+def _keep_statistics(module: 'nn.Module', _: Any) -> None:
+    # A hook, because every model.train(), also of a trainer, would set the module to learn again.
+    # It checks the parameters, so that setting requires_grad is enough to unfreeze.
+    if module.training and not any(p.requires_grad for p in module.parameters()):
+        module.eval()
+
+
+def _architecture(name: str) -> Architecture:
+    check_architecture(name)
+    known = name in ARCHITECTURES
+    module = import_module(f'{__package__}.{name if known else "timm_models"}')
+    description: Architecture = module.ARCHITECTURE if known else module.timm_architecture(name)
+    return description
+
+
+def success_probabilities(logits: NDArray[np.float32],
+                          temperature: float = 1.) -> NDArray[np.float32]:
+    """
+    Return P(success): the softmax of the logits divided by the temperature.
+
+    :param logits: float32 (N, 2), index = Label.
+    :param temperature: of the checkpoint, above 0; 1 leaves the logits as they are.
+    :returns: float32 (N,), 0 to 1; NaN where a logit is NaN.
+    """
+    margin = (logits[:, Label.SUCCESS] - logits[:, Label.FAILURE]) / np.float32(temperature)
+    # Softmax of two is the logistic function of their difference; this form never overflows.
+    with np.errstate(invalid='ignore'):
+        shares: NDArray[np.float32] = np.exp(-np.logaddexp(np.float32(0.), -margin))
+    return shares
