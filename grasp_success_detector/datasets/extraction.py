@@ -37,7 +37,6 @@ from grasp_success_detector.recordings.selection import (
     FrameSelection,
     plan_source,
     SourcePlan,
-    VIDEO_TOPIC,
 )
 from grasp_success_detector.recordings.sources import Source
 
@@ -132,7 +131,7 @@ def _planning(sources: Sequence[Source], selection: FrameSelection, out: Path,
     """Return a task for each source that plans which of its frames to write."""
     intervals = read_intervals(selection.labels) if selection.labels is not None else {}
     return deque(partial(plan_source, source, selection, intervals_of(source, intervals),
-                         (out / _UNPACKED).absolute(), checks_follow=True) for source in sources)
+                         (out / _UNPACKED).absolute(), verify_all=False) for source in sources)
 
 
 def _write_frames(tasks: 'deque[partial[Any]]', pictures: PictureOptions, out: Path,
@@ -177,7 +176,7 @@ def _summary(plan: SourcePlan, journal: Journal) -> dict[str, Any]:
     damage = Counter(plan.damage) + Counter({'damaged chunk': len(progress.wrong_chunks)})
     return {
         'path': str(plan.source.path), 'kind': plan.source.kind.value,
-        'topic': VIDEO_TOPIC if plan.topic is None else plan.topic.name,
+        'topic': plan.topic_name,
         'found': plan.messages, 'written': len(progress.written), 'skipped': dict(plan.skipped),
         'refused': dict(Counter(progress.refused.values())), 'damage': dict(damage),
         'unreadable': plan.unreadable}

@@ -18,9 +18,14 @@ from grasp_success_detector.images.decoding import decode_message, MAX_PIXELS, R
 from grasp_success_detector.images.encoding import encode_jpeg, encode_png
 from grasp_success_detector.images.message_fields import PNG_MAGIC, read_picture_header
 from grasp_success_detector.labels import CLASS_NAMES
-from grasp_success_detector.recordings.index import ImageTopic, StorageFile
-from grasp_success_detector.recordings.reader import read_frames, RefusedFrame
-from grasp_success_detector.recordings.selection import ChosenFrame, VIDEO_TOPIC
+from grasp_success_detector.recordings.reader import (
+    ChosenFrame,
+    ImageTopic,
+    read_frames,
+    RefusedFrame,
+    StorageFile,
+)
+from grasp_success_detector.recordings.selection import VIDEO_TOPIC
 from grasp_success_detector.settings import check_settings, setting
 
 #: Largest width or height that libjpeg encodes.

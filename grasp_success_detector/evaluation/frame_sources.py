@@ -16,17 +16,17 @@ from grasp_success_detector.datasets.splits import SPLITS
 from grasp_success_detector.errors import BagError, ConfigError, DatasetError, ImageDecodeError
 from grasp_success_detector.images.decoding import decode_message, HalfSuffices, RgbImage
 from grasp_success_detector.recordings.bags import GROUND_TRUTH_TOPIC
-from grasp_success_detector.recordings.index import ImageTopic, StorageFile
 from grasp_success_detector.recordings.labels import intervals_of, read_intervals
-from grasp_success_detector.recordings.reader import read_frames, RefusedFrame
-from grasp_success_detector.recordings.selection import (
+from grasp_success_detector.recordings.reader import (
     ChosenFrame,
-    FrameSelection,
-    plan_source,
-    VIDEO_TOPIC,
+    ImageTopic,
+    read_frames,
+    RefusedFrame,
+    StorageFile,
 )
+from grasp_success_detector.recordings.selection import FrameSelection, plan_source
 from grasp_success_detector.recordings.sources import find_sources
-from grasp_success_detector.recordings.storage import Locator
+from grasp_success_detector.recordings.storage import MessageLocation
 
 Made = TypeVar('Made')
 
@@ -131,7 +131,7 @@ def _of_sources(given: Sequence[str], selection: FrameSelection, unpack_into: Pa
             left_out = ', '.join(f'{count} {why}' for why, count in plan.skipped.items())
             raise BagError(f'{source.path}: no frame to judge ({left_out}); choose others')
         account = {'path': str(source.path), 'kind': source.kind.value,
-                   'topic': VIDEO_TOPIC if plan.topic is None else plan.topic.name,
+                   'topic': plan.topic_name,
                    'found': plan.messages, 'skipped': dict(plan.skipped),
                    'damage': dict(plan.damage)}
         recordings.append(Recording(source.name, source.path, plan.frames, account, plan.topic,
@@ -156,7 +156,8 @@ def _of_dataset(folder: Path, split: str) -> list[Recording]:
     by_source: dict[str, list[ChosenFrame]] = {}
     for number, row in enumerate(rows):
         by_source.setdefault(row.source, []).append(ChosenFrame(
-            number, 0, Locator(-1, number, -1), row.stamp_ns, row.label, row.attempt, row.file))
+            number, 0, MessageLocation(-1, number, -1), row.stamp_ns, row.label, row.attempt,
+            row.file))
     return [Recording(name, folder, tuple(frames), {
         'path': str(folder), 'kind': 'data set', 'split': split, 'found': len(frames),
         'skipped': {}, 'damage': {}}) for name, frames in by_source.items()]

@@ -31,8 +31,7 @@ from grasp_success_detector.images.visibility import (
 from grasp_success_detector.inference.classifier import BATCH_SIZE, GraspClassifier
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.architectures import success_probabilities
-from grasp_success_detector.recordings.reader import RefusedFrame
-from grasp_success_detector.recordings.selection import ChosenFrame
+from grasp_success_detector.recordings.reader import ChosenFrame, RefusedFrame
 
 #: An attempt with more frames than this was filmed as a whole, and is decided as the node does.
 _FILMED = 20

@@ -1,8 +1,6 @@
-"""Open rosbag2 folders and files and ROS 1 bags, of any storage, through one door."""
+"""Topics of the rig, and any whole bag opened with rosbags."""
 
-
-
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, ExitStack
 from pathlib import Path
 
@@ -30,7 +28,6 @@ GROUND_TRUTH_TOPIC = '/ground_truth'
 #: ``{"attempt": 0, "event": "begin"|"end", "seed": ..., "object": ..., "success": bool}``,
 #: where ``success`` comes with ``end`` only.
 ATTEMPT_TOPIC = '/attempt'
-
 
 #: Message definitions for bags that carry none of their own (rosbag2 sqlite3 before Iron).
 TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
@@ -62,17 +59,27 @@ def open_bag(path: Path | str) -> Iterator[AnyReader]:
 
 def image_topic(reader: AnyReader, wanted: str | None = None) -> str:
     """
-    Return the topic of the frames: the one asked for, or the only image topic there is.
+    Return the image topic of an open bag, as :func:`choose_topic` does.
 
-    :raises BagError: no such topic, none at all, or several to choose from (they are listed).
+    :raises BagError: the topic does not exist or must be chosen.
     """
-    counts = {c.topic: c.msgcount for c in reader.connections if c.msgtype in IMAGE_TYPES}
-    listed = ', '.join(f'{topic} ({count})' for topic, count in counts.items()) or 'none'
-    bag = reader.paths[0]
+    return choose_topic(str(reader.paths[0]), {
+        c.topic: c.msgcount for c in reader.connections if c.msgtype in IMAGE_TYPES}, wanted)
+
+
+def choose_topic(bag: Path | str, messages: Mapping[str, int], wanted: str | None) -> str:
+    """
+    Return the wanted image topic of a bag, or the only one that there is.
+
+    :param messages: number of messages of each image topic.
+    :param wanted: None: the only one.
+    :raises BagError: there is no such topic, none at all, or several (they are listed).
+    """
+    listed = ', '.join(f'{topic} ({count})' for topic, count in messages.items()) or 'none'
     if wanted is not None:
-        if wanted not in counts:
+        if wanted not in messages:
             raise BagError(f'{bag}: no image topic {wanted}; image topics here: {listed}')
         return wanted
-    if len(counts) != 1:
+    if len(messages) != 1:
         raise BagError(f'{bag}: expected one image topic, found: {listed}; choose with --topic')
-    return next(iter(counts))
+    return next(iter(messages))

@@ -1,9 +1,9 @@
-"""Read a source once, without its pictures: which frames it has, their labels and attempts."""
+"""Index a recording: read all but its pictures once, to know its frames, labels and attempts."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+import json
 from pathlib import Path
 import sqlite3
 import struct
@@ -12,214 +12,182 @@ from typing import NamedTuple
 from grasp_success_detector.errors import BagError
 from grasp_success_detector.images.message_fields import header_stamp_ns, IMAGE_TYPES
 from grasp_success_detector.recordings.bags import ATTEMPT_TOPIC
-from grasp_success_detector.recordings.mcap_storage import McapStorage
-from grasp_success_detector.recordings.ros1_storage import Ros1Storage
-from grasp_success_detector.recordings.sources import Source
-from grasp_success_detector.recordings.sqlite_carving import CarvedSqliteStorage
-from grasp_success_detector.recordings.sqlite_storage import SqliteStorage
+from grasp_success_detector.recordings.labels import AttemptEvent
+from grasp_success_detector.recordings.reader import (
+    ImageTopic,
+    open_storage,
+    StorageFile,
+    video_times,
+)
+from grasp_success_detector.recordings.sources import Source, SourceKind
 from grasp_success_detector.recordings.storage import (
-    Locator,
-    Storage,
+    decompress_file,
+    MessageLocation,
+    Serialization,
     StoredMessage,
-    unpack_file,
-    Wire,
 )
 
 _BOOL, _STRING = 'std_msgs/msg/Bool', 'std_msgs/msg/String'
 
 
-@dataclass(frozen=True)
-class StorageFile:
+class IndexedFrame(NamedTuple):
     """
-    One file to read messages from.
+    One frame of a recording.
 
-    :ivar carved: sqlite3 that SQLite itself refuses to read.
-    """
-
-    path: Path
-    carved: bool = False
-
-
-class RawFrame(NamedTuple):
-    """
-    One image message.
-
+    :ivar received_ns: when it was recorded.
+    :ivar stamp_ns: of its header; None: not set.
     :ivar file: index of its file.
-    :ivar stamp_ns: of its header; None where that is not set.
     """
 
     received_ns: int
     stamp_ns: int | None
     file: int
-    locator: Locator
-
-
-class ImageTopic(NamedTuple):
-    """What must be known of a topic to decode its messages."""
-
-    name: str
-    msgtype: str
-    wire: Wire
+    location: MessageLocation
 
 
 @dataclass
-class BagContents:
+class RecordingIndex:
     """
-    All of a bag but its pictures.
+    All of a recording but its pictures, in the order of its files.
 
-    :ivar unchecked: chunks (file, offset) whose checksums are not looked at yet.
+    :ivar frames: by image topic; of a video under None.
+    :ivar bools: time of recording in ns and value of each message of the label topic.
+    :ivar damage: number of faults by kind.
+    :ivar unchecked_chunks: chunks (file, offset) whose checksums have not been verified.
     """
 
-    files: tuple[StorageFile, ...]
-    frames: dict[ImageTopic, list[RawFrame]]
-    bools: dict[str, list[tuple[int, bool]]]
-    attempts: list[tuple[int, str]]
-    damage: Counter[str]
-    unchecked: set[tuple[int, int]]
+    files: list[StorageFile] = field(default_factory=list)
+    frames: dict[ImageTopic | None, list[IndexedFrame]] = field(
+        default_factory=lambda: defaultdict(list))
+    bools: list[tuple[int, bool]] = field(default_factory=list)
+    attempts: list[AttemptEvent] = field(default_factory=list)
+    damage: Counter[str] = field(default_factory=Counter)
+    unchecked_chunks: set[tuple[int, int]] = field(default_factory=set)
+
+    def append(self, other: 'RecordingIndex') -> None:
+        """Add what another index has."""
+        for topic, frames in other.frames.items():
+            self.frames[topic] += frames
+        self.files += other.files
+        self.bools += other.bools
+        self.attempts += other.attempts
+        self.damage += other.damage
+        self.unchecked_chunks |= other.unchecked_chunks
 
 
-@contextmanager
-def open_storage(file: StorageFile) -> Iterator[Storage]:
+def index_recording(source: Source, label_topic: str | None, unpack_into: Path) -> RecordingIndex:
     """
-    Open one file of a bag by its suffix.
+    Read all of a recording but its pictures.
 
-    :raises BagError: it cannot be opened, or is nothing that its name says.
+    :param label_topic: the ``std_msgs/Bool`` topic whose messages are kept.
+    :param unpack_into: folder for the content of compressed files, which is needed again to read
+        the pictures.
+    :raises BagError: none of its files can be read, or it has no frame.
     """
-    suffix = file.path.suffix.lower()
-    storage: Storage
-    if suffix == '.mcap':
-        storage = McapStorage(file.path)
-    elif suffix == '.db3':
-        storage = CarvedSqliteStorage(file.path) if file.carved else SqliteStorage(file.path)
-    else:
-        storage = Ros1Storage(file.path)
-    try:
-        with storage:
-            yield storage
-    except OSError as error:
-        raise BagError(f'{file.path}: cannot be read ({error.strerror})') from error
-
-
-def read_contents(source: Source, label_topic: str | None, unpack_into: Path) -> BagContents:
-    """
-    Read all of a bag but its pictures.
-
-    :param label_topic: ``std_msgs/Bool`` topic to keep.
-    :param unpack_into: folder for what compressed files hold; they stay for the pictures.
-    :raises BagError: none of its files is readable at all.
-    """
-    contents = BagContents((), defaultdict(list), defaultdict(list), [], Counter(), set())
-    files, unreadable = [], []
+    if source.kind is SourceKind.VIDEO:
+        return _index_video(source.path)
+    index, unreadable = RecordingIndex(), []
     for path in source.files:
         if path.suffix.lower() == '.zstd':
             target = unpack_into / source.name / path.stem
             target.parent.mkdir(parents=True, exist_ok=True)
-            if not unpack_file(path, target):
-                contents.damage['cut-off or damaged compressed file'] += 1
+            if not decompress_file(path, target):
+                index.damage['cut-off or damaged compressed file'] += 1
             path = target
-        files.append(StorageFile(path))
         try:
-            _read_file(files, contents, label_topic)
+            index.append(_index_file(path, len(index.files), label_topic))
         except BagError as error:
             unreadable.append(str(error))
-            contents.damage['unreadable file'] += 1
+            index.files.append(StorageFile(path))
+            index.damage['unreadable file'] += 1
     if len(unreadable) == len(source.files):
         raise BagError('; '.join(unreadable))
-    contents.files = tuple(files)
     if source.path.is_dir() and not (source.path / 'metadata.yaml').is_file():
-        contents.damage['metadata.yaml missing'] += 1
-    return contents
+        index.damage['metadata.yaml missing'] += 1
+    return index
 
 
-def count_wrong(files: Sequence[StorageFile], chunks: Iterable[tuple[int, int]]) -> int:
-    """Look at the checksums of chunks (file, offset), and return how many are wrong."""
+def count_wrong_chunks(files: Sequence[StorageFile], chunks: Iterable[tuple[int, int]]) -> int:
+    """Return how many of some chunks (file, offset) have a wrong checksum."""
     return sum(_is_wrong(files[number], chunk) for number, chunk in sorted(chunks))
 
 
 def _is_wrong(file: StorageFile, chunk: int) -> bool:
     try:
         with open_storage(file) as storage:
-            storage.payload(Locator(chunk, 0, 0))  # to read nothing of it checks all of it
-            return bool(storage.wrong)
+            storage.payload(MessageLocation(chunk, 0, 0))  # reading no byte verifies all
+            return bool(storage.wrong_chunks)
     except (ValueError, BagError):
         return True
 
 
-def _read_file(files: list[StorageFile], contents: BagContents, label_topic: str | None) -> None:
-    """Read the last of the files; a sqlite file that turns out damaged is carved instead."""
-    number, file = len(files) - 1, files[-1]
-    found = BagContents((), defaultdict(list), defaultdict(list), [], Counter(), set())
+def _index_video(path: Path) -> RecordingIndex:
+    index = RecordingIndex([StorageFile(path)])
+    for number, (stamp_ns, guessed) in enumerate(video_times(path, index.damage)):
+        index.damage['stamp not set, frame rate used'] += guessed
+        index.frames[None].append(
+            IndexedFrame(stamp_ns, stamp_ns, 0, MessageLocation(-1, number, -1)))
+    if not index.frames:
+        raise BagError(f'{path}: no frame can be decoded')
+    return index
+
+
+def _index_file(path: Path, number: int, label_topic: str | None) -> RecordingIndex:
     try:
-        with open_storage(file) as storage:
-            for message in storage.messages():
-                _keep(message, number, found, label_topic)
-            found.damage += storage.damage
-            found.unchecked = {(number, chunk) for chunk in storage.unchecked}
+        return _index_messages(StorageFile(path), number, label_topic)
     except sqlite3.DatabaseError:
-        files[-1] = StorageFile(file.path, carved=True)
-        found = BagContents((), defaultdict(list), defaultdict(list), [], Counter(), set())
-        with open_storage(files[-1]) as storage:
-            for message in storage.messages():
-                _keep(message, number, found, label_topic)
-            found.damage += storage.damage + Counter({'damaged sqlite3 file': 1})
-    for topic, frames in found.frames.items():
-        contents.frames[topic] += frames
-    for name, values in found.bools.items():
-        contents.bools[name] += values
-    contents.attempts += found.attempts
-    contents.damage += found.damage
-    contents.unchecked |= found.unchecked
+        index = _index_messages(StorageFile(path, damaged=True), number, label_topic)
+        index.damage['damaged sqlite3 file'] += 1
+        return index
 
 
-def _keep(message: StoredMessage, number: int, found: BagContents,
-          label_topic: str | None) -> None:
-    if message.msgtype in IMAGE_TYPES:
-        found.frames[ImageTopic(message.topic, message.msgtype, message.wire)].append(RawFrame(
-            message.received_ns, header_stamp(message.head, message.wire), number,
-            message.locator))
-    elif message.msgtype == _BOOL and message.topic == label_topic:
-        at = 4 if message.wire is Wire.CDR else 0
-        if len(message.head) > at and message.head[at] in (0, 1):
-            found.bools[message.topic].append((message.received_ns, bool(message.head[at])))
-        else:
-            found.damage['damaged label message'] += 1
-    elif message.msgtype == _STRING and message.topic == ATTEMPT_TOPIC:
-        found.attempts.append((message.received_ns, _string(message)))
+def _index_messages(file: StorageFile, number: int, label_topic: str | None) -> RecordingIndex:
+    index = RecordingIndex([file])
+    with open_storage(file) as storage:
+        for message in storage.messages():
+            if message.msgtype in IMAGE_TYPES:
+                topic = ImageTopic(message.topic, message.msgtype, message.serialization)
+                index.frames[topic].append(IndexedFrame(
+                    message.received_ns, _stamp_ns(message), number, message.location))
+            elif message.msgtype == _BOOL and message.topic == label_topic:
+                _add_bool(message, index)
+            elif message.msgtype == _STRING and message.topic == ATTEMPT_TOPIC:
+                _add_attempt(message, index)
+        index.damage += storage.damage
+        index.unchecked_chunks = {(number, chunk) for chunk in storage.unchecked_chunks}
+    return index
 
 
-def header_stamp(head: bytes, wire: Wire) -> int | None:
-    """Return the stamp of a message's header in ns; None where it is not set or not readable."""
+def _stamp_ns(message: StoredMessage) -> int | None:
     try:
-        stamp_ns = header_stamp_ns(head, ros1=wire is Wire.ROS1)
+        stamp_ns = header_stamp_ns(message.head, message.serialization is Serialization.ROS1)
     except ValueError:
         return None
     return stamp_ns if stamp_ns > 0 else None
 
 
-def choose_topic(source: Source, frames: Mapping[ImageTopic, list[RawFrame]],
-                 wanted: str | None) -> ImageTopic:
-    """
-    Return the topic of the frames: the one asked for, or the only image topic there is.
-
-    :raises BagError: no such topic, none at all, or several to choose from (they are listed).
-    """
-    listed = ', '.join(f'{topic.name} ({len(found)})' for topic, found in sorted(frames.items()))
-    candidates = [topic for topic in sorted(frames) if wanted in (None, topic.name)]
-    if len(candidates) == 1:
-        return candidates[0]
-    if wanted is not None and not candidates:
-        raise BagError(f'{source.path}: no image topic {wanted}; image topics here: '
-                       f'{listed or "none"}')
-    if not candidates:
-        raise BagError(f'{source.path}: no image message in it')
-    raise BagError(f'{source.path}: expected one image topic, found: {listed}; choose with '
-                   '--topic')
+def _fields_at(message: StoredMessage) -> int:
+    """Return where the fields begin: CDR has 4 bytes before them."""
+    return 4 if message.serialization is Serialization.CDR else 0
 
 
-def _string(message: StoredMessage) -> str:
-    at = 4 if message.wire is Wire.CDR else 0
-    if len(message.head) < at + 4:
-        return ''
-    order = '<' if message.wire is Wire.ROS1 or message.head[1] & 1 else '>'
-    size, = struct.unpack_from(order + 'I', message.head, at)
-    return message.head[at + 4:at + 4 + size].decode('utf-8', 'replace').rstrip('\0')
+def _add_bool(message: StoredMessage, index: RecordingIndex) -> None:
+    at = _fields_at(message)
+    if len(message.head) > at and message.head[at] in (0, 1):
+        index.bools.append((message.received_ns, bool(message.head[at])))
+    else:
+        index.damage['damaged label message'] += 1
+
+
+def _add_attempt(message: StoredMessage, index: RecordingIndex) -> None:
+    at = _fields_at(message)
+    try:
+        order = '>' if at and not message.head[1] & 1 else '<'
+        size, = struct.unpack_from(order + 'I', message.head, at)
+        text = message.head[at + 4:at + 4 + size].decode('utf-8', 'replace').rstrip('\0')
+        event = json.loads(text)
+        index.attempts.append(AttemptEvent(
+            message.received_ns, {'begin': True, 'end': False}[event['event']],
+            str(event['attempt'])))
+    except (struct.error, ValueError, LookupError, TypeError, RecursionError):
+        index.damage['damaged attempt message'] += 1

@@ -1,5 +1,11 @@
-"""Which label and which attempt a frame of a recording has."""
+"""
+The label and the attempt of each frame of a recording.
 
+The label comes from one place, which the user chooses: one label for all frames, a CSV file of
+labelled intervals, or the messages of a ``std_msgs/Bool`` topic. The attempt comes from the CSV
+file, else from the recording's own messages about its attempts, else from pauses between frames.
+:meth:`GroundTruth.label_and_attempt` is where all of this comes together.
+"""
 
 from bisect import bisect_right
 from collections import defaultdict
@@ -14,15 +20,17 @@ from grasp_success_detector.labels import CLASS_NAMES, Label
 from grasp_success_detector.recordings.sources import safe_name, Source
 
 _COLUMNS = ('source', 'start_s', 'end_s', 'label')
+#: Limit of a time; 30,000 years.
+_LARGEST_S = 1e12
 
 
 class Interval(NamedTuple):
     """
-    One label for a stretch of one source.
+    The label of all frames of a recording from one time to another.
 
-    :ivar start_ns: from the source's first frame, inclusive.
-    :ivar end_ns: exclusive.
-    :ivar attempt: None where the file does not say.
+    :ivar start_ns: since the first frame of the recording; included.
+    :ivar end_ns: since the first frame; not included.
+    :ivar attempt: None: not given.
     """
 
     start_ns: int
@@ -33,8 +41,9 @@ class Interval(NamedTuple):
 
 def read_intervals(path: Path) -> dict[str, list[Interval]]:
     """
-    Read the intervals of each source, by the name that the file gives it.
+    Read a CSV file of labelled intervals.
 
+    :return: the intervals of each source, by the name that the file gives it; sorted.
     :raises DatasetError: no such file, missing columns, bad values (each with its line), or
         intervals that overlap with different labels.
     """
@@ -59,12 +68,12 @@ def read_intervals(path: Path) -> dict[str, list[Interval]]:
     if wrong:
         raise DatasetError(f'{path}: ' + '; '.join(wrong[:5])
                            + (f'; and {len(wrong) - 5} more' if len(wrong) > 5 else ''))
-    return {source: sorted(intervals) for source, intervals in found.items()}
+    return {source: sorted(intervals, key=_times) for source, intervals in found.items()}
 
 
 def intervals_of(source: Source, intervals: Mapping[str, Sequence[Interval]],
                  ) -> Sequence[Interval]:
-    """Return a source's intervals; it may be called by its path, its file name or its name."""
+    """Return the intervals of a source, which a file may name by path, file name or name."""
     for name in (str(source.path), source.path.name, source.name, source.path.stem,
                  safe_name(source.path.stem)):
         if name in intervals:
@@ -84,14 +93,19 @@ def _interval(row: Mapping[str, str | None]) -> Interval:
     except ValueError:
         raise ValueError(f'start_s {values["start_s"]!r}, end_s {values["end_s"]!r} (expected '
                          'seconds from the first frame)') from None
-    if not (math.isfinite(start) and math.isfinite(end) and start < end):
-        raise ValueError(f'interval {start} to {end} s (expected start_s below end_s)')
+    if not -_LARGEST_S <= start < end <= _LARGEST_S:
+        raise ValueError(f'interval {start} to {end} s (expected start_s below end_s, at most '
+                         f'{_LARGEST_S:g})')
     return Interval(round(start * 1e9), round(end * 1e9), Label[label.upper()],
                     values['attempt'] or None)
 
 
+def _times(interval: Interval) -> tuple[int, int]:
+    return interval.start_ns, interval.end_ns
+
+
 def _overlaps(source: str, intervals: list[Interval]) -> list[str]:
-    ordered = sorted(intervals)
+    ordered = sorted(intervals, key=_times)
     return [f'{source}: {a.start_ns / 1e9:g} to {a.end_ns / 1e9:g} s and {b.start_ns / 1e9:g} to '
             f'{b.end_ns / 1e9:g} s overlap'
             for a, b in zip(ordered, ordered[1:], strict=False)
@@ -103,156 +117,117 @@ _BACK_NS = 500_000_000
 _FORWARD_NS = 86_400 * 10 ** 9
 
 
+def elapsed_times(received_ns: Sequence[int]) -> tuple[list[int], int]:
+    """
+    Return the time of each frame since the first one, and how often the clock was set meanwhile.
+
+    :param received_ns: when each frame was recorded, by a clock that may be set in between.
+    """
+    times, elapsed, behind, jumps = [0] * len(received_ns), 0, 0, 0
+    for i in range(1, len(received_ns)):
+        step = received_ns[i] - received_ns[i - 1]
+        if step < -_BACK_NS or step > _FORWARD_NS:
+            jumps += 1
+            step = 0
+        # After a frame that is slightly out of order, time does not go back.
+        step += behind
+        behind = min(step, 0)
+        elapsed += max(step, 0)
+        times[i] = elapsed
+    return times, jumps
+
+
+def attempts_by_pauses(elapsed_ns: Sequence[int], gap_s: float | None) -> list[str]:
+    """
+    Return the attempt of each frame; a pause longer than ``gap_s`` begins a new one.
+
+    :param gap_s: None: all frames belong to one attempt.
+    """
+    attempts, number = [], 0
+    for previous, time in zip((*elapsed_ns[:1], *elapsed_ns), elapsed_ns, strict=False):
+        number += gap_s is not None and time - previous > gap_s * 1e9
+        attempts.append(str(number))
+    return attempts
+
+
 class AttemptEvent(NamedTuple):
-    """Begin or end of an attempt, as the recording itself tells it."""
+    """A recorded message that an attempt begins or ends."""
 
     received_ns: int
     begins: bool
     attempt: str
 
 
-class TopicLabels:
+class GroundTruth:
     """
-    Labels from a ``std_msgs/Bool`` topic.
+    Label and attempt of each frame of one recording.
 
-    :param messages: time and value of each message.
-    :param hold_ns: for how long a message counts; 0 for its very time only.
+    The first of ``label``, ``intervals`` and ``bools`` that is not None gives the labels.
+
+    :param label: of all frames.
+    :param intervals: those of the recording, sorted.
+    :param bools: time of recording in ns and value of each message of the label topic.
+    :param hold_ns: how long a message labels the frames after it; 0: only frames recorded at the
+        same time.
+    :param events: begin and end of the attempts; empty: pauses tell the attempts.
     """
 
-    def __init__(self, messages: Sequence[tuple[int, bool]], hold_ns: float) -> None:
-        ordered = sorted(messages, key=lambda message: message[0])
-        self._times = [time for time, _ in ordered]
-        self._labels = [Label(value) for _, value in ordered]
-        self._hold_ns = hold_ns
-
-    def at(self, received_ns: int) -> Label | None:
-        """Return the label of a frame that was recorded at this time."""
-        place = bisect_right(self._times, received_ns) - 1
-        if place < 0 or received_ns - self._times[place] > self._hold_ns:
-            return None
-        return self._labels[place]
-
-
-class TopicAttempts:
-    """Attempts as the recording tells them: from each begin to its end, or the next begin."""
-
-    def __init__(self, events: Sequence[AttemptEvent]) -> None:
+    def __init__(self, label: Label | None, intervals: Sequence[Interval] | None,
+                 bools: Sequence[tuple[int, bool]], hold_ns: float,
+                 events: Sequence[AttemptEvent]) -> None:
+        self._label, self._intervals, self._hold_ns = label, intervals, hold_ns
+        self._bools = sorted(bools, key=lambda message: message[0])
+        self._bool_times = [time for time, _ in self._bools]
         self._events = sorted(events, key=lambda event: event.received_ns)
-        self._times = [event.received_ns for event in self._events]
+        self._event_times = [event.received_ns for event in self._events]
 
-    def __bool__(self) -> bool:
-        return bool(self._events)
+    def label_and_attempt(self, received_ns: int, elapsed_ns: int, pauses_attempt: str,
+                          ) -> tuple[Label | None, str | None]:
+        """
+        Return the label and the attempt of one frame; None: it has none.
 
-    def at(self, received_ns: int) -> str | None:
-        """Return the attempt of a frame that was recorded at this time."""
-        place = bisect_right(self._times, received_ns) - 1
-        # An attempt includes the moment of its end.
-        while (place >= 0 and not self._events[place].begins
-               and self._times[place] == received_ns):
-            place -= 1
-        if place < 0 or not self._events[place].begins:
+        :param received_ns: when it was recorded.
+        :param elapsed_ns: time since the first frame.
+        :param pauses_attempt: its attempt by :func:`attempts_by_pauses`.
+        """
+        attempt = self._attempt_by_events(received_ns) if self._events else pauses_attempt
+        if self._label is not None:
+            return self._label, attempt
+        if self._intervals is None:
+            return self._label_by_bools(received_ns), attempt
+        for interval in self._intervals_around(elapsed_ns):
+            if interval.start_ns <= elapsed_ns < interval.end_ns:
+                return interval.label, interval.attempt or attempt
+        if any(interval.attempt for interval in self._intervals):
+            attempt = self._attempt_between_intervals(elapsed_ns)
+        return None, attempt
+
+    def _label_by_bools(self, received_ns: int) -> Label | None:
+        latest = bisect_right(self._bool_times, received_ns) - 1
+        if latest < 0 or received_ns - self._bool_times[latest] > self._hold_ns:
             return None
-        return self._events[place].attempt
+        return Label(self._bools[latest][1])
 
+    def _attempt_by_events(self, received_ns: int) -> str | None:
+        latest = bisect_right(self._event_times, received_ns) - 1
+        # An attempt includes the moment of its end.
+        while (latest >= 0 and not self._events[latest].begins
+               and self._event_times[latest] == received_ns):
+            latest -= 1
+        if latest < 0 or not self._events[latest].begins:
+            return None
+        return self._events[latest].attempt
 
-def interval_at(intervals: Sequence[Interval], elapsed_ns: int) -> Interval | None:
-    """
-    Return the interval that covers a time.
+    def _attempt_between_intervals(self, elapsed_ns: int) -> str | None:
+        """Return the attempt that the intervals before and after a time have in common."""
+        assert self._intervals is not None
+        following = bisect_right(self._intervals, (elapsed_ns, math.inf))
+        around = self._intervals[max(following - 1, 0):following + 1]
+        attempts = {interval.attempt for interval in around}
+        return attempts.pop() if len(around) == 2 and len(attempts) == 1 else None
 
-    :param intervals: sorted; neighbours that overlap have the same label.
-    """
-    place = bisect_right(intervals, (elapsed_ns, math.inf)) - 1
-    for interval in intervals[max(0, place - 1):place + 1]:
-        if interval.start_ns <= elapsed_ns < interval.end_ns:
-            return interval
-    return None
-
-
-def attempt_around(intervals: Sequence[Interval], elapsed_ns: int, otherwise: str | None,
-                   ) -> str | None:
-    """
-    Return the attempt of a time that no interval covers: that of both its neighbours.
-
-    :param intervals: as of :func:`interval_at`.
-    :param otherwise: the attempt where the intervals tell none.
-    :return: None between attempts.
-    """
-    if not any(interval.attempt for interval in intervals):
-        return otherwise
-    place = bisect_right(intervals, (elapsed_ns, math.inf))
-    before, after = intervals[max(place - 1, 0):place], intervals[place:place + 1]
-    attempts = {interval.attempt for interval in (*before, *after)}
-    return attempts.pop() if before and after and len(attempts) == 1 else None
-
-
-class Elapsed:
-    """
-    Time since the first frame on a clock that may be set while it is recorded.
-
-    :ivar jumps: how often it was set.
-    """
-
-    def __init__(self) -> None:
-        self.jumps = 0
-        self._previous: int | None = None
-        self._elapsed = 0
-        self._behind = 0
-
-    def add(self, received_ns: int) -> int:
-        """Take the next frame's time; return ns since the first frame."""
-        if self._previous is not None:
-            step = received_ns - self._previous
-            if step < -_BACK_NS or step > _FORWARD_NS:
-                self.jumps += 1
-                step = 0
-            # Slightly out of order: time does not go back for it.
-            step += self._behind
-            self._behind = min(step, 0)
-            self._elapsed += max(step, 0)
-        self._previous = received_ns
-        return self._elapsed
-
-
-class Thinning:
-    """
-    Choose frames at a lower rate.
-
-    :param fps: at most so many per second; None for no limit.
-    :param every: or every n-th frame.
-    """
-
-    def __init__(self, fps: float | None, every: int) -> None:
-        self._fps, self._every = fps, every
-        self._count = -1
-        self._slot: int | None = None
-
-    def takes(self, elapsed_ns: int) -> bool:
-        """Say whether the next frame is taken."""
-        self._count += 1
-        if self._fps is None:
-            return self._count % self._every == 0
-        # A hundredth of a slot forgives stamps that were rounded or arrive a little early.
-        slot = math.floor(elapsed_ns * self._fps / 1e9 + .01)
-        taken = slot != self._slot
-        self._slot = slot
-        return taken
-
-
-class GapAttempts:
-    """
-    Attempts told by pauses.
-
-    :param gap_ns: None: the whole source is one attempt.
-    """
-
-    def __init__(self, gap_ns: float | None) -> None:
-        self._gap_ns = math.inf if gap_ns is None else gap_ns
-        self._previous: int | None = None
-        self._number = 0
-
-    def at(self, elapsed_ns: int) -> str:
-        """Take the next frame's time; return its attempt."""
-        if self._previous is not None and elapsed_ns - self._previous > self._gap_ns:
-            self._number += 1
-        self._previous = elapsed_ns
-        return str(self._number)
+    def _intervals_around(self, elapsed_ns: int) -> Sequence[Interval]:
+        """Return the two latest intervals that have begun: neighbours of one label may overlap."""
+        assert self._intervals is not None
+        following = bisect_right(self._intervals, (elapsed_ns, math.inf))
+        return self._intervals[max(following - 2, 0):following]

@@ -3,8 +3,8 @@ Read .mcap files record by record, also those that were cut off or damaged.
 
 The index at the end of a file is not needed: the records themselves say what they are
 (https://mcap.dev/spec). A cut chunk gives the messages before the cut; behind damage, reading goes
-on at the next chunk. Of chunks that are not packed only the heads of their messages are read, and
-their checksums are looked at when the messages are.
+on at the next chunk. Of uncompressed chunks only the heads of the messages are read, and their
+checksums are verified when the messages are.
 """
 
 from collections.abc import Iterator
@@ -14,20 +14,16 @@ import re
 import struct
 from typing import BinaryIO, NamedTuple
 
-import lz4.frame
-
 from grasp_success_detector.errors import BagError
 from grasp_success_detector.recordings.storage import (
+    decompress_chunk,
+    decompress_message,
     HEAD_BYTES,
-    inflate,
-    Locator,
-    normal_type,
-    OpenedFile,
+    MessageLocation,
+    ros2_type,
+    Serialization,
+    Storage,
     StoredMessage,
-    unpacked,
-    Wire,
-    zstd,
-    ZSTD_MAGIC,
 )
 
 try:
@@ -37,12 +33,11 @@ except ImportError:
 
 MAGIC = b'\x89MCAP0\r\n'
 
-_SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _DATA_END, _FOOTER = 3, 4, 5, 6, 15, 2
+_FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _DATA_END = 2, 3, 4, 5, 6, 15
 _RECORD = struct.Struct('<BQ')
 _MESSAGE_HEAD = struct.Struct('<HIQQ')
-_MOST_OF_MESSAGE = _MESSAGE_HEAD.size + HEAD_BYTES
 _CHUNK_HEAD = struct.Struct('<QQQII')
-_COMPRESSIONS = {'': b'', 'lz4': b'lz4', 'zstd': b'zstd'}
+_COMPRESSIONS = ('', 'lz4', 'zstd')
 #: A chunk record: opcode, length below 2^40, two times, size, checksum, a known compression.
 _CHUNK_PATTERN = re.compile(
     rb'\x06.{5}\0\0\0.{28}(?:\0\0\0\0|\x03\0\0\0lz4|\x04\0\0\0zstd)', re.DOTALL)
@@ -53,119 +48,97 @@ _LARGEST_CHUNK = 1 << 32
 class _Channel(NamedTuple):
     topic: str
     msgtype: str
-    wire: Wire
+    serialization: Serialization
 
 
 class _Chunk(NamedTuple):
-    """Where a chunk's records lie, and how they are packed."""
-
     start: int          # of the records, in the file
-    stored: int         # bytes in the file, as far as the file goes
+    stored: int         # bytes in the file, up to its end
     compression: str
-    size: int           # bytes when unpacked
-    crc: int            # of the unpacked bytes; 0: not known
-    whole: bool
+    size: int           # bytes when decompressed
+    crc: int            # of the decompressed bytes; 0: unknown
+    complete: bool
 
-    def agrees_with(self, data: bytes) -> bool:
-        """Say whether unpacked bytes are what was packed; of a cut chunk nobody knows."""
-        return not self.whole or (
-            len(data) == self.size and (not self.crc or crc32(data) == self.crc))
+    def is_damaged(self, data: bytes) -> bool:
+        """Return whether decompressed data differ from the original; unknown for a cut chunk."""
+        return self.complete and (
+            len(data) != self.size or (self.crc != 0 and crc32(data) != self.crc))
 
 
-class McapStorage(OpenedFile):
-    """A :class:`~grasp_success_detector.recordings.storage.Storage` for mcap."""
+class McapStorage(Storage):
+    """Reads the messages of an mcap file."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._schemas: dict[int, str] = {}
         self._channels: dict[int, _Channel] = {}
-        self._unpacked: tuple[int, bytes] = (-1, b'')
+        self._chunk: tuple[int, bytes] = (-1, b'')     # offset and data of the latest one
 
     def messages(self) -> Iterator[StoredMessage]:
-        """
-        Yield every message that can be found, in the order of the file.
-
-        :raises BagError: no mcap at all.
-        """
+        """Yield every message that can be found, in the order of the file."""
         if self._file.read(len(MAGIC)) != MAGIC:
             raise BagError(f'{self._path}: no mcap file (it does not begin with its magic bytes)')
-        position = len(MAGIC)
-        while position < self._end:
+        position: int | None = len(MAGIC)
+        while position is not None and position < self._end:
             self._file.seek(position)
             head = self._file.read(_RECORD.size)
             if len(head) < _RECORD.size:
                 self.damage['cut off'] += 1
                 return
             kind, size = _RECORD.unpack(head)
-            body = position + _RECORD.size
             if kind in (_DATA_END, _FOOTER):
                 return
-            if kind == 0 or (kind != _CHUNK and body + size > self._end):
-                # Either the end of a cut file or a damaged length: look for a chunk behind it.
-                following = self._next_chunk(position + 1)
-                self.damage['cut off' if following is None else 'damaged record'] += 1
-                if following is None:
-                    return
-                position = following
-                continue
-            if kind == _CHUNK:
-                chunk = self._chunk_at(body, size)
-                if chunk is None or not chunk.whole:
-                    following = self._next_chunk(position + 1)
-                    self.damage['cut off' if following is None else 'damaged chunk'] += 1
-                    if chunk is not None:
-                        yield from self._records_of(position, chunk, following)
-                    if following is None:
-                        return
-                    position = following
-                    continue
-                yield from self._records_of(position, chunk, None)
-            elif kind == _MESSAGE and size >= _MESSAGE_HEAD.size:
-                start = self._file.read(_MOST_OF_MESSAGE)[:size]
-                message = self._message(start, Locator(
-                    -1, body + _MESSAGE_HEAD.size, size - _MESSAGE_HEAD.size))
-                if message is not None:
-                    yield message
-            elif kind in (_SCHEMA, _CHANNEL):
-                self._define(kind, self._file.read(size))
-            position = body + size
+            body = position + _RECORD.size
+            chunk = self._chunk_at(body, size) if kind == _CHUNK else None
+            complete = (kind not in (0, _CHUNK) and body + size <= self._end if chunk is None
+                        else chunk.complete)
+            # Either the end of a cut file or a damaged length: look for a chunk behind it.
+            following = body + size if complete else self._next_chunk(position + 1)
+            if not complete:
+                self.damage['cut off' if following is None else
+                            'damaged chunk' if kind == _CHUNK else 'damaged record'] += 1
+            if chunk is not None:
+                yield from self._messages_of(position, chunk, following)
+            elif complete and (message := self._record(self._file, kind, body, size)) is not None:
+                yield message
+            position = following
 
-    def payload(self, locator: Locator) -> bytes | memoryview:
+    def payload(self, location: MessageLocation) -> bytes | memoryview:
         """Return all bytes of one message."""
         data: bytes | memoryview
-        if locator.container < 0:
-            self._file.seek(locator.offset)
-            data = self._file.read(locator.size)
+        if location.container < 0:
+            self._file.seek(location.offset)
+            data = self._file.read(location.size)
         else:
-            if self._unpacked[0] != locator.container:
-                self._file.seek(locator.container)
-                head = self._file.read(_RECORD.size)
-                chunk = self._chunk_at(locator.container + _RECORD.size, _RECORD.unpack(head)[1])
+            if self._chunk[0] != location.container:
+                self._file.seek(location.container)
+                size = _RECORD.unpack(self._file.read(_RECORD.size))[1]
+                chunk = self._chunk_at(location.container + _RECORD.size, size)
                 if chunk is None:
                     raise ValueError('the chunk of this message is gone')
-                self._unpacked = locator.container, self._unpack(chunk)
-                if not chunk.agrees_with(self._unpacked[1]):
-                    self.wrong.add(locator.container)
-            data = memoryview(self._unpacked[1])[locator.offset:locator.offset + locator.size]
-        if len(data) < locator.size:
-            raise ValueError(f'the message is cut off: {len(data)} of {locator.size} bytes')
-        return unpacked(data)
+                self._chunk = location.container, self._read_chunk(chunk)
+                if chunk.is_damaged(self._chunk[1]):
+                    self.wrong_chunks.add(location.container)
+            data = memoryview(self._chunk[1])[location.offset:location.offset + location.size]
+        if len(data) < location.size:
+            raise ValueError(f'the message is cut off: {len(data)} of {location.size} bytes')
+        return decompress_message(data)
 
     def _chunk_at(self, body: int, size: int) -> _Chunk | None:
         self._file.seek(body)
         head = self._file.read(_CHUNK_HEAD.size)
         if len(head) < _CHUNK_HEAD.size:
             return None
-        _, _, unpacked_size, crc, name_size = _CHUNK_HEAD.unpack(head)
+        _, _, decompressed, crc, name_size = _CHUNK_HEAD.unpack(head)
         rest = self._file.read(min(name_size, 8) + 8)
         name = rest[:-8].decode('ascii', 'replace')
         if len(rest) < 8 or name_size > 8 or name not in _COMPRESSIONS:
             return None
         stored, = struct.unpack('<Q', rest[-8:])
         start = body + _CHUNK_HEAD.size + name_size + 8
-        if start + stored != body + size or max(stored, unpacked_size) > _LARGEST_CHUNK:
+        if start + stored != body + size or max(stored, decompressed) > _LARGEST_CHUNK:
             return None
-        return _Chunk(start, min(stored, self._end - start), name, unpacked_size, crc,
+        return _Chunk(start, min(stored, self._end - start), name, decompressed, crc,
                       start + stored <= self._end)
 
     def _next_chunk(self, position: int) -> int | None:
@@ -183,67 +156,63 @@ class McapStorage(OpenedFile):
             position += _SEARCH_BLOCK
         return None
 
-    def _unpack(self, chunk: _Chunk) -> bytes:
+    def _read_chunk(self, chunk: _Chunk) -> bytes:
         self._file.seek(chunk.start)
-        data = self._file.read(chunk.stored)
-        if chunk.compression == 'lz4':
-            return inflate(data, lz4.frame.LZ4FrameDecompressor(), (RuntimeError, EOFError))
-        if chunk.compression == 'zstd':
-            return inflate(data, zstd.ZstdDecompressor(), (zstd.ZstdError, EOFError))
-        return data
+        return decompress_chunk(self._file.read(chunk.stored), chunk.compression)
 
-    def _records_of(self, position: int, chunk: _Chunk, limit: int | None,
-                    ) -> Iterator[StoredMessage]:
+    def _messages_of(self, position: int, chunk: _Chunk, limit: int | None,
+                     ) -> Iterator[StoredMessage]:
         """
         Yield the messages of one chunk.
 
-        :param limit: where the next chunk begins, if this one's length cannot be trusted.
+        :param limit: where the next record begins; the length of a damaged chunk may be wrong.
         """
         file: BinaryIO
         if chunk.compression:
-            data = self._unpack(chunk)
-            self._unpacked = position, data
+            data = self._read_chunk(chunk)
+            self._chunk = position, data
             file, start, end = BytesIO(data), 0, len(data)
-            if not chunk.agrees_with(data):
+            if chunk.is_damaged(data):
                 self.damage['damaged chunk'] += 1
         else:
             file, start, end = self._file, chunk.start, chunk.start + chunk.stored
             end = end if limit is None else min(end, limit)
-            if chunk.whole and (chunk.crc or chunk.size != chunk.stored):
-                self.unchecked.add(position)
+            if chunk.complete and (chunk.crc or chunk.size != chunk.stored):
+                self.unchecked_chunks.add(position)
         at = start
         while at + _RECORD.size <= end:
             file.seek(at)
-            head = file.read(_RECORD.size + _MOST_OF_MESSAGE)
-            kind, size = _RECORD.unpack_from(head)
+            kind, size = _RECORD.unpack(file.read(_RECORD.size))
             body, at = at + _RECORD.size, at + _RECORD.size + size
             if at > end:
                 self.damage['cut-off message'] += 1
                 return
-            if kind == _MESSAGE and size >= _MESSAGE_HEAD.size:
-                message = self._message(
-                    head[_RECORD.size:_RECORD.size + min(size, _MOST_OF_MESSAGE)],
-                    Locator(position, body + _MESSAGE_HEAD.size - start,
-                            size - _MESSAGE_HEAD.size))
-                if message is not None:
-                    yield message
-            elif kind in (_SCHEMA, _CHANNEL):
-                file.seek(body)
-                self._define(kind, file.read(size))
+            message = self._record(file, kind, body, size, position, start)
+            if message is not None:
+                yield message
 
-    def _message(self, start: bytes, locator: Locator) -> StoredMessage | None:
-        channel_id, _, received_ns, _ = _MESSAGE_HEAD.unpack_from(start)
+    def _record(self, file: BinaryIO, kind: int, body: int, size: int, container: int = -1,
+                start: int = 0) -> StoredMessage | None:
+        """
+        Read one record, and return its message if it has one.
+
+        :param body: offset of its content; the file stands there.
+        :param start: offset of the container's content.
+        """
+        if kind in (_SCHEMA, _CHANNEL):
+            self._define(kind, file.read(size))
+        if kind != _MESSAGE or size < _MESSAGE_HEAD.size:
+            return None
+        head = file.read(min(size, _MESSAGE_HEAD.size + HEAD_BYTES))
+        channel_id, _, received_ns, _ = _MESSAGE_HEAD.unpack_from(head)
         channel = self._channels.get(channel_id)
         if channel is None:
             self.damage['message of an unknown channel'] += 1
             return None
-        head = start[_MESSAGE_HEAD.size:]
-        if head.startswith(ZSTD_MAGIC):
-            try:
-                head = bytes(self.payload(locator)[:HEAD_BYTES])
-            except ValueError:
-                head = b''
-        return StoredMessage(*channel, received_ns, locator, head)
+        location = MessageLocation(container, body + _MESSAGE_HEAD.size - start,
+                                   size - _MESSAGE_HEAD.size)
+        return StoredMessage(*channel, received_ns, location,
+                             self._head(head[_MESSAGE_HEAD.size:], location))
 
     def _define(self, kind: int, data: bytes) -> None:
         try:
@@ -255,8 +224,8 @@ class McapStorage(OpenedFile):
                 topic, at = _string(data, 4)
                 encoding, _ = _string(data, at)
                 self._channels[number] = _Channel(
-                    topic, normal_type(self._schemas.get(schema, '')),
-                    Wire.ROS1 if encoding == 'ros1' else Wire.CDR)
+                    topic, ros2_type(self._schemas.get(schema, '')),
+                    Serialization.ROS1 if encoding == 'ros1' else Serialization.CDR)
         except (struct.error, UnicodeDecodeError):
             self.damage['damaged channel'] += 1
 

@@ -4,23 +4,21 @@ Read ROS 1 .bag files record by record, also those that were never closed or wer
 Format: https://wiki.ros.org/Bags/Format/2.0. The index is not needed.
 """
 
-import bz2
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 import struct
-from typing import NamedTuple
-
-import lz4.frame
+from typing import BinaryIO, NamedTuple
 
 from grasp_success_detector.errors import BagError
 from grasp_success_detector.recordings.storage import (
+    decompress_chunk,
     HEAD_BYTES,
-    inflate,
-    Locator,
-    normal_type,
-    OpenedFile,
+    MessageLocation,
+    ros2_type,
+    Serialization,
+    Storage,
     StoredMessage,
-    Wire,
 )
 
 MAGIC = b'#ROSBAG V2.0\n'
@@ -34,107 +32,100 @@ class _Record(NamedTuple):
     data: int     # offset of the data
     size: int     # bytes of the data
 
+    @property
+    def end(self) -> int:
+        return self.data + self.size
 
-class Ros1Storage(OpenedFile):
-    """A :class:`~grasp_success_detector.recordings.storage.Storage` for ROS 1 bags."""
+
+class Ros1Storage(Storage):
+    """Reads the messages of a ROS 1 bag."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._connections: dict[bytes, tuple[str, str]] = {}
-        self._unpacked: tuple[int, bytes] = (-1, b'')
+        self._chunk: tuple[int, bytes] = (-1, b'')     # offset and data of the latest one
 
     def messages(self) -> Iterator[StoredMessage]:
-        """
-        Yield every message that can be found, in the order of the file.
-
-        :raises BagError: no ROS 1 bag of version 2.0.
-        """
+        """Yield every message that can be found, in the order of the file."""
         if self._file.read(len(MAGIC)) != MAGIC:
             raise BagError(f'{self._path}: no ROS 1 bag of version 2.0')
         position = len(MAGIC)
         while position < self._end:
-            record = self._record_at(position)
+            record = _record_at(self._file, position)
             if record is None:
                 self.damage['cut off'] += 1
                 return
             kind = record.fields.get(b'op')
             if kind == _CHUNK:
-                yield from self._records_of(position, record)
+                yield from self._messages_of(position, record)
             elif kind == _CONNECTION:
-                self._file.seek(record.data)
                 self._define(record.fields, self._file.read(min(record.size, _LARGEST_HEADER)))
-            position = record.data + record.size
+            position = record.end
         if position > self._end:
             self.damage['cut off'] += 1
 
-    def payload(self, locator: Locator) -> bytes:
+    def payload(self, location: MessageLocation) -> bytes:
         """Return all bytes of one message."""
-        if self._unpacked[0] != locator.container:
-            record = self._record_at(locator.container)
+        if self._chunk[0] != location.container:
+            record = _record_at(self._file, location.container)
             if record is None:
                 raise ValueError('the chunk of this message is gone')
-            self._unpacked = locator.container, self._unpack(record)
-        data = self._unpacked[1][locator.offset:locator.offset + locator.size]
-        if len(data) < locator.size:
-            raise ValueError(f'the message is cut off: {len(data)} of {locator.size} bytes')
+            self._chunk = location.container, self._read_chunk(record)
+        data = self._chunk[1][location.offset:location.offset + location.size]
+        if len(data) < location.size:
+            raise ValueError(f'the message is cut off: {len(data)} of {location.size} bytes')
         return data
 
-    def _record_at(self, position: int) -> _Record | None:
-        self._file.seek(position)
-        prefix = self._file.read(4)
-        if len(prefix) < 4 or (size := struct.unpack('<I', prefix)[0]) > _LARGEST_HEADER:
-            return None
-        header = self._file.read(size + 4)
-        if len(header) < size + 4:
-            return None
-        return _Record(_fields(header[:size]), position + 8 + size,
-                       struct.unpack('<I', header[size:])[0])
-
-    def _unpack(self, chunk: _Record) -> bytes:
+    def _read_chunk(self, chunk: _Record) -> bytes:
         self._file.seek(chunk.data)
-        data = self._file.read(chunk.size)
-        compression = chunk.fields.get(b'compression')
-        if compression == b'bz2':
-            return inflate(data, bz2.BZ2Decompressor(), (OSError, EOFError))
-        if compression == b'lz4':
-            return inflate(data, lz4.frame.LZ4FrameDecompressor(), (RuntimeError, EOFError))
-        return data
+        return decompress_chunk(self._file.read(chunk.size),
+                                chunk.fields.get(b'compression', b'').decode('ascii', 'replace'))
 
-    def _records_of(self, position: int, chunk: _Record) -> Iterator[StoredMessage]:
-        data = self._unpack(chunk)
+    def _messages_of(self, position: int, chunk: _Record) -> Iterator[StoredMessage]:
+        data = self._read_chunk(chunk)
         expected = struct.unpack('<I', chunk.fields.get(b'size', b'').ljust(4, b'\0')[:4])[0]
         if len(data) < expected:
             self.damage['cut-off or damaged chunk'] += 1
-        self._unpacked = position, data
-        at = 0
+        self._chunk = position, data
+        file, at = BytesIO(data), 0
         while at + 8 <= len(data):
-            head_size, = struct.unpack_from('<I', data, at)
-            body = at + 4 + head_size
-            if body + 4 > len(data):
+            record = _record_at(file, at)
+            if record is None or record.end > len(data):
                 self.damage['cut-off message'] += 1
                 return
-            fields = _fields(data[at + 4:body])
-            size, = struct.unpack_from('<I', data, body)
-            start, at = body + 4, body + 4 + size
-            if at > len(data):
-                self.damage['cut-off message'] += 1
-                return
-            if fields.get(b'op') == _CONNECTION:
-                self._define(fields, data[start:at])
-            elif fields.get(b'op') == _MESSAGE:
-                connection = self._connections.get(fields.get(b'conn', b''))
-                if connection is None or len(stamp := fields.get(b'time', b'')) != 8:
+            at = record.end
+            kind = record.fields.get(b'op')
+            if kind == _CONNECTION:
+                self._define(record.fields, data[record.data:at])
+            elif kind == _MESSAGE:
+                connection = self._connections.get(record.fields.get(b'conn', b''))
+                stamp = record.fields.get(b'time', b'')
+                if connection is None or len(stamp) != 8:
                     self.damage['message of an unknown channel'] += 1
                     continue
                 seconds, nanoseconds = struct.unpack('<II', stamp)
                 yield StoredMessage(
-                    *connection, Wire.ROS1, seconds * 10 ** 9 + nanoseconds,
-                    Locator(position, start, size), data[start:min(at, start + HEAD_BYTES)])
+                    *connection, Serialization.ROS1, seconds * 10 ** 9 + nanoseconds,
+                    MessageLocation(position, record.data, record.size),
+                    data[record.data:min(at, record.data + HEAD_BYTES)])
 
     def _define(self, fields: dict[bytes, bytes], data: bytes) -> None:
         topic = fields.get(b'topic', b'').decode('utf-8', 'replace')
         msgtype = _fields(data).get(b'type', b'').decode('utf-8', 'replace')
-        self._connections[fields.get(b'conn', b'')] = topic, normal_type(msgtype)
+        self._connections[fields.get(b'conn', b'')] = topic, ros2_type(msgtype)
+
+
+def _record_at(file: BinaryIO, position: int) -> _Record | None:
+    """Read a record's header; the file then stands at the record's data."""
+    file.seek(position)
+    prefix = file.read(4)
+    if len(prefix) < 4 or (size := struct.unpack('<I', prefix)[0]) > _LARGEST_HEADER:
+        return None
+    header = file.read(size + 4)
+    if len(header) < size + 4:
+        return None
+    return _Record(_fields(header[:size]), position + 8 + size,
+                   struct.unpack('<I', header[size:])[0])
 
 
 def _fields(data: bytes) -> dict[bytes, bytes]:

@@ -1,48 +1,39 @@
-"""From a source to the frames that go into the data set, each with its label and attempt."""
+"""Select the frames of a recording that are used, each with its label and attempt."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-import json
+from itertools import pairwise
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from grasp_success_detector.errors import BagError, ConfigError
 from grasp_success_detector.labels import CLASS_NAMES, Label
-from grasp_success_detector.recordings.bags import GROUND_TRUTH_TOPIC
+from grasp_success_detector.recordings.bags import choose_topic, GROUND_TRUTH_TOPIC
 from grasp_success_detector.recordings.index import (
-    BagContents,
-    choose_topic,
-    count_wrong,
-    ImageTopic,
-    RawFrame,
-    read_contents,
-    StorageFile,
+    count_wrong_chunks,
+    index_recording,
+    IndexedFrame,
+    RecordingIndex,
 )
 from grasp_success_detector.recordings.labels import (
-    attempt_around,
-    AttemptEvent,
-    Elapsed,
-    GapAttempts,
+    attempts_by_pauses,
+    elapsed_times,
+    GroundTruth,
     Interval,
-    interval_at,
-    Thinning,
-    TopicAttempts,
-    TopicLabels,
 )
+from grasp_success_detector.recordings.reader import ChosenFrame, ImageTopic, StorageFile
 from grasp_success_detector.recordings.sources import safe_name, Source, SourceKind
-from grasp_success_detector.recordings.storage import Locator
-from grasp_success_detector.recordings.videos import video_frames
 from grasp_success_detector.settings import check_settings, setting
 
-#: What stands in the manifest's topic column for a video.
+#: What takes the place of a topic's name for a video.
 VIDEO_TOPIC = 'video'
 
-#: What is said of frames whose header has no stamp.
+#: What the damage calls frames whose header has no stamp.
 STAMP_NOT_SET = 'stamp not set, receive time used'
 
 
@@ -116,36 +107,16 @@ class FrameSelection:
         return values
 
 
-class ChosenFrame(NamedTuple):
-    """
-    A frame to write.
-
-    :ivar number: among all frames of its topic, from 0.
-    :ivar file: index of the source's file that holds it.
-    :ivar label: None only where frames without label were asked for.
-    :ivar attempt: '' only where frames outside of all attempts were asked for.
-    :ivar stem: name of the file to write, without suffix.
-    """
-
-    number: int
-    file: int
-    locator: Locator
-    stamp_ns: int
-    label: Label | None
-    attempt: str
-    stem: str
-
-
 @dataclass(frozen=True)
 class SourcePlan:
     """
-    What is to be written of one source.
+    The frames of one source to read.
 
-    :ivar topic: None for a video.
-    :ivar messages: frames that the topic has, also those that were not chosen.
-    :ivar skipped: why the others were not chosen.
-    :ivar damage: what is wrong with the recording, by kind.
-    :ivar unreadable: why nothing of the source could be read; else ''.
+    :ivar topic: None for a video, or if nothing could be read.
+    :ivar messages: number of frames of the topic, whether selected or not.
+    :ivar skipped: number of frames that were not selected, by reason.
+    :ivar damage: number of faults of the recording, by kind.
+    :ivar unreadable: why nothing of the source could be read; else ``''``.
     """
 
     source: Source
@@ -157,155 +128,126 @@ class SourcePlan:
     damage: Mapping[str, int] = field(default_factory=dict)
     unreadable: str = ''
 
+    @property
+    def topic_name(self) -> str:
+        """Name of the topic; ``VIDEO_TOPIC`` without one."""
+        return VIDEO_TOPIC if self.topic is None else self.topic.name
+
 
 def plan_source(source: Source, selection: FrameSelection, intervals: Sequence[Interval],
-                unpack_into: Path, unlabelled: bool = False, outside: bool = False,
-                checks_follow: bool = False,
-                ) -> SourcePlan:
+                unpack_into: Path, *, unlabelled: bool = False, outside: bool = False,
+                verify_all: bool = True) -> SourcePlan:
     """
-    Decide what to write of one source.
+    Select the frames of one source, without reading pictures.
 
-    :param intervals: the source's own, from the labels file.
-    :param unlabelled: choose frames without label too, as far as they belong to an attempt.
-    :param outside: choose those of a bag that belong to none as well; they still count as skipped.
-    :param checks_follow: whoever reads the chosen frames takes note of chunks with a wrong
-        checksum; only those without any such frame are checked here.
-    :raises BagError: its image topic must be chosen by the user, or does not exist.
+    :param intervals: those of this source in the labels file.
+    :param unpack_into: folder for the content of compressed files, which is needed again to read
+        the pictures.
+    :param unlabelled: also select frames without a label.
+    :param outside: also select frames outside of all attempts; they are counted as skipped too.
+    :param verify_all: False: do not verify the checksums of chunks that have selected frames;
+        reading these frames does.
+    :raises BagError: the image topic does not exist or must be chosen.
     """
     try:
-        if source.kind is SourceKind.VIDEO:
-            return _plan_video(source, selection, intervals, unlabelled)
-        contents = read_contents(source, selection.bool_topic(), unpack_into)
+        index = index_recording(source, selection.bool_topic(), unpack_into)
     except BagError as error:
         return SourcePlan(source, unreadable=str(error))
-    if not contents.frames:
-        return SourcePlan(source, damage=dict(contents.damage),
+    if not index.frames:
+        return SourcePlan(source, damage=dict(index.damage),
                           unreadable=f'{source.path}: no image message in it')
-    topic = choose_topic(source, contents.frames, selection.topic)
-    frames = contents.frames[topic]
-    damage = contents.damage
-    if (missing := _declared(source.path, topic.name) - len(frames)) > 0:
-        damage['frames missing that metadata.yaml counts'] += missing
-    damage[STAMP_NOT_SET] += sum(f.stamp_ns is None for f in frames)
-    chooser = _Chooser(source, selection, intervals, topic.name, damage, contents,
-                       unlabelled, outside)
-    chosen = chooser.choose(frames)
-    unchecked = contents.unchecked
-    if checks_follow:
-        unchecked = unchecked - {(frame.file, frame.locator.container) for frame in chosen}
-    damage['damaged chunk'] += count_wrong(contents.files, unchecked)
-    return SourcePlan(source, topic, contents.files, chosen, len(frames), dict(chooser.skipped),
-                      dict(+damage))
+    topic = None if source.kind is SourceKind.VIDEO else _choose_topic(source, selection, index)
+    frames = index.frames[topic]
+    if topic is not None:
+        missing = _declared_messages(source.path, topic.name) - len(frames)
+        index.damage['frames missing that metadata.yaml counts'] += max(missing, 0)
+        index.damage[STAMP_NOT_SET] += sum(frame.stamp_ns is None for frame in frames)
+    chosen, skipped = _select(source.name, VIDEO_TOPIC if topic is None else topic.name, frames,
+                              index, selection, intervals, unlabelled, outside)
+    unchecked = index.unchecked_chunks
+    if not verify_all:
+        unchecked -= {(frame.file, frame.location.container) for frame in chosen}
+    index.damage['damaged chunk'] += count_wrong_chunks(index.files, unchecked)
+    return SourcePlan(source, topic, tuple(index.files), tuple(chosen), len(frames),
+                      dict(skipped), dict(+index.damage))
 
 
-def _plan_video(source: Source, selection: FrameSelection, intervals: Sequence[Interval],
-                unlabelled: bool) -> SourcePlan:
-    damage: Counter[str] = Counter()
-    frames = []
-    for frame in video_frames(source.path, damage):
-        damage['stamp not set, frame rate used'] += frame.guessed
-        frames.append(RawFrame(frame.stamp_ns, frame.stamp_ns, 0, Locator(-1, frame.number, -1)))
-    if not frames:
-        return SourcePlan(source, unreadable=f'{source.path}: no frame can be decoded')
-    chooser = _Chooser(source, selection, intervals, VIDEO_TOPIC, damage, None, unlabelled)
-    chosen = chooser.choose(frames)
-    return SourcePlan(source, None, (StorageFile(source.path),), chosen, len(frames),
-                      dict(chooser.skipped), dict(+damage))
-
-
-class _Chooser:
-    """Applies the options to one source's frames, in the order of recording."""
-
-    def __init__(self, source: Source, selection: FrameSelection, intervals: Sequence[Interval],
-                 topic: str, damage: Counter[str], contents: BagContents | None,
-                 unlabelled: bool, outside: bool = False) -> None:
-        self._source, self._selection, self._intervals = source, selection, intervals
-        self._unlabelled, self._outside = unlabelled, outside
-        self._stem = f'{source.name}__{safe_name(topic)}'
-        self._damage = damage
-        self.skipped: Counter[str] = Counter()
-        truth = selection.bool_topic()
-        self._labels = TopicLabels(
-            contents.bools.get(truth or '', []) if contents else [], selection.hold_ns())
-        self._attempts = TopicAttempts(
-            _parse_attempts(contents.attempts, damage) if contents else [])
-
-    def choose(self, frames: Iterable[RawFrame]) -> tuple[ChosenFrame, ...]:
-        selection = self._selection
-        gap_ns = None if selection.attempt_gap_s is None else selection.attempt_gap_s * 1e9
-        elapsed, gaps = Elapsed(), GapAttempts(gap_ns)
-        thinning = Thinning(selection.fps, selection.every)
-        start_ns = (selection.start_s or 0.) * 1e9
-        end_ns = float('inf') if selection.end_s is None else selection.end_s * 1e9
-        chosen = []
-        stems: Counter[str] = Counter()
-        previous_stamp = None
-        for index, frame in enumerate(frames):
-            elapsed_ns = elapsed.add(frame.received_ns)
-            gap_attempt = gaps.at(elapsed_ns)
-            stamp_ns = frame.received_ns if frame.stamp_ns is None else frame.stamp_ns
-            if previous_stamp is not None and stamp_ns < previous_stamp:
-                self._damage['stamp earlier than the one before'] += 1
-            previous_stamp = stamp_ns
-            if not start_ns <= elapsed_ns < end_ns:
-                self.skipped['before --start or after --end'] += 1
+def _select(source: str, topic: str, frames: Sequence[IndexedFrame], index: RecordingIndex,
+            selection: FrameSelection, intervals: Sequence[Interval], unlabelled: bool,
+            outside: bool) -> tuple[list[ChosenFrame], Counter[str]]:
+    """Return the selected frames, in the order of recording, and why others were skipped."""
+    elapsed_ns, jumps = elapsed_times([frame.received_ns for frame in frames])
+    stamps_ns = [frame.received_ns if frame.stamp_ns is None else frame.stamp_ns
+                 for frame in frames]
+    index.damage['clock set while recording'] += jumps
+    index.damage['stamp earlier than the one before'] += sum(
+        after < before for before, after in pairwise(stamps_ns))
+    pauses_attempts = attempts_by_pauses(elapsed_ns, selection.attempt_gap_s)
+    truth = GroundTruth(
+        None if selection.label is None else Label[selection.label.upper()],
+        None if selection.labels is None else intervals,
+        index.bools, selection.hold_ns(), index.attempts)
+    start_ns = (selection.start_s or 0.) * 1e9
+    end_ns = math.inf if selection.end_s is None else selection.end_s * 1e9
+    skipped: Counter[str] = Counter()
+    candidates: list[tuple[int, Label | None, str | None]] = []
+    for number, frame in enumerate(frames):
+        if not start_ns <= elapsed_ns[number] < end_ns:
+            skipped['before --start or after --end'] += 1
+            continue
+        label, attempt = truth.label_and_attempt(
+            frame.received_ns, elapsed_ns[number], pauses_attempts[number])
+        if label is None and not unlabelled:
+            skipped['no label'] += 1
+            continue
+        if attempt is None:
+            skipped['outside of all attempts'] += 1
+            if not outside:
                 continue
-            label, attempt = self._truth(frame.received_ns, elapsed_ns, gap_attempt)
-            if label is None and not self._unlabelled:
-                self.skipped['no label'] += 1
-                continue
-            if attempt is None:
-                self.skipped['outside of all attempts'] += 1
-                if not self._outside:
-                    continue
-            if not thinning.takes(elapsed_ns):
-                self.skipped['thinned out by --fps or --every'] += 1
-                continue
-            stem = f'{self._stem}__{stamp_ns}'
-            stems[stem] += 1
-            if stems[stem] > 1:
-                stem = f'{stem}-{stems[stem]}'
-            chosen.append(ChosenFrame(index, frame.file, frame.locator, stamp_ns, label,
-                                      '' if attempt is None else f'{self._source.name}/{attempt}',
-                                      stem))
-        self._damage['clock set while recording'] += elapsed.jumps
-        return tuple(chosen)
-
-    def _truth(self, received_ns: int, elapsed_ns: int, gap_attempt: str,
-               ) -> tuple[Label | None, str | None]:
-        """Return the frame's label and attempt."""
-        attempt = self._attempts.at(received_ns) if self._attempts else gap_attempt
-        if self._selection.label is not None:
-            return Label[self._selection.label.upper()], attempt
-        if self._selection.labels is not None:
-            interval = interval_at(self._intervals, elapsed_ns)
-            if interval is None:
-                return None, attempt_around(self._intervals, elapsed_ns, attempt)
-            return interval.label, interval.attempt or attempt
-        return self._labels.at(received_ns), attempt
+        candidates.append((number, label, attempt))
+    taken = _at_lower_rate([elapsed_ns[number] for number, _, _ in candidates],
+                           selection.fps, selection.every)
+    skipped['thinned out by --fps or --every'] += len(candidates) - len(taken)
+    chosen = []
+    stem = f'{source}__{safe_name(topic)}'
+    used: Counter[int] = Counter()
+    for number, label, attempt in (candidates[i] for i in taken):
+        stamp_ns = stamps_ns[number]
+        used[stamp_ns] += 1
+        again = f'-{used[stamp_ns]}' if used[stamp_ns] > 1 else ''
+        chosen.append(ChosenFrame(
+            number, frames[number].file, frames[number].location, stamp_ns, label,
+            '' if attempt is None else f'{source}/{attempt}', f'{stem}__{stamp_ns}{again}'))
+    return chosen, +skipped
 
 
-def _parse_attempts(messages: Iterable[tuple[int, str]], damage: Counter[str],
-                    ) -> list[AttemptEvent]:
-    events = []
-    for received_ns, text in messages:
-        try:
-            event = json.loads(text)
-            events.append(AttemptEvent(
-                received_ns, {'begin': True, 'end': False}[event['event']],
-                str(event['attempt'])))
-        except (ValueError, KeyError, TypeError):
-            damage['damaged attempt message'] += 1
-    return events
+def _at_lower_rate(elapsed_ns: Sequence[int], fps: float | None, every: int) -> Sequence[int]:
+    """Return which frames are left at ``fps``, else every n-th."""
+    if fps is None:
+        return range(0, len(elapsed_ns), every)
+    # A hundredth of a frame period forgives stamps that were rounded or arrive a little early.
+    slots = [math.floor(time * fps / 1e9 + .01) for time in elapsed_ns]
+    return [i for i, slot in enumerate(slots) if i == 0 or slot != slots[i - 1]]
 
 
-def _declared(bag: Path, topic: str) -> int:
-    """Return how many messages of a topic metadata.yaml counts; 0 where it doesn't say."""
+def _choose_topic(source: Source, selection: FrameSelection, index: RecordingIndex) -> ImageTopic:
+    topics = sorted((topic for topic in index.frames if topic is not None),
+                    key=lambda topic: topic.name)
+    name = choose_topic(
+        source.path, {topic.name: len(index.frames[topic]) for topic in topics}, selection.topic)
+    chosen, *others = (topic for topic in topics if topic.name == name)
+    index.damage['message of another type on the image topic'] += sum(
+        len(index.frames[topic]) for topic in others)
+    return chosen
+
+
+def _declared_messages(bag: Path, topic: str) -> int:
+    """Return how many messages of a topic metadata.yaml counts; 0: it cannot be read."""
     try:
-        information = YAML(typ='safe').load((bag / 'metadata.yaml').read_text())
+        information = YAML(typ='safe').load(
+            (bag / 'metadata.yaml').read_text(encoding='utf-8'))['rosbag2_bagfile_information']
         return sum(int(entry['message_count'])
-                   for entry in information['rosbag2_bagfile_information'][
-                       'topics_with_message_count']
+                   for entry in information['topics_with_message_count']
                    if entry['topic_metadata']['name'] == topic)
     except (OSError, ValueError, KeyError, TypeError, YAMLError):
         return 0

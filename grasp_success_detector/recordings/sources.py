@@ -9,9 +9,9 @@ import re
 from zlib import crc32
 
 from grasp_success_detector.errors import BagError
-from grasp_success_detector.recordings.videos import VIDEO_SUFFIXES
 
 STORAGE_SUFFIXES = ('.mcap', '.db3', '.mcap.zstd', '.db3.zstd')
+VIDEO_SUFFIXES = ('.mp4', '.webm', '.avi', '.mkv')
 
 
 class SourceKind(str, Enum):

@@ -1,35 +1,40 @@
-"""Read rosbag2's .db3 files with SQLite, as long as SQLite finds nothing wrong with them."""
+"""
+Read rosbag2's .db3 files: by SQLite, and where SQLite refuses, page by page.
+
+A cut-off or damaged database cannot be queried, but every leaf page of a table still holds whole
+rows (https://www.sqlite.org/fileformat2.html, 1.6 and 2.1); the pages of the tree above them are
+not needed. Rows are told apart by their columns: a message is (id, topic, time, bytes), a topic
+is (id, name, type, ...).
+"""
 
 from collections.abc import Iterator
-from pathlib import Path
 import sqlite3
+import struct
 from types import TracebackType
+from typing import NamedTuple
 from urllib.parse import quote
 
+from grasp_success_detector.errors import BagError
 from grasp_success_detector.recordings.storage import (
-    Findings,
+    decompress_message,
     HEAD_BYTES,
-    Locator,
-    normal_type,
+    MessageLocation,
+    ros2_type,
+    Serialization,
+    Storage,
     StoredMessage,
-    unpacked,
-    Wire,
-    ZSTD_MAGIC,
 )
 
+MAGIC = b'SQLite format 3\0'
 
-class SqliteStorage(Findings):
-    """
-    A :class:`~grasp_success_detector.recordings.storage.Storage` for whole sqlite3 files.
+_TABLE_LEAF = 0x0d
+#: Bytes of a column by its type below 12 (2.1): NULL, integers, a float, the constants 0 and 1.
+_FIXED_SIZES = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0)
+_FLOAT = 7
 
-    ``sqlite3.DatabaseError`` from any of its methods means that the file is damaged;
-    :class:`~grasp_success_detector.recordings.sqlite_carving.CarvedSqliteStorage` gets more out of
-    it.
-    """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self._path = path
+class SqliteStorage(Storage):
+    """Reads the messages by SQLite; any method raises sqlite3.DatabaseError on damage."""
 
     def __enter__(self) -> 'SqliteStorage':
         # Beside a write-ahead log the newest messages are in the log, which immutable ignores.
@@ -46,27 +51,217 @@ class SqliteStorage(Findings):
 
     def messages(self) -> Iterator[StoredMessage]:
         """Yield every message, in the order in which they were stored."""
-        topics = {number: (name, normal_type(msgtype)) for number, name, msgtype in
+        topics = {number: (name, ros2_type(msgtype)) for number, name, msgtype in
                   self._db.execute('SELECT id, name, type FROM topics')}
         rows = self._db.execute(
             'SELECT id, topic_id, timestamp, length(data), substr(data, 1, ?) FROM messages '
             'ORDER BY id', (HEAD_BYTES,))
-        for number, topic, received_ns, size, head in rows:
-            if topic not in topics or not isinstance(head, bytes):
+        for number, topic, received_ns, size, start in rows:
+            if topic not in topics or not isinstance(start, bytes):
                 self.damage['message of an unknown topic'] += 1
                 continue
-            locator = Locator(-1, number, size)
-            if head.startswith(ZSTD_MAGIC):
-                try:
-                    head = bytes(self.payload(locator)[:HEAD_BYTES])
-                except ValueError:
-                    head = b''
-            yield StoredMessage(*topics[topic], Wire.CDR, received_ns, locator, head)
+            location = MessageLocation(-1, number, size)
+            yield StoredMessage(*topics[topic], Serialization.CDR, received_ns, location,
+                                self._head(start, location))
 
-    def payload(self, locator: Locator) -> bytes | memoryview:
+    def payload(self, location: MessageLocation) -> bytes | memoryview:
         """Return all bytes of one message."""
         row = self._db.execute(
-            'SELECT data FROM messages WHERE id = ?', (locator.offset,)).fetchone()
+            'SELECT data FROM messages WHERE id = ?', (location.offset,)).fetchone()
         if row is None or not isinstance(row[0], bytes):
             raise ValueError('the message is gone')
-        return unpacked(row[0])
+        return decompress_message(row[0])
+
+
+class _Cell(NamedTuple):
+    """
+    A row of a table in a leaf page.
+
+    :ivar local: the part of the row that is in the page.
+    :ivar size: bytes of the whole row.
+    :ivar overflow: number of the page with the next part; 0: none.
+    """
+
+    row_id: int
+    local: bytes
+    size: int
+    overflow: int
+
+
+class _Column(NamedTuple):
+    kind: int
+    start: int      # in the row
+    end: int
+
+    @property
+    def is_text(self) -> bool:
+        return self.kind >= 13 and self.kind % 2 == 1
+
+    @property
+    def is_blob(self) -> bool:
+        return self.kind >= 12 and self.kind % 2 == 0
+
+
+class DamagedSqliteStorage(Storage):
+    """Reads the messages of a sqlite3 file page by page."""
+
+    def __enter__(self) -> 'DamagedSqliteStorage':
+        super().__enter__()
+        header = self._file.read(100)
+        size = struct.unpack('>H', header[16:18])[0] if len(header) == 100 else 0
+        self._page_size = 65536 if size == 1 else size
+        fault = ('no sqlite3 file (it does not begin with its magic bytes)'
+                 if len(header) < 100 or not header.startswith(MAGIC) else
+                 'damaged at its very start; no page can be found'
+                 if self._page_size < 512 or self._page_size & (self._page_size - 1) else '')
+        if fault:
+            self._file.close()
+            raise BagError(f'{self._path}: {fault}')
+        self._usable = self._page_size - header[20]
+        self._pages = self._end // self._page_size
+        return self
+
+    def messages(self) -> Iterator[StoredMessage]:
+        """Yield every message of which no page is missing, in the order of their row ids."""
+        topics: dict[int, tuple[str, str]] = {}
+        found: dict[int, tuple[int, int, MessageLocation]] = {}
+        for page, index, cell in self._cells():
+            columns = _columns(cell.local)
+            if len(columns) == 4 and columns[3].is_blob:
+                topic, received_ns = (_integer(cell.local, column) for column in columns[1:3])
+                if topic is None or received_ns is None:
+                    continue
+                if not self._has_all_pages(cell):
+                    self.damage['message with missing pages'] += 1
+                    continue
+                found[cell.row_id] = topic, received_ns, MessageLocation(
+                    page, index, columns[3].end - columns[3].start)
+            elif len(columns) >= 4 and all(column.is_text for column in columns[1:4]):
+                name, msgtype = (cell.local[column.start:column.end].decode('utf-8', 'replace')
+                                 for column in columns[1:3])
+                if name.startswith('/') and '/' in msgtype:
+                    topics[cell.row_id] = name, ros2_type(msgtype)
+        if not found:
+            self.damage['no page with messages'] += 1
+        for _, (topic, received_ns, location) in sorted(found.items()):
+            if topic not in topics:
+                self.damage['message of an unknown topic'] += 1
+                continue
+            try:
+                start = self._blob(location, min(location.size, HEAD_BYTES))
+            except ValueError:
+                self.damage['message with missing pages'] += 1
+                continue
+            yield StoredMessage(*topics[topic], Serialization.CDR, received_ns, location,
+                                self._head(start, location))
+
+    def payload(self, location: MessageLocation) -> bytes | memoryview:
+        """Return all bytes of one message."""
+        return decompress_message(self._blob(location, location.size))
+
+    def _blob(self, location: MessageLocation, wanted: int) -> bytes:
+        """
+        Return the first bytes of the last of four columns.
+
+        :raises ValueError: they are missing.
+        """
+        cell = self._cell(self._page(location.container), location.container, location.offset)
+        columns = _columns(cell.local) if cell is not None else []
+        if cell is None or len(columns) != 4:
+            raise ValueError('the message is gone')
+        start = columns[3].start
+        data = bytearray(cell.local)
+        following = cell.overflow
+        while following and len(data) < start + wanted:
+            rest = self._page(following)
+            following, = struct.unpack_from('>I', rest)
+            data += rest[4:self._usable]
+        if len(data) < start + wanted:
+            raise ValueError('pages of the message are missing')
+        return bytes(data[start:start + wanted])
+
+    def _page(self, number: int) -> bytes:
+        if not 1 <= number <= self._pages:
+            raise ValueError('a page of the message is missing')
+        self._file.seek((number - 1) * self._page_size)
+        return self._file.read(self._page_size)
+
+    def _cells(self) -> Iterator[tuple[int, int, _Cell]]:
+        """Yield page number, index and content of the cells of all leaf pages."""
+        for number in range(1, self._pages + 1):
+            page = self._page(number)
+            base = 100 if number == 1 else 0
+            if page[base] != _TABLE_LEAF:
+                continue
+            count, = struct.unpack_from('>H', page, base + 3)
+            for index in range(min(count, (self._page_size - base - 8) // 2)):
+                if (cell := self._cell(page, number, index)) is not None:
+                    yield number, index, cell
+
+    def _cell(self, page: bytes, number: int, index: int) -> _Cell | None:
+        base = 100 if number == 1 else 0
+        at, = struct.unpack_from('>H', page, base + 8 + 2 * index)
+        try:
+            size, at = _varint(page, at)
+            row_id, at = _varint(page, at)
+        except IndexError:
+            return None
+        local, overflow = size, 0
+        if size > (largest := self._usable - 35):
+            smallest = (self._usable - 12) * 32 // 255 - 23
+            local = smallest + (size - smallest) % (self._usable - 4)
+            local = local if local <= largest else smallest
+            if at + local + 4 > len(page):
+                return None
+            overflow, = struct.unpack_from('>I', page, at + local)
+        if at + local > len(page):
+            return None
+        return _Cell(row_id, page[at:at + local], size, overflow)
+
+    def _has_all_pages(self, cell: _Cell) -> bool:
+        """Follow the chain of overflow pages, reading only the number of the next one of each."""
+        left = cell.size - len(cell.local)
+        following = cell.overflow
+        while left > 0:
+            if not 1 <= following <= self._pages:
+                return False
+            self._file.seek((following - 1) * self._page_size)
+            following, = struct.unpack('>I', self._file.read(4))
+            left -= self._usable - 4
+        return True
+
+
+def _columns(row: bytes) -> list[_Column]:
+    """Return the columns of a row, as its header tells them (2.1); none if it is damaged."""
+    columns: list[_Column] = []
+    try:
+        header, at = _varint(row, 0)
+        if not 2 <= header <= min(len(row), 100):
+            return []
+        start = header
+        while at < header:
+            kind, at = _varint(row, at)
+            end = start + ((kind - 12) // 2 if kind >= 12 else _FIXED_SIZES[kind])
+            columns.append(_Column(kind, start, end))
+            start = end
+    except IndexError:
+        return []
+    return columns
+
+
+def _integer(row: bytes, column: _Column) -> int | None:
+    """Return the value of an integer column; None if it is of another type or not in the page."""
+    if column.kind in (8, 9):
+        return column.kind - 8
+    if not 1 <= column.kind < _FLOAT or column.end > len(row):
+        return None
+    return int.from_bytes(row[column.start:column.end], 'big', signed=True)
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for i in range(8):
+        value = value << 7 | data[at + i] & 0x7f
+        if data[at + i] < 0x80:
+            return value, at + i + 1
+    return value << 8 | data[at + 8], at + 9

@@ -1,41 +1,45 @@
-"""What all kinds of recording files have in common for readers that lose as little as can be."""
+"""What the readers of all recording files share: messages, their location, decompression."""
 
+from abc import ABC, abstractmethod
+import bz2
 from collections import Counter
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 import sys
 from types import TracebackType
-from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
+from typing import Any, BinaryIO, NamedTuple
+
+import lz4.frame
 
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
 
-__all__ = ['Findings', 'HEAD_BYTES', 'inflate', 'Locator', 'normal_type', 'OpenedFile', 'Storage',
-           'StoredMessage', 'unpack_file', 'unpacked', 'Wire', 'zstd', 'ZSTD_MAGIC']
-
-#: So many bytes of each message are read for the index: all of a label, the header of an image.
+#: Bytes of each message that are read for the index: all of a label, the header of an image.
 HEAD_BYTES = 4096
 
-ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
+_ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
+_BLOCK_BYTES = 1 << 16
 
 
-class Wire(str, Enum):
+class Serialization(Enum):
     """How messages are serialised."""
 
     CDR = 'cdr'
     ROS1 = 'ros1'
 
 
-class Locator(NamedTuple):
+class MessageLocation(NamedTuple):
     """
-    Where a message's payload lies in its file.
+    Where a message lies in its file.
 
-    :ivar container: offset of the chunk (mcap, ROS 1), page (carved sqlite) or -1 for none.
-    :ivar offset: offset within the chunk or file, cell of the page, or row id.
-    :ivar size: bytes of the payload; -1 where the file itself knows.
+    :ivar container: offset of its chunk (mcap, ROS 1) or number of its page (damaged sqlite3); -1:
+        none.
+    :ivar offset: in the chunk or file; or the cell of the page, the row id, the number of the
+        video's frame.
+    :ivar size: bytes of the payload; -1: unknown.
     """
 
     container: int
@@ -45,72 +49,39 @@ class Locator(NamedTuple):
 
 class StoredMessage(NamedTuple):
     """
-    One message as the file has it.
+    One message of a file.
 
-    :ivar msgtype: with ROS 2's ``/msg/`` in it, whatever the file is.
+    :ivar msgtype: as ROS 2 names it, with ``/msg/``, for ROS 1 too.
     :ivar received_ns: when it was recorded.
     :ivar head: the first ``HEAD_BYTES`` of the payload.
     """
 
     topic: str
     msgtype: str
-    wire: Wire
+    serialization: Serialization
     received_ns: int
-    locator: Locator
+    location: MessageLocation
     head: bytes
 
 
-_Opened = TypeVar('_Opened', bound='OpenedFile')
-
-
-class Findings:
+class Storage(ABC):
     """
-    What is found wrong with a file.
+    A recording's file, read without its index, so that damage costs only what is damaged.
 
-    :ivar damage: counted by kind, while all messages are read.
-    :ivar unchecked: chunks whose checksums were not looked at meanwhile; ``payload`` does it.
-    :ivar wrong: of the chunks that ``payload`` unpacked, those whose checksum or size is wrong.
-    """
+    It is open within a ``with`` block.
 
-    def __init__(self) -> None:
-        self.damage: Counter[str] = Counter()
-        self.unchecked: set[int] = set()
-        self.wrong: set[int] = set()
-
-
-class Storage(Protocol):
-    """One open file of a recording, with its :class:`Findings`."""
-
-    damage: Counter[str]
-    unchecked: set[int]
-    wrong: set[int]
-
-    def messages(self) -> Iterator[StoredMessage]:
-        """Yield every message that can be found, in the order of the file."""
-
-    def payload(self, locator: Locator) -> bytes | memoryview:
-        """Return all bytes of one message; raises ValueError where they can't be had."""
-
-    def __enter__(self) -> 'Storage':
-        """Open."""
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
-        """Close."""
-
-
-class OpenedFile(Findings):
-    """
-    What storages that read a file by themselves have in common.
-
-    :param path: opened on entering.
+    :ivar damage: number of faults by kind, complete when all messages have been read.
+    :ivar unchecked_chunks: offsets of chunks whose checksums :meth:`messages` did not verify.
+    :ivar wrong_chunks: offsets of chunks whose checksum or size :meth:`payload` found wrong.
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__()
         self._path = path
+        self.damage: Counter[str] = Counter()
+        self.unchecked_chunks: set[int] = set()
+        self.wrong_chunks: set[int] = set()
 
-    def __enter__(self: _Opened) -> _Opened:
+    def __enter__(self) -> 'Storage':
         # A small buffer: most reads are of a few bytes, at places far apart.
         self._file: BinaryIO = self._path.open('rb', 1 << 14)
         self._end = self._path.stat().st_size
@@ -120,20 +91,47 @@ class OpenedFile(Findings):
                  trace: TracebackType | None) -> None:
         self._file.close()
 
+    @abstractmethod
+    def messages(self) -> Iterator[StoredMessage]:
+        """
+        Yield every message that can be found, in the order of the file.
 
-def normal_type(name: str) -> str:
+        :raises BagError: the file is not of the format that its name says.
+        """
+
+    @abstractmethod
+    def payload(self, location: MessageLocation) -> bytes | memoryview:
+        """
+        Return all bytes of one message.
+
+        :raises ValueError: they are missing or damaged.
+        """
+
+    def _head(self, start: bytes, location: MessageLocation) -> bytes:
+        """Return the head of a message from the first bytes stored, which may be compressed."""
+        if not start.startswith(_ZSTD_MAGIC):
+            return start
+        try:
+            return bytes(self.payload(location)[:HEAD_BYTES])
+        except ValueError:
+            return b''
+
+
+def ros2_type(name: str) -> str:
     """Return ``sensor_msgs/msg/Image`` for ROS 1's ``sensor_msgs/Image``."""
     package, slash, rest = name.partition('/')
     return name if not slash or rest.startswith(('msg/', 'srv/')) else f'{package}/msg/{rest}'
 
 
-def unpacked(payload: bytes | memoryview) -> bytes | memoryview:
+def decompress_message(payload: bytes | memoryview) -> bytes | memoryview:
     """
-    Undo rosbag2's compression by message, told by its magic: no CDR message begins like it.
+    Undo rosbag2's compression of single messages, told by zstd's magic bytes.
+
+    No CDR message begins with these.
 
     :raises ValueError: damaged compressed data.
     """
-    if payload[:len(ZSTD_MAGIC)] != ZSTD_MAGIC:
+    if payload[:len(_ZSTD_MAGIC)] != _ZSTD_MAGIC:
         return payload
     try:
         data: bytes = zstd.decompress(payload)
@@ -142,30 +140,37 @@ def unpacked(payload: bytes | memoryview) -> bytes | memoryview:
     return data
 
 
-def inflate(data: bytes, decompressor: Any, damaged: tuple[type[Exception], ...]) -> bytes:
+def decompress_chunk(data: bytes, compression: str) -> bytes:
     """
-    Decompress as much as there is, block by block.
+    Decompress a chunk up to its first damage.
 
-    :param decompressor: of lz4.frame, zstd or bz2: anything with ``decompress`` and ``eof``.
-    :param damaged: what it raises on damage.
+    :param compression: ``lz4``, ``zstd`` or ``bz2``; data of any other name are returned as is.
     """
+    decompressor: Any
+    if compression == 'lz4':
+        decompressor = lz4.frame.LZ4FrameDecompressor()
+    elif compression == 'zstd':
+        decompressor = zstd.ZstdDecompressor()
+    elif compression == 'bz2':
+        decompressor = bz2.BZ2Decompressor()
+    else:
+        return data
     out = bytearray()
-    step = 1 << 16
-    for start in range(0, len(data), step):
+    for start in range(0, len(data), _BLOCK_BYTES):
         if decompressor.eof:
             break
         try:
-            out += decompressor.decompress(data[start:start + step])
-        except damaged:
+            out += decompressor.decompress(data[start:start + _BLOCK_BYTES])
+        except (RuntimeError, OSError, EOFError, zstd.ZstdError):   # lz4, bz2, any, zstd
             break
     return bytes(out)
 
 
-def unpack_file(packed: Path, target: Path) -> bool:
+def decompress_file(packed: Path, target: Path) -> bool:
     """
-    Decompress a ``.zstd`` file of rosbag2, as far as it goes.
+    Decompress a ``.zstd`` file of rosbag2 up to its first damage.
 
-    :return: whether it was whole.
+    :return: whether it is complete.
     """
     decompressor = zstd.ZstdDecompressor()
     with packed.open('rb') as source, target.open('wb') as out:
