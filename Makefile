@@ -13,11 +13,12 @@ CV_BRIDGE := .cache/cv_bridge
 # vision_msgs' messages, generated and compiled beside the ROS wheels.
 VISION_MSGS := .cache/vision_msgs
 
-# The tests that cannot even be loaded without rclpy are those that talk over DDS.
-DDS_TESTS = $(shell grep -lE '^(import|from) rclpy|^rclpy = pytest.importorskip' test/test_*.py)
+# Test files run side by side, each worker in a ROS domain of its own (test/conftest.py).
+PYTEST := -m pytest -q -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types test-cv-bridge test-vision-msgs test-jazzy test-kilted opengl clean
+.PHONY: help demo test check lint types docs test-fast test-kilted test-jazzy test-cv-bridge \
+    test-vision-msgs opengl clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,7 +26,9 @@ help:  ## list the targets
 demo: $(VENV)/.installed  ## play the sample bag to the node over DDS and watch its verdicts
 	$(VENV)/bin/grasp_demo
 
-test: lint types test-cv-bridge test-vision-msgs test-jazzy test-kilted  ## everything that must hold
+check: lint types test-fast  ## style, types and the fast tests, in less than a minute
+
+test: lint types docs test-cv-bridge test-vision-msgs test-jazzy test-kilted  ## everything that must hold
 
 lint: $(VENV)/.installed  ## style: ament's rules, as far as ruff has them
 	$(VENV)/bin/ruff check .
@@ -33,11 +36,17 @@ lint: $(VENV)/.installed  ## style: ament's rules, as far as ruff has them
 types: $(VENV)/.installed  ## types: strict for the core
 	$(VENV)/bin/mypy
 
+docs: $(VENV)/.installed  ## the documentation as a site: docs/_build/index.html
+	$(VENV)/bin/sphinx-build -q -W --keep-going -b html docs docs/_build
+
+test-fast: $(VENV)/.installed  ## the tests that are neither slow nor over DDS
+	$(VENV)/bin/python $(PYTEST) -m 'not dds and not slow'
+
 test-kilted: $(VENV)/.installed opengl  ## all tests, on ROS 2 Kilted
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python $(PYTEST)
 
 test-jazzy: $(JAZZY)/.installed  ## the tests over DDS, on ROS 2 Jazzy
-	$(JAZZY)/bin/python -m pytest $(DDS_TESTS)
+	$(JAZZY)/bin/python $(PYTEST) -m dds
 
 test-cv-bridge:  ## decoding compared with the real cv_bridge, where Debian or Ubuntu has it
 	@if command -v apt-get >/dev/null; then \
@@ -57,12 +66,12 @@ opengl: $(VENV)/.installed
 	    { echo 'error: no OpenGL for the simulated camera: sudo apt install libegl1 libgl1' >&2; exit 1; }
 
 clean:  ## remove the environments and all build output
-	rm -rf $(VENV) $(JAZZY) .cache build install log *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(JAZZY) .cache docs/_build docs/api build install log *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
-$(VENV)/.installed: EXTRAS := train,sim,ros-wheels,test
+$(VENV)/.installed: EXTRAS := train,sim,ros-wheels,test,docs
 $(JAZZY)/.installed: EXTRAS := ros-wheels-jazzy,test
 
-%/.installed: setup.py package.xml constraints.txt
+%/.installed: pyproject.toml setup.py package.xml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	    { echo 'error: Python 3.10 or later is needed; choose one: make PYTHON=python3.11' >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
