@@ -37,7 +37,7 @@ types: $(VENV)/.installed  ## types: strict for the core
 	$(VENV)/bin/mypy
 
 docs: $(VENV)/.installed  ## the documentation as a site: docs/_build/index.html
-	$(VENV)/bin/sphinx-build -q -W --keep-going -b html docs docs/_build
+	$(VENV)/bin/sphinx-build -q -j 2 -W --keep-going -b html docs docs/_build
 
 test-fast: $(VENV)/.installed  ## the tests that are neither slow nor over DDS
 	$(VENV)/bin/python $(PYTEST) -m 'not dds and not slow'
