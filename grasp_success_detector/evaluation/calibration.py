@@ -54,9 +54,9 @@ def expected_calibration_error(probabilities: ArrayLike, labels: Sequence[Label]
     Return how far P(success) is from the share of successes, on average over frames.
 
     The sum over 15 equal bins of P(success) of the share of all frames that are in the bin, times
-    ``abs(mean P(success) - share of successes)``. C. Guo et al., On Calibration of Modern Neural Networks, ICML 2017,
-    equations 2 to 5, bin the probability of whichever class is predicted; here it is always that
-    of success, since that is what is published.
+    ``abs(mean P(success) - share of successes)``. C. Guo et al., On Calibration of Modern Neural
+    Networks, ICML 2017, equations 2 to 5, bin the probability of the predicted class; here it is
+    always that of success, since that is what is published.
 
     :returns: 0 to 1; None without frames.
     """
