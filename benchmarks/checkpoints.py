@@ -14,8 +14,6 @@ machine, the checkpoints in turns.
 import argparse
 from pathlib import Path
 
-import torch
-
 from grasp_success_detector.datasets.dataset import LabelledFrame, read_extracted
 from grasp_success_detector.evaluation.judging import ask, decision_for, predictions_of
 from grasp_success_detector.evaluation.latency import describe_timing, measure_latency
@@ -65,7 +63,7 @@ def main() -> None:
         count = sum(p.numel() for p in Checkpoint.open(path).model.parameters())
         print(f'| {path.stem} | {count / 1e6:.2f} M | {path.stat().st_size / 1e6:.1f} MB | '
               f'{milliseconds:.1f} ms |')
-    print(f'\nLatency: {describe_timing(frame, torch.device(classifier.device))}.')
+    print(f'\nLatency: {describe_timing(frame, classifier.engine.device)}.')
 
 
 if __name__ == '__main__':

@@ -50,7 +50,7 @@ def measure(contestant: str, checkpoint: Path, seconds: float) -> dict[str, floa
     if contestant != BASELINE:
         engine, precision = contestant.split('-')
         network = GraspClassifier.from_checkpoint(
-            checkpoint, 'cpu', engine=engine, precision=precision).choice.engine
+            checkpoint, 'cpu', engine=engine, precision=precision).engine
         size = Checkpoint.open(checkpoint).metadata.preprocessing
         image = np.zeros((1, size.height, size.width, 3), np.uint8)
         found['network_ms'] = 1000 * best(lambda: network.logits(image), 2.)

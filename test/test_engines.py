@@ -1,8 +1,9 @@
 """Every engine and precision answers as torch does in fp32, and auto takes nothing unproven."""
 
-from dataclasses import replace
-import json
+from dataclasses import asdict, replace
+from importlib import metadata
 from pathlib import Path
+import re
 import shutil
 import subprocess
 import sys
@@ -14,20 +15,25 @@ import torch
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.export.agreement import bag_images
 from grasp_success_detector.export.formats import quantized
-from grasp_success_detector.files import DEFAULT_CHECKPOINT, SAMPLE_BAG, share_path
-from grasp_success_detector.inference import choice as choices
-from grasp_success_detector.inference.choice import choose, ENGINES
+from grasp_success_detector.files import (
+    DEFAULT_CHECKPOINT,
+    json_text,
+    SAMPLE_BAG,
+    share_path,
+)
 from grasp_success_detector.inference.classifier import GraspClassifier
-from grasp_success_detector.inference.engine import identity, Precision
-from grasp_success_detector.inference.openvino_model import int8_path, read_model, write_model
-from grasp_success_detector.inference.proof import (
+from grasp_success_detector.inference.engine import identity, int8_path, Precision
+from grasp_success_detector.inference.engine_selection import (
+    ENGINES,
     Figure,
     MIN_AGREEMENT,
     Proof,
     proof_path,
     read_proof,
+    select_engine,
 )
-from grasp_success_detector.inference.torch_network import fused
+from grasp_success_detector.inference.openvino_engine import read_model, write_model
+from grasp_success_detector.inference.torch_network import fold_batch_norm
 from grasp_success_detector.networks.architectures import build
 from grasp_success_detector.networks.checkpoint import Checkpoint, save
 
@@ -50,19 +56,27 @@ def checkpoint(tmp_path):
     return path
 
 
-def prove(path, *pairs, agreeing=1000, artifact=None, **changes):
-    figures = tuple(Figure(engine, precision, 'cpu', '1', artifact, 1000, agreeing, .01)
-                    for engine, precision in pairs)
+def prove(path, *pairs, agreeing=1000, artifact=None, version=None, **changes):
+    """Write a proof, made with the libraries that are installed here unless told otherwise."""
+    figures = tuple(Figure(engine, precision, 'cpu', version or installed(engine), artifact, 1000,
+                           agreeing, .01) for engine, precision in pairs)
     proof = replace(Proof(identity(Checkpoint.open(path)), 'dataset', figures), **changes)
-    proof_path(path).write_text(json.dumps(proof.to_json()))
+    proof_path(path).write_text(json_text(asdict(proof)), encoding='utf-8')
+
+
+def installed(engine):
+    try:
+        return metadata.version(engine)
+    except metadata.PackageNotFoundError:
+        return '1'
 
 
 def pick(path, engine='auto', precision='auto', device='cpu'):
-    return choose(Checkpoint.open(path), path, engine, precision, device, None)
+    return select_engine(Checkpoint.open(path), engine, precision, device, None)
 
 
-def name(choice):
-    return f'{choice.engine.name} {choice.engine.precision.value}'
+def name(selection):
+    return f'{selection.engine.name} {selection.engine.precision.value}'
 
 
 # the same answers
@@ -71,7 +85,7 @@ def name(choice):
 @pytest.mark.parametrize('path', MODELS, ids=lambda path: path.stem)
 def test_agrees_with_fp32_torch_on_shipped_frames(path, engine, precision, tmp_path):
     kind = ENGINES[engine]
-    if fault := kind.refusal(Precision(precision), 'cpu'):
+    if fault := kind.unsupported(Precision(precision), 'cpu'):
         pytest.skip(fault)
     checkpoint = Checkpoint.open(path)
     images = list(bag_images(share_path(SAMPLE_BAG), checkpoint.metadata.preprocessing, 64))
@@ -104,7 +118,7 @@ def test_fusing_leaves_the_function_as_it_is(name, norms):
             torch.nn.init.uniform_(module.weight, .5, 2)
     x = torch.rand(2, 3, 64, 64) if name != 'cifar_cnn' else torch.rand(2, 3, 32, 32)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    lean = fused(model)
+    lean = fold_batch_norm(model)
     count = sum(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
     assert count == norms
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in lean.modules())
@@ -117,55 +131,69 @@ def test_fusing_leaves_the_function_as_it_is(name, norms):
 # what auto may take
 
 def test_nothing_unproven_is_taken(checkpoint):
-    choice = pick(checkpoint)
-    assert name(choice) == 'torch fp32'
-    assert 'not proven; export_classifier CHECKPOINT --verify DATASET does it' in str(choice)
-    if ENGINES['openvino'].refusal(Precision.INT8, 'cpu') is None:
-        assert 'openvino int8: there is no int8 model beside the checkpoint' in str(choice)
+    selection = pick(checkpoint)
+    assert name(selection) == 'torch fp32'
+    assert 'not proven; export_classifier CHECKPOINT --verify DATASET does it' in str(selection)
+    if ENGINES['openvino'].unsupported(Precision.INT8, 'cpu') is None:
+        assert 'openvino int8: there is no int8 model beside the checkpoint' in str(selection)
 
 
 def test_what_is_proven_and_fastest_is_taken(checkpoint):
     pytest.importorskip('openvino')
     prove(checkpoint, ('openvino', 'fp32'), ('openvino', 'int8'), ('torch', 'bf16'))
-    choice = pick(checkpoint)
-    if ENGINES['torch'].refusal(Precision.BF16, 'cpu'):
-        assert name(choice) == 'openvino fp32'
+    selection = pick(checkpoint)
+    if ENGINES['torch'].unsupported(Precision.BF16, 'cpu'):
+        assert name(selection) == 'openvino fp32'
     else:
-        assert name(choice) == 'torch bf16'
-    assert 'openvino int8: there is no int8 model beside the checkpoint' in str(choice)
+        assert name(selection) == 'torch bf16'
+    assert 'openvino int8: there is no int8 model beside the checkpoint' in str(selection)
 
 
 def test_the_default_checkpoint_brings_its_proof():
     path = share_path(DEFAULT_CHECKPOINT)
-    proof = read_proof(path, Checkpoint.open(path))  # of another checkpoint it would be an error
+    proof = read_proof(Checkpoint.open(path))  # of another checkpoint it would be an error
     proven = {(figure.engine, figure.precision) for figure in proof.figures
               if figure.agreement >= MIN_AGREEMENT}
-    assert proven >= {('openvino', 'fp32'), ('openvino', 'bf16')}
-    if ENGINES['openvino'].refusal(Precision.FP32, 'cpu') is None:
-        assert pick(path).engine.name == 'openvino'
+    assert proven >= {('openvino', 'fp32'), ('openvino', 'bf16'), ('openvino', 'int8')}
+    versions = {figure.version for figure in proof.figures if figure.engine == 'openvino'}
+    constraints = share_path('constraints.txt').read_text(encoding='utf-8')
+    assert versions == set(re.findall(r'^openvino==(.*)$', constraints, re.MULTILINE))
+    if ENGINES['openvino'].unsupported(Precision.FP32, 'cpu') is None:
+        assert (pick(path).engine.name == 'openvino') == (versions == {installed('openvino')})
+
+
+def test_a_proof_made_with_another_version_of_the_library_does_not_count(checkpoint):
+    pytest.importorskip('openvino')
+    prove(checkpoint, ('openvino', 'fp32'), version='2024.4.0')
+    selection = pick(checkpoint, precision='fp32')
+    assert name(selection) == 'torch fp32'
+    assert (f'openvino fp32: proven with openvino 2024.4.0, not with {installed("openvino")}, '
+            'which is installed; prove it again') in str(selection)
 
 
 @pytest.mark.parametrize('agreeing, taken', [(995, 'openvino fp32'), (994, 'torch fp32')])
 def test_almost_alike_is_not_enough(agreeing, taken, checkpoint):
     pytest.importorskip('openvino')
     prove(checkpoint, ('openvino', 'fp32'), agreeing=agreeing)
-    choice = pick(checkpoint, precision='fp32')
-    assert name(choice) == taken
-    assert taken != 'torch fp32' or 'as fp32 torch on 99.40% of the frames only' in str(choice)
+    selection = pick(checkpoint, precision='fp32')
+    assert name(selection) == taken
+    assert taken != 'torch fp32' or 'as fp32 torch on 99.40% of the frames only' in str(selection)
 
 
 @pytest.mark.parametrize('text, reason', [
     ('{}', 'cannot be read; make it again'),
     ('[1', 'cannot be read; make it again'),
+    ('{"format_version": 1, "identity": "", "dataset": "", "figures": [{"frames": 0}]}',
+     'cannot be read; make it again'),
     (None, 'is of another checkpoint; make it again')])
 def test_proofs_that_prove_nothing(text, reason, checkpoint):
     prove(checkpoint, ('torch', 'bf16'), identity='f' * 64)
     if text is not None:
-        proof_path(checkpoint).write_text(text)
-    choice = pick(checkpoint, engine='torch')
-    assert name(choice) == 'torch fp32'
-    if not ENGINES['torch'].refusal(Precision.BF16, 'cpu'):
-        assert f'model.engines.json {reason}' in str(choice)
+        proof_path(checkpoint).write_text(text, encoding='utf-8')
+    selection = pick(checkpoint, engine='torch')
+    assert name(selection) == 'torch fp32'
+    if not ENGINES['torch'].unsupported(Precision.BF16, 'cpu'):
+        assert f'model.engines.json {reason}' in str(selection)
 
 
 def test_another_threshold_needs_another_proof(checkpoint):
@@ -204,16 +232,16 @@ def test_without_openvino(checkpoint, monkeypatch):
     monkeypatch.setattr(
         'grasp_success_detector.inference.openvino_engine.installed', lambda: False)
     prove(checkpoint, ('openvino', 'fp32'))
-    choice = pick(checkpoint, precision='fp32')
-    assert name(choice) == 'torch fp32'
-    assert 'openvino fp32: not installed (pip install openvino)' in str(choice)
+    selection = pick(checkpoint, precision='fp32')
+    assert name(selection) == 'torch fp32'
+    assert 'openvino fp32: not installed (pip install openvino)' in str(selection)
     with pytest.raises(ConfigError, match=r'not installed \(pip install openvino\)'):
         pick(checkpoint, engine='openvino')
 
 
 def test_openvino_does_not_report_to_its_makers():
     pytest.importorskip('openvino')
-    from grasp_success_detector.inference.openvino_model import load_openvino
+    from grasp_success_detector.inference.openvino_engine import load_openvino
 
     load_openvino()
     assert sys.modules.get('openvino_telemetry') is None
@@ -228,9 +256,9 @@ def test_an_engine_that_answers_nonsense_is_not_taken(answer, checkpoint, monkey
     kind = ENGINES['openvino']
     right = kind.logits
     monkeypatch.setattr(kind, 'logits', lambda self, images: answer(right(self, images)))
-    choice = pick(checkpoint, precision='fp32')
-    assert name(choice) == 'torch fp32'
-    assert 'from torch: something is broken' in str(choice)
+    selection = pick(checkpoint, precision='fp32')
+    assert name(selection) == 'torch fp32'
+    assert 'from torch: something is broken' in str(selection)
 
 
 # the cache of converted networks
@@ -238,7 +266,7 @@ def test_an_engine_that_answers_nonsense_is_not_taken(answer, checkpoint, monkey
 def test_the_cache_is_used(cache, checkpoint, monkeypatch):
     pytest.importorskip('openvino')
     first = pick(checkpoint, 'openvino', 'fp32').engine
-    monkeypatch.setattr('grasp_success_detector.inference.openvino_model.convert', None)
+    monkeypatch.setattr('grasp_success_detector.inference.openvino_engine.convert', None)
     second = pick(checkpoint, 'openvino', 'fp32').engine
     image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
     np.testing.assert_array_equal(first.logits(image), second.logits(image))
@@ -298,4 +326,4 @@ def test_a_cache_that_cannot_be_written_is_done_without(checkpoint, tmp_path, mo
 
 
 def test_every_engine_is_found():
-    assert {'torch', 'openvino'} <= set(choices.ENGINES)
+    assert {'torch', 'openvino'} <= set(ENGINES)

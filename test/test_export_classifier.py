@@ -78,8 +78,8 @@ def test_what_answers_differently_is_not_written(
         option, name, path, tmp_path, monkeypatch, capsys):
     for package in ('onnx', 'onnxruntime', 'openvino'):
         pytest.importorskip(package)
-    forward = formats.FromPixels.forward
-    monkeypatch.setattr(formats.FromPixels, 'forward',
+    forward = formats.PixelNetwork.forward
+    monkeypatch.setattr(formats.PixelNetwork, 'forward',
                         lambda self, images: forward(self, images.flip(3)))  # BGR
     before = left(tmp_path)
     assert main([str(path), option, str(tmp_path / name)]) == 1
@@ -132,10 +132,10 @@ def test_an_int8_model_of_another_checkpoint_is_refused(path, dataset, tmp_path)
     shutil.copy(share_path('models/efficientnet_lite0_rig.safetensors'), other)
     shutil.copy(path.with_suffix('.int8.safetensors'), other.with_suffix('.int8.safetensors'))
     shutil.copy(path.with_suffix('.engines.json'), other.with_suffix('.engines.json'))
-    choice = GraspClassifier.from_checkpoint(
-        other, 'cpu', engine='auto', precision='auto').choice
-    assert (choice.engine.name, choice.engine.precision) == ('torch', 'fp32')
-    assert 'other.engines.json is of another checkpoint; make it again' in str(choice)
+    selection = GraspClassifier.from_checkpoint(
+        other, 'cpu', engine='auto', precision='auto').selection
+    assert (selection.engine.name, selection.engine.precision) == ('torch', 'fp32')
+    assert 'other.engines.json is of another checkpoint; make it again' in str(selection)
 
 
 @pytest.mark.parametrize('options, text', [

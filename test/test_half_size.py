@@ -8,7 +8,7 @@ from grasp_success_detector.files import SAMPLE_BAG, share_path
 from grasp_success_detector.images.decoding import decode_bytes, decode_message
 from grasp_success_detector.images.encoding import encode_jpeg
 from grasp_success_detector.inference.classifier import GraspClassifier
-from grasp_success_detector.inference.proof import MIN_AGREEMENT
+from grasp_success_detector.inference.engine_selection import MIN_AGREEMENT
 from grasp_success_detector.recordings.bags import image_topic, open_bag
 
 

@@ -158,7 +158,7 @@ def test_diagnostics_say_what_runs(raw, classifier, settings):
     assert status['checkpoint'] == str(settings['checkpoint'])
     assert status['checkpoint_sha256'] == classifier.sha256
     assert (status['architecture'], status['device']) == ('cifar_cnn', 'cpu')
-    assert status['engine'].startswith('torch fp32 on cpu (passed over: ')
+    assert status['engine'].startswith('torch fp32 on cpu (skipped: ')
     p50, p95, p99 = (float(status[f'latency_p{percent}_ms']) for percent in (50, 95, 99))
     assert 0. < p50 <= p95 <= p99
     assert (status['publishers'], status['reliability']) == ('1', 'reliable')

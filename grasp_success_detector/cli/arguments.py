@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from grasp_success_detector.errors import ConfigError
-from grasp_success_detector.inference.engine import ENGINE, PRECISION
+from grasp_success_detector.inference.engine import ENGINE_HELP, PRECISION_HELP
 from grasp_success_detector.settings import check_settings, setting
 
 
@@ -19,7 +19,8 @@ def add_engine_arguments(parser: ArgumentParser | Any, engine: str, precision: s
     :param engine: taken unless another is given.
     :param precision: likewise.
     """
-    for name, text, default in (('engine', ENGINE, engine), ('precision', PRECISION, precision)):
+    for name, text, default in (('engine', ENGINE_HELP, engine),
+                                ('precision', PRECISION_HELP, precision)):
         parser.add_argument(f'--{name}', default=default,
                             help=f'{text[0].lower()}{text[1:].rstrip(".")} ({default})')
 

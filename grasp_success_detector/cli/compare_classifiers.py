@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     classifiers = [GraspClassifier.from_checkpoint(c.checkpoint, **given) for c in contestants]
     frame = _frame_to_time(contestants[0])
     table = rows(contestants, measure_latency(classifiers, frame))
-    timing = describe_timing(frame, classifiers[0].device)
+    timing = describe_timing(frame, classifiers[0].engine.device)
     print(_text_table(contestants, table))
     print(f'\nlatency: {timing}\n')
     for by_attempt, by_frame in zip(comparison.by_attempt, comparison.by_frame, strict=True):

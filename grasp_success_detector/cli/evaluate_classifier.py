@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = {name: value for name in ('device', 'threads')
              if (value := getattr(args, name)) is not None}
     classifier = GraspClassifier(loaded, engine=args.engine, precision=args.precision,
-                                 path=args.checkpoint, **given)
+                                 **given)
     judge = Judge(classifier)
     with (new_folder(args.out, ConfigError) as folder,
           tempfile.TemporaryDirectory(dir=folder) as unpacked):
@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             task = progress.add_task('judging', total=sum(len(r.frames) for r in recordings))
             judged = judge_all(judge, recordings, lambda count: progress.advance(task, count))
         seconds = time.perf_counter() - started
-        evaluation = evaluation_of(args.checkpoint, loaded, classifier.choice.taken,
+        evaluation = evaluation_of(args.checkpoint, loaded, str(classifier.engine),
                                    decision, judged, origin_of(recordings, selection))
         gate = None if args.baseline is None else compare_with_baseline(
             args.baseline, evaluation.to_json()['attempts'], args.max_drop)

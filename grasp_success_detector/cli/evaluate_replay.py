@@ -122,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     loaded = Checkpoint.open(path)
     decision = replace(DecisionConfig(), threshold=loaded.metadata.threshold)
     # By what the node runs: what differs then is not the engine's.
-    classifier = GraspClassifier(loaded, engine=args.engine, precision=args.precision, path=path)
+    classifier = GraspClassifier(loaded, engine=args.engine, precision=args.precision)
     with (new_folder(args.out, ConfigError) as folder,
           tempfile.TemporaryDirectory(dir=folder) as unpacked):
         recordings = open_recordings([args.bag], selection, Path(unpacked), outside=True)
@@ -147,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             rate, recording.account['found'], len(recorder.frames),
             match_by_header(recorder.frames, stamped) if stamped
             else Matched(match_by_time(recorder.frames, recorder.said()), {}),
-            bool(stamped), recorder.figures, classifier.choice.taken)
+            bool(stamped), recorder.figures, str(classifier.engine))
         write_verdict_bag(folder / 'verdicts', recorder.published, recorder.frames, rate)
         judge = Judge(classifier)
         with progress_bar(Console(stderr=True), 'frames') as progress:
@@ -160,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         inside = replace(judged, recording=replace(recording, frames=tuple(
             frame for frame in recording.frames if frame.attempt)))
         evaluation = evaluation_of(
-            path, loaded, classifier.choice.taken, decision, [inside],
+            path, loaded, str(classifier.engine), decision, [inside],
             origin_of(recordings, selection), replayed_attempts(direct, replay, decision),
             {'replay': replay_json(replay, difference)})
         write_evaluation(evaluation, folder, report.timelines, report.videos,

@@ -1,4 +1,4 @@
-"""export_classifier: take a checkpoint to ONNX, OpenVINO and int8, and prove what is as good."""
+"""export_classifier: export a checkpoint to ONNX, OpenVINO or int8, and verify its engines."""
 
 import argparse
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ examples:
   export_classifier classifier.safetensors --calibrate dataset --verify dataset
       first make classifier.int8.safetensors for OpenVINO, calibrated on training frames
   export_classifier classifier.safetensors --onnx classifier.onnx --openvino classifier.xml
-      take the network elsewhere: RGB uint8 in, logits out, with all that is needed to use it as
-      JSON in the file; written only if it answers as torch does on real frames
+      for other programs: RGB uint8 in, logits out, and how to use it as JSON in the file; written
+      only if its logits on real frames are those of torch
 
 exit codes: 0 done, 1 bad input, 2 wrong option, 130 Ctrl-C
 """
@@ -27,7 +27,7 @@ _FRAMES_TO_COMPARE = 48
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the arguments and do what was asked for, in the order of dependence."""
+    """Parse the arguments, export, calibrate, verify."""
     parser = _parser()
     args = parser.parse_args(argv)
     if not (args.onnx or args.openvino or args.calibrate or args.verify):
@@ -61,7 +61,7 @@ def _export(args: argparse.Namespace) -> None:
 
 def _verify(args: argparse.Namespace) -> None:
     from grasp_success_detector.export.agreement import verify
-    from grasp_success_detector.inference.proof import MIN_AGREEMENT, proof_path
+    from grasp_success_detector.inference.engine_selection import MIN_AGREEMENT, proof_path
 
     proof, missing = verify(args.checkpoint, args.verify, args.device)
     print('| engine | precision | device | version | decided as torch fp32 | largest difference '
@@ -85,13 +85,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--openvino', type=Path, metavar='FILE',
                         help='OpenVINO IR to write: a name that ends in .xml; .bin is beside it')
     parser.add_argument('--bag', type=Path,
-                        help='frames to compare these two on (the sample bag that ships)')
+                        help='whose frames these two are compared on (the sample bag that ships)')
     parser.add_argument('--calibrate', type=Path, metavar='DATASET',
-                        help='write an int8 model beside the checkpoint; folder of extract_frames')
+                        help='write an int8 model beside the checkpoint, calibrated on training '
+                        'frames of this folder of extract_frames')
     parser.add_argument('--verify', type=Path, metavar='DATASET',
-                        help='measure engines on validation frames; folder of extract_frames')
+                        help='measure engines on the validation frames of this folder of '
+                        'extract_frames')
     parser.add_argument('--device', default='cpu',
-                        help='that --verify measures: cpu, cuda, gpu, npu (cpu)')
+                        help='on which --verify measures: cpu, cuda, gpu or npu (cpu)')
     parser.add_argument('--overwrite', action='store_true',
                         help='replace files of --onnx, --openvino and --calibrate')
     return parser

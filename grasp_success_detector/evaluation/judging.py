@@ -51,7 +51,7 @@ def ask(classifier: GraspClassifier, frames: Sequence[LabelledFrame],
         task = progress.add_task(description, total=len(frames))
         for start in range(0, len(frames), BATCH_SIZE):
             batch = frames[start:start + BATCH_SIZE]
-            logits[start:start + len(batch)] = classifier.logits_of_prepared(
+            logits[start:start + len(batch)] = classifier.engine.logits(
                 np.stack([prepare(frame, classifier.preprocessing) for frame in batch]))
             progress.advance(task, len(batch))
     return logits
@@ -143,7 +143,7 @@ class Judge:
                     places.append(place[frame.number])
                     inputs.append(prepared[0])
             if inputs:
-                logits[places] = self._classifier.logits_of_prepared(np.stack(inputs))
+                logits[places] = self._classifier.engine.logits(np.stack(inputs))
             on_frames(len(batch))
         temperature = self._classifier.metadata.temperature
         return Judged(recording, success_probabilities(logits, temperature),

@@ -37,11 +37,11 @@ def measure_latency(classifiers: Sequence[GraspClassifier], frame: RgbImage) -> 
     return [median(taken) for taken in times]
 
 
-def describe_timing(frame: RgbImage, device: torch.device) -> str:
+def describe_timing(frame: RgbImage, device: str) -> str:
     """Say what was measured where."""
     height, width, _ = frame.shape
     threads = torch.get_num_threads()
-    where = (torch.cuda.get_device_name(device) if device.type == 'cuda' else
+    where = (torch.cuda.get_device_name(device) if device.startswith('cuda') else
              f'{_cpu()}, {device}, {threads} thread{"s" if threads > 1 else ""}')
     return (f'median of {N} frames of {width} x {height} pixels after warm-up, from picture to '
             f'P(success), on {where}')

@@ -1,5 +1,4 @@
-"""An int8 model for OpenVINO, calibrated on training frames."""
-
+"""Export a checkpoint to ONNX and OpenVINO IR, and quantize it to int8 for OpenVINO."""
 
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -17,23 +16,25 @@ import torch
 
 from grasp_success_detector.datasets.dataset import read_extracted
 from grasp_success_detector.errors import CheckpointError, DatasetError, ExportError, one_line
-from grasp_success_detector.export.agreement import batches, Images, spread
-from grasp_success_detector.inference.engine import Precision, Wanted
-from grasp_success_detector.inference.openvino_model import (
+from grasp_success_detector.export.agreement import batches, Images
+from grasp_success_detector.inference.engine import EngineRequest, int8_path
+from grasp_success_detector.inference.openvino_engine import (
     convert,
     installed,
-    int8_path,
     load_openvino,
     write_model,
 )
 from grasp_success_detector.inference.torch_engine import TorchEngine
-from grasp_success_detector.inference.torch_network import FromPixels
+from grasp_success_detector.inference.torch_network import PixelNetwork
 from grasp_success_detector.networks.checkpoint import Checkpoint
 
-#: Under this key both formats hold what is needed to use them, as JSON.
+#: Key of the JSON document in both formats that says how to use the network.
 METADATA_KEY = 'grasp_success_detector'
 
-# Of logits, relative to the largest: what the order of additions changes, and no more.
+#: NNCF's own default; more frames change little.
+CALIBRATION_FRAMES = 300
+
+# Of logits, relative to the largest: what another order of additions changes, and no more.
 _TOLERANCE = 1e-3
 
 Logits = NDArray[np.float32]
@@ -41,61 +42,57 @@ Logits = NDArray[np.float32]
 
 def export_onnx(checkpoint: Checkpoint, out: Path, images: Images, overwrite: bool) -> float:
     """
-    Write ONNX: input ``frames``, uint8 (N, H, W, 3) RGB, output ``logits`` (N, 2).
+    Write ONNX: input ``frames``, RGB uint8 (N, H, W, 3), output ``logits`` (N, 2).
 
-    :param images: to compare on, RGB uint8 (N, H, W, 3) of the network's input size.
-    :returns: largest difference of a logit from torch's.
-    :raises ExportError: onnx or onnxruntime are missing, the file exists, or the answers differ.
+    :param images: on which the logits are compared with torch's.
+    :returns: the largest difference of a logit.
+    :raises ExportError: onnx or onnxruntime is missing, the file exists or cannot be written, or
+        the logits differ.
     """
     if find_spec('onnx') is None or find_spec('onnxruntime') is None:
         raise ExportError('ONNX needs two more packages; pip install onnx onnxruntime')
 
-    def write(path: Path) -> None:
+    def write(path: Path) -> Logits:
         import onnx
+        import onnxruntime
 
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # of tracing branches that depend on the size only
             torch.onnx.export(
-                FromPixels(checkpoint).eval(), (torch.from_numpy(images[:1]),), str(path),
+                PixelNetwork(checkpoint).eval(), (torch.from_numpy(images[:1]),), str(path),
                 input_names=['frames'], output_names=['logits'], dynamo=False,
                 dynamic_axes={'frames': {0: 'N'}, 'logits': {0: 'N'}}, opset_version=17)
         model = onnx.load(str(path))
         onnx.helper.set_model_props(model, {METADATA_KEY: describe(checkpoint)})
         onnx.save(model, str(path))
-
-    def run(path: Path) -> Logits:
-        import onnxruntime
-
         session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
         return np.asarray(session.run(['logits'], {'frames': images})[0], np.float32)
 
-    return _export(checkpoint, out, ('.onnx',), images, overwrite, write, run)
+    return _export(checkpoint, out, ('.onnx',), images, overwrite, write)
 
 
 def export_openvino(checkpoint: Checkpoint, out: Path, images: Images, overwrite: bool) -> float:
     """
-    Write OpenVINO IR (``.xml`` and ``.bin``): uint8 (1, H, W, 3) RGB to logits (1, 2), in fp32.
+    Write OpenVINO IR (``.xml`` and ``.bin``) in fp32: RGB uint8 (1, H, W, 3) to logits (1, 2).
 
-    Parameters, result and errors as of :func:`export_onnx`.
+    Parameters, result and errors are those of :func:`export_onnx`.
     """
     if not installed():
         raise ExportError('OpenVINO is not installed; pip install openvino')
 
-    def write(path: Path) -> None:
-        model = convert(checkpoint)
+    def write(path: Path) -> Logits:
+        openvino, model = load_openvino(), convert(checkpoint)
         model.set_rt_info(describe(checkpoint), [METADATA_KEY])
-        load_openvino().save_model(model, path, compress_to_fp16=False)
-
-    def run(path: Path) -> Logits:
-        core = load_openvino().Core()
-        compiled: Any = core.compile_model(path, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
+        openvino.save_model(model, path, compress_to_fp16=False)
+        compiled: Any = openvino.Core().compile_model(
+            path, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
         return np.concatenate([compiled([image[None]])[0] for image in images])
 
-    return _export(checkpoint, out, ('.xml', '.bin'), images, overwrite, write, run)
+    return _export(checkpoint, out, ('.xml', '.bin'), images, overwrite, write)
 
 
 def describe(checkpoint: Checkpoint) -> str:
-    """Return what a user of the exported network needs to know, as JSON."""
+    """Return how to use the exported network, as JSON."""
     metadata = checkpoint.metadata
     return json.dumps({
         'architecture': metadata.architecture, 'sha256': checkpoint.sha256,
@@ -109,21 +106,21 @@ def describe(checkpoint: Checkpoint) -> str:
 
 
 def _export(checkpoint: Checkpoint, out: Path, suffixes: tuple[str, ...], images: Images,
-            overwrite: bool, write: Callable[[Path], None],
-            run: Callable[[Path], Logits]) -> float:
-    """Write beside the place, compare, move: the files appear only if they are right."""
+            overwrite: bool, write: Callable[[Path], Logits]) -> float:
+    """
+    Write to a temporary folder, compare, move: the files appear only if they are right.
+
+    :param write: writes a file and returns the logits that it then gives.
+    """
     if out.suffix != suffixes[0]:
         raise ExportError(f'{out}: expected a name that ends in {suffixes[0]}')
     files = [out.with_suffix(suffix) for suffix in suffixes]
-    if not overwrite and (there := [str(file) for file in files if file.exists()]):
-        raise ExportError(f'{", ".join(there)}: exists already; replace it with --overwrite')
-    engine = TorchEngine(Wanted(checkpoint, None, Precision.FP32, 'cpu', None))
+    expected = TorchEngine(EngineRequest(checkpoint)).logits(images)
     try:
+        if not overwrite and (there := [str(file) for file in files if file.exists()]):
+            raise ExportError(f'{", ".join(there)}: exists already; replace it with --overwrite')
         with tempfile.TemporaryDirectory(prefix=f'.{out.name}.', dir=out.parent) as folder:
-            unfinished = Path(folder) / out.name
-            write(unfinished)
-            expected = engine.logits(images)
-            difference = float(abs(run(unfinished) - expected).max())
+            difference = float(abs(write(Path(folder) / out.name) - expected).max())
             if not difference <= _TOLERANCE * max(1., float(abs(expected).max())):
                 raise ExportError(f'{out}: not written: its logits differ from those of torch by '
                                   f'{difference:.3g} on real frames')
@@ -137,18 +134,14 @@ def _export(checkpoint: Checkpoint, out: Path, suffixes: tuple[str, ...], images
     return difference
 
 
-#: NNCF's own default; more change little.
-CALIBRATION_FRAMES = 300
-
-
 def calibrate(path: Path, dataset: Path, overwrite: bool = False) -> Path:
     """
     Write the int8 model of a checkpoint beside it.
 
     :param path: checkpoint file.
-    :param dataset: of extract_frames; its training frames are taken.
+    :param dataset: folder of extract_frames, on whose training frames int8 is calibrated.
     :returns: the file written.
-    :raises ExportError: OpenVINO or NNCF are not installed, or fail.
+    :raises ExportError: OpenVINO or NNCF is not installed, or fails.
     :raises CheckpointError: the checkpoint cannot be used, or the file exists.
     :raises DatasetError: the data set cannot be used, or has no training frames.
     """
@@ -158,17 +151,18 @@ def calibrate(path: Path, dataset: Path, overwrite: bool = False) -> Path:
     if out.exists() and not overwrite:
         raise CheckpointError(f'{out}: exists already; replace it with --overwrite')
     checkpoint = Checkpoint.open(path)
-    frames = spread(read_extracted(dataset).train, CALIBRATION_FRAMES)
+    frames = read_extracted(dataset).train
     if not frames:
         raise DatasetError(f'{dataset}: has no training frames; int8 is calibrated on them')
-    images = list(batches(frames, checkpoint.metadata.preprocessing, 1))
+    chosen = frames[::-(-len(frames) // CALIBRATION_FRAMES)]
+    images = list(batches(chosen, checkpoint.metadata.preprocessing, 1))
     write_model(out, quantized(checkpoint, images), checkpoint, overwrite)
     return out
 
 
 def quantized(checkpoint: Checkpoint, images: list[Images]) -> Any:
     """
-    Return an ``openvino.Model`` in int8, as :func:`~.openvino_model.convert` gives it in fp32.
+    Return an ``openvino.Model`` in int8 that takes and gives what :func:`convert`'s does.
 
     :param images: to calibrate on, RGB uint8 (1, H, W, 3) each.
     :raises ExportError: NNCF fails.

@@ -1,115 +1,118 @@
-"""What every engine has, and in which words users ask for one."""
+"""The interface of an engine, which runs a network, and how users ask for one."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 import hashlib
+from importlib import metadata
 import json
 from pathlib import Path
-from typing import ClassVar, Final, TYPE_CHECKING
+from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.networks.checkpoint import Checkpoint
+from grasp_success_detector.settings import check_settings, setting
 
-if TYPE_CHECKING:
-    import torch
-
-ENGINE: Final = (
+ENGINE_HELP: Final = (
     'What runs the network: torch, openvino, or auto: the fastest that is installed and proven '
     'for the checkpoint (export_classifier --verify).')
-PRECISION: Final = (
+PRECISION_HELP: Final = (
     'What it computes in: fp32, bf16, fp16, int8, or auto: the fastest that is proven.')
 
-#: What the node takes.
+#: Engine and precision are chosen by speed and proof: the default of the node.
 AUTO: Final = 'auto'
 
-#: What everything else takes: the network exactly as in training.
+#: Engine and precision of training, the default of everything but the node.
 REFERENCE: Final = ('torch', 'fp32')
 
 
 class Precision(str, Enum):
-    """Numbers that the network computes with; every engine takes and gives the same."""
+    """Type of the numbers that a network computes with; input and output are always the same."""
 
     FP32 = 'fp32'
     BF16 = 'bf16'
     FP16 = 'fp16'
-    INT8 = 'int8'   #: of a file that export_classifier --calibrate wrote beside the checkpoint
+    INT8 = 'int8'   #: from a file that export_classifier --calibrate wrote beside the checkpoint
 
 
 @dataclass(frozen=True)
-class Wanted:
+class EngineRequest:
     """
-    What an engine is to be made of.
+    What an engine shall run, and how.
 
-    :ivar path: file of the checkpoint, beside which its int8 model lies; None: only in memory.
-    :ivar device: resolved: never ``'auto'``.
-    :ivar threads: CPU threads; None: as many as the engine takes by itself.
+    :ivar device: as the engine calls it; not ``'auto'``.
+    :ivar threads: CPU threads; None for the engine's own default.
+    :raises ConfigError: ``threads`` is below 1.
     """
 
     checkpoint: Checkpoint
-    path: Path | None
-    precision: Precision
-    device: str
-    threads: int | None
+    precision: Precision = Precision.FP32
+    device: str = 'cpu'
+    threads: int | None = setting(None, lowest=1)
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        check_settings(self, ConfigError, 'engine:')
 
 
 class Engine(ABC):
     """
-    Runs one network on one device; one caller at a time.
+    Runs one network on one device; calls from several threads must not overlap.
 
-    :cvar name: what users call it.
-    :cvar speed: for each precision that it has, roughly how many times as fast as torch in fp32.
-    :ivar device: where it runs, as users name devices.
-    :ivar artifact: SHA-256 of the file that it was read from, if that is not the checkpoint.
-    :ivar expected: torch's answers in fp32 to ``likeness.pictures``, float32 (2, 2), where they
-        were kept in that file.
+    :cvar name: for users; also the name of its library's distribution.
+    :cvar speed: its precisions, each with its rough speed relative to fp32 torch.
+    :ivar artifact: SHA-256 of the converted model's file; None where it runs the checkpoint's own.
+    :ivar reference: fp32 torch's logits of :func:`~.torch_engine.probe_images`, float32 (2, 2),
+        where the converted model's file holds them.
     """
 
     name: ClassVar[str]
     speed: ClassVar[Mapping[Precision, float]]
 
-    precision: Precision
-    device: str
     artifact: str | None = None
-    expected: NDArray[np.float32] | None = None
+    reference: NDArray[np.float32] | None = None
 
-    @property
-    def torch_device(self) -> 'torch.device':
-        """Return where torch's part of the work, if there is any, is done."""
-        import torch  # takes a second: not every engine needs it
+    def __init__(self, request: EngineRequest) -> None:
+        """
+        Prepare the network on the device.
 
-        return torch.device('cpu')
+        :raises ConfigError: the engine cannot run this network here.
+        """
+        self.precision = request.precision
+        self.device = request.device
+
+    def __str__(self) -> str:
+        """Return engine, precision and device, such as ``'torch fp32 on cpu'``."""
+        return f'{self.name} {self.precision.value} on {self.device}'
 
     @classmethod
     @abstractmethod
-    def refusal(cls, precision: Precision, device: str) -> str | None:
+    def unsupported(cls, precision: Precision, device: str) -> str | None:
         """
-        Say in a few words why it cannot run here, what to do then; None where it can.
+        Return why this machine cannot run a precision on a device, or None if it can.
 
         :raises ConfigError: there is no such device.
         """
 
     @classmethod
-    def fault(cls, wanted: Wanted) -> str | None:
-        """Say the same of all that is wanted, the files beside the checkpoint included."""
-        return cls.refusal(wanted.precision, wanted.device)
+    def unavailable(cls, request: EngineRequest) -> str | None:
+        """Return why a request cannot be served, or None if it can; loads no network."""
+        reason = cls.unsupported(request.precision, request.device)
+        if reason is None and request.precision is Precision.INT8:
+            path = request.checkpoint.path
+            if path is None or not int8_path(path).exists():
+                return ('there is no int8 model beside the checkpoint; make it by '
+                        'export_classifier CHECKPOINT --calibrate DATASET')
+        return reason
 
     @classmethod
-    @abstractmethod
     def version(cls) -> str:
-        """Return the version of the library behind it, which must be installed."""
-
-    @classmethod
-    @abstractmethod
-    def start(cls, wanted: Wanted) -> 'Engine':
-        """
-        Make it ready.
-
-        :raises ConfigError: it cannot run this network here.
-        """
+        """Return the version of the engine's library, which must be installed."""
+        return metadata.version(cls.name)
 
     @abstractmethod
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -121,9 +124,19 @@ class Engine(ABC):
         """
 
 
+def int8_path(checkpoint: Path) -> Path:
+    """Return where the int8 model of a checkpoint file lies."""
+    return checkpoint.with_suffix('.int8.safetensors')
+
+
+def device_type(device: str) -> str:
+    """Return a device without its number, such as ``'cuda'`` of ``'cuda:1'``."""
+    return device.partition(':')[0].partition('.')[0]
+
+
 def identity(checkpoint: Checkpoint) -> str:
-    """Return a hash, hexadecimal, of all that a checkpoint's decisions depend on."""
-    metadata = checkpoint.metadata
-    content = [checkpoint.sha256, metadata.architecture, metadata.preprocessing.to_metadata(),
-               metadata.threshold, metadata.temperature]
+    """Return a hash, hexadecimal, of everything that a checkpoint's decisions depend on."""
+    about = checkpoint.metadata
+    content = [checkpoint.sha256, about.architecture, about.preprocessing.to_metadata(),
+               about.threshold, about.temperature]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,59 +1,87 @@
-"""Intel's OpenVINO: the fastest on CPUs, also on those of AMD; Intel's GPUs and NPUs as well."""
+"""
+Intel's OpenVINO: the fastest engine on CPUs, AMD's too; also runs on Intel's GPUs and NPUs.
+
+A network is converted from torch once and kept in one safetensors file: the two parts of
+OpenVINO's model as bytes, torch's logits of two probe images, a hash of these, and the identity of
+the checkpoint that was converted. Reading it needs no torch.
+"""
 
 from importlib.metadata import version
+from importlib.util import find_spec
+import os
+from pathlib import Path
+import sys
+import tempfile
 from typing import Any
+import warnings
 
 import numpy as np
 from numpy.typing import NDArray
 
 from grasp_success_detector.errors import CheckpointError, ConfigError, one_line
-from grasp_success_detector.inference.engine import Engine, Precision, Wanted
-from grasp_success_detector.inference.openvino_model import (
-    converted,
-    installed,
+from grasp_success_detector.inference.engine import (
+    Engine,
+    EngineRequest,
+    identity,
     int8_path,
-    load_openvino,
-    read_model,
+    Precision,
 )
+from grasp_success_detector.inference.torch_engine import reference_logits
 from grasp_success_detector.labels import Label
+from grasp_success_detector.networks.checkpoint import Checkpoint
+from grasp_success_detector.networks.tensors_file import (
+    check_intact,
+    read_arrays,
+    read_document,
+    write_tensors,
+)
 
 _DEVICES = ('cpu', 'gpu', 'npu')
-# What OpenVINO calls a precision that it may compute in; int8 is in the model itself.
+
+# OpenVINO's names of the types that it may compute in; int8 is a property of the model itself.
 _TYPES = {Precision.FP32: 'f32', Precision.BF16: 'bf16', Precision.FP16: 'f16',
           Precision.INT8: 'f32'}
 
+_KEY = 'grasp_success_detector_openvino'
+_FORMAT_VERSION = 2  # to be raised whenever the conversion changes: it is part of the cache's key
+_CACHED_MODELS = 8
+
 
 class OpenVinoEngine(Engine):
-    """Converted from torch when it starts, or read from the cache; one frame at a time."""
+    """Runs a model converted from torch, which comes from a cache after the first start."""
 
     name = 'openvino'
     speed = {Precision.FP32: 1.5, Precision.FP16: 3.5, Precision.BF16: 4., Precision.INT8: 6.}
 
-    def __init__(self, wanted: Wanted) -> None:
-        self.precision, self.device = wanted.precision, wanted.device
-        if self.precision is Precision.INT8:
-            assert wanted.path is not None
-            model, self.expected, self.artifact = read_model(
-                int8_path(wanted.path), wanted.checkpoint)
-        else:
-            model, self.expected, _ = converted(wanted.checkpoint)
+    def __init__(self, request: EngineRequest) -> None:
+        super().__init__(request)
         options: dict[str, Any] = {
             'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_PRECISION_HINT': _TYPES[self.precision]}
-        if wanted.threads is not None and wanted.device == 'cpu':
-            options['INFERENCE_NUM_THREADS'] = wanted.threads
+        if request.threads is not None and self.device == 'cpu':
+            options['INFERENCE_NUM_THREADS'] = request.threads
         openvino = load_openvino()
-        compiled = openvino.Core().compile_model(model, wanted.device.upper(), options)
+        try:
+            if self.precision is Precision.INT8 and (path := request.checkpoint.path):
+                model, self.reference, self.artifact = read_model(
+                    int8_path(path), request.checkpoint)
+            else:
+                model, self.reference, _ = converted(request.checkpoint)
+            compiled = openvino.Core().compile_model(model, self.device.upper(), options)
+        except CheckpointError as error:
+            raise ConfigError(str(error)) from error
+        except RuntimeError as error:  # of the device's compiler
+            raise ConfigError(f'cannot run this network ({one_line(error)})') from error
         # A device that lacks a precision takes another one without a word.
-        taken = compiled.get_property('INFERENCE_PRECISION_HINT').to_string()
-        if taken != _TYPES[self.precision]:
-            raise ConfigError(f'openvino computes in {taken} on {wanted.device} when asked for '
+        used = compiled.get_property('INFERENCE_PRECISION_HINT').to_string()
+        if used != _TYPES[self.precision]:
+            raise ConfigError(f'openvino computes in {used} on {self.device} when asked for '
                               f'{self.precision.value}; choose another precision')
         self._request = compiled.create_infer_request()
         self._input = self._request.get_input_tensor(0).data    # uint8 (1, H, W, 3)
 
     @classmethod
-    def refusal(cls, precision: Precision, device: str) -> str | None:
-        """Refuse where OpenVINO is missing, or does not know the device or precision."""
+    def unsupported(cls, precision: Precision, device: str) -> str | None:
+        """Return why not: OpenVINO is missing, or lacks the device or the precision."""
         if device.partition('.')[0] not in _DEVICES:
             return f'runs on {", ".join(_DEVICES)}, not on {device!r}'
         if not installed():
@@ -71,33 +99,8 @@ class OpenVinoEngine(Engine):
             return f'{device} has no {precision.value}'
         return None
 
-    @classmethod
-    def fault(cls, wanted: Wanted) -> str | None:
-        """Refuse int8 also where nobody has calibrated this checkpoint."""
-        fault = super().fault(wanted)
-        if fault is None and wanted.precision is Precision.INT8 and (
-                wanted.path is None or not int8_path(wanted.path).exists()):
-            return ('there is no int8 model beside the checkpoint; make it by '
-                    'export_classifier CHECKPOINT --calibrate DATASET')
-        return fault
-
-    @classmethod
-    def version(cls) -> str:
-        """Return OpenVINO's version."""
-        return version('openvino')
-
-    @classmethod
-    def start(cls, wanted: Wanted) -> 'OpenVinoEngine':
-        """Convert or read, and compile for the device."""
-        try:
-            return cls(wanted)
-        except CheckpointError as error:
-            raise ConfigError(str(error)) from error
-        except RuntimeError as error:  # of the device's compiler
-            raise ConfigError(f'cannot run this network ({one_line(error)})') from error
-
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Run frame by frame: batches are no faster on the devices that it is for."""
+        """Run frame by frame: batches are no faster on the devices that OpenVINO is for."""
         out = np.empty((len(images), len(Label)), np.float32)
         for i in range(len(images)):
             # A copy of so few pixels takes less time than to give the request another array.
@@ -105,3 +108,127 @@ class OpenVinoEngine(Engine):
             self._request.infer()
             out[i] = self._request.get_output_tensor(0).data[0]
         return out
+
+
+def installed() -> bool:
+    """Return whether OpenVINO is installed, without loading it."""
+    return find_spec('openvino') is not None
+
+
+def load_openvino() -> Any:
+    """Import OpenVINO without its telemetry, which it sends by default."""
+    if 'openvino' not in sys.modules:
+        sys.modules.setdefault('openvino_telemetry', None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
+def convert(checkpoint: Checkpoint) -> Any:
+    """
+    Convert to an ``openvino.Model`` from RGB uint8 (1, H, W, 3) to logits (1, 2).
+
+    :raises CheckpointError: OpenVINO cannot express this network.
+    """
+    import torch
+
+    from grasp_success_detector.inference.torch_network import PixelNetwork
+
+    openvino = load_openvino()
+    size = checkpoint.metadata.preprocessing
+    shape = (1, size.height, size.width, 3)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # of tracing branches that depend on the size only
+            return openvino.convert_model(
+                PixelNetwork(checkpoint).eval(),
+                example_input=torch.zeros(shape, dtype=torch.uint8),
+                input=[(list(shape), openvino.Type.u8)])
+    except Exception as error:  # its converter raises what its parts raised
+        raise CheckpointError(
+            f'OpenVINO {openvino.__version__} cannot convert {checkpoint.metadata.architecture} '
+            f'({type(error).__name__})') from error
+
+
+#: An ``openvino.Model``, the reference logits (:class:`~.engine.Engine`), and the SHA-256 of both.
+ConvertedModel = tuple[Any, NDArray[np.float32], str]
+
+
+def write_model(path: Path, model: Any, checkpoint: Checkpoint, overwrite: bool) -> None:
+    """
+    Write an ``openvino.Model`` into one file, which appears whole or not at all.
+
+    :raises CheckpointError: the file exists, or cannot be written.
+    """
+    import torch
+
+    with tempfile.TemporaryDirectory() as folder:
+        xml = Path(folder) / 'model.xml'
+        load_openvino().save_model(model, xml, compress_to_fp16=False)
+        parts = {suffix: torch.from_numpy(np.fromfile(xml.with_suffix(f'.{suffix}'), np.uint8))
+                 for suffix in ('xml', 'bin')}
+    parts['expected'] = torch.from_numpy(reference_logits(checkpoint))
+    document = {'format_version': _FORMAT_VERSION, 'identity': identity(checkpoint)}
+    write_tensors(path, parts, _KEY, document,
+                  lambda written: read_model(written, checkpoint), overwrite)
+
+
+def read_model(path: Path, checkpoint: Checkpoint) -> ConvertedModel:
+    """
+    Read what :func:`write_model` wrote.
+
+    :raises CheckpointError: missing, damaged, foreign, or converted from another checkpoint.
+    """
+    openvino = load_openvino()
+    header, parts = read_arrays(path)
+    try:
+        if _KEY not in header:
+            raise CheckpointError('holds no model of OpenVINO')
+        document, sha256 = read_document(header[_KEY], _FORMAT_VERSION)
+        if document != {'format_version': _FORMAT_VERSION, 'identity': identity(checkpoint)}:
+            raise CheckpointError('was made of another checkpoint, or by another version')
+        check_intact(parts, sha256)
+        model = openvino.Core().read_model(
+            parts['xml'].tobytes().decode(), openvino.Tensor(parts['bin']))
+    except CheckpointError as error:
+        raise CheckpointError(f'{path}: {error}') from error
+    except Exception as error:  # of a model that is newer than this OpenVINO
+        raise CheckpointError(
+            f'{path}: OpenVINO {openvino.__version__} cannot read it') from error
+    return model, parts['expected'], sha256
+
+
+def converted(checkpoint: Checkpoint) -> ConvertedModel:
+    """
+    Return the converted network, from the user's cache folder if an earlier conversion is there.
+
+    A file that is damaged, or of another checkpoint or version, is replaced. Where the cache
+    cannot be written, the network is converted at every start.
+
+    :raises CheckpointError: OpenVINO cannot express this network.
+    """
+    # The name tells versions apart, so that two of them do not overwrite each other's all the time
+    versions = '_'.join(f'{name}-{version(name)}' for name in ('openvino', 'torch'))
+    path = cache_folder() / (
+        f'{identity(checkpoint)[:32]}_{versions}_{_FORMAT_VERSION}.safetensors')
+    try:
+        return read_model(path, checkpoint)
+    except CheckpointError:
+        model = convert(checkpoint)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_model(path, model, checkpoint, overwrite=True)
+        newest_first = sorted(path.parent.glob('*.safetensors'),
+                              key=lambda file: file.stat().st_mtime, reverse=True)
+        for old in newest_first[_CACHED_MODELS:]:
+            old.unlink(missing_ok=True)
+        return read_model(path, checkpoint)
+    except (OSError, CheckpointError):
+        return model, reference_logits(checkpoint), ''
+
+
+def cache_folder() -> Path:
+    """Return where converted networks are kept, by the XDG base directory specification."""
+    base = os.environ.get('XDG_CACHE_HOME', '')
+    return (Path(base) if Path(base).is_absolute() else Path.home() / '.cache'
+            ) / 'grasp_success_detector' / 'openvino'

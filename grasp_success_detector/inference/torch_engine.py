@@ -1,7 +1,6 @@
-"""PyTorch, without what only training needs."""
+"""PyTorch: the reference that every other engine is compared with."""
 
 import ctypes
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,15 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grasp_success_detector.errors import ConfigError
-from grasp_success_detector.inference.engine import Engine, Precision, Wanted
+from grasp_success_detector.images.preprocessing import Preprocessing
+from grasp_success_detector.inference.engine import Engine, EngineRequest, Precision
+from grasp_success_detector.networks.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     import torch
 
-# torch takes a second to import: not before this engine is asked.
+# torch takes a second to import: not before this engine is used.
 
-# On a CPU, what layers hand to each other shall stay in its caches: with 6 frames of 224 x 224 at
-# a time EfficientNet-Lite0 takes less than half as long for each as with 32, and ResNet34 no more.
+# On a CPU, the activations between layers should stay in its caches: with 6 frames of 224 x 224 at
+# a time EfficientNet-Lite0 takes less than half as long per frame as with 32, ResNet34 no longer.
 _CACHED_PIXELS = 6 * 224 * 224
 
 _DEVICES = ('cpu', 'cuda', 'mps', 'xpu')
@@ -26,28 +27,28 @@ _TYPES = {Precision.FP32: 'float32', Precision.BF16: 'bfloat16', Precision.FP16:
 
 class TorchEngine(Engine):
     """
-    The checkpoint's own model: fp32 is what all others are measured by.
+    Runs the checkpoint's own model, BatchNorm folded into convolutions.
 
-    Lower precisions are autocast's, with the weights of convolutions and linear layers converted
-    once instead of in every call.
+    Precisions below fp32 are autocast's, with the weights of convolutions and linear layers
+    converted once instead of in every call.
     """
 
     name = 'torch'
     speed = {Precision.FP32: 1., Precision.BF16: 1.7, Precision.FP16: 1.6}
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, request: EngineRequest) -> None:
         import torch
         from torch import nn
 
-        from grasp_success_detector.inference.torch_network import fused
+        from grasp_success_detector.inference.torch_network import fold_batch_norm
 
-        self.precision, self.device = wanted.precision, wanted.device
-        self._device = select_device(wanted.device)
-        if wanted.threads is not None:
-            torch.set_num_threads(wanted.threads)
+        super().__init__(request)
+        self._device = select_device(request.device)
+        if request.threads is not None:
+            torch.set_num_threads(request.threads)
         self._dtype: torch.dtype = getattr(torch, _TYPES[self.precision])
-        self._preprocessing = wanted.checkpoint.metadata.preprocessing
-        model = fused(wanted.checkpoint.model)
+        self._preprocessing = request.checkpoint.metadata.preprocessing
+        model = fold_batch_norm(request.checkpoint.model)
         if self._dtype != torch.float32:
             for module in model.modules():
                 if isinstance(module, nn.Conv2d | nn.Linear):
@@ -56,35 +57,19 @@ class TorchEngine(Engine):
         self._model = model.to(self._device).to(  # type: ignore[call-overload]
             memory_format=torch.channels_last)
 
-    @property
-    def torch_device(self) -> 'torch.device':
-        """Return the device as torch has it."""
-        return self._device
-
     @classmethod
-    def refusal(cls, precision: Precision, device: str) -> str | None:
-        """Refuse what the device would compute in a slower way than fp32."""
-        kind = select_device(device).type
-        if precision not in cls.speed:
-            return f'has no {precision.value}'
-        if kind == 'cpu' and precision is Precision.FP16:
+    def unsupported(cls, precision: Precision, device: str) -> str | None:
+        """Return why not: the device would be slower in this precision than in fp32."""
+        if select_device(device).type != 'cpu':
+            return None
+        if precision is Precision.FP16:
             return 'fp16 is for GPUs'
-        if kind == 'cpu' and precision is Precision.BF16 and not _has_bf16():
+        if precision is Precision.BF16 and not _has_bf16():
             return 'this CPU has no bf16'
         return None
 
-    @classmethod
-    def version(cls) -> str:
-        """Return torch's version."""
-        return version('torch')
-
-    @classmethod
-    def start(cls, wanted: Wanted) -> 'TorchEngine':
-        """Copy the model to the device."""
-        return cls(wanted)
-
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Normalise, run."""
+        """Normalise and run, on a CPU a few frames at a time."""
         count, height, width, _ = images.shape
         at_once = max(1, _CACHED_PIXELS // (height * width)) if self.device == 'cpu' else count
         parts = [self._logits(images[start:start + at_once]) for start in range(0, count, at_once)]
@@ -101,8 +86,23 @@ class TorchEngine(Engine):
         return logits
 
 
+def probe_images(size: Preprocessing) -> NDArray[np.uint8]:
+    """Return two smooth images of the network's input size, RGB uint8 (2, H, W, 3)."""
+    down, across = np.mgrid[:size.height, :size.width]
+    ramp = (255 * (down / size.height + across / size.width) / 2).astype(np.uint8)
+    grey = np.full_like(ramp, 128)
+    return np.ascontiguousarray(np.stack(
+        [np.stack(planes, -1) for planes in ((grey, grey, grey), (ramp, 255 - ramp, grey))]))
+
+
+def reference_logits(checkpoint: Checkpoint) -> NDArray[np.float32]:
+    """Return the logits of torch in fp32 for :func:`probe_images`, float32 (2, 2)."""
+    engine = TorchEngine(EngineRequest(checkpoint))
+    return engine.logits(probe_images(checkpoint.metadata.preprocessing))
+
+
 def has_cuda() -> bool:
-    """Say whether torch finds a GPU; where there is no driver of one, torch is not even loaded."""
+    """Return whether torch finds a GPU; without a GPU's driver torch is not even loaded."""
     if not Path('/dev/kfd').exists():  # AMD's, which torch calls CUDA too
         try:
             ctypes.CDLL('libcuda.so.1')
@@ -117,14 +117,11 @@ def select_device(name: str) -> 'torch.device':
     """
     Return torch's device of a name, after trying it.
 
-    :param name: ``'auto'`` (a GPU with CUDA if there is one, else the CPU), or as torch writes it,
-        such as ``'cpu'`` or ``'cuda:1'``.
-    :raises ConfigError: unknown, or not on this machine.
+    :param name: as torch writes it, such as ``'cpu'`` or ``'cuda:1'``.
+    :raises ConfigError: it is unknown, or not on this machine.
     """
     import torch
 
-    if name == 'auto':
-        return torch.device('cuda' if has_cuda() else 'cpu')
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError):
@@ -141,7 +138,7 @@ def select_device(name: str) -> 'torch.device':
 
 
 def _has_bf16() -> bool:
-    """Say whether the CPU computes in bf16 itself; emulating it is slower than fp32."""
+    """Return whether the CPU computes in bf16; where it emulates bf16, fp32 is faster."""
     import torch
 
     try:

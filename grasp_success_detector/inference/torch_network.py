@@ -1,5 +1,4 @@
-"""BatchNorm made part of the convolution before it: the same function in fewer passes."""
-
+"""A network as it is run or exported: BatchNorm folded, normalisation included."""
 
 from copy import deepcopy
 from typing import Any
@@ -11,11 +10,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from grasp_success_detector.networks.checkpoint import Checkpoint
 
 
-class FromPixels(nn.Module):
+class PixelNetwork(nn.Module):
     """
-    From RGB uint8 (B, H, W, 3) of the input's size to logits (B, 2), index = Label.
+    A checkpoint's network with the normalisation of its input.
 
-    What is left to do before it is ``Preprocessing.crop_and_resize``.
+    Takes RGB uint8 (B, H, W, 3), as ``Preprocessing.crop_and_resize`` returns it, and returns
+    logits (B, 2), index = Label.
     """
 
     factor: torch.Tensor
@@ -23,7 +23,7 @@ class FromPixels(nn.Module):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
-        self.model = fused(checkpoint.model)
+        self.model = fold_batch_norm(checkpoint.model)
         factor, offset = checkpoint.metadata.preprocessing.factor_and_offset()
         self.register_buffer('factor', factor.reshape(1, 3, 1, 1))
         self.register_buffer('offset', offset.reshape(1, 3, 1, 1))
@@ -34,18 +34,22 @@ class FromPixels(nn.Module):
         return logits
 
 
-def fused(model: nn.Module) -> nn.Module:
+def fold_batch_norm(model: nn.Module) -> nn.Module:
     """
-    Return a copy, in evaluation mode, in which BatchNorm is part of the convolution before it.
+    Return a copy in evaluation mode with each BatchNorm folded into the convolution before it.
 
-    The frozen trunk of resnet34 takes two thirds of the time then. A model that cannot be traced
-    comes back as an unfused copy.
+    It computes the same function in fewer passes: the frozen part of resnet34 takes two thirds of
+    the time. A model that cannot be traced is copied as it is.
     """
     model = deepcopy(model).eval()
     for conv_name, norm_name in _pairs(model):
         conv, norm = model.get_submodule(conv_name), model.get_submodule(norm_name)
         assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
-        _fuse(conv, norm)
+        assert norm.running_mean is not None and norm.running_var is not None
+        with torch.no_grad():
+            conv.weight, conv.bias = fuse_conv_bn_weights(
+                conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps,
+                norm.weight, norm.bias)
         parent, _, child = norm_name.rpartition('.')
         # EfficientNet's BatchNorm, and timm's BatchNormAct2d, also hold what follows them.
         follows: list[Any] = [getattr(norm, name) for name in ('drop', 'act')
@@ -55,7 +59,7 @@ def fused(model: nn.Module) -> nn.Module:
 
 
 class _Tracer(fx.Tracer):
-    """Looks into everything but single operations, among them those of timm, which branch."""
+    """Takes convolutions and BatchNorms as leaves, also those of timm, whose code branches."""
 
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
         return isinstance(module, nn.Conv2d | nn.BatchNorm2d) or super().is_leaf_module(
@@ -63,7 +67,7 @@ class _Tracer(fx.Tracer):
 
 
 def _pairs(model: nn.Module) -> list[tuple[str, str]]:
-    """Return the names of convolutions that nothing but a BatchNorm follows, and of those."""
+    """Return the names of each convolution that only a BatchNorm follows, and of the BatchNorm."""
     try:
         graph = _Tracer().trace(model)
     except Exception:  # noqa: BLE001 - some models cannot be traced, each in its own way
@@ -81,11 +85,3 @@ def _pairs(model: nn.Module) -> list[tuple[str, str]]:
                 and calls.count(str(node.target)) == calls.count(str(before.target)) == 1):
             pairs.append((str(before.target), str(node.target)))
     return pairs
-
-
-def _fuse(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-    assert norm.running_mean is not None and norm.running_var is not None
-    with torch.no_grad():
-        conv.weight, conv.bias = fuse_conv_bn_weights(
-            conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight,
-            norm.bias)

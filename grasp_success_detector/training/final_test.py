@@ -63,7 +63,7 @@ def finish(config: TrainingConfig, split: Split, run: RunFolder, best_epoch: int
         'data': data, 'architecture': config.architecture, **counts,
         'parameters': {kind: sum(sizes[name] for name in names)
                        for kind, names in counts.items()},
-        'versions': versions, 'device': str(classifier.device), 'best_epoch': best_epoch,
+        'versions': versions, 'device': classifier.engine.device, 'best_epoch': best_epoch,
         'epochs_run': len(epochs), 'seconds': sum(epoch['seconds'] for epoch in epochs)})
     for leftover in (run.best, run.state):
         leftover.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from grasp_success_detector.console import progress_bar
 from grasp_success_detector.datasets.dataset import Split
 from grasp_success_detector.datasets.torch_dataset import FixedSamples, FrameDataset
 from grasp_success_detector.images.preprocessing import Preprocessing
-from grasp_success_detector.inference.torch_network import fused
+from grasp_success_detector.inference.torch_network import fold_batch_norm
 from grasp_success_detector.networks.architectures import split_at_freeze
 from grasp_success_detector.training.recipe import TrainingConfig
 from grasp_success_detector.training.sampling import draw_samples, EpochSampler, share, shuffled
@@ -67,7 +67,7 @@ def cache_features(trunk: nn.Module, frames: Dataset[Item], preprocessing: Prepr
     :param device: where training runs it; the features stay in main memory.
     :returns: features, in the dtype that the trunk gives, and labels, in the frames' order.
     """
-    trunk = fused(trunk).to(device)
+    trunk = fold_batch_norm(trunk).to(device)
     features: torch.Tensor | None = None
     labels = torch.empty(len(frames), dtype=torch.int64)  # type: ignore[arg-type]
     start = 0

@@ -115,13 +115,12 @@ class FrameJudge:
         self._classifier.preprocessing = self._preprocessing(values)
         self._classifier.warm_up()
         self._visibility = VisibilityCheck(values.visibility())
-        choice = self._classifier.choice
         self.facts = {
             'checkpoint': checkpoint,
             'checkpoint_sha256': self._classifier.sha256,
             'architecture': self._classifier.metadata.architecture,
-            'engine': str(choice),
-            'device': choice.engine.device,
+            'engine': str(self._classifier.selection),
+            'device': self._classifier.engine.device,
         }
 
     @property
@@ -150,7 +149,7 @@ class FrameJudge:
 
     def free(self) -> None:
         """Give the memory of a GPU back; the network itself goes with the last reference."""
-        on_gpu = self._classifier.choice.engine.device.startswith('cuda')
+        on_gpu = self._classifier.engine.device.startswith('cuda')
         del self._classifier
         if on_gpu:
             import torch

@@ -17,7 +17,7 @@ from rclpy.parameter import Parameter
 from grasp_success_detector.decision import DecisionConfig
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.images.visibility import VisibilityConfig
-from grasp_success_detector.inference.engine import AUTO, ENGINE, PRECISION
+from grasp_success_detector.inference.engine import AUTO, ENGINE_HELP, PRECISION_HELP
 from grasp_success_detector.settings import check_settings, expected_values, fits, setting
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ class Parameters:
     device: str = _parameter(
         'auto', 'Where the network runs: auto, cpu, cuda, cuda:1, ...; with OpenVINO also gpu, '
         'npu.', Change.CONFIGURE)
-    engine: str = _parameter(AUTO, ENGINE, Change.CONFIGURE)
-    precision: str = _parameter(AUTO, PRECISION, Change.CONFIGURE)
+    engine: str = _parameter(AUTO, ENGINE_HELP, Change.CONFIGURE)
+    precision: str = _parameter(AUTO, PRECISION_HELP, Change.CONFIGURE)
     threads: int = _parameter(
         0, 'CPU threads of the network; 0: chosen by the engine.', Change.CONFIGURE,
         lowest=0, highest=256)
