@@ -15,9 +15,9 @@ import argparse
 from pathlib import Path
 
 from grasp_success_detector.datasets.dataset import LabelledFrame, read_extracted
-from grasp_success_detector.evaluation.judging import ask, decision_for, predictions_of
-from grasp_success_detector.evaluation.latency import describe_timing, measure_latency
-from grasp_success_detector.evaluation.summary import summarize
+from grasp_success_detector.evaluation.comparison import describe_timing, measure_latency
+from grasp_success_detector.evaluation.judging import decision_for, logits_of, predictions_of
+from grasp_success_detector.evaluation.metrics import summarize
 from grasp_success_detector.images.decoding import decode_message
 from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.networks.checkpoint import Checkpoint
@@ -26,7 +26,7 @@ from grasp_success_detector.networks.checkpoint import Checkpoint
 def row(classifier: GraspClassifier, frames: tuple[LabelledFrame, ...], name: str) -> str:
     """Return the cells of one checkpoint on one data set."""
     predictions = predictions_of(
-        frames, ask(classifier, frames, name), classifier.metadata.temperature, 'test')
+        frames, logits_of(classifier, frames, name), classifier.metadata.temperature, 'test')
     summary = summarize(predictions, classifier.threshold,
                         decision_for(frames, classifier.threshold))
     cells = []

@@ -26,7 +26,7 @@ from rich.console import Console
 from grasp_success_detector.cli import simulate_grasps
 from grasp_success_detector.console import progress_bar
 from grasp_success_detector.decision import DecisionConfig, NS_PER_S, WindowedDecider
-from grasp_success_detector.evaluation.intervals import wilson_interval
+from grasp_success_detector.evaluation.metrics import wilson_interval
 from grasp_success_detector.files import DEFAULT_CHECKPOINT, share_path
 from grasp_success_detector.images.decoding import decode_message
 from grasp_success_detector.images.visibility import black_and_white

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from grasp_success_detector.evaluation.frame_sources import open_recordings
-from grasp_success_detector.evaluation.judging import Judge
+from grasp_success_detector.evaluation.judging import judge
 from grasp_success_detector.files import DEFAULT_CHECKPOINT, SAMPLE_BAG, share_path
 from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.labels import Label
@@ -65,12 +65,12 @@ def plain(model_file: Path, bag: Path) -> tuple[float, float, list[float]]:
 
 def direct(model_file: Path, bag: Path) -> tuple[float, float, list[float]]:
     """Return seconds, CPU seconds and P(success) of the package."""
-    judge = Judge(GraspClassifier.from_checkpoint(model_file, device='cpu'))
+    classifier = GraspClassifier.from_checkpoint(model_file, device='cpu')
     started, worked = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         recording, = open_recordings([str(bag)], FrameSelection(), Path(folder))
         assert recording.account['topic'] != VIDEO_TOPIC
-        answers = judge.judge(recording).probabilities
+        answers = judge(classifier, recording).probabilities
     return time.perf_counter() - started, time.process_time() - worked, answers.tolist()
 
 

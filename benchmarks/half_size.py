@@ -21,7 +21,7 @@ from rich.console import Console
 
 from grasp_success_detector.console import progress_bar
 from grasp_success_detector.evaluation.frame_sources import open_recordings, Recording
-from grasp_success_detector.evaluation.intervals import wilson_interval
+from grasp_success_detector.evaluation.metrics import wilson_interval
 from grasp_success_detector.images.decoding import decode_bytes, HalfSuffices
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.inference.classifier import GraspClassifier

@@ -1,8 +1,10 @@
 """Decide from the probabilities of the last frames: SUCCESS, FAILURE or UNKNOWN, and why."""
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from math import ceil
 from statistics import fmean
 from typing import NamedTuple
 
@@ -11,6 +13,9 @@ from grasp_success_detector.labels import Verdict
 from grasp_success_detector.settings import check_settings, setting
 
 NS_PER_S = 1_000_000_000
+
+#: Percentiles that latencies are described by.
+PERCENTILES = (50, 95, 99)
 
 
 class Reason(Enum):
@@ -251,3 +256,14 @@ class WindowedDecider:
         """End a SUCCESS: the mean must reach ``threshold`` again."""
         self._holds = False
         self._run_ns = self._decided_ns = None
+
+
+def nearest_rank_percentiles(values: Iterable[float]) -> dict[int, float]:
+    """
+    Return ``PERCENTILES`` by number; empty without values.
+
+    By nearest rank: each is one of the values, a latency that was really there.
+    """
+    in_order = sorted(values)
+    return {percent: in_order[ceil(percent / 100 * len(in_order)) - 1]
+            for percent in PERCENTILES} if in_order else {}

@@ -22,9 +22,9 @@ from rig_bag import FRAMES_PER_ATTEMPT, write_rig_bag
 from grasp_success_detector.cli.evaluate_classifier import main
 from grasp_success_detector.console import ExitCode
 from grasp_success_detector.datasets.dataset import read_extracted
-from grasp_success_detector.evaluation.attempts import FrameVerdict
 from grasp_success_detector.evaluation.frame_sources import open_recordings
-from grasp_success_detector.evaluation.judging import Judge
+from grasp_success_detector.evaluation.judging import judge
+from grasp_success_detector.evaluation.predictions import FrameVerdict
 from grasp_success_detector.images.decoding import decode_bytes
 from grasp_success_detector.images.encoding import encode_jpeg
 from grasp_success_detector.inference.classifier import GraspClassifier
@@ -108,7 +108,7 @@ def test_judging_in_batches_changes_no_logit(bag, random_checkpoint, tmp_path, r
         given.metadata.preprocessing, roi=roi)))
     recording, = open_recordings([str(bag[0])], FrameSelection(), tmp_path)
     counts = []
-    judged = Judge(GraspClassifier(given)).judge(recording, counts.append)
+    judged = judge(GraspClassifier(given), recording, counts.append)
     half_suffices = given.metadata.preprocessing.half_suffices
     expected = GraspClassifier(given).predict(
         [decode_bytes(jpeg, half_suffices) for _, jpeg in bag[1]])

@@ -20,21 +20,19 @@ from grasp_success_detector.console import ExitCode  # noqa: E402
 from grasp_success_detector.decision import DecisionConfig  # noqa: E402
 from grasp_success_detector.evaluation.attempts import decide_attempts  # noqa: E402
 from grasp_success_detector.evaluation.frame_sources import open_recordings  # noqa: E402
-from grasp_success_detector.evaluation.judging import Judge  # noqa: E402
-from grasp_success_detector.evaluation.matching import (  # noqa: E402
+from grasp_success_detector.evaluation.judging import judge  # noqa: E402
+from grasp_success_detector.evaluation.replay import (  # noqa: E402
     bag_time_ns,
+    compare_ways,
     match_by_header,
     match_by_time,
     Matched,
     NodeAnswer,
+    Replay,
+    replayed_attempts,
     Said,
     ShownFrame,
     without_header,
-)
-from grasp_success_detector.evaluation.replay import (  # noqa: E402
-    compare_ways,
-    Replay,
-    replayed_attempts,
 )
 from grasp_success_detector.inference.classifier import GraspClassifier  # noqa: E402
 from grasp_success_detector.labels import Verdict  # noqa: E402
@@ -112,7 +110,7 @@ def check_verdict_bag(path, replay, stamps):
 def judged(bag, random_checkpoint, tmp_path_factory):
     recording, = open_recordings([str(bag[0])], FrameSelection(),
                                  tmp_path_factory.mktemp('unpacked'))
-    return Judge(GraspClassifier.from_checkpoint(random_checkpoint)).judge(recording)
+    return judge(GraspClassifier.from_checkpoint(random_checkpoint), recording)
 
 
 def answers_of(results, leave_out=()):
@@ -169,7 +167,7 @@ def test_frames_outside_of_attempts_fill_the_window_too(bag, random_checkpoint, 
         for outside in (False, True))
     assert len(inside.frames) < len(recording.frames) == len(bag[1])
     assert inside.frames == tuple(frame for frame in recording.frames if frame.attempt)
-    judged = Judge(GraspClassifier.from_checkpoint(random_checkpoint)).judge(recording)
+    judged = judge(GraspClassifier.from_checkpoint(random_checkpoint), recording)
     direct = decide_attempts([judged], CONFIG, anew=False)
     assert [attempt.name for attempt in direct] == ['', 'rig/a']
     difference = compare_ways(judged, replay_of(answers_of(direct)), CONFIG)

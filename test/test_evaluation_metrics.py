@@ -8,14 +8,20 @@ from sklearn.metrics import accuracy_score, confusion_matrix, roc_auc_score
 
 from grasp_success_detector.decision import DecisionConfig, Reason
 from grasp_success_detector.errors import ConfigError, DatasetError
-from grasp_success_detector.evaluation.attempts import attempt_result, durations_s, FrameVerdict
-from grasp_success_detector.evaluation.gate import compare_with_baseline
-from grasp_success_detector.evaluation.intervals import bootstrap_interval, mean_of, roc_auc_of
-from grasp_success_detector.evaluation.label_errors import (
+from grasp_success_detector.evaluation.attempts import (
+    attempt_result,
     confident_thresholds,
+    durations_s,
     find_label_errors,
 )
-from grasp_success_detector.evaluation.summary import evaluation_metrics
+from grasp_success_detector.evaluation.comparison import compare_with_baseline
+from grasp_success_detector.evaluation.evaluation import (
+    bootstrap_interval,
+    evaluation_metrics,
+    mean_of,
+    roc_auc_of,
+)
+from grasp_success_detector.evaluation.predictions import FrameVerdict
 from grasp_success_detector.labels import Label, Verdict
 
 S, F, U = Verdict.SUCCESS, Verdict.FAILURE, Verdict.UNKNOWN
@@ -151,7 +157,7 @@ def gate(tmp_path, before, now, max_drop=0.):
 def test_gate_fails_on_a_loss_that_is_no_luck_and_too_large(tmp_path, lost, max_drop, failed):
     found = gate(tmp_path, [1] * 50, [0] * lost + [1] * (50 - lost), max_drop)
     assert found.failed is failed
-    assert found.p_value == pytest.approx(2 * .5 ** lost)
+    assert found.duel.p_value == pytest.approx(2 * .5 ** lost)
     assert found.drop == pytest.approx(lost / 50)
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, strategies as st
 import pytest
 
 from grasp_success_detector.errors import ConfigError
-from grasp_success_detector.evaluation.intervals import wilson_interval
+from grasp_success_detector.evaluation.metrics import wilson_interval
 
 
 @pytest.mark.parametrize('successes, n, low, high', [

@@ -12,20 +12,20 @@ from grasp_success_detector.evaluation.calibration import (
     brier_score,
     expected_calibration_error,
     reliability,
-    threshold_for,
 )
-from grasp_success_detector.evaluation.curves import (
-    average_precision,
-    precision_recall_curve,
-    roc_auc,
-    roc_curve,
-)
+from grasp_success_detector.evaluation.metrics import summarize
 from grasp_success_detector.evaluation.predictions import (
     Prediction,
     read_predictions,
     write_predictions,
 )
-from grasp_success_detector.evaluation.summary import summarize
+from grasp_success_detector.evaluation.threshold import (
+    average_precision,
+    choose_threshold,
+    precision_recall_curve,
+    roc_auc,
+    roc_curve,
+)
 from grasp_success_detector.labels import Label
 
 #: Values with many ties, the ends among them.
@@ -112,9 +112,9 @@ def test_threshold_finds_most_successes_at_the_wanted_rate(frames, rate):
     success = np.array(labels) == Label.SUCCESS
     if success.all():
         with pytest.raises(DatasetError, match='there are no failure frames to validate on'):
-            threshold_for(values, labels, rate)
+            choose_threshold(values, labels, rate)
         return
-    threshold = threshold_for(values, labels, rate)
+    threshold = choose_threshold(values, labels, rate)
     assert 0 < threshold <= 1
 
     def outcome(at):
@@ -131,13 +131,13 @@ def test_threshold_finds_most_successes_at_the_wanted_rate(frames, rate):
 
 def test_threshold_lies_in_the_middle_of_the_gap():
     labels = [Label.FAILURE] * 3 + [Label.SUCCESS] * 2
-    assert threshold_for([.1, .2, .3, .7, .9], labels, 0.) == pytest.approx(.5)
+    assert choose_threshold([.1, .2, .3, .7, .9], labels, 0.) == pytest.approx(.5)
     # A rate that nothing is gained by is not used up.
-    assert threshold_for([.1, .2, .3, .7, .9], labels, .9) == pytest.approx(.5)
-    assert threshold_for([.1, .2, .8, .7, .9], labels, 0.) == pytest.approx(.85)
-    assert threshold_for([.1, .2, .8, .7, .9], labels, .34) == pytest.approx(.45)
+    assert choose_threshold([.1, .2, .3, .7, .9], labels, .9) == pytest.approx(.5)
+    assert choose_threshold([.1, .2, .8, .7, .9], labels, 0.) == pytest.approx(.85)
+    assert choose_threshold([.1, .2, .8, .7, .9], labels, .34) == pytest.approx(.45)
     with pytest.raises(ConfigError, match='max_false_positive_rate is 1.5; expected a share'):
-        threshold_for([.1], [Label.FAILURE], 1.5)
+        choose_threshold([.1], [Label.FAILURE], 1.5)
 
 
 def test_attempts_are_decided_by_their_last_half_second():

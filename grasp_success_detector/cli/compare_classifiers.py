@@ -38,8 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not args.out.parent.is_dir():
             raise ConfigError(f'{args.out}: the folder {args.out.parent} does not exist')
     # Slow to import: only once the arguments are known to be fine.
-    from grasp_success_detector.evaluation.comparison import compare
-    from grasp_success_detector.evaluation.latency import describe_timing, measure_latency
+    from grasp_success_detector.evaluation.comparison import (
+        compare,
+        describe_timing,
+        measure_latency,
+    )
     from grasp_success_detector.files import write_whole
     from grasp_success_detector.inference.classifier import GraspClassifier
     from grasp_success_detector.reports.comparison_page import (

@@ -59,14 +59,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     report = report_options(args)
     # Slow to import: only once the arguments are known to be fine.
     from grasp_success_detector.decision import DecisionConfig
-    from grasp_success_detector.evaluation.evaluation import evaluation_of, judge_all
-    from grasp_success_detector.evaluation.frame_sources import open_recordings, origin_of
-    from grasp_success_detector.evaluation.gate import (
+    from grasp_success_detector.evaluation.comparison import (
         check_max_drop,
         compare_with_baseline,
         read_baseline,
     )
-    from grasp_success_detector.evaluation.judging import decision_for, Judge
+    from grasp_success_detector.evaluation.evaluation import evaluation_of
+    from grasp_success_detector.evaluation.frame_sources import open_recordings, origin_of
+    from grasp_success_detector.evaluation.judging import decision_for, judge
     from grasp_success_detector.inference.classifier import GraspClassifier
     from grasp_success_detector.networks.checkpoint import Checkpoint
     from grasp_success_detector.reports.evaluation_page import Extras, write_evaluation
@@ -81,7 +81,6 @@ def main(argv: Sequence[str] | None = None) -> int:
              if (value := getattr(args, name)) is not None}
     classifier = GraspClassifier(loaded, engine=args.engine, precision=args.precision,
                                  **given)
-    judge = Judge(classifier)
     with (new_folder(args.out, ConfigError) as folder,
           tempfile.TemporaryDirectory(dir=folder) as unpacked):
         recordings = open_recordings(args.sources, selection, Path(unpacked), args.split)
@@ -90,7 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         started = time.perf_counter()
         with progress_bar(Console(stderr=True), 'frames') as progress:
             task = progress.add_task('judging', total=sum(len(r.frames) for r in recordings))
-            judged = judge_all(judge, recordings, lambda count: progress.advance(task, count))
+            judged = [judge(classifier, recording, lambda count: progress.advance(task, count))
+                      for recording in recordings]
         seconds = time.perf_counter() - started
         evaluation = evaluation_of(args.checkpoint, loaded, str(classifier.engine),
                                    decision, judged, origin_of(recordings, selection))

@@ -98,14 +98,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     from grasp_success_detector.evaluation.attempts import decide_attempts
     from grasp_success_detector.evaluation.evaluation import evaluation_of
     from grasp_success_detector.evaluation.frame_sources import open_recordings, origin_of
-    from grasp_success_detector.evaluation.judging import Judge
-    from grasp_success_detector.evaluation.matching import (
+    from grasp_success_detector.evaluation.judging import judge
+    from grasp_success_detector.evaluation.replay import (
+        compare_ways,
         match_by_header,
         match_by_time,
         Matched,
-    )
-    from grasp_success_detector.evaluation.replay import (
-        compare_ways,
         Replay,
         replay_json,
         replayed_attempts,
@@ -149,10 +147,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             else Matched(match_by_time(recorder.frames, recorder.said()), {}),
             bool(stamped), recorder.figures, str(classifier.engine))
         write_verdict_bag(folder / 'verdicts', recorder.published, recorder.frames, rate)
-        judge = Judge(classifier)
         with progress_bar(Console(stderr=True), 'frames') as progress:
             task = progress.add_task('judging directly', total=len(recording.frames))
-            judged = judge.judge(recording, lambda count: progress.advance(task, count))
+            judged = judge(classifier, recording, lambda count: progress.advance(task, count))
         difference = compare_ways(judged, replay, decision)
         # The node's window reaches over frames outside of attempts too; they are not evaluated.
         direct = [attempt for attempt in decide_attempts([judged], decision, anew=False)

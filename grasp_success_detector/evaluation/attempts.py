@@ -1,55 +1,50 @@
-"""What the detector would have said during each attempt, and how good that is."""
+"""Attempts: the verdicts during each one, how good they are, and labels that look wrong."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
-from typing import Any, NamedTuple
+from statistics import fmean, median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from grasp_success_detector.decision import DecisionConfig, NS_PER_S, Reason, WindowedDecider
-from grasp_success_detector.evaluation.judging import Judged
-from grasp_success_detector.evaluation.predictions import Prediction
+from grasp_success_detector.evaluation.frame_sources import Recording
+from grasp_success_detector.evaluation.predictions import FrameVerdict, Prediction
 from grasp_success_detector.labels import Label, Verdict
 
 
-class FrameVerdict(NamedTuple):
+@dataclass(frozen=True)
+class Judged:
     """
-    One frame, P(success) of it, and the verdict after it.
+    P(success) of the frames of one recording.
 
-    :ivar number: among all frames of its source, from 0.
-    :ivar file: within a data set; else ''.
-    :ivar label: None where nobody says.
-    :ivar probability: calibrated, 0 to 1; None where the picture could not be decoded, or nothing
-        can be seen on it.
-    :ivar uncalibrated: before temperature scaling; None likewise.
-    :ivar reason: None where only the verdict was heard.
-    :ivar window_probability: what the verdict rests on: mean P(success) of the window.
+    :ivar probabilities: calibrated, float32 (N,); NaN for an image that cannot be decoded or shows
+        nothing.
+    :ivar uncalibrated: before temperature scaling, float32 (N,).
+    :ivar blind: by index, the frames that show nothing, and why.
+    :ivar refused: number of frames without P(success), by reason.
     """
 
-    source: str
-    attempt: str
-    number: int
-    stamp_ns: int
-    file: str
-    label: Label | None
-    probability: float | None
-    uncalibrated: float | None
-    verdict: Verdict
-    reason: Reason | None
-    window_probability: float | None
+    recording: Recording
+    probabilities: NDArray[np.float32]
+    uncalibrated: NDArray[np.float32]
+    blind: Mapping[int, Reason]
+    refused: Mapping[str, int]
 
 
 @dataclass(frozen=True)
 class AttemptResult:
     """
-    One attempt and what was said during it.
+    One attempt and the verdicts during it.
 
-    :ivar outcome: label of its last labelled frame; None without any.
-    :ivar verdict: after its last labelled frame; after its last one without labels.
-    :ivar first_decision_s: from its first frame to the first verdict that is not unknown; None if
+    :ivar outcome: label of its last labelled frame; None without labels.
+    :ivar verdict: after its last labelled frame; after its last frame without labels.
+    :ivar first_decision_s: from its first frame to the first verdict other than UNKNOWN; None if
         there was none.
     :ivar success_delay_s: from its first success frame to the first SUCCESS at or after it.
-    :ivar false_true_s: how long SUCCESS was said while the label was failure; a frame counts
-        until the next one, at most for ``stale_after_s``, the last one for the median distance.
+    :ivar false_true_s: how long the verdict was SUCCESS while the label was failure; see
+        :func:`durations_s`.
     """
 
     name: str
@@ -63,7 +58,7 @@ class AttemptResult:
 
     @property
     def result(self) -> str | None:
-        """Return ``correct``, ``wrong`` or ``unknown``; None where no label tells."""
+        """Return ``correct``, ``wrong`` or ``unknown``; None without labels."""
         if self.outcome is None:
             return None
         if self.verdict is Verdict.UNKNOWN:
@@ -72,13 +67,13 @@ class AttemptResult:
 
     @property
     def error(self) -> float:
-        """Return the mean distance of P(success) from the labels; 0 without any."""
+        """Return the mean distance of P(success) from the labels; 0 without labels."""
         apart = [abs(frame.probability - frame.label) for frame in self.frames
                  if frame.label is not None and frame.probability is not None]
         return sum(apart) / len(apart) if apart else 0.
 
     def to_json(self) -> dict[str, Any]:
-        """Return what metrics.json holds of it."""
+        """Return its entry in metrics.json."""
         return {'attempt': self.name, 'source': self.source, 'frames': len(self.frames),
                 'outcome': None if self.outcome is None else self.outcome.name.lower(),
                 'verdict': self.verdict.value, 'result': self.result,
@@ -89,32 +84,31 @@ class AttemptResult:
 def decide_attempts(judged: Iterable[Judged], config: DecisionConfig, anew: bool = True,
                     ) -> list[AttemptResult]:
     """
-    Run every attempt through ``decision.py``, frame by frame, as the node would.
+    Decide every attempt frame by frame with ``decision.py``, as the node does.
 
-    :param anew: begin each attempt with nothing known; else a recording is one stream, and an
-        attempt begins with what is known from before.
+    :param anew: each attempt begins with an empty window; otherwise each recording is one stream,
+        as it is for the node.
     """
     results = []
-    for recording_answers in judged:
-        recording = recording_answers.recording
+    for answers in judged:
         rows: dict[str, list[FrameVerdict]] = {}
         deciders: dict[str, WindowedDecider] = {}
         for i, (frame, probability, uncalibrated) in enumerate(zip(
-                recording.frames, recording_answers.probabilities.tolist(),
-                recording_answers.uncalibrated.tolist(), strict=True)):
+                answers.recording.frames, answers.probabilities.tolist(),
+                answers.uncalibrated.tolist(), strict=True)):
             decider = deciders.setdefault(frame.attempt if anew else '', WindowedDecider(config))
             readable = probability == probability
             # Recorded frames count as received when they were taken.
-            if i in recording_answers.blind:
-                decider.observe_blind(recording_answers.blind[i], received_ns=frame.stamp_ns)
+            if i in answers.blind:
+                decider.observe_blind(answers.blind[i], received_ns=frame.stamp_ns)
             elif readable:
                 decider.observe(frame.stamp_ns, probability, received_ns=frame.stamp_ns)
             else:
                 decider.observe_bad()
             decision = decider.decide(frame.stamp_ns)
             rows.setdefault(frame.attempt, []).append(FrameVerdict(
-                recording.name, frame.attempt, frame.number, frame.stamp_ns,
-                recording.file_of(frame), frame.label, probability if readable else None,
+                answers.recording.name, frame.attempt, frame.number, frame.stamp_ns,
+                answers.recording.file_of(frame), frame.label, probability if readable else None,
                 uncalibrated if readable else None, decision.verdict, decision.reason,
                 decision.probability))
         results += [attempt_result(frames, config) for frames in rows.values()]
@@ -125,44 +119,141 @@ def attempt_result(frames: Sequence[FrameVerdict], config: DecisionConfig) -> At
     """
     Measure one attempt.
 
-    :param frames: all of it, in order, one or more.
+    :param frames: all of its frames in order, one or more.
     """
-    start_ns = frames[0].stamp_ns
+    def seconds_to(since_ns: int, *verdicts: Verdict) -> float | None:
+        return next(((f.stamp_ns - since_ns) / NS_PER_S for f in frames
+                     if f.stamp_ns >= since_ns and f.verdict in verdicts), None)
+
     labelled = [frame for frame in frames if frame.label is not None]
-    onset = next((f.stamp_ns for f in frames if f.label is Label.SUCCESS), None)
-    lasts = durations_s(frames, config.stale_after_s)
+    onset_ns = next((f.stamp_ns for f in frames if f.label is Label.SUCCESS), None)
     return AttemptResult(
         frames[0].attempt, frames[0].source, tuple(frames),
         labelled[-1].label if labelled else None, (labelled or frames)[-1].verdict,
-        _seconds_to(frames, start_ns, (Verdict.SUCCESS, Verdict.FAILURE)),
-        None if onset is None else _seconds_to(frames, onset, (Verdict.SUCCESS,)),
-        sum(seconds for frame, seconds in zip(frames, lasts, strict=True)
+        seconds_to(frames[0].stamp_ns, Verdict.SUCCESS, Verdict.FAILURE),
+        None if onset_ns is None else seconds_to(onset_ns, Verdict.SUCCESS),
+        sum(seconds for frame, seconds in zip(
+            frames, durations_s(frames, config.stale_after_s), strict=True)
             if frame.label is Label.FAILURE and frame.verdict is Verdict.SUCCESS))
 
 
 def durations_s(frames: Sequence[FrameVerdict], longest_s: float) -> list[float]:
-    """Return for how long each frame's verdict stood, in seconds; at most ``longest_s``."""
+    """
+    Return for how long each frame's verdict stood, in seconds.
+
+    A verdict stands until the next frame, at most for ``longest_s``; the last one stands for the
+    median of the others.
+    """
     steps = [min(max(b.stamp_ns - a.stamp_ns, 0) / NS_PER_S, longest_s)
              for a, b in zip(frames, frames[1:], strict=False)]
     return [*steps, median(steps) if steps else 0.]
 
 
 def labelled_predictions(attempts: Iterable[AttemptResult]) -> list[Prediction]:
-    """Return the frames that have label and answer, as the sections of a report take them."""
+    """Return the frames that have a label and a P(success)."""
     return [Prediction('test', f.source, f.attempt, f.stamp_ns, f.file, f.label, f.probability,
                        f.uncalibrated)
             for attempt in attempts for f in attempt.frames
             if f.label is not None and f.probability is not None and f.uncalibrated is not None]
 
 
-def attempt_counts(attempts: Iterable[AttemptResult]) -> dict[str, int]:
-    """Count attempts by result; those without label do not count."""
-    results = [attempt.result for attempt in attempts]
-    return {result: results.count(result) for result in ('correct', 'wrong', 'unknown')}
+@dataclass(frozen=True)
+class Suspicion:
+    """
+    A stretch of an attempt on which the model is confident of the other label.
+
+    :ivar frames: of the stretch, with one label, in order.
+    :ivar label: of these frames.
+    :ivar start_s: time of its first frame, from the attempt's first frame.
+    :ivar end_s: time of its last frame, from the attempt's first frame.
+    :ivar believed: mean probability that the model gives to the other label.
+    """
+
+    attempt: str
+    source: str
+    frames: tuple[FrameVerdict, ...]
+    label: Label
+    start_s: float
+    end_s: float
+    believed: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return its entry in metrics.json and label_errors.csv."""
+        return {'attempt': self.attempt, 'source': self.source,
+                'label': self.label.name.lower(), 'frames': len(self.frames),
+                'start_s': self.start_s, 'end_s': self.end_s, 'believed': self.believed}
 
 
-def _seconds_to(frames: Sequence[FrameVerdict], since_ns: int, verdicts: Sequence[Verdict],
-                ) -> float | None:
-    """Return how long it took to one of the verdicts; None if it did not come."""
-    return next(((f.stamp_ns - since_ns) / NS_PER_S for f in frames
-                 if f.stamp_ns >= since_ns and f.verdict in verdicts), None)
+def confident_thresholds(attempts: Sequence[AttemptResult]) -> dict[Label, float]:
+    """
+    Return the probability of each label from which on the model counts as confident of it.
+
+    It is the mean probability of that label over the frames that have it: C. Northcutt, L. Jiang
+    and I. Chuang, Confident Learning: Estimating Uncertainty in Dataset Labels, Journal of
+    Artificial Intelligence Research 70 (2021), section 3.1; but never below 0.5. A label that no
+    frame has is left out: nothing tells how sure the model would be of it.
+    """
+    given: dict[Label, list[float]] = {label: [] for label in Label}
+    for attempt in attempts:
+        for frame in attempt.frames:
+            if frame.label is not None:
+                given[frame.label] += _beliefs([frame], frame.label)
+    return {label: max(.5, fmean(values)) for label, values in given.items() if values}
+
+
+def find_label_errors(attempts: Sequence[AttemptResult], decision: DecisionConfig,
+                      ) -> list[Suspicion]:
+    """
+    Return the longest suspicious stretch of each attempt that has one, the most suspicious first.
+
+    A stretch is suspicious if the model is confident of the other label on each of its frames,
+    and it either lasts for ``decision.window_s`` or ends the attempt's labels with as many frames
+    as a verdict needs. Stretches are ordered by the sum of their frames' probabilities of the
+    other label.
+    """
+    confident = confident_thresholds(attempts)
+    found = []
+    for attempt in attempts:
+        labelled = [frame for frame in attempt.frames if frame.label is not None]
+        stretches = [(sum(_beliefs(stretch, _other(stretch[0]))), stretch)
+                     for stretch in _stretches(labelled, confident) if (
+            stretch[-1].stamp_ns - stretch[0].stamp_ns >= decision.window_s * NS_PER_S
+            or (stretch[-1] is labelled[-1] and len(stretch) >= decision.min_frames))]
+        if stretches:
+            weight, worst = max(stretches, key=lambda weighed: weighed[0])
+            start_ns = attempt.frames[0].stamp_ns
+            found.append(Suspicion(
+                attempt.name, attempt.source, tuple(worst), Label(1 - _other(worst[0])),
+                (worst[0].stamp_ns - start_ns) / NS_PER_S,
+                (worst[-1].stamp_ns - start_ns) / NS_PER_S, weight / len(worst)))
+    return sorted(found, key=lambda suspicion: -len(suspicion.frames) * suspicion.believed)
+
+
+def _stretches(frames: Sequence[FrameVerdict], confident: Mapping[Label, float],
+               ) -> list[list[FrameVerdict]]:
+    """Return runs of frames of one label on which the model is confident of the other."""
+    runs: list[list[FrameVerdict]] = []
+    before: FrameVerdict | None = None
+    for frame in frames:
+        if frame.probability is None:
+            continue
+        other = _other(frame)
+        if other in confident and _beliefs([frame], other)[0] >= confident[other]:
+            if runs and runs[-1][-1] is before and before.label is frame.label:
+                runs[-1].append(frame)
+            else:
+                runs.append([frame])
+        before = frame
+    return runs
+
+
+def _other(frame: FrameVerdict) -> Label:
+    """Return the label that a labelled frame does not have."""
+    assert frame.label is not None
+    return Label(1 - frame.label)
+
+
+def _beliefs(frames: Iterable[FrameVerdict], label: Label) -> list[float]:
+    """Return the probabilities that the model gives to a label."""
+    return [frame.probability if label is Label.SUCCESS else 1. - frame.probability
+            for frame in frames if frame.probability is not None]

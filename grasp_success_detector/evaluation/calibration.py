@@ -1,4 +1,4 @@
-"""Whether P(success) can be taken at its word, how to mend it, and where to set a threshold."""
+"""How well P(success) agrees with the share of successes, and the temperature that mends it."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,22 +8,45 @@ from numpy.typing import ArrayLike, NDArray
 import torch
 from torch.nn import functional as F
 
-from grasp_success_detector.errors import ConfigError, DatasetError
-from grasp_success_detector.evaluation.curves import count_positives
 from grasp_success_detector.labels import Label
 
-#: Equal-width bins of P(success), as many as Guo et al. take.
+#: Bins of P(success) of equal width, as many as Guo et al. take.
 BINS = 15
+
+
+def fit_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    """
+    Return the temperature that minimises the cross entropy on held-out frames.
+
+    Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 4.2.
+
+    :param logits: float (N, 2).
+    :param labels: int (N,).
+    :returns: divisor of the logits, 0.05 to 20.
+    """
+    logits, labels = logits.detach().double(), labels.long()
+    log_temperature = torch.zeros((), dtype=torch.double, requires_grad=True)
+    optimizer = torch.optim.LBFGS([log_temperature], max_iter=100, line_search_fn='strong_wolfe')
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = F.cross_entropy(logits / log_temperature.exp(), labels)
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    # All frames right would drive it to zero: bounded, so that no answer becomes exactly 1.
+    return float(log_temperature.detach().exp().clamp(.05, 20.))
 
 
 class Reliability(NamedTuple):
     """
-    What was said and what was true, by bins of P(success).
+    Predicted and true shares of success by bins of P(success).
 
     :ivar edges: float64 (BINS + 1,), 0 to 1; a bin holds its upper edge, the first one 0 as well.
     :ivar counts: frames in each bin, int64 (BINS,).
-    :ivar said: mean P(success) of each bin's frames; NaN without any.
-    :ivar true: share of successes among them; NaN without any.
+    :ivar said: mean P(success) of each bin's frames, float64 (BINS,); NaN without frames.
+    :ivar true: share of successes among them, float64 (BINS,); NaN without frames.
     """
 
     edges: NDArray[np.float64]
@@ -73,7 +96,7 @@ def brier_score(probabilities: ArrayLike, labels: Sequence[Label]) -> float | No
     Return the mean of (P(success) - truth)^2, where truth is 1 for success and 0 for failure.
 
     G. W. Brier, Verification of forecasts expressed in terms of probability, Monthly Weather
-    Review 78 (1950), 1-3, adds the same for failure, which doubles it.
+    Review 78 (1950), 1-3, adds the same term for failure, which doubles it.
 
     :returns: 0 to 1; None without frames.
     """
@@ -81,58 +104,3 @@ def brier_score(probabilities: ArrayLike, labels: Sequence[Label]) -> float | No
     if not len(values):
         return None
     return float(np.mean((values - (np.asarray(labels) == Label.SUCCESS)) ** 2))
-
-
-def threshold_for(probabilities: ArrayLike, labels: Sequence[Label],
-                  max_false_positive_rate: float) -> float:
-    """
-    Return the threshold that finds the most successes at a false-positive rate that is allowed.
-
-    Of thresholds that find as many, the one with the fewest false positives; it lies midway
-    between the lowest P(success) that it lets through and the highest that it holds back. If
-    failures with P(success) = 1 are too many for any threshold, it is 1.
-
-    :param probabilities: P(success) of validation frames (N,).
-    :param max_false_positive_rate: share of failure frames that may count as success, 0 to 1.
-    :returns: above 0, at most 1; P(success) from which on a frame counts as success.
-    :raises ConfigError: the rate is none.
-    :raises DatasetError: there are no failure frames.
-    """
-    if not 0 <= max_false_positive_rate <= 1:
-        raise ConfigError(f'max_false_positive_rate is {max_false_positive_rate}; expected a '
-                          'share of the failure frames, 0 to 1')
-    values, found, wrong = count_positives(probabilities, labels)
-    if not wrong[-1]:
-        raise DatasetError('no threshold can be chosen for a false-positive rate: there are no '
-                           'failure frames to validate on')
-    # A threshold of 0, at which nothing could ever be a failure, is none.
-    allowed = (wrong <= max_false_positive_rate * wrong[-1] + 1e-9) & (values > 0)
-    best = int(np.argmax(np.where(allowed, found, -1)))
-    lowest, held_back = map(float, np.append(np.minimum(values, 1.), 0.)[best:best + 2])
-    middle = (lowest + held_back) / 2
-    return middle if held_back < middle else lowest
-
-
-def fit_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
-    """
-    Return the temperature that minimises the cross entropy on held-out frames.
-
-    Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 4.2.
-
-    :param logits: float (N, 2).
-    :param labels: int (N,).
-    :returns: what to divide logits by, within 0.05 to 20.
-    """
-    logits, labels = logits.detach().double(), labels.long()
-    log_temperature = torch.zeros((), dtype=torch.double, requires_grad=True)
-    optimizer = torch.optim.LBFGS([log_temperature], max_iter=100, line_search_fn='strong_wolfe')
-
-    def loss() -> torch.Tensor:
-        optimizer.zero_grad()
-        value = F.cross_entropy(logits / log_temperature.exp(), labels)
-        value.backward()
-        return value
-
-    optimizer.step(loss)
-    # All frames right would drive it to zero: bounded, so that no answer becomes exactly 1.
-    return float(log_temperature.detach().exp().clamp(.05, 20.))

@@ -1,4 +1,4 @@
-"""Several trainings on the same test attempts, and whether they differ by more than luck."""
+"""Classifiers compared on the same attempts by McNemar's test, with each other or a baseline."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -6,16 +6,53 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+import platform
+from statistics import median
+import time
+from typing import Any, TypeVar
+
+import torch
 
 from grasp_success_detector.decision import DecisionConfig
-from grasp_success_detector.errors import RunError
+from grasp_success_detector.errors import ConfigError, DatasetError, one_line, RunError
+from grasp_success_detector.evaluation.metrics import verdicts_and_outcomes
 from grasp_success_detector.evaluation.predictions import Prediction
-from grasp_success_detector.evaluation.summary import verdicts_and_outcomes
+from grasp_success_detector.files import read_json
+from grasp_success_detector.images.decoding import RgbImage
+from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.labels import Label
 
 #: Attempt and stamp (ns) of a frame.
 FrameKey = tuple[str, int]
+
+Key = TypeVar('Key')
+
+#: A difference counts if it would arise by chance less often than this.
+SIGNIFICANCE = 0.05
+
+#: The classifiers take turns, so that a busy moment of the machine hits all of them.
+_ROUNDS, _FRAMES_PER_ROUND = 5, 10
+
+
+def mcnemar_exact(only_first: int, only_second: int) -> float:
+    """
+    Return the probability of disagreements this uneven if both classifiers are equally good.
+
+    Two-sided binomial test of the discordant pairs with p = 1/2: Q. McNemar, Note on the sampling
+    error of the difference between correlated proportions or percentages, Psychometrika 12
+    (1947), 153-157, in its exact form.
+
+    :param only_first: number of cases that only the first got right.
+    :param only_second: number of cases that only the second got right.
+    :returns: above 0, at most 1; 1 without disagreement.
+    """
+    n = only_first + only_second
+    # In whole numbers: 2 ** n is beyond a float where frames are counted.
+    ways, tail = 1, 0
+    for k in range(min(only_first, only_second) + 1):
+        tail += ways  # n over k
+        ways = ways * (n - k) // (k + 1)
+    return float(min(1., 2 * tail / 2 ** n))
 
 
 @dataclass(frozen=True)
@@ -41,7 +78,7 @@ class Contestant:
 
     @cached_property
     def attempts(self) -> Mapping[str, bool]:
-        """Return whether the final verdict of each test attempt is its outcome."""
+        """Return for each test attempt whether its final verdict is its outcome."""
         test = self.metrics['test']
         verdicts, outcomes = verdicts_and_outcomes(self.predictions, DecisionConfig(
             threshold=test['threshold'], window_s=test['window_s'],
@@ -51,7 +88,7 @@ class Contestant:
 
     @cached_property
     def frames(self) -> Mapping[FrameKey, bool]:
-        """Return whether each test frame is on the right side of the threshold."""
+        """Return for each test frame whether it is on the right side of the threshold."""
         threshold = self.metrics['test']['threshold']
         return {(row.attempt, row.stamp_ns): (row.probability >= threshold)
                 == (row.label is Label.SUCCESS) for row in self.predictions}
@@ -65,10 +102,11 @@ class Contestant:
 @dataclass(frozen=True)
 class Duel:
     """
-    Two contestants on the same attempts or frames.
+    Two classifiers on the same attempts or frames.
 
-    :ivar both: how many both got right.
-    :ivar neither: how many neither got right.
+    :ivar both: number of cases that both got right.
+    :ivar only_first: number of cases that only the first got right.
+    :ivar neither: number of cases that neither got right.
     """
 
     first: str
@@ -84,39 +122,19 @@ class Duel:
         return mcnemar_exact(self.only_first, self.only_second)
 
 
+def _duel(first: str, a: Mapping[Key, bool], second: str, b: Mapping[Key, bool]) -> Duel:
+    counts = Counter((right, b[key]) for key, right in a.items())
+    return Duel(first, second, counts[True, True], counts[True, False], counts[False, True],
+                counts[False, False])
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """
-    What was found.
-
-    :ivar by_attempt: each pair of contestants, by attempt.
-    :ivar by_frame: each pair of contestants, by frame.
-    """
+    """The contestants, and each pair of them by attempt and by frame."""
 
     contestants: tuple[Contestant, ...]
     by_attempt: tuple[Duel, ...]
     by_frame: tuple[Duel, ...]
-
-
-def mcnemar_exact(only_first: int, only_second: int) -> float:
-    """
-    Return how probable so uneven a count of disagreements is if both are equally good.
-
-    Two-sided binomial test of the discordant pairs with p = 1/2: Q. McNemar, Note on the sampling
-    error of the difference between correlated proportions or percentages, Psychometrika 12
-    (1947), 153-157, in its exact form.
-
-    :param only_first: how many only the first got right.
-    :param only_second: how many only the second got right.
-    :returns: above 0, at most 1; 1 without disagreement.
-    """
-    n = only_first + only_second
-    # In whole numbers: 2 ** n is beyond a float where frames are counted.
-    ways, tail = 1, 0
-    for k in range(min(only_first, only_second) + 1):
-        tail += ways  # n over k
-        ways = ways * (n - k) // (k + 1)
-    return float(min(1., 2 * tail / 2 ** n))
 
 
 def compare(contestants: Sequence[Contestant]) -> Comparison:
@@ -154,8 +172,127 @@ def _check_same(contestants: Sequence[Contestant]) -> None:
                 'data set')
 
 
-def _duel(first: str, a: Mapping[str, bool] | Mapping[FrameKey, bool], second: str,
-          b: Mapping[str, bool] | Mapping[FrameKey, bool]) -> Duel:
-    counts = Counter((right, b[key]) for key, right in a.items())  # type: ignore[index]
-    return Duel(first, second, counts[True, True], counts[True, False], counts[False, True],
-                counts[False, False])
+def measure_latency(classifiers: Sequence[GraspClassifier], frame: RgbImage) -> list[float]:
+    """
+    Time ``predict`` on one frame at a time.
+
+    :param frame: RGB uint8 (H, W, 3).
+    :returns: for each classifier the median of 50 frames after warm-up, in milliseconds.
+    """
+    for classifier in classifiers:
+        classifier.warm_up()
+    times: list[list[float]] = [[] for _ in classifiers]
+    for _ in range(_ROUNDS):
+        for classifier, taken in zip(classifiers, times, strict=True):
+            classifier.predict([frame])  # its weights back into the cache
+            for _ in range(_FRAMES_PER_ROUND):
+                start = time.perf_counter()
+                classifier.predict([frame])
+                taken.append(1000 * (time.perf_counter() - start))
+    return [median(taken) for taken in times]
+
+
+def describe_timing(frame: RgbImage, device: str) -> str:
+    """Return in words what :func:`measure_latency` measures, and on which hardware."""
+    height, width, _ = frame.shape
+    threads = torch.get_num_threads()
+    where = (torch.cuda.get_device_name(device) if device.startswith('cuda') else
+             f'{_cpu()}, {device}, {threads} thread{"s" if threads > 1 else ""}')
+    return (f'median of {_ROUNDS * _FRAMES_PER_ROUND} frames of {width} x {height} pixels after '
+            f'warm-up, from picture to P(success), on {where}')
+
+
+def _cpu() -> str:
+    try:
+        for line in Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines():
+            if line.startswith('model name'):
+                return line.partition(':')[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+@dataclass(frozen=True)
+class Gate:
+    """
+    A new checkpoint against a baseline, by attempt.
+
+    :ivar duel: the baseline is the first.
+    :ivar max_drop: share of the attempts that may be lost.
+    """
+
+    duel: Duel
+    max_drop: float
+
+    @property
+    def attempts(self) -> int:
+        """Return the number of attempts."""
+        duel = self.duel
+        return duel.both + duel.only_first + duel.only_second + duel.neither
+
+    @property
+    def drop(self) -> float:
+        """Return the share of attempts that were lost; negative where some were won."""
+        return (self.duel.only_first - self.duel.only_second) / self.attempts
+
+    @property
+    def failed(self) -> bool:
+        """Return whether more is lost than is allowed and the loss is significant."""
+        return self.drop > self.max_drop and self.duel.p_value < SIGNIFICANCE
+
+    def __str__(self) -> str:
+        return (f'{"" if self.failed else "not "}significantly worse than the baseline: '
+                f'{self.duel.only_first} attempts lost, {self.duel.only_second} won of '
+                f'{self.attempts}, a drop of {self.drop:.1%} (allowed {self.max_drop:.1%}), '
+                f"McNemar's exact test p = {self.duel.p_value:.3g}")
+
+
+def compare_with_baseline(baseline: Path, attempts: Sequence[Mapping[str, Any]],
+                          max_drop: float) -> Gate:
+    """
+    Compare an evaluation with an earlier one of the same sources.
+
+    :param baseline: metrics.json of the earlier evaluation.
+    :param attempts: those of the new metrics.json.
+    :raises ConfigError: ``max_drop`` is not a share below 1.
+    :raises DatasetError: attempts or labels differ, or the baseline cannot be read.
+    """
+    check_max_drop(max_drop)
+    before, now = read_baseline(baseline), _labelled(attempts)
+    if not now:
+        raise DatasetError(f'{baseline}: nothing to compare with, as no attempt here has a label')
+    if differ := before.keys() ^ now.keys():
+        raise DatasetError(
+            f'{baseline}: {len(before.keys() - now.keys())} of its attempts are not here, and '
+            f'{len(now.keys() - before.keys())} of those here not in it, such as {min(differ)}; '
+            'expected an evaluation of the same sources')
+    if changed := [name for name in now if now[name][0] != before[name][0]]:
+        raise DatasetError(f'{baseline}: {len(changed)} attempts had another label then, such as '
+                           f'{changed[0]}; evaluate the baseline again')
+    return Gate(_duel('baseline', {name: right for name, (_, right) in before.items()},
+                      'new', {name: right for name, (_, right) in now.items()}), max_drop)
+
+
+def check_max_drop(max_drop: float) -> None:
+    """Raise a ConfigError unless ``max_drop`` is 0 or more and below 1."""
+    if not 0. <= max_drop < 1.:
+        raise ConfigError(f'--max-drop {max_drop}: expected a share of the attempts, 0 or more '
+                          'and below 1')
+
+
+def read_baseline(path: Path) -> dict[str, tuple[str, bool]]:
+    """
+    Return outcome and correctness of the labelled attempts of a metrics.json by name.
+
+    :raises DatasetError: the file is no metrics.json of evaluate_classifier.
+    """
+    try:
+        return _labelled(read_json(path)['attempts'])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f'{path}: no metrics.json of evaluate_classifier '
+                           f'({type(error).__name__}: {one_line(error)})') from error
+
+
+def _labelled(attempts: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, bool]]:
+    return {str(attempt['attempt']): (attempt['outcome'], attempt['result'] == 'correct')
+            for attempt in attempts if attempt['result'] is not None}

@@ -1,34 +1,50 @@
-"""One evaluation: a checkpoint, recordings, and what came of it."""
+"""The evaluation of a checkpoint on recordings: metrics with bootstrap intervals, by source."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from grasp_success_detector.decision import DecisionConfig
-from grasp_success_detector.evaluation.attempts import AttemptResult, decide_attempts
+from grasp_success_detector.evaluation.attempts import (
+    AttemptResult,
+    decide_attempts,
+    find_label_errors,
+    Judged,
+    labelled_predictions,
+    Suspicion,
+)
 from grasp_success_detector.evaluation.frame_sources import LabelOrigin, Recording
-from grasp_success_detector.evaluation.judging import Judge, Judged, OnFrames
-from grasp_success_detector.evaluation.label_errors import find_label_errors, Suspicion
-from grasp_success_detector.evaluation.summary import evaluation_metrics
+from grasp_success_detector.evaluation.metrics import Accuracy, attempt_confusion, summarize
+from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.checkpoint import Checkpoint
 
 FORMAT_VERSION = 1
+
+#: Resamples of the bootstrap; with fewer the ends of the intervals vary noticeably.
+RESAMPLES = 1000
+
+#: Returns a statistic given how often each attempt was drawn, int64 (attempts,); NaN if undefined.
+Measure = Callable[[NDArray[np.int64]], float]
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """
-    What came of it.
+    A checkpoint, recordings, and how well the one judges the other.
 
     :ivar path: of the checkpoint.
     :ivar engine: what ran the network, such as 'torch fp32 on cpu'.
     :ivar decision: how frames became verdicts.
-    :ivar refused: of each recording, undecodable frames by reason.
+    :ivar refused: for each recording, the number of undecodable frames by reason.
     :ivar metrics: of all labelled attempts; None without labels.
-    :ivar by_source: the same for each source that has labels.
+    :ivar by_source: metrics of each source that has labels.
     :ivar origin: where the labels come from.
-    :ivar more: what metrics.json holds besides.
+    :ivar more: further entries of metrics.json.
     """
 
     path: Path
@@ -46,12 +62,12 @@ class Evaluation:
 
     @property
     def frames(self) -> int:
-        """Return how many frames were looked at."""
+        """Return the number of frames."""
         return sum(len(attempt.frames) for attempt in self.attempts)
 
     @property
     def judged(self) -> int:
-        """Return how many of them could be judged."""
+        """Return the number of frames that have a P(success)."""
         return sum(frame.probability is not None
                    for attempt in self.attempts for frame in attempt.frames)
 
@@ -74,20 +90,14 @@ class Evaluation:
             **self.more}
 
 
-def judge_all(judge: Judge, recordings: Sequence[Recording], on_frames: OnFrames,
-              ) -> list[Judged]:
-    """Judge one recording after the other."""
-    return [judge.judge(recording, on_frames) for recording in recordings]
-
-
 def evaluation_of(path: Path, checkpoint: Checkpoint, engine: str, decision: DecisionConfig,
                   judged: Sequence[Judged], origin: LabelOrigin,
                   attempts: Sequence[AttemptResult] | None = None,
                   more: Mapping[str, Any] | None = None) -> Evaluation:
     """
-    Measure what the answers are worth.
+    Measure how well recordings were judged.
 
-    :param attempts: what was said, where that is known otherwise than by ``judged``.
+    :param attempts: the attempts with their verdicts, if not those that ``judged`` gives.
     """
     results = decide_attempts(judged, decision) if attempts is None else attempts
     recordings = tuple(answers.recording for answers in judged)
@@ -99,3 +109,108 @@ def evaluation_of(path: Path, checkpoint: Checkpoint, engine: str, decision: Dec
         {answers.recording.name: answers.refused for answers in judged}, tuple(results),
         evaluation_metrics(results, decision), by_source,
         tuple(find_label_errors(results, decision)), origin, more or {})
+
+
+def evaluation_metrics(attempts: Sequence[AttemptResult], decision: DecisionConfig,
+                       ) -> dict[str, Any] | None:
+    """
+    Measure the labelled frames and attempts.
+
+    :returns: all of :func:`~grasp_success_detector.evaluation.metrics.summarize`, and
+        ``results`` (attempts by result), ``times`` (of attempts, in seconds) and
+        ``bootstrap_95`` (intervals over attempts, null where there are too few); None without
+        labels.
+    """
+    labelled = [attempt for attempt in attempts if attempt.outcome is not None]
+    by_attempt = [labelled_predictions([attempt]) for attempt in labelled]
+    predictions = [row for rows in by_attempt for row in rows]
+    if not predictions:
+        return None
+    right = [sum((row.probability >= decision.threshold) == bool(row.label) for row in rows)
+             for rows in by_attempt]
+    times = {name: [getattr(attempt, name) for attempt in labelled]
+             for name in ('first_decision_s', 'success_delay_s', 'false_true_s')}
+    measures: dict[str, Measure] = {
+        'attempts': mean_of([float(attempt.result == 'correct') for attempt in labelled]),
+        'frames': share_of(right, list(map(len, by_attempt))), 'roc_auc': roc_auc_of(labelled),
+        **{name: mean_of(values) for name, values in times.items()}}
+    summary = summarize(predictions, decision.threshold, decision)
+    said = [attempt.result for attempt in labelled]
+    results = {result: said.count(result) for result in ('correct', 'wrong', 'unknown')}
+    # Verdicts here rest on frames without label as well.
+    summary['attempts'] = Accuracy(results['correct'], len(labelled)).to_json()
+    summary['confusion']['attempts'] = attempt_confusion(
+        {attempt.name: attempt.verdict for attempt in labelled},
+        {attempt.name: attempt.outcome for attempt in labelled if attempt.outcome is not None})
+    return {
+        **summary, 'results': results,
+        'times': {name: _described([value for value in values if value is not None])
+                  for name, values in times.items()},
+        'bootstrap_95': {name: bootstrap_interval(measure, len(labelled))
+                         for name, measure in measures.items()}}
+
+
+def _described(values: Sequence[float]) -> dict[str, Any]:
+    """Return how many attempts have a time, and its mean, median and largest value."""
+    return {'attempts': len(values), 'mean': fmean(values) if values else None,
+            'median': median(values) if values else None, 'max': max(values, default=None)}
+
+
+def bootstrap_interval(measure: Measure, attempts: int) -> tuple[float, float] | None:
+    """
+    Return the 95 % percentile interval of a statistic over resampled attempts.
+
+    Attempts are drawn with replacement, since frames of one attempt resemble each other: B. Efron
+    and R. Tibshirani, An Introduction to the Bootstrap, Chapman and Hall 1993, chapter 13. The
+    same attempts always give the same interval.
+
+    :param attempts: their number.
+    :returns: None with fewer than two attempts, or if the statistic is often undefined.
+    """
+    if attempts < 2:
+        return None
+    rng = np.random.default_rng(0)
+    values = np.array([measure(np.bincount(rng.integers(0, attempts, attempts),
+                                           minlength=attempts)) for _ in range(RESAMPLES)])
+    values = values[np.isfinite(values)]
+    if len(values) < RESAMPLES / 2:
+        return None
+    low, high = np.quantile(values, (.025, .975))
+    return float(low), float(high)
+
+
+def mean_of(values: Sequence[float | None]) -> Measure:
+    """Return the statistic that is the mean of a value of each attempt, where it has one."""
+    known = [value is not None for value in values]
+    return share_of([0. if value is None else value for value in values], known)
+
+
+def share_of(right: Sequence[float], total: Sequence[float]) -> Measure:
+    """Return the statistic that is a sum over attempts divided by another one."""
+    rights, totals = np.array(right, np.float64), np.array(total, np.float64)
+
+    def measure(times: NDArray[np.int64]) -> float:
+        weight = (totals * times).sum()
+        return float((rights * times).sum() / weight) if weight else float('nan')
+    return measure
+
+
+def roc_auc_of(attempts: Sequence[AttemptResult]) -> Measure:
+    """Return the statistic that is the area under the ROC curve of all frames."""
+    rows = [(frame.probability, frame.label is Label.SUCCESS, i)
+            for i, attempt in enumerate(attempts) for frame in attempt.frames
+            if frame.label is not None and frame.probability is not None]
+    rows.sort(key=lambda row: row[0])
+    values = np.array([row[0] for row in rows], np.float64)
+    success = np.array([row[1] for row in rows], bool)
+    owner = np.array([row[2] for row in rows], np.int64)
+    # Equal values are one step: ties count half, as in `threshold.roc_auc`.
+    step = np.cumsum(np.diff(values, prepend=np.nan) != 0) - 1 if len(rows) else owner
+
+    def measure(times: NDArray[np.int64]) -> float:
+        weight = times[owner].astype(np.float64)
+        up, down = (np.bincount(step, weight * chosen) for chosen in (success, ~success))
+        below = np.cumsum(down) - down
+        pairs = up.sum() * down.sum()
+        return float((up * (below + down / 2)).sum() / pairs) if pairs else float('nan')
+    return measure

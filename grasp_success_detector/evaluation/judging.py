@@ -1,10 +1,9 @@
-"""Let a classifier judge recordings: pictures are decoded while the network is at work."""
-
+"""Run a classifier over recordings and data sets; images are decoded while the network works."""
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Protocol
@@ -19,6 +18,7 @@ from grasp_success_detector.datasets.dataset import LabelledFrame
 from grasp_success_detector.datasets.torch_dataset import prepare
 from grasp_success_detector.datasets.workers import usable_cores
 from grasp_success_detector.decision import DecisionConfig, Reason
+from grasp_success_detector.evaluation.attempts import Judged
 from grasp_success_detector.evaluation.frame_sources import Recording
 from grasp_success_detector.evaluation.predictions import Prediction
 from grasp_success_detector.images.decoding import RgbImage
@@ -33,17 +33,38 @@ from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.architectures import success_probabilities
 from grasp_success_detector.recordings.reader import ChosenFrame, RefusedFrame
 
-#: An attempt with more frames than this was filmed as a whole, and is decided as the node does.
-_FILMED = 20
+#: For attempts that are recorded as a few frames only: one frame is enough for a verdict.
+SPARSE = DecisionConfig(min_frames=1)
+
+#: Attempts with more frames than this were recorded continuously, and are decided as by the node.
+_CONTINUOUS = 20
+
+#: The classifier's input, RGB uint8 (h, w, 3), and how the image looks.
+_Input = tuple[NDArray[np.uint8], Appearance]
+_Prepared = tuple[ChosenFrame, _Input | RefusedFrame]
 
 
-def ask(classifier: GraspClassifier, frames: Sequence[LabelledFrame],
-        description: str) -> NDArray[np.float32]:
+class OfAttempt(Protocol):
+    """A frame that knows its attempt."""
+
+    @property
+    def attempt(self) -> str:
+        """Return the attempt's name."""
+
+
+def decision_for(frames: Sequence[OfAttempt], threshold: float) -> DecisionConfig:
+    """Return how to decide attempts: as the node does, or ``SPARSE`` if they have few frames."""
+    continuous = len(frames) > _CONTINUOUS * len({frame.attempt for frame in frames})
+    return replace(DecisionConfig() if continuous else SPARSE, threshold=threshold)
+
+
+def logits_of(classifier: GraspClassifier, frames: Sequence[LabelledFrame],
+              description: str) -> NDArray[np.float32]:
     """
-    Return the classifier's logits for every frame.
+    Return the classifier's logits for every frame of a data set.
 
     :param description: of the frames, for the progress bar.
-    :returns: float32 (N, 2), before the checkpoint's temperature.
+    :returns: float32 (N, 2), before temperature scaling.
     :raises DatasetError: a frame cannot be read.
     """
     logits = np.empty((len(frames), len(Label)), np.float32)
@@ -59,7 +80,11 @@ def ask(classifier: GraspClassifier, frames: Sequence[LabelledFrame],
 
 def predictions_of(frames: Sequence[LabelledFrame], logits: NDArray[np.float32],
                    temperature: float, split: str) -> list[Prediction]:
-    """Put frames and the answers to them together; parameters as of :func:`ask`."""
+    """
+    Return the predictions for the frames of a split.
+
+    :param logits: float32 (N, 2), of :func:`logits_of`.
+    """
     calibrated, uncalibrated = (
         success_probabilities(logits, divisor).tolist() for divisor in (temperature, 1.))
     return [Prediction(split, frame.source, frame.attempt, frame.stamp_ns, frame.file,
@@ -67,134 +92,68 @@ def predictions_of(frames: Sequence[LabelledFrame], logits: NDArray[np.float32],
             for frame, after, before in zip(frames, calibrated, uncalibrated, strict=True)]
 
 
-class OfAttempt(Protocol):
-    """A frame that knows its attempt."""
-
-    @property
-    def attempt(self) -> str:
-        """Return the attempt's name."""
-
-
-def decision_for(frames: Sequence[OfAttempt], threshold: float) -> DecisionConfig:
-    """Return how attempts are decided: as the node does, or on what few frames there are."""
-    filmed = len(frames) > _FILMED * len({frame.attempt for frame in frames})
-    return replace(DecisionConfig() if filmed else SPARSE, threshold=threshold)
-
-
-#: For attempts that are recorded as a few frames only: the verdict rests on what there is.
-SPARSE = DecisionConfig(min_frames=1)
-
-
-OnFrames = Callable[[int], None]
-
-#: The classifier's input made of a frame, RGB uint8 (h, w, 3), and how the frame looks.
-_Input = tuple[NDArray[np.uint8], Appearance]
-_Prepared = tuple[ChosenFrame, _Input | RefusedFrame]
-
-
-@dataclass(frozen=True)
-class Judged:
+def judge(classifier: GraspClassifier, recording: Recording,
+          on_frames: Callable[[int], None] = lambda count: None) -> Judged:
     """
-    The answers to one recording.
+    Return P(success) of every frame of a recording; memory does not grow with its length.
 
-    :ivar probabilities: P(success) of each frame, calibrated, float32 (N,); NaN where the picture
-        could not be decoded, or nothing can be seen on it.
-    :ivar uncalibrated: the same before temperature scaling.
-    :ivar blind: frames, by their place, on which nothing can be seen, and why.
-    :ivar refused: frames without P(success), by reason.
+    :param on_frames: called with the number of frames just judged.
     """
-
-    recording: Recording
-    probabilities: NDArray[np.float32]
-    uncalibrated: NDArray[np.float32]
-    blind: dict[int, Reason]
-    refused: dict[str, int]
-
-
-class Judge:
-    """A classifier at work on recordings; memory does not grow with their length."""
-
-    def __init__(self, classifier: GraspClassifier) -> None:
-        """Take a classifier."""
-        self._classifier = classifier
-
-    def judge(self, recording: Recording, on_frames: OnFrames = lambda count: None) -> Judged:
-        """
-        Judge every frame of a recording.
-
-        :param on_frames: called with the number of frames just judged.
-        """
-        logits = np.full((len(recording.frames), 2), np.nan, np.float32)
-        place = {frame.number: i for i, frame in enumerate(recording.frames)}
-        refused: Counter[str] = Counter()
-        blind: dict[int, Reason] = {}
-        # As the node does. The frames of a data set were chosen: they need not follow each other.
-        check = None if recording.files is None else VisibilityCheck(VisibilityConfig())
-        for batch in self._batches(recording):
-            inputs = []
-            places = []
-            for frame, prepared in batch:
-                if isinstance(prepared, RefusedFrame):
-                    refused[prepared.reason] += 1
-                elif check and (reason := check.judge(prepared[1], frame.stamp_ns)):
-                    refused[reason.value] += 1
-                    blind[place[frame.number]] = reason
-                else:
-                    places.append(place[frame.number])
-                    inputs.append(prepared[0])
-            if inputs:
-                logits[places] = self._classifier.engine.logits(np.stack(inputs))
-            on_frames(len(batch))
-        temperature = self._classifier.metadata.temperature
-        return Judged(recording, success_probabilities(logits, temperature),
-                      success_probabilities(logits), blind, dict(refused))
-
-    def _prepare(self, picture: RgbImage) -> _Input:
-        # The region of interest is cut out where frames are decoded: only small pictures wait.
-        return self._classifier.preprocessing.crop_and_resize(picture), appearance(picture)
-
-    def _batches(self, recording: Recording) -> Iterator[list[_Prepared]]:
-        """Yield prepared pictures; some batches are made while earlier ones are judged."""
-        threads = usable_cores()
-        opencv_threads = cv2.getNumThreads()
-        cv2.setNumThreads(1)  # these threads share the cores already
-        pool = ThreadPoolExecutor(threads)
-        waiting: deque[Future[list[_Prepared]]] = deque()
-        work = self._tasks(recording)
-        # What is read in sequence is read by one thread, a batch ahead.
-        ahead = 1 if recording.sequential else threads + 2
-        try:
-            while True:
-                while len(waiting) < ahead and (task := next(work, None)) is not None:
-                    waiting.append(pool.submit(task))
-                if not waiting:
-                    return
-                batch = waiting.popleft().result()
-                if recording.sequential and not batch:
-                    return
-                if (task := next(work, None)) is not None:
-                    waiting.append(pool.submit(task))
-                yield batch
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-            cv2.setNumThreads(opencv_threads)
-
-    def _tasks(self, recording: Recording) -> Iterator[Callable[[], list[_Prepared]]]:
-        frames = recording.frames
-        if recording.sequential:
-            pictures = self._pictures(recording, frames)
-            while True:
-                yield partial(_take, pictures)
-        for start in range(0, len(frames), BATCH_SIZE):
-            yield partial(self._read, recording, frames[start:start + BATCH_SIZE])
-
-    def _read(self, recording: Recording, frames: Sequence[ChosenFrame]) -> list[_Prepared]:
-        return list(self._pictures(recording, frames))
-
-    def _pictures(self, recording: Recording, frames: Sequence[ChosenFrame],
-                  ) -> Iterator[_Prepared]:
-        return recording.read(frames, self._prepare, self._classifier.preprocessing.half_suffices)
+    logits = np.full((len(recording.frames), 2), np.nan, np.float32)
+    index = {frame.number: i for i, frame in enumerate(recording.frames)}
+    refused: Counter[str] = Counter()
+    blind: dict[int, Reason] = {}
+    # As the node does. The frames of a data set were chosen: they need not follow each other.
+    check = None if recording.files is None else VisibilityCheck(VisibilityConfig())
+    for batch in _batches(classifier, recording):
+        inputs, places = [], []
+        for frame, prepared in batch:
+            if isinstance(prepared, RefusedFrame):
+                refused[prepared.reason] += 1
+            elif check and (reason := check.judge(prepared[1], frame.stamp_ns)):
+                refused[reason.value] += 1
+                blind[index[frame.number]] = reason
+            else:
+                places.append(index[frame.number])
+                inputs.append(prepared[0])
+        if inputs:
+            logits[places] = classifier.engine.logits(np.stack(inputs))
+        on_frames(len(batch))
+    temperature = classifier.metadata.temperature
+    return Judged(recording, success_probabilities(logits, temperature),
+                  success_probabilities(logits), blind, dict(refused))
 
 
-def _take(pictures: Iterator[_Prepared]) -> list[_Prepared]:
-    return list(islice(pictures, BATCH_SIZE))
+def _batches(classifier: GraspClassifier, recording: Recording) -> Iterator[list[_Prepared]]:
+    """Yield prepared images; some batches are made while earlier ones are judged."""
+    def prepare_image(picture: RgbImage) -> _Input:
+        # The region of interest is cut out where frames are decoded: only small images wait.
+        return classifier.preprocessing.crop_and_resize(picture), appearance(picture)
+
+    def read(frames: Sequence[ChosenFrame]) -> Iterator[_Prepared]:
+        return recording.read(frames, prepare_image, classifier.preprocessing.half_suffices)
+
+    threads = usable_cores()
+    starts = range(0, len(recording.frames), BATCH_SIZE)
+    work: Iterator[Callable[[], list[_Prepared]]]
+    if recording.sequential:
+        # One thread reads in sequence, one batch ahead.
+        images, ahead = read(recording.frames), 1
+        work = (lambda: list(islice(images, BATCH_SIZE)) for _ in starts)
+    else:
+        ahead = threads + 2
+        work = (partial(lambda start: list(read(recording.frames[start:start + BATCH_SIZE])),
+                        start) for start in starts)
+    opencv_threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # these threads share the cores already
+    pool = ThreadPoolExecutor(threads)
+    waiting: deque[Future[list[_Prepared]]] = deque()
+    try:
+        waiting.extend(pool.submit(task) for task in islice(work, ahead))
+        while waiting:
+            batch = waiting.popleft().result()
+            waiting.extend(pool.submit(task) for task in islice(work, 1))
+            yield batch
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        cv2.setNumThreads(opencv_threads)

@@ -1,27 +1,27 @@
-"""What a classifier said about each labelled frame: predictions.csv, a row per frame."""
+"""What a classifier said of each frame, and ``predictions.csv``, the file that holds it."""
 
 from collections.abc import Iterable, Mapping
 import csv
-import io
 from pathlib import Path
 from typing import NamedTuple
 
 from grasp_success_detector.datasets.splits import SPLITS
-from grasp_success_detector.errors import DatasetError
-from grasp_success_detector.files import write_whole
-from grasp_success_detector.labels import CLASS_NAMES, Label
+from grasp_success_detector.decision import Reason
+from grasp_success_detector.errors import DatasetError, one_line
+from grasp_success_detector.files import csv_text, write_whole
+from grasp_success_detector.labels import Label, Verdict
 
 
 class Prediction(NamedTuple):
     """
-    One labelled frame and the answer to it.
+    A labelled frame and its P(success).
 
     :ivar attempt: unique over all sources.
     :ivar stamp_ns: the frame's own stamp.
-    :ivar file: relative to the data set, with ``/``.
+    :ivar file: relative to the data set, with ``/``; '' for a frame of a bag or video.
     :ivar label: ground truth.
-    :ivar probability: P(success) as the node gives it, after temperature scaling, 0 to 1.
-    :ivar uncalibrated: P(success) before it.
+    :ivar probability: P(success) after temperature scaling, 0 to 1.
+    :ivar uncalibrated: P(success) before temperature scaling.
     """
 
     split: str
@@ -34,44 +34,92 @@ class Prediction(NamedTuple):
     uncalibrated: float
 
 
-def write_predictions(path: Path, rows: Iterable[Prediction]) -> None:
+class FrameVerdict(NamedTuple):
+    """
+    A frame with or without label, its P(success), and the verdict after it.
+
+    :ivar number: index among all frames of its source, from 0.
+    :ivar file: relative to the data set; '' for a frame of a bag or video.
+    :ivar label: ground truth; None if unknown.
+    :ivar probability: P(success) after temperature scaling; None if the image cannot be decoded or
+        shows nothing.
+    :ivar uncalibrated: P(success) before temperature scaling; None as ``probability``.
+    :ivar reason: of the verdict; None if only the verdict is known.
+    :ivar window_probability: mean P(success) of the window that the verdict rests on.
+    """
+
+    source: str
+    attempt: str
+    number: int
+    stamp_ns: int
+    file: str
+    label: Label | None
+    probability: float | None
+    uncalibrated: float | None
+    verdict: Verdict
+    reason: Reason | None
+    window_probability: float | None
+
+
+#: Columns of predictions.csv; a training leaves ``number`` and the verdict's columns empty.
+COLUMNS = ('split', *FrameVerdict._fields)
+
+#: Without these a file holds no predictions; a file without ``split`` holds test frames.
+_REQUIRED = set(Prediction._fields) - {'split'}
+
+
+def write_predictions(path: Path, rows: Iterable[Prediction | FrameVerdict]) -> None:
     """Write the rows as CSV, whole or not at all; reading them again gives the same numbers."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(Prediction._fields)
-    # float: repr of numpy's own numbers is not what a CSV holds.
-    writer.writerows(row._replace(
-        label=row.label.name.lower(), probability=float(row.probability),  # type: ignore[arg-type]
-        uncalibrated=float(row.uncalibrated)) for row in rows)
-    write_whole(path, text.getvalue().encode())
+    write_whole(path, csv_text(COLUMNS, map(_cells, rows)))
+
+
+def _cells(row: Prediction | FrameVerdict) -> list[object]:
+    values = {'split': 'test', **row._asdict()}
+    for name in ('probability', 'uncalibrated', 'window_probability'):
+        if values.get(name) is not None:
+            values[name] = float(values[name])   # a NumPy number would be written as its repr
+    if row.label is not None:
+        values['label'] = row.label.name.lower()
+    if isinstance(row, FrameVerdict):
+        values['verdict'] = row.verdict.value
+        values['reason'] = '' if row.reason is None else row.reason.value
+    return ['' if (value := values.get(name)) is None else value for name in COLUMNS]
 
 
 def read_predictions(path: Path) -> list[Prediction]:
     """
-    Read what :func:`write_predictions` wrote.
+    Read the frames that have a label and a P(success).
 
-    :raises DatasetError: missing, damaged, or with values that cannot be.
+    Files of earlier versions have fewer columns: those of a training lack the verdict, those of an
+    evaluation lack the split.
+
+    :raises DatasetError: the file is missing or damaged, or a value is impossible.
     """
     try:
         with path.open(newline='', encoding='utf-8') as file:
             reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != Prediction._fields:
-                raise DatasetError(f'{path}: expected the columns {",".join(Prediction._fields)}')
-            return [_row(path, reader.line_num, row) for row in reader]
+            if not set(reader.fieldnames or ()) >= _REQUIRED:
+                raise DatasetError(f'{path}: expected the columns {",".join(COLUMNS)}')
+            rows = [_row(path, reader.line_num, row) for row in reader]
+            return [row for row in rows if row is not None]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f'{path}: cannot be read ({error})') from error
+        raise DatasetError(f'{path}: cannot be read ({one_line(error)})') from error
 
 
-def _row(path: Path, line: int, row: Mapping[str, str]) -> Prediction:
+def _row(path: Path, line: int, row: Mapping[str, str]) -> Prediction | None:
     try:
-        if row['label'] not in CLASS_NAMES or row['split'] not in SPLITS:
-            raise ValueError(f'label {row["label"]!r}, split {row["split"]!r}')
+        if row['label'] == '' or row['probability'] == '':
+            return None
+        labels = {label.name.lower(): label for label in Label}
+        split = row.get('split', 'test')
+        if row['label'] not in labels or split not in SPLITS:
+            raise ValueError(f'label {row["label"]!r}, split {split!r}')
         prediction = Prediction(
-            row['split'], row['source'], row['attempt'], int(row['stamp_ns']), row['file'],
-            Label[row['label'].upper()], float(row['probability']), float(row['uncalibrated']))
+            split, row['source'], row['attempt'], int(row['stamp_ns']), row['file'],
+            labels[row['label']], float(row['probability']), float(row['uncalibrated']))
         for value in (prediction.probability, prediction.uncalibrated):
             if not 0. <= value <= 1.:  # also refuses NaN
                 raise ValueError(f'P(success) = {value}')
         return prediction
     except (ValueError, TypeError) as error:
-        raise DatasetError(f'{path}: line {line} cannot be ({error})') from error
+        raise DatasetError(f'{path}: line {line} is damaged ({error})') from error

@@ -1,37 +1,154 @@
-"""What a running node said of a bag that was played to it, beside what the direct way says."""
+"""The verdicts of a running node, matched to the frames of the bag that was played to it."""
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 from dataclasses import dataclass
-from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
-from grasp_success_detector.decision import DecisionConfig
+from grasp_success_detector.decision import DecisionConfig, nearest_rank_percentiles, NS_PER_S
 from grasp_success_detector.evaluation.attempts import (
     attempt_result,
     AttemptResult,
     decide_attempts,
+    Judged,
 )
-from grasp_success_detector.evaluation.judging import Judged
-from grasp_success_detector.evaluation.matching import Matched, NodeAnswer
 from grasp_success_detector.labels import Verdict
 
-_PERCENTILES = (50, 95, 99)
+
+class ShownFrame(NamedTuple):
+    """A frame as it was published: at the time ``sent_ns``, with ``stamp_ns`` in its header."""
+
+    sent_ns: int
+    stamp_ns: int
+
+
+class Said(NamedTuple):
+    """
+    One verdict as it was published.
+
+    :ivar confidence: 0 for UNKNOWN.
+    :ivar stamp_ns: stamp of the newest judged frame, from the verdict's header; 0 if no frame was
+        judged yet, None if the verdict has no header.
+    """
+
+    sent_ns: int
+    verdict: Verdict
+    confidence: float
+    stamp_ns: int | None = None
+
+
+class NodeAnswer(NamedTuple):
+    """
+    What the node published after a frame.
+
+    :ivar confidence: mean P(success) of the window, as published; 0 for UNKNOWN.
+    :ivar latency_s: from the frame's publication to the verdict's, in real time; None if the
+        recorder did not receive the frame.
+    """
+
+    verdict: Verdict
+    confidence: float
+    latency_s: float | None
+
+
+class Matched(NamedTuple):
+    """
+    Verdicts by the stamp of the frame, in ns.
+
+    :ivar answers: of the frames that the node judged.
+    :ivar meanwhile: further verdicts, by the frame that was the newest one then: UNKNOWN, because
+        the frame showed nothing or the verdict before had become too old.
+    """
+
+    answers: Mapping[int, NodeAnswer]
+    meanwhile: Mapping[int, NodeAnswer]
+
+
+def without_header(verdicts: Iterable[tuple[int, bool]], confidences: Sequence[tuple[int, float]],
+                   ) -> list[Said]:
+    """
+    Pair Bools with confidences, each with its time of publication in ns.
+
+    The node publishes the confidence first. UNKNOWN is false with confidence 0.
+    """
+    said = []
+    for sent_ns, holds in verdicts:
+        newest = bisect_right(confidences, sent_ns, key=lambda confidence: confidence[0]) - 1
+        confidence = confidences[newest][1] if newest >= 0 else 0.
+        said.append(Said(sent_ns, Verdict.SUCCESS if holds else Verdict.FAILURE
+                         if confidence > 0. else Verdict.UNKNOWN, confidence))
+    return said
+
+
+def match_by_time(frames: Sequence[ShownFrame], said: Iterable[Said]) -> dict[int, NodeAnswer]:
+    """
+    Match each verdict to the newest frame that was published before it.
+
+    This is right as long as the detector keeps up with the camera.
+    """
+    answers: dict[int, NodeAnswer] = {}
+    for verdict in said:
+        frame = _newest(frames, verdict.sent_ns)
+        if frame is None:
+            continue    # before the first frame: the watchdog's heartbeat
+        before = answers.get(frame.stamp_ns)
+        # Of several answers the first tells the latency; a heartbeat takes back none.
+        if before is None or verdict.verdict is not Verdict.UNKNOWN:
+            answers[frame.stamp_ns] = NodeAnswer(
+                verdict.verdict, verdict.confidence, before.latency_s if before
+                else (verdict.sent_ns - frame.sent_ns) / NS_PER_S)
+    return answers
+
+
+def match_by_header(frames: Sequence[ShownFrame], said: Iterable[Said]) -> Matched:
+    """
+    Match the first verdict that has a frame's stamp to that frame.
+
+    A further verdict with the same stamp answers no frame: nothing new was judged.
+    """
+    sent = {frame.stamp_ns: frame.sent_ns for frame in frames}
+    answers: dict[int, NodeAnswer] = {}
+    meanwhile: dict[int, NodeAnswer] = {}
+    for verdict in said:
+        if verdict.stamp_ns and verdict.stamp_ns not in answers:
+            sent_ns = sent.get(verdict.stamp_ns)
+            answers[verdict.stamp_ns] = NodeAnswer(
+                verdict.verdict, verdict.confidence,
+                None if sent_ns is None else (verdict.sent_ns - sent_ns) / NS_PER_S)
+        elif (frame := _newest(frames, verdict.sent_ns)) is not None:
+            meanwhile[frame.stamp_ns] = NodeAnswer(verdict.verdict, verdict.confidence, None)
+    return Matched(answers, meanwhile)
+
+
+def bag_time_ns(sent_ns: int, frames: Sequence[ShownFrame], rate: float) -> int:
+    """
+    Convert a time of the playing to the time of the bag's frames, 0 or later.
+
+    :param frames: one or more.
+    :param rate: of the playing; 2 is twice as fast as recorded.
+    """
+    frame = _newest(frames, sent_ns) or frames[0]
+    return max(0, frame.stamp_ns + round((sent_ns - frame.sent_ns) * rate))
+
+
+def _newest(frames: Sequence[ShownFrame], sent_ns: int) -> ShownFrame | None:
+    """Return the newest frame that was published by a time."""
+    index = bisect_right(frames, sent_ns, key=lambda frame: frame.sent_ns) - 1
+    return frames[index] if index >= 0 else None
 
 
 @dataclass(frozen=True)
 class Replay:
     """
-    One bag, played once.
+    One playing of a bag.
 
     :ivar rate: 2 is twice as fast as recorded.
-    :ivar played: frames of the bag.
-    :ivar heard: of them, those that came to a listener beside the node.
-    :ivar matched: what was said of which frame.
-    :ivar by_header: whether that is known from the header that came with the verdict, exactly;
-        else from the time of both.
+    :ivar played: number of frames in the bag.
+    :ivar heard: number of frames that the recorder received.
+    :ivar by_header: whether verdicts were matched by their header, not by time.
     :ivar node: the node's own last figures, from ``/diagnostics``, as text.
-    :ivar engine: what ran the network on the direct way.
+    :ivar engine: what ran the network of the direct evaluation.
     """
 
     rate: float
@@ -49,23 +166,23 @@ class Replay:
 
     @property
     def latency_ms(self) -> dict[int, float]:
-        """Return percentiles by number (nearest rank); empty without answers."""
-        times = sorted(answer.latency_s * 1e3 for answer in self.answers.values()
-                       if answer.latency_s is not None)
-        return {percent: times[ceil(percent / 100 * len(times)) - 1]
-                for percent in _PERCENTILES} if times else {}
+        """Return percentiles by number; empty without answers."""
+        return nearest_rank_percentiles(
+            answer.latency_s * 1e3 for answer in self.answers.values()
+            if answer.latency_s is not None)
 
 
 @dataclass(frozen=True)
 class Difference:
     """
-    The node against the direct way, on frames that both saw.
+    The node against the direct evaluation, on frames that both judged.
 
-    :ivar frames: that both saw.
-    :ivar agree: of them, those with the same verdict, where the direct way had all frames.
-    :ivar agree_same: the same, where the direct way had only the frames that the node answered.
-    :ivar largest: difference of the window's mean P(success), of the latter, where both are
-        decided; None without any.
+    :ivar frames: their number.
+    :ivar agree: frames with the same verdict, if the direct evaluation takes all frames.
+    :ivar agree_same: frames with the same verdict, if the direct evaluation takes only the frames
+        that the node answered.
+    :ivar largest: largest difference of the window's mean P(success) in the latter case, where
+        both are decided; None if nowhere.
     """
 
     frames: int
@@ -77,11 +194,11 @@ class Difference:
 def replayed_attempts(direct: Sequence[AttemptResult], replay: Replay, config: DecisionConfig,
                       ) -> list[AttemptResult]:
     """
-    Put what the node said in the place of the direct way's verdicts.
+    Replace the verdicts of the direct evaluation by those of the node.
 
-    The node publishes no P(success) of single frames: that is the direct way's, on the frames
-    that the node answered. A frame that it did not answer has what was said meanwhile, or the
-    verdict that stood.
+    The node publishes no P(success) of single frames: they are taken from the direct evaluation,
+    for the frames that the node answered. An unanswered frame has the verdict published meanwhile,
+    or else the one before.
     """
     results = []
     for attempt in direct:
@@ -103,18 +220,17 @@ def replayed_attempts(direct: Sequence[AttemptResult], replay: Replay, config: D
 
 def compare_ways(judged: Judged, replay: Replay, config: DecisionConfig) -> Difference:
     """
-    Count how often both ways say the same.
+    Count the frames on which node and direct evaluation agree.
 
-    The direct way is taken as one stream too, as the node does not know where attempts begin.
+    The direct evaluation is one stream too, as the node does not know where attempts begin.
     """
     kept = [i for i, frame in enumerate(judged.recording.frames)
             if frame.stamp_ns in replay.answers]
-    same = Judged(
-        dataclasses.replace(judged.recording, frames=tuple(
+    same = dataclasses.replace(
+        judged, recording=dataclasses.replace(judged.recording, frames=tuple(
             judged.recording.frames[i] for i in kept)),
-        judged.probabilities[kept], judged.uncalibrated[kept],
-        {place: judged.blind[i] for place, i in enumerate(kept) if i in judged.blind},
-        judged.refused)
+        probabilities=judged.probabilities[kept], uncalibrated=judged.uncalibrated[kept],
+        blind={place: judged.blind[i] for place, i in enumerate(kept) if i in judged.blind})
     whole, alike = (
         [(frame, replay.answers[frame.stamp_ns])
          for attempt in decide_attempts([answers], config, anew=False)
@@ -129,7 +245,7 @@ def compare_ways(judged: Judged, replay: Replay, config: DecisionConfig) -> Diff
 
 
 def replay_json(replay: Replay, difference: Difference) -> dict[str, Any]:
-    """Return what metrics.json holds of a replay."""
+    """Return the entry of a replay in metrics.json."""
     return {'rate': replay.rate, 'frames_played': replay.played, 'frames_heard': replay.heard,
             'frames_answered': len(replay.answers),
             'matched_by': 'header' if replay.by_header else 'time',

@@ -9,9 +9,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from grasp_success_detector.evaluation.calibration import Reliability, reliability
-from grasp_success_detector.evaluation.curves import precision_recall_curve, roc_curve
-from grasp_success_detector.evaluation.intervals import wilson_interval
+from grasp_success_detector.evaluation.metrics import wilson_interval
 from grasp_success_detector.evaluation.predictions import Prediction
+from grasp_success_detector.evaluation.threshold import precision_recall_curve, roc_curve
 from grasp_success_detector.labels import Label
 from grasp_success_detector.reports.page import number, percent, render
 

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 from grasp_success_detector.errors import ImageDecodeError
 from grasp_success_detector.evaluation.calibration import reliability
 from grasp_success_detector.evaluation.comparison import Comparison, Contestant
-from grasp_success_detector.evaluation.curves import roc_curve
 from grasp_success_detector.evaluation.frame_sources import label_origin
 from grasp_success_detector.evaluation.predictions import Prediction
+from grasp_success_detector.evaluation.threshold import roc_curve
 from grasp_success_detector.images.decoding import RgbImage
 from grasp_success_detector.reports.charts import (
     Chart,

@@ -10,14 +10,13 @@ from grasp_success_detector.errors import ImageDecodeError
 from grasp_success_detector.evaluation.attempts import (
     AttemptResult,
     durations_s,
-    FrameVerdict,
     labelled_predictions,
+    Suspicion,
 )
+from grasp_success_detector.evaluation.comparison import Gate
 from grasp_success_detector.evaluation.evaluation import Evaluation
 from grasp_success_detector.evaluation.frame_sources import Recording
-from grasp_success_detector.evaluation.gate import Gate
-from grasp_success_detector.evaluation.label_errors import Suspicion
-from grasp_success_detector.evaluation.predictions import Prediction
+from grasp_success_detector.evaluation.predictions import Prediction, write_predictions
 from grasp_success_detector.evaluation.replay import Difference, Replay
 from grasp_success_detector.files import csv_text, json_text, write_whole
 from grasp_success_detector.images.decoding import RgbImage
@@ -91,7 +90,8 @@ def write_evaluation(evaluation: Evaluation, folder: Path, timelines: int, video
     :raises ConfigError: this OpenCV cannot write videos.
     """
     write_whole(folder / 'metrics.json', json_text(evaluation.to_json()))
-    write_whole(folder / 'predictions.csv', predictions_csv(evaluation.attempts))
+    write_predictions(folder / 'predictions.csv', (
+        frame for attempt in evaluation.attempts for frame in attempt.frames))
     links = _write_suspicious(evaluation.recordings, evaluation.suspicions, folder)
     write_whole(folder / f'{_LABEL_ERRORS}.csv', csv_text(
         ['attempt', 'source', 'label', 'frames', 'start_s', 'end_s', 'believed', 'pictures'],
@@ -102,15 +102,6 @@ def write_evaluation(evaluation: Evaluation, folder: Path, timelines: int, video
         write_videos(evaluation.recordings, worst_first(evaluation.attempts)[:videos],
                      evaluation.decision.threshold, folder / 'videos')
     write_whole(folder / 'report.html', evaluation_page(evaluation, timelines, links, extras))
-
-
-def predictions_csv(attempts: Sequence[AttemptResult]) -> str:
-    """Return every frame with P(success) and the verdict after it, as CSV."""
-    return csv_text(FrameVerdict._fields, (
-        frame[:5] + ('' if frame.label is None else frame.label.name.lower(), *frame[6:8],
-                     frame.verdict.value, '' if frame.reason is None else frame.reason.value,
-                     frame.window_probability)
-        for attempt in attempts for frame in attempt.frames))
 
 
 def _write_suspicious(recordings: Sequence[Recording], suspicions: Sequence[Suspicion],

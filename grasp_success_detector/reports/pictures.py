@@ -13,9 +13,8 @@ from torch import nn
 
 from grasp_success_detector.decision import NS_PER_S
 from grasp_success_detector.errors import ImageDecodeError
-from grasp_success_detector.evaluation.attempts import FrameVerdict
 from grasp_success_detector.evaluation.frame_sources import Recording
-from grasp_success_detector.evaluation.predictions import Prediction
+from grasp_success_detector.evaluation.predictions import FrameVerdict, Prediction
 from grasp_success_detector.images.decoding import read_image, RgbImage
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.architectures import stages

@@ -12,9 +12,9 @@ import numpy as np
 
 from grasp_success_detector.decision import DecisionConfig, NS_PER_S
 from grasp_success_detector.errors import ConfigError
-from grasp_success_detector.evaluation.attempts import AttemptResult, durations_s, FrameVerdict
+from grasp_success_detector.evaluation.attempts import AttemptResult, durations_s, Suspicion
 from grasp_success_detector.evaluation.frame_sources import Recording
-from grasp_success_detector.evaluation.label_errors import Suspicion
+from grasp_success_detector.evaluation.predictions import FrameVerdict
 from grasp_success_detector.images.decoding import RgbImage
 from grasp_success_detector.labels import Label, Verdict
 from grasp_success_detector.recordings.reader import RefusedFrame

@@ -12,10 +12,11 @@ import torch
 
 from grasp_success_detector.datasets.dataset import describe_frames, Split
 from grasp_success_detector.datasets.splits import SPLITS
-from grasp_success_detector.evaluation.calibration import fit_temperature, threshold_for
-from grasp_success_detector.evaluation.judging import ask, decision_for, predictions_of
+from grasp_success_detector.evaluation.calibration import fit_temperature
+from grasp_success_detector.evaluation.judging import decision_for, logits_of, predictions_of
+from grasp_success_detector.evaluation.metrics import summarize
 from grasp_success_detector.evaluation.predictions import write_predictions
-from grasp_success_detector.evaluation.summary import summarize
+from grasp_success_detector.evaluation.threshold import choose_threshold
 from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.networks.architectures import Freezing, success_probabilities
 from grasp_success_detector.networks.checkpoint import Checkpoint, save
@@ -32,11 +33,11 @@ def finish(config: TrainingConfig, split: Split, run: RunFolder, best_epoch: int
     """
     best = Checkpoint.open(run.best)
     classifier = GraspClassifier(best, _device(config.device))
-    logits = {name: ask(classifier, getattr(split, name), f'{name} frames')
+    logits = {name: logits_of(classifier, getattr(split, name), f'{name} frames')
               for name in ('val', 'test')}
     val_labels = torch.tensor([int(frame.label) for frame in split.val])
     temperature = fit_temperature(torch.from_numpy(logits['val']), val_labels)
-    threshold = threshold_for(success_probabilities(logits['val'], temperature),
+    threshold = choose_threshold(success_probabilities(logits['val'], temperature),
                               [frame.label for frame in split.val],
                               config.max_false_positive_rate)
     predictions = {name: predictions_of(getattr(split, name), logits[name], temperature, name)

@@ -1,21 +1,24 @@
 """The node's DiagnosticStatus: counts, rate and latency of frames, and the verdict."""
 
 from collections import Counter, deque
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import ceil
 from threading import Lock
 from typing import NamedTuple
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from grasp_success_detector.decision import Decision, NS_PER_S, Reason
+from grasp_success_detector.decision import (
+    Decision,
+    nearest_rank_percentiles,
+    NS_PER_S,
+    PERCENTILES,
+    Reason,
+)
 from grasp_success_detector.labels import Verdict
 
 #: Number of frames from which latency is computed.
 RECENT_FRAMES = 300
-
-PERCENTILES = (50, 95, 99)
 
 #: Span over which the rate is computed.
 RATE_SPAN_NS = 5 * NS_PER_S
@@ -124,13 +127,8 @@ class FrameStatistics:
                            for stage in StageTimes._fields} if stages else {})
 
 
-def _percentiles_ms(times_ns: Collection[int]) -> dict[int, float]:
-    if not times_ns:
-        return {}
-    in_order = sorted(times_ns)
-    # Nearest rank: a latency that was measured.
-    return {percent: in_order[ceil(percent / 100 * len(in_order)) - 1] / 1e6
-            for percent in PERCENTILES}
+def _percentiles_ms(times_ns: Iterable[int]) -> dict[int, float]:
+    return nearest_rank_percentiles(time_ns / 1e6 for time_ns in times_ns)
 
 
 def build_status(

@@ -10,11 +10,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Bool, Float32
 
 from grasp_success_detector.decision import NS_PER_S
-from grasp_success_detector.evaluation.matching import (
-    match_by_time,
-    ShownFrame,
-    without_header,
-)
+from grasp_success_detector.evaluation.replay import match_by_time, ShownFrame, without_header
 from grasp_success_detector.labels import Verdict
 from grasp_success_detector.ros.tools.demo_bag import Attempt, DemoBag
 from grasp_success_detector.ros.tools.verdict_recorder import with_time

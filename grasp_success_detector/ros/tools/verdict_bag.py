@@ -15,7 +15,7 @@ from rosbags.interfaces import (
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import get_types_from_msg, get_typestore, Stores
 
-from grasp_success_detector.evaluation.matching import bag_time_ns, ShownFrame
+from grasp_success_detector.evaluation.replay import bag_time_ns, ShownFrame
 from grasp_success_detector.ros.tools.verdict_recorder import (
     CONFIDENCE_TOPIC,
     DIAGNOSTICS_TOPIC,

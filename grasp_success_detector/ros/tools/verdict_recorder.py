@@ -14,7 +14,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Bool, Float32
 
 from grasp_success_detector.decision import NS_PER_S
-from grasp_success_detector.evaluation.matching import Said, ShownFrame, without_header
+from grasp_success_detector.evaluation.replay import Said, ShownFrame, without_header
 from grasp_success_detector.images.message_fields import header_stamp_ns
 from grasp_success_detector.labels import Verdict
 

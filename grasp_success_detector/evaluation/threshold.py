@@ -1,4 +1,4 @@
-"""What a threshold trades: ROC and precision-recall curves, and the numbers that sum them up."""
+"""The threshold on P(success): what each one trades, and which one a training chooses."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,33 +6,49 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from grasp_success_detector.errors import ConfigError, DatasetError
 from grasp_success_detector.labels import Label
 
 Floats = NDArray[np.float64]
 
 
-class Curve(NamedTuple):
+def choose_threshold(probabilities: ArrayLike, labels: Sequence[Label],
+                     max_false_positive_rate: float) -> float:
     """
-    A curve with a point for each threshold that changes an answer, the strictest first.
+    Return the threshold that finds the most successes within a limit on false positives.
 
-    :ivar x: float64 (N,).
-    :ivar y: float64 (N,).
-    :ivar thresholds: P(success) from which on a frame counts as success, falling; the first one
-        is infinite: nothing counts as success.
+    Of thresholds that find as many, the one with the fewest false positives. It lies midway
+    between the lowest P(success) that reaches it and the highest one below it. It is 1 if even the
+    highest P(success) below 1 would exceed the limit.
+
+    :param probabilities: P(success) of validation frames (N,).
+    :param max_false_positive_rate: share of failure frames that may count as success, 0 to 1.
+    :returns: above 0, at most 1; a frame counts as success from this P(success) on.
+    :raises ConfigError: ``max_false_positive_rate`` is not between 0 and 1.
+    :raises DatasetError: there are no failure frames.
     """
-
-    x: Floats
-    y: Floats
-    thresholds: Floats
+    if not 0 <= max_false_positive_rate <= 1:
+        raise ConfigError(f'max_false_positive_rate is {max_false_positive_rate}; expected a '
+                          'share of the failure frames, 0 to 1')
+    values, found, wrong = count_positives(probabilities, labels)
+    if not wrong[-1]:
+        raise DatasetError('no threshold can be chosen for a false-positive rate: there are no '
+                           'failure frames to validate on')
+    # At a threshold of 0 every frame would be a success.
+    allowed = (wrong <= max_false_positive_rate * wrong[-1] + 1e-9) & (values > 0)
+    best = int(np.argmax(np.where(allowed, found, -1)))
+    lowest, held_back = map(float, np.append(np.minimum(values, 1.), 0.)[best:best + 2])
+    middle = (lowest + held_back) / 2
+    return middle if held_back < middle else lowest
 
 
 class Counts(NamedTuple):
     """
-    How many count as success at each threshold that changes an answer, the strictest first.
+    Number of frames at or above each threshold that changes an answer, the highest first.
 
-    :ivar thresholds: as of :class:`Curve`.
-    :ivar true_positives: successes among them, float64 (N,).
-    :ivar false_positives: failures among them, float64 (N,).
+    :ivar thresholds: falling, float64 (N,); the first is infinite: nothing counts as success.
+    :ivar true_positives: success frames at or above it, float64 (N,).
+    :ivar false_positives: failure frames at or above it, float64 (N,).
     """
 
     thresholds: Floats
@@ -40,9 +56,22 @@ class Counts(NamedTuple):
     false_positives: Floats
 
 
+class Curve(NamedTuple):
+    """
+    A curve with a point for each threshold of :class:`Counts`; all float64 (N,).
+
+    :ivar x: false-positive rate, or recall.
+    :ivar y: true-positive rate, or precision.
+    """
+
+    x: Floats
+    y: Floats
+    thresholds: Floats
+
+
 def count_positives(probabilities: ArrayLike, labels: Sequence[Label]) -> Counts:
     """
-    Count what is at or above each value.
+    Count successes and failures at or above each P(success).
 
     :param probabilities: P(success) (N,).
     """
@@ -60,7 +89,6 @@ def roc_curve(probabilities: ArrayLike, labels: Sequence[Label]) -> Curve | None
     """
     Return the receiver operating characteristic: x false-positive rate, y true-positive rate.
 
-    :param probabilities: P(success) (N,).
     :returns: None unless there are frames of both labels.
     """
     thresholds, right, wrong = count_positives(probabilities, labels)
@@ -71,16 +99,15 @@ def roc_curve(probabilities: ArrayLike, labels: Sequence[Label]) -> Curve | None
 
 def precision_recall_curve(probabilities: ArrayLike, labels: Sequence[Label]) -> Curve | None:
     """
-    Return x recall, y precision; the first point, where nothing is said, has precision 1.
+    Return x recall, y precision; precision is 1 where nothing counts as success.
 
-    :param probabilities: P(success) (N,).
     :returns: None unless there are frames of both labels.
     """
     thresholds, right, wrong = count_positives(probabilities, labels)
     if not right[-1] or not wrong[-1]:
         return None
-    said = np.maximum(right + wrong, 1.)
-    return Curve(right / right[-1], np.append(1., (right / said)[1:]), thresholds)
+    positive = np.maximum(right + wrong, 1.)
+    return Curve(right / right[-1], np.append(1., (right / positive)[1:]), thresholds)
 
 
 def roc_auc(probabilities: ArrayLike, labels: Sequence[Label]) -> float | None:
