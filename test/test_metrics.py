@@ -6,7 +6,7 @@ from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
 
-from grasp_success_detector.decision import DecisionConfig
+from grasp_success_detector.decision import DecisionConfig, Reason
 from grasp_success_detector.errors import ConfigError, DatasetError
 from grasp_success_detector.evaluation.calibration import (
     brier_score,
@@ -15,6 +15,7 @@ from grasp_success_detector.evaluation.calibration import (
 )
 from grasp_success_detector.evaluation.metrics import summarize
 from grasp_success_detector.evaluation.predictions import (
+    FrameVerdict,
     Prediction,
     read_predictions,
     write_predictions,
@@ -26,7 +27,7 @@ from grasp_success_detector.evaluation.threshold import (
     roc_auc,
     roc_curve,
 )
-from grasp_success_detector.labels import Label
+from grasp_success_detector.labels import Label, Verdict
 
 #: Values with many ties, the ends among them.
 PROBABILITIES = st.one_of(st.sampled_from([0., .1, .25, .5, .75, 1.]), st.floats(0, 1))
@@ -189,11 +190,40 @@ def test_predictions_are_read_as_written(tmp_path_factory, frames):
     assert read_predictions(path) == rows
 
 
+def test_predictions_of_an_evaluation_are_read_as_those_of_a_training(tmp_path):
+    verdicts = [FrameVerdict('bag', 'bag/\N{GREEK SMALL LETTER ALPHA}', i, 10 * i, '', label, p, p,
+                             Verdict.UNKNOWN, reason, None)
+                for i, (label, p, reason) in enumerate([
+                    (Label.SUCCESS, .75, Reason.TOO_FEW_FRAMES), (Label.FAILURE, None, None),
+                    (None, .5, Reason.DECIDED)])]
+    path = tmp_path / 'predictions.csv'
+    write_predictions(path, verdicts)
+    assert path.read_text(encoding='utf-8').splitlines()[:2] == [
+        'split,source,attempt,number,stamp_ns,file,label,probability,uncalibrated,verdict,reason,'
+        'window_probability',
+        'test,bag,bag/\N{GREEK SMALL LETTER ALPHA},0,0,,success,0.75,0.75,unknown,'
+        'too_few_frames,']
+    assert read_predictions(path) == [Prediction(
+        'test', 'bag', 'bag/\N{GREEK SMALL LETTER ALPHA}', 0, '', Label.SUCCESS, .75, .75)]
+
+
+@pytest.mark.parametrize('text', [
+    'split,source,attempt,stamp_ns,file,label,probability,uncalibrated\n'
+    'test,bag,bag/0,5,a.jpg,success,0.75,0.5\n',
+    'source,attempt,number,stamp_ns,file,label,probability,uncalibrated,verdict,reason,'
+    'window_probability\nbag,bag/0,0,5,a.jpg,success,0.75,0.5,unknown,too_few_frames,0.75\n'])
+def test_predictions_of_earlier_versions_are_read(tmp_path, text):
+    path = tmp_path / 'predictions.csv'
+    path.write_text(text, encoding='utf-8')
+    assert read_predictions(path) == [
+        Prediction('test', 'bag', 'bag/0', 5, 'a.jpg', Label.SUCCESS, .75, .5)]
+
+
 @pytest.mark.parametrize('old, new, error', [
     ('split,', 'spilt,', 'expected the columns split,source,attempt'),
-    ('test,bag', 'exam,bag', r"line 2 cannot be \(label 'success', split 'exam'\)"),
-    ('0.75,0.75', '0.75,nan', r'line 2 cannot be \(P\(success\) = nan'),
-    ('0.75,0.75', '0.75', r'line 2 cannot be \('),
+    ('test,bag', 'exam,bag', r"line 2 is damaged \(label 'success', split 'exam'\)"),
+    ('0.75,0.75', '0.75,nan', r'line 2 is damaged \(P\(success\) = nan'),
+    ('0.75,0.75', '0.75', r'line 2 is damaged \('),
 ])
 def test_broken_predictions_are_one_line(tmp_path, old, new, error):
     path = tmp_path / 'predictions.csv'

@@ -1,7 +1,7 @@
-"""What an evaluation looks at: bags, videos, data sets, as frames in order of recording."""
+"""The frames that an evaluation judges: of bags, videos and data sets, in recorded order."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,7 +30,7 @@ from grasp_success_detector.recordings.storage import MessageLocation
 
 Made = TypeVar('Made')
 
-#: Splits of a data set that can be asked for.
+#: Splits of a data set that can be chosen.
 SPLIT_CHOICES = (*SPLITS, 'all')
 
 
@@ -41,9 +41,9 @@ class Recording:
 
     :ivar name: unique.
     :ivar frames: in order of recording; some or all may have no label.
-    :ivar account: what else is known, as JSON has it: path, topic, frames left out, damage.
-    :ivar topic: of a bag.
-    :ivar files: of a bag or video; None for frames of a data set.
+    :ivar account: its entry in metrics.json: path, topic, frames left out, damage.
+    :ivar topic: image topic of a bag; None for a video or data set.
+    :ivar files: files of a bag or video; None for a data set.
     """
 
     name: str
@@ -55,20 +55,21 @@ class Recording:
 
     @property
     def sequential(self) -> bool:
-        """Say whether frames can only be had one after the other, as a video's."""
+        """Return whether frames can only be read one after the other, as those of a video."""
         return self.files is not None and self.topic is None
 
     def file_of(self, frame: ChosenFrame) -> str:
-        """Return a frame's file within its data set; '' where it has none."""
+        """Return a frame's file within its data set; '' for a frame of a bag or video."""
         return frame.stem if self.files is None else ''
 
     def read(self, frames: Sequence[ChosenFrame], make: Callable[[RgbImage], Made],
              half_suffices: HalfSuffices | None = None,
              ) -> Iterator[tuple[ChosenFrame, Made | RefusedFrame]]:
         """
-        Yield some of the frames and what is made of their pictures, RGB uint8 (H, W, 3).
+        Yield some of the frames, each with what ``make`` returns for its image.
 
-        :param half_suffices: as of ``image.decode_message``.
+        :param make: takes an RGB image, uint8 (H, W, 3).
+        :param half_suffices: see :func:`~grasp_success_detector.images.decoding.decode_message`.
         """
         def of_message(message: Any) -> Made:
             return make(decode_message(message, half_suffices))
@@ -87,17 +88,18 @@ class Recording:
 def open_recordings(given: Sequence[str], selection: FrameSelection, unpack_into: Path,
                     split: str | None = None, outside: bool = False) -> list[Recording]:
     """
-    Find what the user named and plan which frames are looked at, without reading pictures.
+    Open recordings and select their frames, without reading images.
 
-    :param given: data sets of extract_frames, bags, videos, globs of the latter two.
+    :param given: data sets of extract_frames; bags and videos, or globs of them.
     :param selection: which frames of bags and videos are taken, and their labels.
-    :param unpack_into: folder for what compressed bags hold; needed as long as pictures are.
+    :param unpack_into: folder for the content of compressed bags; must exist while images are
+        read.
     :param split: of data sets, one of ``SPLIT_CHOICES``; None: test.
-    :param outside: of bags, take frames that belong to no attempt too; theirs is ''.
-    :raises BagError: what is no recording, cannot be read, or has no frame.
-    :raises DatasetError: labels were given and match no frame; a data set without such frames.
-    :raises ConfigError: a split was asked for, but there is no data set; options for bags and
-        videos were given, but there are none.
+    :param outside: also take frames of bags that belong to no attempt; their attempt is ''.
+    :raises BagError: a path is no recording, cannot be read, or has no selected frame.
+    :raises DatasetError: the labels given match no frame, or a data set has no frame of the split.
+    :raises ConfigError: a split was given without a data set, or a selection without a bag or
+        video.
     """
     datasets = [Path(text) for text in dict.fromkeys(given) if (Path(text) / MARKER).is_file()]
     others = [text for text in given if Path(text) not in datasets]
@@ -166,10 +168,10 @@ def _of_dataset(folder: Path, split: str) -> list[Recording]:
 @dataclass(frozen=True)
 class LabelOrigin:
     """
-    Where the labels of a data set come from.
+    Where labels come from.
 
-    :ivar simulated: the data set says that the simulation gave them, and so the pictures.
-    :ivar text: a sentence.
+    :ivar simulated: whether labels and pictures come from the simulation.
+    :ivar text: a sentence for the report.
     """
 
     simulated: bool
@@ -177,7 +179,7 @@ class LabelOrigin:
 
 
 def label_origin(dataset: Path | None) -> LabelOrigin:
-    """Ask a data set where its labels come from; that it is gone is an answer as well."""
+    """Return where the labels of a data set come from; it may have been deleted meanwhile."""
     try:
         plan = {} if dataset is None else read_marker(dataset).get('plan')
     except DatasetError:
@@ -185,36 +187,32 @@ def label_origin(dataset: Path | None) -> LabelOrigin:
                                   'cannot tell where its labels come from.')
     if not plan:
         return LabelOrigin(False, 'The data set does not tell where its labels come from.')
-    for field, text in (('labels', 'Labels from intervals in {}.'),
-                        ('label', 'All frames were labelled {}.'),
-                        ('label_topic', 'Labels from the topic {}.')):
-        if plan.get(field) is not None:
-            return LabelOrigin(False, text.format(plan[field]))
-    # Only bags of the simulation need not be told where their labels are.
-    return LabelOrigin(True, f'Simulated attempts: labels from the topic {GROUND_TRUTH_TOPIC} of '
-                             'the simulation. No picture is a photograph.')
+    return _origin(plan)
 
 
 def origin_of(recordings: Sequence[Recording], selection: FrameSelection) -> LabelOrigin:
-    """Say where the labels come from."""
+    """
+    Return where the labels of recordings come from.
+
+    :param selection: with which bags and videos were opened.
+    """
     datasets = {recording.path for recording in recordings if recording.files is None}
     bags = [recording for recording in recordings if recording.files is not None]
     origins = [label_origin(path) for path in sorted(datasets)]
     if bags:
-        origins.append(_of_selection(bags, selection))
+        labelled = any(frame.label is not None for bag in bags for frame in bag.frames)
+        origins.append(_origin(vars(selection)) if labelled else
+                       LabelOrigin(False, 'These recordings have no labels.'))
     return LabelOrigin(all(origin.simulated for origin in origins),
                        ' '.join(dict.fromkeys(origin.text for origin in origins)))
 
 
-def _of_selection(bags: Sequence[Recording], selection: FrameSelection) -> LabelOrigin:
-    if selection.labels is not None:
-        return LabelOrigin(False, f'Labels from intervals in {selection.labels}.')
-    if selection.label is not None:
-        return LabelOrigin(False, f'All frames were labelled {selection.label}.')
-    if not any(frame.label is not None for bag in bags for frame in bag.frames):
-        return LabelOrigin(False, 'These recordings have no labels.')
-    topic = selection.bool_topic()
-    if topic != GROUND_TRUTH_TOPIC:
-        return LabelOrigin(False, f'Labels from the topic {topic}.')
+def _origin(options: Mapping[str, Any]) -> LabelOrigin:
+    for field, text in (('labels', 'Labels from intervals in {}.'),
+                        ('label', 'All frames were labelled {}.'),
+                        ('label_topic', 'Labels from the topic {}.')):
+        if options.get(field) not in (None, GROUND_TRUTH_TOPIC):
+            return LabelOrigin(False, text.format(options[field]))
+    # Only bags of the simulation hold their labels without being told where.
     return LabelOrigin(True, f'Simulated attempts: labels from the topic {GROUND_TRUTH_TOPIC} of '
                              'the simulation. No picture is a photograph.')

@@ -64,8 +64,8 @@ class FrameVerdict(NamedTuple):
 #: Columns of predictions.csv; a training leaves ``number`` and the verdict's columns empty.
 COLUMNS = ('split', *FrameVerdict._fields)
 
-#: Without these a file holds no predictions; a file without ``split`` holds test frames.
-_REQUIRED = set(Prediction._fields) - {'split'}
+#: Columns that the file of a training and that of an evaluation had before they became one.
+_OLD_COLUMNS = (Prediction._fields, FrameVerdict._fields)
 
 
 def write_predictions(path: Path, rows: Iterable[Prediction | FrameVerdict]) -> None:
@@ -90,15 +90,15 @@ def read_predictions(path: Path) -> list[Prediction]:
     """
     Read the frames that have a label and a P(success).
 
-    Files of earlier versions have fewer columns: those of a training lack the verdict, those of an
-    evaluation lack the split.
+    Earlier versions wrote fewer columns: a training no verdicts, an evaluation no split; its rows
+    count as test frames.
 
     :raises DatasetError: the file is missing or damaged, or a value is impossible.
     """
     try:
         with path.open(newline='', encoding='utf-8') as file:
             reader = csv.DictReader(file)
-            if not set(reader.fieldnames or ()) >= _REQUIRED:
+            if tuple(reader.fieldnames or ()) not in (COLUMNS, *_OLD_COLUMNS):
                 raise DatasetError(f'{path}: expected the columns {",".join(COLUMNS)}')
             rows = [_row(path, reader.line_num, row) for row in reader]
             return [row for row in rows if row is not None]
