@@ -41,10 +41,13 @@ def write_whole(path: Path | str, content: bytes | str) -> None:
     """
     Write a file that is either whole or not there, whenever the process is stopped.
 
-    :param content: text is written in UTF-8, whatever the locale.
+    :param content: text is written in UTF-8; bytes of file names that the locale could not decode
+        stay as they are.
     :raises OSError: the file cannot be written; nothing is left of it.
     """
-    data = memoryview(content.encode() if isinstance(content, str) else content)
+    if isinstance(content, str):
+        content = content.encode(errors='surrogateescape')
+    data = memoryview(content)
     folder, name = os.path.split(path)
     partial = os.path.join(folder, f'.{name}.part')
     try:

@@ -4,7 +4,10 @@ from collections import Counter
 import csv
 from dataclasses import replace
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 from frames import colour_frames, split_frames, write_dataset
 import numpy as np
@@ -58,7 +61,7 @@ def evaluation(bag, random_checkpoint, tmp_path_factory):
 
 
 def predictions(out):
-    with (out / 'predictions.csv').open() as file:
+    with (out / 'predictions.csv').open(encoding='utf-8') as file:
         return list(csv.DictReader(file))
 
 
@@ -262,6 +265,10 @@ def test_wrong_input_is_one_line_and_leaves_nothing(bag, random_checkpoint, tmp_
              "unknown precision 'none'; expected auto, "),
             ([random_checkpoint, bag[0], '--threshold', '2'], 'threshold 2.0'),
             ([random_checkpoint, bag[0], '--max-drop', '-1'], '--max-drop -1.0'),
+            ([random_checkpoint, bag[0], '--timelines', '-1'],
+             'report: timelines -1 (expected a whole number of 0 or more)'),
+            ([random_checkpoint, bag[0], '--videos', '-1'],
+             'report: videos -1 (expected a whole number of 0 or more)'),
             ([random_checkpoint, bag[0], '--baseline', tmp_path / 'labels.csv'],
              'no metrics.json of evaluate_classifier')):
         code, out, err = run(capsys, *arguments, '--out', tmp_path / 'out')
@@ -270,6 +277,34 @@ def test_wrong_input_is_one_line_and_leaves_nothing(bag, random_checkpoint, tmp_
         assert err.count('\n') == 1
         assert not out
     assert not [path for path in tmp_path.iterdir() if 'out' in path.name]
+
+
+@pytest.mark.parametrize('out, reason', [
+    ('file/out', 'Not a directory'), ('file/deep/out', 'Not a directory'),
+    ('/proc/self/out', 'No such file or directory'),    # read-only for the superuser as well
+])
+def test_places_that_cannot_be_written_are_one_line(
+        bag, random_checkpoint, tmp_path, capsys, out, reason):
+    (tmp_path / 'file').touch()
+    code, printed, err = run(capsys, random_checkpoint, bag[0], '--out', tmp_path / out)
+    assert code == ExitCode.ERROR
+    assert err == f'error: {tmp_path / out}: cannot be written ({reason})\n'
+    assert not printed
+
+
+def test_text_is_utf_8_in_any_locale(bag, random_checkpoint, tmp_path):
+    labels, out = tmp_path / 'labels.csv', tmp_path / 'Prüfung'
+    labels.write_text('source,start_s,end_s,label,attempt\nrig,0,9,success,Würfel\n',
+                      encoding='utf-8')
+    done = subprocess.run(
+        [sys.executable, '-c', 'from grasp_success_detector.cli.evaluate_classifier import main; '
+         'raise SystemExit(main())', random_checkpoint, bag[0], '--labels', labels, '--out', out],
+        env=os.environ | {'LC_ALL': 'C', 'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0'},
+        capture_output=True, timeout=120)
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert f'report: {out}/report.html'.encode() in done.stdout
+    assert 'rig/Würfel' in Page((out / 'report.html').read_text(encoding='utf-8')).text
+    assert predictions(out)[0]['attempt'] == 'rig/Würfel'
 
 
 def test_two_data_sets_of_the_same_bag_are_told_apart(random_checkpoint, tmp_path, capsys):

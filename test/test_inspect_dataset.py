@@ -1,6 +1,9 @@
 """inspect_dataset: counts, leaks, damaged files, the contact sheet and the page."""
 
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -66,6 +69,19 @@ def test_counts_sheet_and_page_of_a_sound_data_set(dataset, capsys):
     page = Page(text)
     assert len(page.loads) == 24 and page.needs_nothing_else
     assert 'Sound' in text and text.count('<svg') == 4 and 'Picture sizes: 64 x 48 (24)' in text
+
+
+def test_page_is_utf_8_in_any_locale(dataset):
+    """A locale of ASCII cannot decode the folder's name, which the page shows."""
+    folder = dataset.rename(dataset.with_name('Würfel'))
+    done = subprocess.run(
+        [sys.executable, '-c', 'from grasp_success_detector.cli.inspect_dataset import main; '
+         'raise SystemExit(main())', folder, '--jobs', '1'],
+        env=os.environ | {'LC_ALL': 'C', 'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0'},
+        capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    page = folder.with_name('Würfel-inspection') / 'index.html'
+    assert 'Data set Würfel' in Page(page.read_text(encoding='utf-8')).text
 
 
 def test_damaged_changed_missing_and_unlisted_files_are_named(dataset, capsys):

@@ -249,9 +249,7 @@ def _curves(predictions: Sequence[Prediction], threshold: float,
     left.line(list(zip(roc.x, roc.y, strict=True)), SERIES[0])
     left.mark(roc.x[used], roc.y[used],
               [f'{percent(roc.y[used])} found,', f'{percent(roc.x[used])} wrong'])
-    right = Chart(share_axis('successes found (recall)'),
-                  share_axis('answers success that are right (precision)'),
-                  'Precision-recall curve')
+    right = Chart(share_axis('recall'), share_axis('precision'), 'Precision-recall curve')
     steps = [(0., float(trade.y[1]))]
     for x, y in zip(trade.x[1:], trade.y[1:], strict=True):
         steps += [(steps[-1][0], y), (x, y)]

@@ -119,7 +119,7 @@ def _facts(attempt: AttemptResult) -> Iterator[str]:
     if attempt.success_delay_s is not None:
         yield f'SUCCESS {attempt.success_delay_s:.2f} s after the first success frame'
     if attempt.false_true_s:
-        yield f'SUCCESS for {attempt.false_true_s:.2f} s while the label was failure'
+        yield f'false SUCCESS for {attempt.false_true_s:.2f} s'
 
 
 def _chart(attempt: AttemptResult, decision: DecisionConfig, suspicion: Suspicion | None) -> Chart:
