@@ -1,15 +1,16 @@
 """The data set that extract_frames leaves: resumed, split, deduplicated, checked for leaks."""
 
 from collections import Counter
+from contextlib import contextmanager
 import csv
 import json
 import re
 import signal
 import subprocess
-import sys
 
 import cv2
 import numpy as np
+from processes import interrupt, start, wait_until
 import pytest
 from recordings import (
     bool_message,
@@ -42,24 +43,6 @@ from grasp_success_detector.labels import Label
 from grasp_success_detector.recordings.bags import COMPRESSED_TOPIC, GROUND_TRUTH_TOPIC, open_bag
 from grasp_success_detector.simulation.recorder import record, RecordingSettings
 
-# A signal from outside might come before the first batch, or after the last.
-STOPPED = """
-import os, sys
-from grasp_success_detector.cli.extract_frames import main
-from grasp_success_detector.datasets.journal import Journal
-
-add_batch, added = Journal.add_batch, []
-
-def stopping(*arguments):
-    add_batch(*arguments)
-    added.append(arguments)
-    if len(added) == 2:
-        os.kill(os.getpid(), {})
-
-Journal.add_batch = stopping
-sys.exit(main(sys.argv[1:]))
-"""
-
 
 def run(*arguments, jobs=1):
     return main([*map(str, arguments), '--jobs', str(jobs)])
@@ -83,40 +66,106 @@ def same_data_set(one, other):
 
 # Stopped and continued
 
-@pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGKILL])
-@pytest.mark.parametrize('jobs', [1, 2])
-def test_stopped_by_a_signal_the_same_command_continues(tmp_path, how, jobs):
-    bags = [write_mcap(tmp_path / f'{name}.mcap', raw_messages(250, height=240, width=320))
+def long_command(folder):
+    """Return arguments of an extraction that takes some seconds, from damaged bags."""
+    bags = [write_mcap(folder / f'{name}.mcap', raw_messages(100, height=240, width=320))
             for name in 'ab']
     damaged = bytearray(bags[0].read_bytes())  # a wrong checksum: noticed once, whoever reads it
     damaged[damaged.index(picture(3, 240, 320).tobytes())] ^= 1
     bags[0].write_bytes(damaged)
-    arguments = [*map(str, bags), '--label', 'success', '--attempt-gap', '1',
-                 '--jobs', str(jobs), '--split', '1/0/0']
-    process = subprocess.run(
-        [sys.executable, '-c', STOPPED.format(int(how)), *arguments,
-         '--out', str(tmp_path / 'stopped')], capture_output=True, text=True, timeout=60)
-    assert not (tmp_path / 'stopped/dataset.json').exists()
-    assert (tmp_path / 'stopped/extraction.jsonl').is_file()
-    if how is signal.SIGINT:
-        assert process.returncode == 130
-        assert process.stderr.strip().endswith('interrupted')
-        assert 'Traceback' not in process.stderr
-    else:
-        assert process.returncode == -how
-    done = {path: path.stat().st_mtime_ns for path in (tmp_path / 'stopped').rglob('*.jpg')}
-    assert 0 < len(done) < 500
-    with pytest.raises(DatasetError, match='this data set is not finished; run the extract_fr'):
-        read_manifest(tmp_path / 'stopped')
-    assert main([*arguments, '--out', str(tmp_path / 'stopped')]) == 0
-    assert main([*arguments, '--out', str(tmp_path / 'whole')]) == 0
-    assert same_data_set(tmp_path / 'stopped', tmp_path / 'whole')
-    description = json.loads((tmp_path / 'whole/dataset.json').read_text())
+    return [*map(str, bags), '--label', 'success', '--attempt-gap', '1', '--split', '1/0/0',
+            '--format', 'png', '--resize', '800x600']
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    """Return such arguments, and the data set that they give when nothing stops them."""
+    folder = tmp_path_factory.mktemp('whole')
+    arguments = long_command(folder)
+    assert main([*arguments, '--jobs', '2', '--out', str(folder / 'set')]) == 0
+    description = json.loads((folder / 'set/dataset.json').read_text(encoding='utf-8'))
     assert description['sources']['a']['damage'] == {'damaged chunk': 1}
-    assert len(rows_of(tmp_path / 'whole')) == 500
-    # What was written was not written again; a killed process may have left one batch unrecorded.
-    again = sum(path.stat().st_mtime_ns != stamp for path, stamp in done.items())
-    assert again <= 7 * 48
+    assert len(rows_of(folder / 'set')) == 200
+    return arguments, folder / 'set'
+
+
+def journalled(folder):
+    """Return the files that the journal of an unfinished data set names."""
+    path = folder / 'extraction.jsonl'
+    text = path.read_text(encoding='utf-8') if path.is_file() else ''
+    return [folder / row[1] for line in text.split('\n')[1:-1]
+            for row in json.loads(line).get('written', ())]
+
+
+MOMENTS = {
+    'begun': lambda out: (out / 'extraction.jsonl').exists(),
+    'before the first batch is journalled': lambda out: list(out.glob('success/*.png')),
+    'after it': journalled,
+}
+
+
+@pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize('jobs', [1, 2])
+@pytest.mark.parametrize('moment', MOMENTS)
+def test_stopped_by_a_signal_the_same_command_continues(tmp_path, whole, how, jobs, moment):
+    arguments, expected = whole
+    out = tmp_path / 'set'
+    command = [*arguments, '--jobs', str(jobs), '--out', str(out)]
+    process = start('extract_frames', *command)
+    wait_until(lambda: MOMENTS[moment](out), process)
+    code, _, errors = interrupt(process, how)
+    if how is signal.SIGINT:
+        assert code == 130 and errors.strip().endswith('interrupted')
+        assert 'Traceback' not in errors
+    else:
+        assert code == -how
+    assert not (out / 'dataset.json').exists()
+    done = {path: path.stat().st_mtime_ns for path in journalled(out)}
+    assert len(done) < 200
+    if moment == 'after it':
+        assert done
+        with pytest.raises(DatasetError, match='this data set is not finished; run the extract_'):
+            read_manifest(out)
+    assert main(command) == 0
+    assert same_data_set(out, expected)
+    assert done == {path: path.stat().st_mtime_ns for path in done}     # not written again
+
+
+@contextmanager
+def small_disk(folder, options):
+    """Mount a disk of limited size for the block; skip where that isn't allowed."""
+    folder.mkdir()
+    done = subprocess.run(['mount', '-t', 'tmpfs', '-o', options, 'tmpfs', str(folder)],
+                          capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip('only root can mount a disk that is full')
+    try:
+        yield folder
+    finally:
+        subprocess.run(['umount', str(folder)], check=True)
+
+
+@pytest.mark.parametrize('jobs', [1, 2])
+@pytest.mark.parametrize(('limit', 'room'), [
+    ('size=4m', 'size=100m'), ('nr_inodes=4', 'nr_inodes=1000')],
+    ids=['in the middle', 'before the first frame'])
+def test_on_a_full_disk_it_is_one_line_and_goes_on_when_there_is_room(tmp_path, jobs, limit, room,
+                                                                      capsys):
+    bag = write_mcap(tmp_path / 'a.mcap', raw_messages(200, height=120, width=160))
+    command = [bag, '--label', 'success', '--format', 'png', '--split', '1/0/0']
+    with small_disk(tmp_path / 'disk', limit) as disk:
+        for _ in range(2):
+            assert run(*command, '--out', disk / 'set', jobs=jobs) == 1
+            errors = capsys.readouterr().err
+            assert re.fullmatch('error: .*No space left on device; .*same command goes on\n',
+                                errors)
+        done = {path: path.stat().st_mtime_ns for path in journalled(disk / 'set')}
+        assert bool(done) == (limit == 'size=4m')
+        subprocess.run(['mount', '-o', f'remount,{room}', str(disk)], check=True)
+        assert run(*command, '--out', disk / 'set', jobs=jobs) == 0
+        assert done == {path: path.stat().st_mtime_ns for path in done}     # not written again
+        assert run(*command, '--out', tmp_path / 'set') == 0
+        assert same_data_set(disk / 'set', tmp_path / 'set')
 
 
 def test_a_finished_data_set_is_left_alone(tmp_path, capsys):
