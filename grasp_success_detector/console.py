@@ -1,9 +1,11 @@
 """What all console scripts share: how a command ends and how it shows progress."""
 
+from codecs import lookup
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
 from functools import wraps
+from io import TextIOWrapper
 import os
 import select
 import sys
@@ -49,6 +51,7 @@ def command(main: Main) -> Main:
     """
     @wraps(main)
     def wrapped(argv: Sequence[str] | None = None) -> int:
+        _print_any_text()
         try:
             try:
                 return _ended(main, argv)
@@ -75,6 +78,13 @@ def _ended(main: Main, argv: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         return int(ExitCode.INTERRUPTED)
+
+
+def _print_any_text() -> None:
+    """Print UTF-8 where the locale knows only ASCII: topics and paths may hold any letters."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and lookup(stream.encoding).name == 'ascii':
+            stream.reconfigure(encoding='utf-8', errors='surrogateescape')
 
 
 def _flush() -> None:

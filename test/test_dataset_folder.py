@@ -157,8 +157,8 @@ def test_on_a_full_disk_it_is_one_line_and_goes_on_when_there_is_room(tmp_path, 
         for _ in range(2):
             assert run(*command, '--out', disk / 'set', jobs=jobs) == 1
             errors = capsys.readouterr().err
-            assert re.fullmatch('error: .*No space left on device; .*same command goes on\n',
-                                errors)
+            assert re.fullmatch('error: .*cannot be written .*No space left on device.*; .*same '
+                                'command goes on\n', errors)
         done = {path: path.stat().st_mtime_ns for path in journalled(disk / 'set')}
         assert bool(done) == (limit == 'size=4m')
         subprocess.run(['mount', '-o', f'remount,{room}', str(disk)], check=True)

@@ -3,10 +3,12 @@
 import csv
 import hashlib
 import json
+import os
 import re
 
 import cv2
 import numpy as np
+from processes import start
 import pytest
 from recordings import (
     bool_message,
@@ -250,15 +252,70 @@ def test_any_topic_name_gives_a_safe_file_name(tmp_path, topic):
      r'split \(0.5, 0.2, 0.2\) \(expected three fractions that add up to 1\)'),
     (['a.mcap', '--roi', '0,0,2,.5', '--resize', '0x4'], 'resize'),
     (['a.mcap', '--dask', 'tcp://127.0.0.1:1'], 'no Dask scheduler answers there'),
+    (['a.mcap', '--jobs', '-3'], '--jobs -3: expected 1 or more processes'),
+    (['a.mcap', '--jobs', '0'], '--jobs 0: expected 1 or more processes'),
+    (['a.mcap', '--resize', '99999x99999'], r'resize \(99999, 99999\) \(expected 2 values, each'),
+    (['a.mcap', '--resize', '60000x60000'], r'resize .* \(expected .* at most 100 megapixels\)'),
+    (['a.mcap', '--quality', '0'], r'quality 0 \(expected a whole number from 1 to 100\)'),
+    (['a.mcap', '--quality', '101'], r'quality 101 \(expected a whole number from 1 to 100\)'),
+    (['a.mcap', '--roi', 'nan,0,1,1'], r'roi \(nan, .*\(expected 4 values, each a number from 0'),
+    (['a.mcap', '--roi', '1e308,0,1e308,1'], r'roi \(1e\+308.*\(expected 4 values'),
+    (['a.mcap', '--roi', '0,0,0,5'], r'roi .*\(expected x, y, width, height within the picture'),
+    (['a.mcap', '--roi', '.5,.5,.6,.6'], r'roi .*\(expected x, y, width, height within the pic'),
+    (['a.mcap', '--split', 'nan/1/0'], r'split .* \(expected 3 values, each a number of 0'),
 ])
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, arguments, text, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if arguments[0] == 'a.mcap':
         write_mcap(tmp_path / 'a.mcap', jpeg_messages(1))
-    assert run(*arguments, '--out', 'set') == 1
+    assert main(['--out', 'set', '--jobs', '1', *arguments]) == 1
     err = capsys.readouterr().err
     assert re.search(f'^error: .*{text}', err, re.MULTILINE)
+    if '--dask' not in arguments:   # distributed logs to stderr, too
+        assert err.count('\n') == 1
     assert not (tmp_path / 'set').exists()
+
+
+@pytest.mark.parametrize(('option', 'text'), [
+    (['--resize', '10.9x10.9'], "argument --resize: '10.9x10.9': expected WIDTHxHEIGHT in whole"),
+    (['--resize', '10'], "argument --resize: '10': expected WIDTHxHEIGHT in whole pixels"),
+    (['--roi', '1,2,3'], "argument --roi: '1,2,3': expected x,y,width,height"),
+    (['--quality', 'best'], "argument --quality: invalid int value: 'best'"),
+])
+def test_options_that_cannot_be_parsed_are_usage_errors(tmp_path, option, text, capsys):
+    with pytest.raises(SystemExit, match='2'):
+        main(['a.mcap', '--out', str(tmp_path / 'set'), *option])
+    assert text in capsys.readouterr().err
+    assert not (tmp_path / 'set').exists()
+
+
+@pytest.mark.parametrize('out', ['a.mcap/set', '/sys/set', '/proc/set', 'x' * 300])
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, out, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_mcap(tmp_path / 'a.mcap', jpeg_messages(1))
+    assert run('a.mcap', '--label', 'success', '--out', out) == 1
+    assert re.fullmatch(f'error: {out}: cannot be written .+; once it can be, the same .*\n',
+                        capsys.readouterr().err)
+    assert [path.name for path in tmp_path.iterdir()] == ['a.mcap']
+
+
+def test_text_is_utf_8_whatever_the_locale(tmp_path):
+    topic = '/weird name/ü'
+    bag = write_mcap(tmp_path / 'a.mcap', [message(topic, m.msgtype, m.stamp_ns, m.data)
+                                           for m in jpeg_messages(2)])
+    labels = tmp_path / 'labels.csv'
+    labels.write_text('source,start_s,end_s,label,attempt\na,0,9,success,täg\n',
+                      encoding='utf-8')
+    process = start('extract_frames', bag, '--labels', labels, '--out', tmp_path / 'set', '--jobs',
+                    1, env={**os.environ, 'LC_ALL': 'C', 'PYTHONUTF8': '0',
+                            'PYTHONCOERCECLOCALE': '0'})
+    printed, errors = process.communicate(timeout=60)
+    assert process.returncode == 0 and not errors
+    assert f'a: 2 of 2 frames of {topic}' in printed
+    rows = rows_of(tmp_path / 'set')
+    assert {(row['topic'], row['attempt']) for row in rows} == {(topic, 'a/täg')}
+    # What one locale has written the other reads.
+    assert run(bag, '--labels', labels, '--out', tmp_path / 'set') == 0
 
 
 def test_no_labelled_frame_is_no_data_set(tmp_path, capsys):

@@ -130,5 +130,14 @@ def test_what_is_no_data_set_is_one_line(tmp_path, capsys):
     (tmp_path / 'set/manifest.csv').write_text('file,label\n')
     inspect(tmp_path / 'set', rc=1)
     assert 'expected the columns file,label,source,topic,stamp_ns' in capsys.readouterr().err
+    inspect(tmp_path / 'set', '--jobs', '0', rc=1)
+    assert capsys.readouterr().err == 'error: --jobs 0: expected 1 or more processes\n'
     inspect(tmp_path / 'set', '--most', '0', rc=1)
     assert capsys.readouterr().err == 'error: --most 0: expected 1 or more lines\n'
+
+
+@pytest.mark.parametrize('out', ['set/manifest.csv/below', 'set/manifest.csv', '/sys/inspection'])
+def test_a_folder_that_cannot_be_written_is_one_line(dataset, out, capsys):
+    inspect(dataset, '--out', str(dataset.parent / out), rc=1)
+    assert re.fullmatch(f'error: .*{out}: cannot be written .*; choose another --out\n',
+                        capsys.readouterr().err)

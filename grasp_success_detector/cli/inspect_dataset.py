@@ -41,10 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = args.out or args.dataset.with_name(f'{args.dataset.resolve().name}-inspection')
     with open_workers(args.jobs) as workers:
         found = inspect(args.dataset, args.near_bits, workers)
-    out.mkdir(parents=True, exist_ok=True)
     sheet = contact_sheet(args.dataset, found.rows)
-    write_whole(out / 'contact_sheet.png', encode_png(sheet))
-    write_whole(out / 'index.html', inspection_page(found))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(out / 'contact_sheet.png', encode_png(sheet))
+        write_whole(out / 'index.html', inspection_page(found))
+    except OSError as error:
+        raise ConfigError(f'{out}: cannot be written ({error.strerror}); choose another --out'
+                          ) from error
     for by in ('split', 'source', 'attempt'):
         entries = table(found.rows, by)
         width = max(len(by), *(len(entry[0]) for entry in entries[:args.most])) + 2

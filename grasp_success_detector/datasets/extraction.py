@@ -30,7 +30,7 @@ from grasp_success_detector.datasets.inspection import (
 from grasp_success_detector.datasets.journal import BatchResult, differences, Journal
 from grasp_success_detector.datasets.splits import balanced_split, SplitBy, SplitOptions, SPLITS
 from grasp_success_detector.datasets.workers import Workers
-from grasp_success_detector.errors import DatasetError
+from grasp_success_detector.errors import DatasetError, one_line
 from grasp_success_detector.labels import CLASS_NAMES, Label
 from grasp_success_detector.recordings.labels import intervals_of, read_intervals
 from grasp_success_detector.recordings.selection import (
@@ -78,10 +78,10 @@ def extract(sources: Sequence[Source], selection: FrameSelection, pictures: Pict
     :raises DatasetError: ``out`` holds something else or cannot be written, or the data set leaks
         between its splits.
     """
+    plan = {'sources': [source.identity() for source in sources], **selection.to_json(),
+            **split.to_json(), 'output': pictures.to_json()}
     # How frames are divided can be changed as long as the data set isn't finished.
-    begun = {'sources': [source.identity() for source in sources], **selection.to_json(),
-             'output': pictures.to_json()}
-    plan = begun | split.to_json()
+    begun = {name: value for name, value in plan.items() if name not in split.to_json()}
     try:
         if (out / MARKER).exists():
             description = read_marker(out)
@@ -120,10 +120,8 @@ def extract(sources: Sequence[Source], selection: FrameSelection, pictures: Pict
                 _remove_unused(out, journal)
             journal.close()
     except OSError as error:
-        raise DatasetError(
-            f'{error.filename or out}: {error.strerror or error}; expected a folder that can be '
-            'written and a disk that is not full; mend that, and the same command goes on'
-        ) from error
+        raise DatasetError(f'{out}: cannot be written ({one_line(error)}); once it can be, the '
+                           'same command goes on') from error
 
 
 def _planning(sources: Sequence[Source], selection: FrameSelection, out: Path,
