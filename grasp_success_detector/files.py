@@ -74,10 +74,10 @@ def new_folder(out: Path, error: type[GraspSuccessDetectorError]) -> Iterator[Pa
     :param error: class of the error where ``out`` exists or cannot be written.
     :raises GraspSuccessDetectorError: of that class, also for an OSError within the block.
     """
-    if out.exists():
-        raise error(f'{out}: exists already and is not overwritten; choose another name')
     partial = out.with_name(f'.{out.name}.partial-{os.getpid()}')
     try:
+        if out.exists():
+            raise error(f'{out}: exists already and is not overwritten; choose another name')
         partial.mkdir(parents=True)
         yield partial
         partial.rename(out)

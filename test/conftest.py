@@ -102,3 +102,25 @@ def ears():
     listening = Ears()
     yield listening
     listening.close()
+
+
+@pytest.fixture
+def unwritable_folders():
+    """Return places where no file can be made, even by root: a file and two folders."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        unreachable, read_only = folder / 'unreachable', folder / 'read_only'
+        unreachable.mkdir(mode=0o700)
+        (folder / 'file').touch()
+        read_only.mkdir(mode=0o755)
+        user = os.geteuid()
+        if user == 0:   # may read and write everything: be another user meanwhile
+            os.seteuid(65534)
+        else:
+            unreachable.chmod(0)
+            read_only.chmod(0o555)
+        yield folder / 'file', unreachable, read_only
+        os.seteuid(user)
+        unreachable.chmod(0o700)
+        read_only.chmod(0o700)

@@ -152,6 +152,26 @@ def test_bad_input(options, text, path, tmp_path, monkeypatch, capsys):
     assert error.count('\n') == 1
 
 
+@pytest.mark.parametrize('option, name', [('--onnx', 'm.onnx'), ('--openvino', 'm.xml')])
+def test_places_that_cannot_be_written(option, name, unwritable_folders, capsys):
+    pytest.importorskip('onnxruntime')
+    pytest.importorskip('openvino')
+    shipped = share_path('models/cifar_cnn_rig.safetensors')
+    for folder in unwritable_folders:
+        assert main([str(shipped), option, str(folder / name)]) == 1
+        error = capsys.readouterr().err
+        assert f'{folder / name}: cannot be written: ' in error
+        assert error.count('\n') == 1
+
+
+def test_a_device_on_which_nothing_runs_gives_no_proof(path, dataset, capsys):
+    assert main([str(path), '--verify', str(dataset), '--device', 'tpu9']) == 1
+    error = capsys.readouterr().err
+    assert "no engine runs on device 'tpu9': " in error
+    assert error.count('\n') == 1
+    assert not path.with_suffix('.engines.json').exists()
+
+
 def test_without_the_packages(path, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(formats, 'find_spec', lambda name: None)
     monkeypatch.setattr(formats, 'installed', lambda: False)

@@ -170,6 +170,10 @@ def test_an_existing_bag_is_not_overwritten(tmp_path):
 @pytest.mark.parametrize(('option', 'text'), [
     (['--attempts', '0'], r'attempts 0 \(expected a whole number from 1 to 1000000\)'),
     (['--jobs', '0'], r'jobs 0 \(expected a whole number of 1 or more\)'),
+    (['--jobs', '-3'], r'jobs -3 \(expected a whole number of 1 or more\)'),
+    (['--width', '99999'], r'width 99999 \(expected a whole number from 16 to 4096\)'),
+    (['--fps', 'inf'], r'fps inf \(expected a number from 1 to 200\)'),
+    (['--first-attempt', '500000000'], r'first_attempt 500000000 \(expected .* to 80000000\)'),
     (['--preset', 'moon'], r"preset 'moon' \(expected rig or random\)"),
     (['--storage', 'tape', '--fps', '0'], r"fps 0.0 .*storage 'tape' \(expected mcap or"),
 ])
@@ -179,6 +183,14 @@ def test_wrong_options_are_one_line_and_leave_nothing(tmp_path, capsys, option, 
     assert err.count('\n') == 1
     assert re.search(text, err)
     assert not list(tmp_path.iterdir())
+
+
+def test_places_that_cannot_be_written_are_one_line(capsys, unwritable_folders):
+    for out in (folder / 'bag' for folder in unwritable_folders):
+        assert main([str(out), '--attempts', '1', '--jobs', '1']) == 1
+        err = capsys.readouterr().err
+        assert err.startswith(f'error: {out}: cannot be written (')
+        assert err.count('\n') == 1
 
 
 def test_ctrl_c_leaves_nothing_behind(tmp_path):

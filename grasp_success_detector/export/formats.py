@@ -147,10 +147,9 @@ def calibrate(path: Path, dataset: Path, overwrite: bool = False) -> Path:
     """
     if not installed() or find_spec('nncf') is None:
         raise ExportError('int8 needs OpenVINO and NNCF; pip install openvino nncf')
-    out = int8_path(path)
+    checkpoint, out = Checkpoint.open(path), int8_path(path)
     if out.exists() and not overwrite:
         raise CheckpointError(f'{out}: exists already; replace it with --overwrite')
-    checkpoint = Checkpoint.open(path)
     frames = read_extracted(dataset).train
     if not frames:
         raise DatasetError(f'{dataset}: has no training frames; int8 is calibrated on them')
