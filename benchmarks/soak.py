@@ -32,7 +32,7 @@ from std_msgs.msg import Bool, Float32
 from std_srvs.srv import Trigger
 
 from grasp_success_detector.files import SAMPLE_BAG, share_path
-from grasp_success_detector.ros.tools.child_process import end
+from grasp_success_detector.ros.tools.child_process import end, START_TIMEOUT_S
 
 MODULES = 'grasp_success_detector.cli'
 TOPIC = '/camera/image_raw'
@@ -50,9 +50,6 @@ T_QUANTILE = 2.306
 
 #: Somebody looks at the overlay for so long, and then for as long nobody does.
 OVERLAY_PERIOD_S = 2.
-
-#: For the detector to load its network.
-START_TIMEOUT_S = 120.
 
 #: Growth in an hour of camera above which it is a leak and no noise.
 LIMIT_MB = 10.

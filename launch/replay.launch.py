@@ -30,9 +30,7 @@ from grasp_success_detector.ros.node.launch_arguments import (
     read_cameras,
     recorded_cameras,
 )
-
-#: For the detector to load its network (a cold disk, a small machine), seconds.
-START_TIMEOUT_S = 120
+from grasp_success_detector.ros.tools.child_process import START_TIMEOUT_S
 
 #: For the verdict on the last frame, and for the recorder to write it, seconds.
 LAST_VERDICT_S = 1.
@@ -123,7 +121,7 @@ def play(
         return ExecuteProcess(cmd=['ros2', 'bag', 'play', bag, *further], output='screen')
     return Node(
         package='grasp_success_detector', executable='play_bag', output='screen',
-        arguments=[bag, '--wait', str(START_TIMEOUT_S), '--wait-for', *topics, *further])
+        arguments=[bag, '--wait', f'{START_TIMEOUT_S:.0f}', '--wait-for', *topics, *further])
 
 
 def end(event: Event, context: LaunchContext) -> LaunchDescriptionEntity | None:

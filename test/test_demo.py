@@ -16,6 +16,7 @@ from rig_bag import FRAMES_PER_ATTEMPT, write_rig_bag  # noqa: E402
 from ros_processes import Ears, run, wait_until  # noqa: E402
 from std_msgs.msg import Bool, Float32  # noqa: E402
 
+from grasp_success_detector.cli import grasp_demo  # noqa: E402
 from grasp_success_detector.errors import BagError  # noqa: E402
 from grasp_success_detector.images.decoding import decode_bytes, read_image  # noqa: E402
 from grasp_success_detector.labels import Verdict  # noqa: E402
@@ -23,7 +24,7 @@ from grasp_success_detector.recordings.bags import COMPRESSED_TOPIC  # noqa: E40
 from grasp_success_detector.ros.node.outputs import COLOURS  # noqa: E402
 from grasp_success_detector.ros.tools.demo_bag import Attempt, read_demo_bag  # noqa: E402
 from grasp_success_detector.ros.tools.demo_monitor import DemoAnswer, DemoResult  # noqa: E402
-from grasp_success_detector.ros.tools.demo_picture import chosen_answers, draw_demo  # noqa: E402
+from grasp_success_detector.ros.tools.demo_view import chosen_answers, draw_demo  # noqa: E402
 
 
 @pytest.fixture(scope='module')
@@ -119,6 +120,19 @@ def test_what_it_cannot_start_with_is_said(bag, tmp_path):
     child = run('grasp_demo', '--bag', '/no/such')
     assert child.returncode == 1
     assert 'error: /no/such: no such bag' in child.output
+
+
+@pytest.mark.parametrize('output', ['file/demo.png', 'folder', '/proc/demo.png'])
+def test_an_output_that_cannot_be_written_is_said_before_the_run(
+        bag, tmp_path, capsys, monkeypatch, output):
+    (tmp_path / 'file').write_text('', encoding='utf-8')
+    (tmp_path / 'folder').mkdir()
+    monkeypatch.setattr(grasp_demo, 'child_process', None)      # nothing is started
+    code = grasp_demo.main(['--bag', str(bag[0]), '--output', str(tmp_path / output)])
+    assert code == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f'error: --output {tmp_path / output}: cannot be written (')
+    assert error.count('\n') == 1
 
 
 def test_the_bag_tells_attempts_and_truth(bag):

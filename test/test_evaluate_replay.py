@@ -243,12 +243,25 @@ def test_node_that_fails_to_start_is_one_line(bag, random_checkpoint, tmp_path, 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize('out', ['file/out', '/proc/out'])
+def test_a_folder_that_cannot_be_written_is_said_before_the_run(
+        bag, random_checkpoint, tmp_path, capsys, monkeypatch, out):
+    (tmp_path / 'file').write_text('', encoding='utf-8')
+    monkeypatch.setattr(evaluate_replay, 'child_process', None)     # nothing is started
+    code = evaluate_replay.main([
+        str(bag[0]), '--checkpoint', str(random_checkpoint), '--out', str(tmp_path / out)])
+    assert code == ExitCode.ERROR
+    error = capsys.readouterr().err
+    assert error.startswith(f'error: {tmp_path / out}: cannot be written (')
+    assert error.count('\n') == 1
+
+
 def test_wrong_input_is_one_line(bag, random_checkpoint, tmp_path, capsys):
     for arguments, expected in (
             ([tmp_path / 'none'], 'none: no such bag'),
             ([bag[0], '--engine', 'none'], "unknown engine 'none'; expected auto, "),
             ([bag[0], '--engine', 'torch', '--precision', 'int8'], 'no engine fits engine=torch'),
-            ([bag[0], '--rate', '0'], 'rate 0.0: expected a number above 0'),
+            ([bag[0], '--rate', '0'], 'rate 0.0 (expected a number above 0)'),
             ([bag[0], '--checkpoint', bag[0] / 'metadata.yaml'], 'metadata.yaml: '),
             ([bag[0], '--topic', '/none'], 'no image topic /none')):
         given = [*arguments, '--out', tmp_path / 'out']

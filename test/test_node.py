@@ -90,12 +90,13 @@ def test_bag_and_message_give_identical_logits(tmp_path, classifier, request, ki
 
 
 def test_a_camera_that_stops_turns_the_verdict_false(raw, classifier, settings):
+    shown = time.monotonic()
     verdict, _ = raw.ask(raw.stamp(raw_message(success_frame(classifier))))
-    answered = time.monotonic()
     assert verdict
     wait_until(lambda: not raw.verdicts[-1].data)
-    # A promise, not a benchmark; what is added is for a machine that has other things to do.
-    assert time.monotonic() - answered < settings['stale_after_s'] + 2.
+    withdrawn_s = time.monotonic() - shown
+    # Never before; what is added is for a machine that has other things to do.
+    assert settings['stale_after_s'] <= withdrawn_s < settings['stale_after_s'] + 10.
     wait_until(lambda: raw.confidences[-1].data == 0.)
     status = raw.diagnostics(lambda values: values['reason'] == 'stale')
     assert status['verdict'] == 'unknown'

@@ -1,9 +1,9 @@
-"""Console script ``evaluate_replay``: play a bag to the running node and judge what it says."""
+"""Console script ``evaluate_replay``: play a bag to the running node and evaluate it."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 import tempfile
@@ -34,36 +34,34 @@ from grasp_success_detector.ros.tools.bag_player import Playback, recorded_qos
 from grasp_success_detector.ros.tools.child_process import (
     child_process,
     ChildError,
-    ChildProcess,
     detector_command,
     player_command,
 )
 from grasp_success_detector.ros.tools.demo_bag import DemoBag
-from grasp_success_detector.ros.tools.verdict_bag import write_verdict_bag
-from grasp_success_detector.ros.tools.verdict_recorder import VERDICT_TOPIC, VerdictRecorder
+from grasp_success_detector.ros.tools.verdict_recorder import (
+    VERDICT_TOPIC,
+    VerdictRecorder,
+    write_verdict_bag,
+)
 
-#: How long the detector may take to load its network (a cold disk, a small machine).
-START_TIMEOUT_S = 120.
-
-#: How long the detector may take to find the player and to listen as the frames are published.
+#: Time in which the detector must find the player and subscribe with its reliability.
 ADAPT_TIMEOUT_S = 15.
 
-#: How long to listen on after the last frame: for its verdict, and the last diagnostics.
-LAST_WORDS_S = 1.5
+#: Time to listen on after the last frame: for its verdict, and the last diagnostics.
+LAST_VERDICT_S = 1.5
 
 EPILOG = """\
 examples:
   evaluate_replay samples/rig_attempts --out replay
   evaluate_replay day1/take3 --labels labels.csv --rate 0.5 --out replay
 
-Where ROS 2's own tools are at hand, they do the same by hand: ros2 launch the detector,
-ros2 bag record /grasp_success /grasp_success/confidence, ros2 bag play the bag. This is for
-machines without rosbag2, and for the report. REPLAY gets what evaluate_classifier writes, with the
-node's verdicts, and verdicts/, a rosbag2 of all that it said. Where vision_msgs is installed,
-verdicts are matched to frames by their header, else by time.
+REPLAY gets the files of evaluate_classifier, with the node's verdicts, and verdicts/, a rosbag2 of
+all messages of the node. Where vision_msgs is installed, verdicts are matched to frames by their
+header, else by time. With ROS 2's own tools: ros2 launch the detector, ros2 bag record
+/grasp_success /grasp_success/confidence, ros2 bag play the bag.
 
-exit codes: 0 done, 1 wrong input, or the node did not start, 2 wrong option, 3 no verdict came
-through, 130 Ctrl-C
+exit codes: 0 done, 1 bad input, or the node did not start, 2 unknown option, 3 no verdict came
+through, 130 interrupted
 """
 
 
@@ -79,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
                         help='folder to write; it must not exist')
     parser.add_argument('--checkpoint', type=Path, help='(default: the one that ships)')
     add_engine_arguments(parser, Parameters.engine, Parameters.precision)
-    parser.add_argument('--rate', type=float, default=1., metavar='R',
+    parser.add_argument('--rate', type=float, default=Playback.rate, metavar='R',
                         help='2 plays twice as fast as recorded (1)')
     add_report_arguments(parser)
     add_label_arguments(parser)
@@ -133,13 +131,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         bag = DemoBag(recording.path, topic.name, topic.msgtype.endswith('/CompressedImage'), (),
                       {}, simulated=False)
         with ros_process(arguments):
-            run = _Run(bag, recording.account['found'])
-            try:
-                run.play([*detector_command(bag, str(path)), '-p', f'engine:={args.engine}',
-                          '-p', f'precision:={args.precision}'], rate)
-            finally:
-                run.close()
-        recorder = run.recorder
+            recorder = _play(bag, recording.account['found'], [
+                *detector_command(bag, str(path)), '-p', f'engine:={args.engine}',
+                '-p', f'precision:={args.precision}'], rate)
         stamped = recorder.said_stamped()
         replay = Replay(
             rate, recording.account['found'], len(recorder.frames),
@@ -151,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             task = progress.add_task('judging directly', total=len(recording.frames))
             judged = judge(classifier, recording, lambda count: progress.advance(task, count))
         difference = compare_ways(judged, replay, decision)
-        # The node's window reaches over frames outside of attempts too; they are not evaluated.
+        # The node's window includes frames outside of attempts, which are not evaluated.
         direct = [attempt for attempt in decide_attempts([judged], decision, anew=False)
                   if attempt.name]
         inside = replace(judged, recording=replace(recording, frames=tuple(
@@ -171,82 +165,63 @@ def main(argv: Sequence[str] | None = None) -> int:
     return ExitCode.OK
 
 
-class _Run:
-    """One playing of a bag to a detector, and what was heard."""
+def _play(bag: DemoBag, frames: int, detector_arguments: Sequence[str], rate: float,
+          ) -> VerdictRecorder:
+    """
+    Play the frames of a bag once to a detector and return what was recorded.
 
-    def __init__(self, bag: DemoBag, frames: int) -> None:
-        self._node = Node('evaluate_replay', start_parameter_services=False)
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(self._node)
-        self._bag, self._frames = bag, frames
-        self.recorder = VerdictRecorder(self._node)
+    :param frames: their number.
+    :raises ChildError: the detector or the player failed, or another process takes part.
+    """
+    node = Node('evaluate_replay', start_parameter_services=False)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    recorder = VerdictRecorder(node)
+    reliability = _reliability(bag)
 
-    def play(self, detector_arguments: Sequence[str], rate: float) -> None:
-        """
-        Play the frames once and listen to the end.
+    def subscribed(*wanted: QoSReliabilityPolicy) -> bool:
+        return any(not wanted or info.qos_profile.reliability in wanted
+                   for info in node.get_subscriptions_info_by_topic(bag.topic))
 
-        :raises ChildError: the detector or the player ended before its time, or another process
-            takes part.
-        """
-        # The frames only: the bag may hold what a detector said when it was recorded. They wait
-        # for the detector and for the recorder, which comes last.
-        player_arguments = [*player_command(self._bag, rate), '--topics', self._bag.topic]
-        with child_process(detector_arguments) as detector:
-            if not self._spin_until(self._listens, START_TIMEOUT_S, detector):
-                raise ChildError(f'detector_node is not active after {START_TIMEOUT_S:.0f} s: '
-                                 f'{detector.last_line()}')
-            self._check_alone()
-            reliability = _reliability(self._bag)
-            with (child_process(player_arguments) as player,
-                  progress_bar(Console(stderr=True), 'frames') as progress):
-                self._spin_until(lambda: self._listens(reliability), ADAPT_TIMEOUT_S, detector)
-                self.recorder.watch(self._bag.topic, self._bag.compressed, reliability)
-                task = progress.add_task('playing', total=self._frames)
+    def step() -> None:
+        executor.spin_once(timeout_sec=.05)
+        detector.check()
+        progress.update(task, completed=len(recorder.frames))
 
-                def ended() -> bool:
-                    progress.update(task, completed=len(self.recorder.frames))
-                    return player.poll() is not None
+    # The frames only: the bag may hold verdicts from when it was recorded. The player waits for
+    # the detector and for the recorder, which comes last.
+    player_arguments = [*player_command(bag, rate), '--topics', bag.topic]
+    try:
+        with (child_process(detector_arguments) as detector,
+              progress_bar(Console(stderr=True), 'frames') as progress):
+            task = progress.add_task('playing', total=frames)
+            detector.wait_until_ready(subscribed, step)
+            _check_alone(node, bag)
+            with child_process(player_arguments) as player:
+                deadline = time.monotonic() + ADAPT_TIMEOUT_S
+                while not subscribed(reliability) and time.monotonic() < deadline:
+                    step()
+                recorder.watch(bag.topic, bag.compressed, reliability)
+                player.wait_until_done(step)
+                deadline = time.monotonic() + LAST_VERDICT_S
+                while time.monotonic() < deadline:
+                    step()
+    finally:
+        executor.shutdown(timeout_sec=.5)
+        node.destroy_node()
+    return recorder
 
-                while not self._spin_until(ended, START_TIMEOUT_S, detector):
-                    pass
-                if player.returncode:
-                    raise ChildError(
-                        f'play_bag ended with {player.returncode}: {player.last_line()}')
-                self._spin_until(lambda: ended() and False, LAST_WORDS_S, detector)
 
-    def close(self) -> None:
-        """Leave ROS."""
-        self._executor.shutdown(timeout_sec=.5)
-        self._node.destroy_node()
-
-    def _spin_until(self, happened: Callable[[], bool], timeout_s: float,
-                    detector: ChildProcess) -> bool:
-        """Listen until something has happened; False if it has not within the time."""
-        deadline = time.monotonic() + timeout_s
-        while not happened():
-            if time.monotonic() > deadline:
-                return False
-            self._executor.spin_once(timeout_sec=.05)
-            detector.check()
-        return True
-
-    def _listens(self, reliability: QoSReliabilityPolicy | None = None) -> bool:
-        """Say whether somebody listens to the frames, with the reliability that they have."""
-        return any(reliability in (None, info.qos_profile.reliability) for info
-                   in self._node.get_subscriptions_info_by_topic(self._bag.topic))
-
-    def _check_alone(self) -> None:
-        frames, verdicts = (self._node.get_publishers_info_by_topic(topic)
-                            for topic in (self._bag.topic, VERDICT_TOPIC))
-        if frames or len(verdicts) > 1:
-            raise ChildError(
-                f'{self._bag.topic if frames else VERDICT_TOPIC}: another process on this '
-                'ROS_DOMAIN_ID publishes it, a camera or a detector; end it, or set another '
-                'ROS_DOMAIN_ID')
+def _check_alone(node: Node, bag: DemoBag) -> None:
+    frames, verdicts = map(node.get_publishers_info_by_topic, (bag.topic, VERDICT_TOPIC))
+    if frames or len(verdicts) > 1:
+        raise ChildError(
+            f'{bag.topic if frames else VERDICT_TOPIC}: another process on this ROS_DOMAIN_ID '
+            'publishes it, a camera or a detector; end it, or set another ROS_DOMAIN_ID')
 
 
 def _reliability(bag: DemoBag) -> QoSReliabilityPolicy:
-    """Return how the bag's player publishes its frames."""
+    """Return the reliability with which the player publishes the frames."""
     with open_bag(bag.path) as reader:
         connection = next(c for c in reader.connections if c.topic == bag.topic)
         return recorded_qos(connection).reliability

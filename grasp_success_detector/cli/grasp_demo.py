@@ -1,10 +1,11 @@
-"""Console script ``grasp_demo``: the detector at work on the sample bag, over real DDS."""
+"""Console script ``grasp_demo``: play the sample bag to the detector over DDS and show it."""
 
 import argparse
 from collections.abc import Sequence
 from contextlib import ExitStack
-import os
+import errno
 from pathlib import Path
+import tempfile
 import time
 
 from rclpy.executors import SingleThreadedExecutor
@@ -14,25 +15,27 @@ from rich.live import Live
 
 from grasp_success_detector.console import command, ExitCode
 from grasp_success_detector.decision import NS_PER_S
-from grasp_success_detector.files import SAMPLE_BAG, share_path
+from grasp_success_detector.errors import ConfigError
+from grasp_success_detector.files import SAMPLE_BAG, share_path, write_whole
 from grasp_success_detector.images.encoding import encode_png
 from grasp_success_detector.ros.process import full_arguments, own_arguments, ros_process
+from grasp_success_detector.ros.tools.bag_player import Playback
 from grasp_success_detector.ros.tools.child_process import (
     child_process,
-    ChildError,
-    ChildProcess,
     detector_command,
     player_command,
 )
 from grasp_success_detector.ros.tools.demo_bag import read_demo_bag
 from grasp_success_detector.ros.tools.demo_monitor import DemoMonitor, DemoResult
-from grasp_success_detector.ros.tools.demo_picture import chosen_answers, draw_demo
-from grasp_success_detector.ros.tools.demo_view import attempt_line, live_view, result_table
+from grasp_success_detector.ros.tools.demo_view import (
+    attempt_line,
+    chosen_answers,
+    draw_demo,
+    live_view,
+    result_table,
+)
 
-#: How long the detector may take to load its network (a cold disk, a small machine).
-START_TIMEOUT_S = 120.
-
-#: How long to listen on after the last frame, for its verdict.
+#: Time to listen on after the last frame, for its verdict.
 LAST_VERDICT_S = 1.
 
 
@@ -40,8 +43,8 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog='grasp_demo', formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Start the detector as a process, play a bag to it in real time, show what it '
-                    'says, and draw a picture of it.',
+        description='Start the detector as a process, play a bag to it in real time, show its '
+                    'verdicts, and draw a picture of them.',
         epilog="""examples:
   grasp_demo
   grasp_demo --bag my_recording --checkpoint my.safetensors --output my_demo.png
@@ -52,7 +55,7 @@ exit codes: 0 frames and verdicts came through, 1 bad bag or checkpoint, 2 usage
 came through, 130 interrupted""")
     parser.add_argument('--bag', type=Path, help='bag to play (default: the sample that ships)')
     parser.add_argument('--checkpoint', help='checkpoint to use (default: the one that ships)')
-    parser.add_argument('--rate', type=float, default=1., metavar='R',
+    parser.add_argument('--rate', type=float, default=Playback.rate, metavar='R',
                         help='2 plays twice as fast as recorded (default 1)')
     parser.add_argument('--output', type=Path, default=Path('demo.png'), metavar='PNG',
                         help='picture to write (default demo.png)')
@@ -64,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo."""
     arguments = full_arguments(argv, 'grasp_demo')
     options = build_parser().parse_args(own_arguments(arguments))
+    _check_writable(options.output)
+    Playback(rate=options.rate)     # refuses a wrong rate
     bag = read_demo_bag(options.bag or share_path(SAMPLE_BAG))
     console = Console()
     with ros_process(arguments):
@@ -85,6 +90,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     return ExitCode.OK
 
 
+def _check_writable(output: Path) -> None:
+    """Refuse, by a ConfigError and before the run, a picture that cannot be written."""
+    try:
+        if output.is_dir():
+            raise IsADirectoryError(errno.EISDIR, 'it is a folder')
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output.parent):
+            pass
+    except OSError as error:
+        raise ConfigError(f'--output {output}: cannot be written ({error.strerror}); expected the '
+                          'name of a picture in a folder that can be written to') from error
+
+
 class _Run:
     """The part of the demo that is live."""
 
@@ -103,29 +121,20 @@ class _Run:
                 stack.enter_context(self._live)
             detector = stack.enter_context(child_process(
                 detector_command(bag, options.checkpoint)))
-            self._wait_for_detector(detector)
+            # Two subscribers: this process, and the detector when its network is loaded.
+            detector.wait_until_ready(lambda: self._node.count_subscribers(bag.topic) >= 2,
+                                      lambda: self._step('the detector loads its network'))
             player = stack.enter_context(child_process(player_command(bag, options.rate)))
-            while player.poll() is None:
+
+            def playing() -> None:
                 self._step('playing')
                 detector.check()
-            if player.returncode:
-                raise ChildError(f'play_bag ended with {player.returncode}: {player.last_line()}')
+            player.wait_until_done(playing)
             end = time.monotonic() + LAST_VERDICT_S
             while time.monotonic() < end:
                 self._step('done')
             self._finish_attempts(everything=True)
         return [self._monitor.result(attempt) for attempt in bag.attempts]
-
-    def _wait_for_detector(self, detector: ChildProcess) -> None:
-        deadline = time.monotonic() + START_TIMEOUT_S
-        # Itself and the detector: that one subscribes when its network is loaded.
-        while self._node.count_subscribers(self._monitor.bag.topic) < 2:
-            self._step('the detector loads its network')
-            detector.check()
-            if time.monotonic() > deadline:
-                raise ChildError(
-                    f'detector_node is not active after {START_TIMEOUT_S:.0f} s: '
-                    f'{detector.last_line()}')
 
     def _step(self, phase: str) -> None:
         self._executor.spin_once(timeout_sec=0.05)
@@ -164,10 +173,10 @@ def _report(
     kind = 'simulated grasp attempts' if bag.simulated else f'frames of {bag.path.name}'
     picture = draw_demo(results, bag.frames(stamps), bag.truth,
                         f'grasp_success_detector: verdicts on {kind}', summary)
-    partial = output.with_name(f'.{output.name}.partial')
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_bytes(encode_png(picture))
-    os.replace(partial, output)
+    try:
+        write_whole(output, encode_png(picture))
+    except OSError as error:
+        raise ConfigError(f'{output}: cannot be written ({error.strerror})') from error
     console.print(f'picture: {output}', soft_wrap=True, highlight=False)
 
 

@@ -1,4 +1,4 @@
-"""Console script ``play_bag``: play a bag over DDS where rosbag2's player is not at hand."""
+"""Console script ``play_bag``: play a bag over DDS without rosbag2's player."""
 
 import argparse
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
         description='Publish the messages of a bag (rosbag2 folder, .mcap, .db3, ROS 1 .bag) with '
                     'their recorded bytes, times and QoS.')
     parser.add_argument('bag', help='rosbag2 folder, .mcap, .db3 or .bag file')
-    parser.add_argument('--rate', type=float, default=1., metavar='R',
+    parser.add_argument('--rate', type=float, default=Playback.rate, metavar='R',
                         help='2 plays twice as fast as recorded (default 1)')
     parser.add_argument('--loop', action='store_true', help='start again at the end, until Ctrl-C')
     parser.add_argument('--clock', type=float, nargs='?', const=40., default=0., metavar='HZ',
@@ -42,13 +42,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--restamp', action='store_true',
                         help='set header stamps to now (default: as recorded)')
     parser.add_argument('--wait', type=_seconds, default=3., metavar='S',
-                        help='wait at most so long for subscribers of all topics (default 3)')
+                        help='longest time to wait for subscribers of all topics (default 3)')
     parser.add_argument('--wait-for', nargs='+', default=[], metavar='TOPIC',
                         help='wait for subscribers of these topics only')
     parser.add_argument('--subscribers', type=int, default=1, metavar='N',
-                        help='wait for so many of each topic (default 1)')
+                        help='number of nodes to wait for on each topic (default 1)')
     parser.add_argument('--delay', type=_seconds, default=0., metavar='S',
-                        help='then wait this much more (default 0)')
+                        help='time to wait after that (default 0)')
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Publish the messages of a bag as they were recorded: same bytes, same order, same pace."""
+"""Publish the messages of a bag as they were recorded: same bytes, same order, same times."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,48 +22,47 @@ from rosgraph_msgs.msg import Clock
 
 from grasp_success_detector.decision import NS_PER_S
 from grasp_success_detector.errors import BagError, ConfigError
+from grasp_success_detector.settings import check_settings, setting
 
-#: How long to wait for the last messages to be acknowledged.
+#: Longest time to wait for acknowledgement of the last messages.
 FLUSH_S = 2.
 
-#: Steps in which waiting looks at subscribers.
+#: Period of looking at subscribers.
 POLL_S = 0.02
 
-#: Discovery tells this side first, the other needs a moment more to know of the match; and a
-#: subscriber that adapts to what is offered subscribes anew. So long must nothing change.
+#: Time without a change of subscribers before playing. Discovery tells this side first, the other
+#: side learns of the match later; and a subscriber that adapts to what is offered subscribes anew.
 SETTLE_S = 1.
 
 
 @dataclass(frozen=True)
 class Playback:
     """
-    How to play.
+    How to play a bag.
 
     :ivar rate: 2 is twice as fast as recorded.
-    :ivar topics: only these; empty: all.
-    :ivar clock_hz: publish ``/clock`` (the bag's time) this often per second of real time; 0: not.
-    :ivar restamp: set the stamps of headers to now.
+    :ivar topics: topics to play; empty: all.
+    :ivar clock_hz: frequency in real time at which ``/clock`` is published, with the bag's time;
+        0: never.
+    :ivar restamp: whether stamps of headers are set to now.
     """
 
-    rate: float = 1.
+    rate: float = setting(1., above=0)
     topics: tuple[str, ...] = ()
-    clock_hz: float = 0.
+    clock_hz: float = setting(0., lowest=0)
     restamp: bool = False
 
     def __post_init__(self) -> None:
         """
         Check the values.
 
-        :raises ConfigError: a rate that is not above 0, or a frequency below 0.
+        :raises ConfigError: naming every value that is out of its range.
         """
-        if not 0. < self.rate < float('inf'):
-            raise ConfigError(f'rate {self.rate}: expected a number above 0')
-        if not 0. <= self.clock_hz < float('inf'):
-            raise ConfigError(f'clock {self.clock_hz} Hz: expected 0 or more')
+        check_settings(self, ConfigError, 'playing:')
 
 
 class BagPlayer:
-    """Publishers for the topics of one open bag, and the loop that feeds them."""
+    """Publishers for the topics of one open bag, and the loop that publishes its messages."""
 
     def __init__(self, node: Node, reader: AnyReader, playback: Playback) -> None:
         """
@@ -76,7 +75,7 @@ class BagPlayer:
         if missing := sorted(set(playback.topics) - recorded):
             raise BagError(f'{reader.paths[0]}: no topic {", ".join(missing)}; topics here: '
                            f'{", ".join(sorted(recorded)) or "none"}')
-        #: topic -> why it is not played
+        #: topic -> reason why it is not played
         self.skipped: dict[str, str] = {}
         self._publishers: dict[str, Publisher[Any]] = {}
         self._stamped: set[str] = set()
@@ -88,23 +87,18 @@ class BagPlayer:
 
     @property
     def message_count(self) -> int:
-        """Number of messages that one pass publishes."""
+        """Return the number of messages of the played topics."""
         return sum(connection.msgcount for connection in self._played)
-
-    @property
-    def publishers(self) -> 'list[Publisher[Any]]':
-        """Return the publishers of the recorded topics."""
-        return list(self._publishers.values())
 
     def wait_for_subscribers(self, timeout_s: float, topics: Collection[str] = (),
                              least: int = 1) -> list[str]:
         """
-        Wait until every topic has subscribers; without, discovery loses the first messages.
+        Wait until every topic has subscribers; discovery would lose the first messages.
 
-        :param topics: only these recorded topics; empty: all that are played.
-        :param least: so many nodes for each; a node may subscribe more than once.
-        :return: topics that have fewer when the time is over.
-        :raises ConfigError: a topic that is not played.
+        :param topics: recorded topics to wait for; empty: all that are played.
+        :param least: number of subscribed nodes for each; a node may subscribe more than once.
+        :return: topics that have fewer after the time-out.
+        :raises ConfigError: a topic is not played.
         """
         if unknown := sorted(set(topics) - set(self._publishers)):
             raise ConfigError(f'cannot wait for {", ".join(unknown)}: not among the topics played')
@@ -122,18 +116,16 @@ class BagPlayer:
         return lonely
 
     def _listeners(self, publisher: 'Publisher[Any]') -> int:
-        """Count the nodes that listen; none that is not connected yet."""
+        """Return the number of subscribed nodes; unconnected ones do not count."""
         nodes = {(info.node_namespace, info.node_name) for info
                  in self._node.get_subscriptions_info_by_topic(publisher.topic_name)}
         return min(len(nodes), publisher.get_subscription_count())
 
     def play(self, on_message: Callable[[], None] = lambda: None) -> int:
         """
-        Publish all messages once, in real time times the rate.
+        Publish all messages once; late ones are published at once, none is left out.
 
-        A message that is late is published at once and none is left out.
-
-        :param on_message: called after each one.
+        :param on_message: called after each message.
         :return: number of messages published.
         """
         count = 0
@@ -150,8 +142,8 @@ class BagPlayer:
         return count
 
     def flush(self) -> None:
-        """Wait until reliable subscribers have what was published last."""
-        for publisher in self.publishers:
+        """Wait until reliable subscribers have received the last messages."""
+        for publisher in self._publishers.values():
             publisher.wait_for_all_acked(Duration(seconds=FLUSH_S))
 
     def _add(self, connection: Connection) -> None:
@@ -209,14 +201,14 @@ def message_class(name: str) -> Any:
     :param name: as in bags, such as ``sensor_msgs/msg/Image``.
     :raises ImportError: its package is not installed.
     :raises AttributeError: the package has no such message.
-    :raises ValueError: no name of a message.
+    :raises ValueError: the name is not of this form.
     """
     package, kind, message = name.split('/')
     return getattr(import_module(f'{package}.{kind}'), message)
 
 
 def recorded_qos(connection: Connection) -> QoSProfile:
-    """Return what the recorded publisher offered; reliable, depth 10, where the bag is silent."""
+    """Return the QoS of the recorded publisher; reliable with depth 10 if the bag has none."""
     offered = getattr(connection.ext, 'offered_qos_profiles', ())
     if not offered:
         return QoSProfile(depth=10)
@@ -235,8 +227,8 @@ def restamped(raw: bytes, now_ns: int) -> bytes:
     """
     Return the message with another stamp in its header.
 
-    The header is the message's first field, so its stamp lies right after the four bytes that say
-    how the rest is encoded (the second of them: odd for little-endian).
+    The header is the first field, so its stamp follows the four bytes of the encapsulation (the
+    second of them is odd for little-endian).
 
     :param raw: CDR of a message that begins with a ``std_msgs/Header``.
     """
@@ -248,7 +240,7 @@ def restamped(raw: bytes, now_ns: int) -> bytes:
 
 
 def _settle(publishers: 'Sequence[Publisher[Any]]') -> None:
-    """Wait until no subscriber has come or gone for SETTLE_S; at most five times as long."""
+    """Wait until no subscriber has come or gone for SETTLE_S; at most five times SETTLE_S."""
     counts: list[int] = []
     began = changed = time.monotonic()
     while (now := time.monotonic()) - changed < SETTLE_S and now - began < 5 * SETTLE_S:

@@ -1,31 +1,25 @@
-"""What the demo sees over DDS: frames, verdicts, and the time between them."""
+"""Frames and verdicts that the demo receives over DDS, and the time between them."""
 
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import NamedTuple
 
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, QoSReliabilityPolicy
-from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import Bool, Float32
+from rclpy.qos import QoSReliabilityPolicy
 
 from grasp_success_detector.decision import NS_PER_S
-from grasp_success_detector.evaluation.replay import match_by_time, ShownFrame, without_header
+from grasp_success_detector.evaluation.replay import match_by_time
 from grasp_success_detector.labels import Verdict
 from grasp_success_detector.ros.tools.demo_bag import Attempt, DemoBag
-from grasp_success_detector.ros.tools.verdict_recorder import with_time
+from grasp_success_detector.ros.tools.verdict_recorder import VerdictRecorder
 
-#: Frames that the rate is taken over.
+#: Number of frames from which the rate is computed.
 RATE_FRAMES = 30
 
-#: Deep, so that nothing is lost while this process draws.
-VERDICT_QOS = QoSProfile(depth=200)
 
-
-@dataclass(frozen=True)
-class DemoAnswer:
+class DemoAnswer(NamedTuple):
     """
-    What the detector said of one frame.
+    The detector's answer to one frame.
 
     :ivar probability: the published confidence.
     :ivar latency_s: from the frame's publication to the verdict's.
@@ -40,9 +34,9 @@ class DemoAnswer:
 @dataclass(frozen=True)
 class DemoResult:
     """
-    An attempt and what the detector had said at its end.
+    An attempt and the answers to all its frames, in order.
 
-    :ivar answers: of all its frames, in order.
+    The result is the answer to the last frame.
     """
 
     attempt: Attempt
@@ -50,7 +44,7 @@ class DemoResult:
 
     @property
     def verdict(self) -> Verdict:
-        """Return the last verdict; UNKNOWN if there was none."""
+        """Return the last verdict; UNKNOWN without any."""
         return self.answers[-1].verdict if self.answers else Verdict.UNKNOWN
 
     @property
@@ -60,7 +54,7 @@ class DemoResult:
 
     @property
     def correct(self) -> bool | None:
-        """Say whether the last verdict is the truth; None where the truth is not known."""
+        """Return whether the last verdict is the truth; None where the truth is not known."""
         if self.attempt.success is None:
             return None
         return self.verdict is (Verdict.SUCCESS if self.attempt.success else Verdict.FAILURE)
@@ -68,71 +62,52 @@ class DemoResult:
 
 class DemoMonitor:
     """
-    Subscribe to frames and verdicts and put them together.
+    Subscribe to frames and verdicts and match them.
 
-    A Bool carries no stamp: it is matched by the time at which DDS says each was sent.
+    A Bool carries no stamp: it is matched by the time of publication, which DDS tells.
     """
 
     def __init__(self, node: Node, bag: DemoBag) -> None:
         self.bag = bag
-        self._stamps: list[int] = []        # of the frames that came in
-        self._sent: list[int] = []          # when each was published, ns
-        self._confidences: list[tuple[int, float]] = []     # (when published, value)
-        self._verdicts: list[tuple[int, bool]] = []
-        self._answers: tuple[int, dict[int, DemoAnswer]] = (0, {})
-        node.create_subscription(
-            CompressedImage if bag.compressed else Image, bag.topic, with_time(self._on_frame),
-            QoSProfile(depth=50, reliability=QoSReliabilityPolicy.BEST_EFFORT))
-        node.create_subscription(
-            Float32, 'grasp_success/confidence', with_time(self._on_confidence), VERDICT_QOS)
-        node.create_subscription(
-            Bool, 'grasp_success', with_time(self._on_verdict), VERDICT_QOS)
+        self._recorder = VerdictRecorder(node)
+        self._recorder.watch(bag.topic, bag.compressed, QoSReliabilityPolicy.BEST_EFFORT)
+        self._matched = 0       # messages that ``_answers`` rests on
+        self._answers: dict[int, DemoAnswer] = {}
 
     @property
     def frames(self) -> int:
-        """Count the frames that came in."""
-        return len(self._stamps)
+        """Return the number of frames received."""
+        return len(self._recorder.frames)
 
     @property
     def newest_ns(self) -> int | None:
         """Return the stamp of the newest frame."""
-        return self._stamps[-1] if self._stamps else None
+        return self._recorder.frames[-1].stamp_ns if self._recorder.frames else None
 
     @property
     def answers(self) -> dict[int, DemoAnswer]:
-        """Return what was said of each frame, by its stamp in ns, in order."""
-        heard = len(self._stamps) + len(self._verdicts) + len(self._confidences)
-        if self._answers[0] != heard:
-            self._answers = heard, self._match()
-        return self._answers[1]
+        """Return the answer to each frame by its stamp in ns, in order."""
+        received = len(self._recorder.frames) + len(self._recorder.published)
+        if self._matched != received:
+            self._matched = received
+            self._answers = {
+                stamp_ns: DemoAnswer(stamp_ns, answer.verdict, answer.confidence,
+                                     answer.latency_s or 0.)
+                for stamp_ns, answer in match_by_time(
+                    self._recorder.frames, self._recorder.said()).items()}
+        return self._answers
 
     @property
     def decided(self) -> int:
-        """Count frames with a verdict that is not UNKNOWN."""
+        """Return the number of frames with a verdict other than UNKNOWN."""
         return sum(answer.verdict is not Verdict.UNKNOWN for answer in self.answers.values())
-
-    @property
-    def latest(self) -> DemoAnswer | None:
-        """Return the newest answer."""
-        return next(reversed(self.answers.values()), None)
-
-    @property
-    def attempt(self) -> Attempt | None:
-        """Return the attempt of the newest frame."""
-        return None if self.newest_ns is None else self.bag.attempt_at(self.newest_ns)
-
-    @property
-    def truth(self) -> bool | None:
-        """Return the ground truth of the newest frame, None where it has none."""
-        return None if self.newest_ns is None else self.bag.truth.get(self.newest_ns)
 
     @property
     def rate_hz(self) -> float:
         """Return the rate of the last frames."""
-        recent = self._sent[-RATE_FRAMES:]
-        if len(recent) < 2 or recent[-1] == recent[0]:
-            return 0.
-        return (len(recent) - 1) * NS_PER_S / (recent[-1] - recent[0])
+        recent = self._recorder.frames[-RATE_FRAMES:]
+        span_ns = recent[-1].sent_ns - recent[0].sent_ns if recent else 0
+        return (len(recent) - 1) * NS_PER_S / span_ns if span_ns else 0.
 
     @property
     def latency_s(self) -> float | None:
@@ -140,25 +115,7 @@ class DemoMonitor:
         return median(a.latency_s for a in self.answers.values()) if self.answers else None
 
     def result(self, attempt: Attempt) -> DemoResult:
-        """Return what was said during an attempt."""
+        """Return the answers to the frames of an attempt."""
         return DemoResult(attempt, tuple(
             answer for answer in self.answers.values()
             if attempt.begin_ns <= answer.stamp_ns <= attempt.end_ns))
-
-    def _match(self) -> dict[int, DemoAnswer]:
-        frames = [ShownFrame(*pair) for pair in zip(self._sent, self._stamps, strict=True)]
-        return {stamp_ns: DemoAnswer(stamp_ns, answer.verdict, answer.confidence,
-                                 answer.latency_s or 0.)
-                for stamp_ns, answer in match_by_time(
-                    frames, without_header(self._verdicts, self._confidences)).items()}
-
-    def _on_frame(self, message: Any, sent_ns: int) -> None:
-        stamp = message.header.stamp
-        self._stamps.append(stamp.sec * NS_PER_S + stamp.nanosec)
-        self._sent.append(sent_ns)
-
-    def _on_confidence(self, message: Float32, sent_ns: int) -> None:
-        self._confidences.append((sent_ns, message.data))
-
-    def _on_verdict(self, message: Bool, sent_ns: int) -> None:
-        self._verdicts.append((sent_ns, message.data))

@@ -1,7 +1,10 @@
-"""How the demo looks on a terminal."""
+"""The demo on a terminal, and its picture: a strip of frames with verdicts for each attempt."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
@@ -9,37 +12,41 @@ from rich.table import Table
 from rich.text import Text
 
 from grasp_success_detector.labels import Verdict
-from grasp_success_detector.ros.tools.demo_monitor import DemoMonitor, DemoResult
+from grasp_success_detector.ros.node.outputs import COLOURS
+from grasp_success_detector.ros.tools.demo_monitor import DemoAnswer, DemoMonitor, DemoResult
 
 STYLES = {Verdict.SUCCESS: 'bold green', Verdict.FAILURE: 'bold dark_orange',
           Verdict.UNKNOWN: 'dim'}
 
+FRAMES_PER_ATTEMPT = 6
+CELL_WIDTH, CELL_HEIGHT = 216, 162      # of a frame, pixels
+CAPTION_HEIGHT = 42
+LABEL_WIDTH = 190
+BORDER, GAP, MARGIN, TITLE_HEIGHT = 5, 10, 16, 70
+
+BLACK, GREY = (20, 20, 20), (110, 110, 110)
+
 
 def live_view(monitor: DemoMonitor, phase: str) -> RenderableType:
-    """Return what is shown now; ``phase`` is one line on what goes on."""
-    attempt, answer = monitor.attempt, monitor.latest
+    """Return the panel of this moment; ``phase`` is one line on what goes on."""
+    bag, newest_ns = monitor.bag, monitor.newest_ns
+    attempt = None if newest_ns is None else bag.attempt_at(newest_ns)
+    truth = None if newest_ns is None else bag.truth.get(newest_ns)
+    answer = next(reversed(monitor.answers.values()), None)
     verdict = answer.verdict if answer else Verdict.UNKNOWN
     probability = answer.probability if answer else 0.
     latency = monitor.latency_s
     grid = Table.grid(padding=(0, 2))
     grid.add_row('attempt', '-' if attempt is None else
-                 f'{attempt.number} {attempt.object_name} ({len(monitor.bag.attempts)} in all)')
+                 f'{attempt.number} {attempt.object_name} ({len(bag.attempts)} in all)')
     grid.add_row('camera', f'{monitor.rate_hz:5.1f} frames/s, {monitor.frames} so far')
     grid.add_row('latency', '-' if latency is None else
                  f'{latency * 1e3:5.0f} ms from frame to verdict (median)')
     grid.add_row('P(success)', Group(ProgressBar(total=1., completed=probability, width=40),
                                      Text(f'{probability:.2f}')))
     grid.add_row('verdict', Text(verdict.name, STYLES[verdict]))
-    grid.add_row('truth', truth_text(monitor.truth))
+    grid.add_row('truth', _truth_text(truth))
     return Panel(grid, title='grasp_success_detector', subtitle=phase, width=72)
-
-
-def truth_text(truth: bool | None) -> Text:
-    """Return the ground truth in the verdict's colours."""
-    if truth is None:
-        return Text('-', 'dim')
-    verdict = Verdict.SUCCESS if truth else Verdict.FAILURE
-    return Text(verdict.name, STYLES[verdict])
 
 
 def attempt_line(result: DemoResult) -> str:
@@ -47,7 +54,7 @@ def attempt_line(result: DemoResult) -> str:
     attempt = result.attempt
     return ' '.join(filter(None, (
         f'attempt {attempt.number}', attempt.object_name,
-        f'truth={_word(attempt.success)}', f'verdict={result.verdict.value}',
+        f'truth={_word(attempt.success, "-")}', f'verdict={result.verdict.value}',
         f'P(success)={_number(result.probability)}', _correct(result.correct))))
 
 
@@ -59,13 +66,97 @@ def result_table(results: Sequence[DemoResult]) -> Table:
     for result in results:
         table.add_row(
             str(result.attempt.number), result.attempt.object_name,
-            truth_text(result.attempt.success), Text(result.verdict.name, STYLES[result.verdict]),
+            _truth_text(result.attempt.success), Text(result.verdict.name, STYLES[result.verdict]),
             _number(result.probability), _correct(result.correct))
     return table
 
 
-def _word(truth: bool | None) -> str:
-    return '-' if truth is None else 'success' if truth else 'failure'
+def chosen_answers(result: DemoResult) -> list[DemoAnswer]:
+    """Return evenly spaced answers of an attempt, the last one included."""
+    count = len(result.answers)
+    picks = np.linspace(0, count - 1, min(count, FRAMES_PER_ATTEMPT)).round().astype(int)
+    return [result.answers[pick] for pick in picks]
+
+
+def draw_demo(
+    results: Sequence[DemoResult], frames: Mapping[int, NDArray[np.uint8]],
+    truth: Mapping[int, bool], title: str, subtitle: str,
+) -> NDArray[np.uint8]:
+    """
+    Draw the attempts one below the other.
+
+    :param frames: stamp in ns -> RGB uint8 (H, W, 3), for the chosen answers.
+    :param truth: stamp in ns -> whether the hand holds the object.
+    :return: RGB uint8 (H, W, 3).
+    """
+    row_height = CELL_HEIGHT + CAPTION_HEIGHT + GAP
+    width = 2 * MARGIN + LABEL_WIDTH + FRAMES_PER_ATTEMPT * (CELL_WIDTH + GAP)
+    canvas = np.full(
+        (2 * MARGIN + TITLE_HEIGHT + row_height * len(results), width, 3), 255, np.uint8)
+    _text(canvas, title, MARGIN, MARGIN + 24, BLACK, 0.85, 2)
+    _text(canvas, subtitle, MARGIN, MARGIN + 52, GREY, 0.5)
+    for row, result in enumerate(results):
+        top = MARGIN + TITLE_HEIGHT + row * row_height
+        _draw_label(canvas, result, top)
+        for column, answer in enumerate(chosen_answers(result)):
+            left = MARGIN + LABEL_WIDTH + column * (CELL_WIDTH + GAP)
+            if answer.stamp_ns in frames:
+                _draw_cell(canvas, frames[answer.stamp_ns], answer, truth.get(answer.stamp_ns),
+                           left, top)
+    return canvas
+
+
+def _draw_label(canvas: NDArray[np.uint8], result: DemoResult, top: int) -> None:
+    attempt = result.attempt
+    probability = '' if result.probability is None else f' {result.probability:.2f}'
+    _text(canvas, f'attempt {attempt.number}', MARGIN, top + 20, BLACK, 0.65, 2)
+    _text(canvas, attempt.object_name, MARGIN, top + 46, GREY, 0.55)
+    _text(canvas, f'truth: {_word(attempt.success, "not labelled")}', MARGIN, top + 76,
+          COLOURS[_verdict_of(attempt.success)], 0.55)
+    _text(canvas, f'said: {result.verdict.value}{probability}', MARGIN, top + 102,
+          COLOURS[result.verdict], 0.55)
+    if result.correct is not None:
+        _text(canvas, _correct(result.correct), MARGIN, top + 132, BLACK, 0.55,
+              1 if result.correct else 2)
+
+
+def _draw_cell(
+    canvas: NDArray[np.uint8], frame: NDArray[np.uint8], answer: DemoAnswer, truth: bool | None,
+    left: int, top: int,
+) -> None:
+    colour = COLOURS[answer.verdict]
+    right, bottom = left + CELL_WIDTH, top + CELL_HEIGHT
+    canvas[top:bottom, left:right] = colour
+    inner = CELL_WIDTH - 2 * BORDER, CELL_HEIGHT - 2 * BORDER
+    canvas[top + BORDER:bottom - BORDER, left + BORDER:right - BORDER] = cv2.resize(
+        frame, inner, interpolation=cv2.INTER_AREA)
+    said = answer.verdict.name
+    if answer.verdict is not Verdict.UNKNOWN:
+        said += f'  P = {answer.probability:.2f}'
+    _text(canvas, said, left, bottom + 17, colour, 0.5)
+    _text(canvas, f'truth: {_word(truth, "not labelled")}', left, bottom + 35,
+          COLOURS[_verdict_of(truth)], 0.45)
+
+
+def _text(
+    canvas: NDArray[np.uint8], text: str, left: int, baseline: int,
+    colour: tuple[int, int, int], scale: float, thickness: int = 1,
+) -> None:
+    cv2.putText(canvas, text, (left, baseline), cv2.FONT_HERSHEY_SIMPLEX, scale, colour,
+                thickness, cv2.LINE_AA)
+
+
+def _verdict_of(truth: bool | None) -> Verdict:
+    return Verdict.UNKNOWN if truth is None else Verdict.SUCCESS if truth else Verdict.FAILURE
+
+
+def _truth_text(truth: bool | None) -> Text:
+    verdict = _verdict_of(truth)
+    return Text('-' if truth is None else verdict.name, STYLES[verdict])
+
+
+def _word(truth: bool | None, none: str) -> str:
+    return none if truth is None else _verdict_of(truth).value
 
 
 def _number(value: float | None) -> str:
