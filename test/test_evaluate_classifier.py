@@ -33,8 +33,14 @@ from grasp_success_detector.images.encoding import encode_jpeg
 from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.labels import Label, Verdict
 from grasp_success_detector.networks.checkpoint import Checkpoint
-from grasp_success_detector.recordings.reader import decode_video, video_times
+from grasp_success_detector.recordings.reader import (
+    ChosenFrame,
+    read_frames,
+    StorageFile,
+    video_times,
+)
 from grasp_success_detector.recordings.selection import FrameSelection
+from grasp_success_detector.recordings.storage import MessageLocation
 from grasp_success_detector.reports.page import LABEL_COLOURS
 from grasp_success_detector.reports.timeline import annotate
 
@@ -345,10 +351,11 @@ def test_annotated_videos_of_the_worst_attempts(bag, random_checkpoint, tmp_path
     video, = (tmp_path / 'out/videos').iterdir()
     wrong = [a['attempt'] for a in metrics['attempts'] if a['result'] != 'correct']
     assert not wrong or video.stem in [name.replace('/', '_') for name in wrong]
-    stamps = [frame.stamp_ns for frame in video_times(video, Counter())]
+    stamps = video_times(video, Counter())
     assert len(stamps) == FRAMES_PER_ATTEMPT
     assert np.median(np.diff(stamps)) == pytest.approx(1e9 / 15, rel=.02)
-    (_, picture), = decode_video(video, frozenset([4]))
+    frame = ChosenFrame(4, 0, MessageLocation(-1, 4, -1), 0, None, '', '')
+    (_, picture), = read_frames([StorageFile(video)], None, [frame], np.asarray, np.asarray)
     assert picture.shape == (120 * 3 + 52, 480, 3)
 
 

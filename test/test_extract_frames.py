@@ -5,6 +5,8 @@ import hashlib
 import json
 import os
 import re
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -163,6 +165,11 @@ def test_intervals_give_labels_and_attempts(tmp_path):
     ('source,start_s,end_s,label\nlab,x,1,success\n', "line 2: start_s 'x'"),
     ('source,start_s,end_s,label\nlab,0,2,success\nlab,1,3,failure\n',
      'lab: 0 to 2 s and 1 to 3 s overlap'),
+    ('source,start_s,end_s,label\nlab,0,1e300,success\nlab,nan,1,success\nlab,-inf,1e13,failure\n',
+     r'line 2: interval 0.0 to 1e\+300 s \(expected start_s below end_s, at most 1e\+12\); '
+     'line 3: interval nan to 1.0 s .*; line 4: interval -inf to 10'),
+    ('source,start_s,end_s,label,attempt\nlab,0,1,success,\nlab,0,1,success,a\n',
+     'lab: 0 to 1 s and 0 to 1 s overlap'),
 ])
 def test_wrong_intervals_are_one_line_and_leave_nothing(tmp_path, text, error, capsys):
     bag = write_mcap(tmp_path / 'lab.mcap', jpeg_messages(2))
@@ -171,6 +178,24 @@ def test_wrong_intervals_are_one_line_and_leave_nothing(tmp_path, text, error, c
     err = capsys.readouterr().err
     assert re.search(error, err) and err.count('\n') == 1
     assert not (tmp_path / 'set').exists()
+
+
+def test_text_files_are_utf_8_in_every_locale(tmp_path):
+    bag = write_folder(tmp_path / 'bag', [
+        *jpeg_messages(4), bool_message('/gehalten/für', START_NS, True)])
+    data = next(bag.glob('*.mcap'))
+    data.write_bytes(data.read_bytes()[:-data.stat().st_size // 3])
+    labels = tmp_path / 'labels.csv'
+    labels.write_text('source,start_s,end_s,label\nbag,0,9,success\nTür,0,9,success\n',
+                      encoding='utf-8')
+    program = ('import sys\nfrom grasp_success_detector.cli.extract_frames import main\n'
+               'sys.exit(main(sys.argv[1:]))')
+    done = subprocess.run(
+        [sys.executable, '-c', program, str(bag), '--labels', str(labels), '--out',
+         str(tmp_path / 'set'), '--jobs', '1'], capture_output=True, text=True, timeout=120,
+        env=os.environ | {'LC_ALL': 'C', 'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0'})
+    assert done.returncode == 0, done.stderr
+    assert 'frames missing that metadata.yaml counts' in done.stdout
 
 
 def test_a_label_topic_holds_until_its_next_message(tmp_path):
@@ -248,6 +273,11 @@ def test_any_topic_name_gives_a_safe_file_name(tmp_path, topic):
      'expected only one of label and label_topic'),
     (['a.mcap', '--fps', '-1', '--every', '0'],
      r'fps -1.0 \(expected a number .*above 0\), every 0 \(expected a whole number of 1 or'),
+    (['a.mcap', '--label-hold', 'nan', '--fps', '1e300'],
+     'label_hold_s nan .expected a number .*, fps 1e[+]300 .expected a number of 1000000 or less'),
+    (['a.mcap', '--topic', '', '--label-topic', ''],
+     "topic '' .*, label_topic '' .expected the name"),
+    (['a.mcap', '--topic', '/a\nb'], r"topic '/a\\nb' \(expected the name of a topic\)"),
     (['a.mcap', '--split', '.5/.2/.2'],
      r'split \(0.5, 0.2, 0.2\) \(expected three fractions that add up to 1\)'),
     (['a.mcap', '--roi', '0,0,2,.5', '--resize', '0x4'], 'resize'),

@@ -123,11 +123,9 @@ def _is_wrong(file: StorageFile, chunk: int) -> bool:
 
 def _index_video(path: Path) -> RecordingIndex:
     index = RecordingIndex([StorageFile(path)])
-    for number, (stamp_ns, guessed) in enumerate(video_times(path, index.damage)):
-        index.damage['stamp not set, frame rate used'] += guessed
-        index.frames[None].append(
-            IndexedFrame(stamp_ns, stamp_ns, 0, MessageLocation(-1, number, -1)))
-    if not index.frames:
+    index.frames[None] = [IndexedFrame(time, time, 0, MessageLocation(-1, number, -1))
+                          for number, time in enumerate(video_times(path, index.damage))]
+    if not index.frames[None]:
         raise BagError(f'{path}: no frame can be decoded')
     return index
 

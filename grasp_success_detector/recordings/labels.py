@@ -162,10 +162,8 @@ class GroundTruth:
     """
     Label and attempt of each frame of one recording.
 
-    The first of ``label``, ``intervals`` and ``bools`` that is not None gives the labels.
-
-    :param label: of all frames.
-    :param intervals: those of the recording, sorted.
+    :param label: of all frames; None: ``intervals`` or ``bools`` tell the label.
+    :param intervals: those of the recording, sorted; None: ``bools`` tell the label.
     :param bools: time of recording in ns and value of each message of the label topic.
     :param hold_ns: how long a message labels the frames after it; 0: only frames recorded at the
         same time.
@@ -176,6 +174,7 @@ class GroundTruth:
                  bools: Sequence[tuple[int, bool]], hold_ns: float,
                  events: Sequence[AttemptEvent]) -> None:
         self._label, self._intervals, self._hold_ns = label, intervals, hold_ns
+        self._intervals_tell_attempts = any(interval.attempt for interval in intervals or ())
         self._bools = sorted(bools, key=lambda message: message[0])
         self._bool_times = [time for time, _ in self._bools]
         self._events = sorted(events, key=lambda event: event.received_ns)
@@ -195,12 +194,17 @@ class GroundTruth:
             return self._label, attempt
         if self._intervals is None:
             return self._label_by_bools(received_ns), attempt
-        for interval in self._intervals_around(elapsed_ns):
+        following = bisect_right(self._intervals, (elapsed_ns, math.inf))
+        # The two latest that have begun: intervals with the same label may overlap.
+        for interval in self._intervals[max(following - 2, 0):following]:
             if interval.start_ns <= elapsed_ns < interval.end_ns:
                 return interval.label, interval.attempt or attempt
-        if any(interval.attempt for interval in self._intervals):
-            attempt = self._attempt_between_intervals(elapsed_ns)
-        return None, attempt
+        if not self._intervals_tell_attempts:
+            return None, attempt
+        # Between two intervals of one attempt, a frame belongs to that attempt.
+        around = self._intervals[max(following - 1, 0):following + 1]
+        attempts = {interval.attempt for interval in around}
+        return None, attempts.pop() if len(around) == 2 and len(attempts) == 1 else None
 
     def _label_by_bools(self, received_ns: int) -> Label | None:
         latest = bisect_right(self._bool_times, received_ns) - 1
@@ -217,17 +221,3 @@ class GroundTruth:
         if latest < 0 or not self._events[latest].begins:
             return None
         return self._events[latest].attempt
-
-    def _attempt_between_intervals(self, elapsed_ns: int) -> str | None:
-        """Return the attempt that the intervals before and after a time have in common."""
-        assert self._intervals is not None
-        following = bisect_right(self._intervals, (elapsed_ns, math.inf))
-        around = self._intervals[max(following - 1, 0):following + 1]
-        attempts = {interval.attempt for interval in around}
-        return attempts.pop() if len(around) == 2 and len(attempts) == 1 else None
-
-    def _intervals_around(self, elapsed_ns: int) -> Sequence[Interval]:
-        """Return the two latest intervals that have begun: neighbours of one label may overlap."""
-        assert self._intervals is not None
-        following = bisect_right(self._intervals, (elapsed_ns, math.inf))
-        return self._intervals[max(following - 2, 0):following]

@@ -17,7 +17,6 @@ from typing import BinaryIO, NamedTuple
 from grasp_success_detector.errors import BagError
 from grasp_success_detector.recordings.storage import (
     decompress_chunk,
-    decompress_message,
     HEAD_BYTES,
     MessageLocation,
     ros2_type,
@@ -103,26 +102,20 @@ class McapStorage(Storage):
                 yield message
             position = following
 
-    def payload(self, location: MessageLocation) -> bytes | memoryview:
-        """Return all bytes of one message."""
-        data: bytes | memoryview
+    def _stored(self, location: MessageLocation) -> bytes | memoryview:
         if location.container < 0:
             self._file.seek(location.offset)
-            data = self._file.read(location.size)
-        else:
-            if self._chunk[0] != location.container:
-                self._file.seek(location.container)
-                size = _RECORD.unpack(self._file.read(_RECORD.size))[1]
-                chunk = self._chunk_at(location.container + _RECORD.size, size)
-                if chunk is None:
-                    raise ValueError('the chunk of this message is gone')
-                self._chunk = location.container, self._read_chunk(chunk)
-                if chunk.is_damaged(self._chunk[1]):
-                    self.wrong_chunks.add(location.container)
-            data = memoryview(self._chunk[1])[location.offset:location.offset + location.size]
-        if len(data) < location.size:
-            raise ValueError(f'the message is cut off: {len(data)} of {location.size} bytes')
-        return decompress_message(data)
+            return self._file.read(location.size)
+        if self._chunk[0] != location.container:
+            self._file.seek(location.container)
+            size = _RECORD.unpack(self._file.read(_RECORD.size))[1]
+            chunk = self._chunk_at(location.container + _RECORD.size, size)
+            if chunk is None:
+                raise ValueError('the chunk of this message is gone')
+            self._chunk = location.container, self._read_chunk(chunk)
+            if chunk.is_damaged(self._chunk[1]):
+                self.wrong_chunks.add(location.container)
+        return memoryview(self._chunk[1])[location.offset:location.offset + location.size]
 
     def _chunk_at(self, body: int, size: int) -> _Chunk | None:
         self._file.seek(body)

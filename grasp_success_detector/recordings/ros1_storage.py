@@ -64,17 +64,13 @@ class Ros1Storage(Storage):
         if position > self._end:
             self.damage['cut off'] += 1
 
-    def payload(self, location: MessageLocation) -> bytes:
-        """Return all bytes of one message."""
+    def _stored(self, location: MessageLocation) -> bytes:
         if self._chunk[0] != location.container:
             record = _record_at(self._file, location.container)
             if record is None:
                 raise ValueError('the chunk of this message is gone')
             self._chunk = location.container, self._read_chunk(record)
-        data = self._chunk[1][location.offset:location.offset + location.size]
-        if len(data) < location.size:
-            raise ValueError(f'the message is cut off: {len(data)} of {location.size} bytes')
-        return data
+        return self._chunk[1][location.offset:location.offset + location.size]
 
     def _read_chunk(self, chunk: _Record) -> bytes:
         self._file.seek(chunk.data)

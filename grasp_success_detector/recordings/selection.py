@@ -63,7 +63,7 @@ class FrameSelection:
     labels: Path | None = None
     label_topic: str | None = None
     label_hold_s: float | None = setting(None, lowest=0, highest=math.inf)
-    fps: float | None = setting(None, above=0, highest=1e9)
+    fps: float | None = setting(None, above=0, highest=10 ** 6)
     every: int = setting(1, lowest=1)
     start_s: float | None = None
     end_s: float | None = setting(None, highest=math.inf)
@@ -73,6 +73,8 @@ class FrameSelection:
         given = [name for name in ('label', 'labels', 'label_topic')
                  if getattr(self, name) is not None]
         check_settings(self, ConfigError, 'cannot select frames with', (
+            *((name, topic is None or (topic.isprintable() and topic != ''), 'the name of a topic')
+              for name, topic in (('topic', self.topic), ('label_topic', self.label_topic))),
             ('label', self.label in (None, *CLASS_NAMES), ' or '.join(CLASS_NAMES)),
             ('fps', self.fps is None or self.every == 1, f'none together with every {self.every}'),
             ('start_s', (self.start_s or 0.) < (math.inf if self.end_s is None else self.end_s),

@@ -1,5 +1,6 @@
 """Find recordings: bags of all kinds and videos, each with a name of its own."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -101,16 +102,13 @@ def _unique_names(paths: Iterable[Path]) -> list[str]:
     """Name each source by its last parts, as few as tell it from the others."""
     parts = [path.resolve().parts for path in paths]
     names: list[str] = []
+    taken: Counter[str] = Counter()
     for own in parts:
-        depth = 1
-        while depth < len(own) and sum(_name(p, depth) == _name(own, depth) for p in parts) > 1:
-            depth += 1
-        names.append(_name(own, depth))
-    taken: dict[str, int] = {}
-    for i, name in enumerate(names):
-        taken[name] = taken.get(name, 0) + 1
-        if taken[name] > 1:
-            names[i] = f'{name}.{taken[name]}'
+        depth = next((n for n in range(1, len(own)) if sum(
+            _name(other, n) == _name(own, n) for other in parts) == 1), len(own))
+        name = _name(own, depth)
+        taken[name] += 1
+        names.append(name if taken[name] == 1 else f'{name}.{taken[name]}')
     return names
 
 

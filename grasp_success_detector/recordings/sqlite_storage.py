@@ -16,7 +16,6 @@ from urllib.parse import quote
 
 from grasp_success_detector.errors import BagError
 from grasp_success_detector.recordings.storage import (
-    decompress_message,
     HEAD_BYTES,
     MessageLocation,
     ros2_type,
@@ -64,28 +63,21 @@ class SqliteStorage(Storage):
             yield StoredMessage(*topics[topic], Serialization.CDR, received_ns, location,
                                 self._head(start, location))
 
-    def payload(self, location: MessageLocation) -> bytes | memoryview:
-        """Return all bytes of one message."""
+    def _stored(self, location: MessageLocation) -> bytes:
         row = self._db.execute(
             'SELECT data FROM messages WHERE id = ?', (location.offset,)).fetchone()
         if row is None or not isinstance(row[0], bytes):
             raise ValueError('the message is gone')
-        return decompress_message(row[0])
+        return row[0]
 
 
 class _Cell(NamedTuple):
-    """
-    A row of a table in a leaf page.
-
-    :ivar local: the part of the row that is in the page.
-    :ivar size: bytes of the whole row.
-    :ivar overflow: number of the page with the next part; 0: none.
-    """
+    """A row of a table in a leaf page."""
 
     row_id: int
-    local: bytes
-    size: int
-    overflow: int
+    local: bytes        # the part of the row that is in the page
+    size: int           # bytes of the whole row
+    overflow: int       # number of the page with the next part; 0: none
 
 
 class _Column(NamedTuple):
@@ -147,24 +139,11 @@ class DamagedSqliteStorage(Storage):
             if topic not in topics:
                 self.damage['message of an unknown topic'] += 1
                 continue
-            try:
-                start = self._blob(location, min(location.size, HEAD_BYTES))
-            except ValueError:
-                self.damage['message with missing pages'] += 1
-                continue
+            start = self._stored(location._replace(size=min(location.size, HEAD_BYTES)))
             yield StoredMessage(*topics[topic], Serialization.CDR, received_ns, location,
                                 self._head(start, location))
 
-    def payload(self, location: MessageLocation) -> bytes | memoryview:
-        """Return all bytes of one message."""
-        return decompress_message(self._blob(location, location.size))
-
-    def _blob(self, location: MessageLocation, wanted: int) -> bytes:
-        """
-        Return the first bytes of the last of four columns.
-
-        :raises ValueError: they are missing.
-        """
+    def _stored(self, location: MessageLocation) -> bytes:
         cell = self._cell(self._page(location.container), location.container, location.offset)
         columns = _columns(cell.local) if cell is not None else []
         if cell is None or len(columns) != 4:
@@ -172,13 +151,11 @@ class DamagedSqliteStorage(Storage):
         start = columns[3].start
         data = bytearray(cell.local)
         following = cell.overflow
-        while following and len(data) < start + wanted:
+        while following and len(data) < start + location.size:
             rest = self._page(following)
             following, = struct.unpack_from('>I', rest)
             data += rest[4:self._usable]
-        if len(data) < start + wanted:
-            raise ValueError('pages of the message are missing')
-        return bytes(data[start:start + wanted])
+        return bytes(data[start:start + location.size])
 
     def _page(self, number: int) -> bytes:
         if not 1 <= number <= self._pages:

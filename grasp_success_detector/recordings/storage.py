@@ -100,15 +100,29 @@ class Storage(ABC):
         """
 
     @abstractmethod
+    def _stored(self, location: MessageLocation) -> bytes | memoryview:
+        """Return the bytes of one message as the file has them, as far as they are there."""
+
     def payload(self, location: MessageLocation) -> bytes | memoryview:
         """
         Return all bytes of one message.
 
         :raises ValueError: they are missing or damaged.
         """
+        stored = self._stored(location)
+        if len(stored) < location.size:
+            raise ValueError(f'the message is cut off: {len(stored)} of {location.size} bytes')
+        # rosbag2 may compress single messages; no other image or label begins with these bytes.
+        if stored[:len(_ZSTD_MAGIC)] != _ZSTD_MAGIC:
+            return stored
+        try:
+            payload: bytes = zstd.decompress(stored)
+        except zstd.ZstdError as error:
+            raise ValueError(f'damaged zstd data ({error})') from error
+        return payload
 
     def _head(self, start: bytes, location: MessageLocation) -> bytes:
-        """Return the head of a message from the first bytes stored, which may be compressed."""
+        """Return the head of a message whose first bytes are stored as given."""
         if not start.startswith(_ZSTD_MAGIC):
             return start
         try:
@@ -123,38 +137,17 @@ def ros2_type(name: str) -> str:
     return name if not slash or rest.startswith(('msg/', 'srv/')) else f'{package}/msg/{rest}'
 
 
-def decompress_message(payload: bytes | memoryview) -> bytes | memoryview:
-    """
-    Undo rosbag2's compression of single messages, told by zstd's magic bytes.
-
-    No CDR message begins with these.
-
-    :raises ValueError: damaged compressed data.
-    """
-    if payload[:len(_ZSTD_MAGIC)] != _ZSTD_MAGIC:
-        return payload
-    try:
-        data: bytes = zstd.decompress(payload)
-    except zstd.ZstdError as error:
-        raise ValueError(f'damaged zstd data ({error})') from error
-    return data
-
-
 def decompress_chunk(data: bytes, compression: str) -> bytes:
     """
     Decompress a chunk up to its first damage.
 
     :param compression: ``lz4``, ``zstd`` or ``bz2``; data of any other name are returned as is.
     """
-    decompressor: Any
-    if compression == 'lz4':
-        decompressor = lz4.frame.LZ4FrameDecompressor()
-    elif compression == 'zstd':
-        decompressor = zstd.ZstdDecompressor()
-    elif compression == 'bz2':
-        decompressor = bz2.BZ2Decompressor()
-    else:
+    decompressors = {'lz4': lz4.frame.LZ4FrameDecompressor, 'zstd': zstd.ZstdDecompressor,
+                     'bz2': bz2.BZ2Decompressor}
+    if compression not in decompressors:
         return data
+    decompressor: Any = decompressors[compression]()
     out = bytearray()
     for start in range(0, len(data), _BLOCK_BYTES):
         if decompressor.eof:
