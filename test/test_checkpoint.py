@@ -293,7 +293,8 @@ def test_foreign(tmp_path):
     (lambda d: {**d, 'temperature': float('inf')}, 'temperature inf'),
     (lambda d: {**d, 'training': 'yes'}, "training 'yes' .expected names and values"),
     (lambda d: {**d, 'preprocessing': {'height': 32}}, 'preprocessing: got .*expected'),
-    (lambda d: {**d, 'preprocessing': {**d['preprocessing'], 'height': -1}}, 'height is -1'),
+    (lambda d: {**d, 'preprocessing': {**d['preprocessing'], 'height': -1}},
+     'height -1 .expected a whole number from 1 to 4096'),
     (lambda d: {**d, 'sha256': '0' * 64},
      'damaged: the SHA-256 of its tensors is [0-9a-f]{64}, the file says 0{64}')])
 def test_metadata_that_cannot_be_used(change, text, saved):

@@ -187,7 +187,7 @@ def _parameters_while_active(managed, seen):
         ({'checkpoint': 'other'}, 'checkpoint: read in configure; deactivate and clean up'),
         ({'autostart': True}, 'autostart: read at start; give it on the command line'),
         ({'threshold': 1.5}, '1.5'),
-        ({'roi': [0.5, 0., 0.6, 1.]}, r'roi [0.5, 0.0, 0.6, 1.0] is not inside the frame'),
+        ({'roi': [0.5, 0., 0.6, 1.]}, 'roi (0.5, 0.0, 0.6, 1.0) (expected x, y, width and hei'),
         ({'roi': [0.5]}, 'roi = [0.5]: expected 4 values, each a number from 0.0 to 1.0'),
         ({'max_rate': 0.01}, 'leaves 100.00 s between frames, no less than stale_after_s = 20.0'),
         ({'min_frames': 0}, 'min_frames'),

@@ -166,17 +166,18 @@ def test_metadata_with_other_fields_is_refused(metadata):
 
 
 @pytest.mark.parametrize('fields, text', [
-    ({'height': 0}, 'height is 0; expected a whole number of pixels'),
-    ({'width': 3.5}, r'width is 3\.5; expected a whole number'),
-    ({'width': True}, 'width is True; expected a whole number'),
-    ({'roi': (0, 0, 1.1, 1)}, 'roi .* is not inside the frame'),
-    ({'roi': (-.1, 0, 1, 1)}, 'roi .* is not inside the frame'),
-    ({'roi': (0, 0, 0, 1)}, 'roi .* is not inside the frame'),
-    ({'roi': (0, 0, 1)}, 'roi is .*expected 4 finite numbers'),
-    ({'mean': (0, 0, float('nan'))}, 'mean is .*expected 3 finite numbers'),
-    ({'mean': 'abc'}, 'mean is .*expected 3 finite numbers'),
-    ({'mean': None}, 'mean is None; expected 3 finite numbers'),
-    ({'std': (1, 1, 0)}, 'std is .*expected values above 0')])
+    ({'height': 0}, 'height 0 .expected a whole number from 1 to 4096'),
+    ({'width': 3.5}, r'width 3\.5 .expected a whole number'),
+    ({'width': True}, 'width True .expected a whole number'),
+    ({'roi': (0, 0, 1.1, 1)}, 'roi .*expected 4 values, each a number from 0.0 to 1.0'),
+    ({'roi': (-.1, 0, 1, 1)}, 'roi .*expected 4 values, each a number from 0.0 to 1.0'),
+    ({'roi': (.5, 0, .6, 1)}, 'roi .*expected x, y, width and height inside the frame'),
+    ({'roi': (0, 0, 0, 1)}, 'roi .*expected x, y, width and height inside the frame'),
+    ({'roi': (0, 0, 1)}, r'roi \(0, 0, 1\) .expected 4 values, each a number'),
+    ({'mean': (0, 0, float('nan'))}, 'mean .*expected 3 values, each a number'),
+    ({'mean': 'abc'}, 'mean .*expected 3 values, each a number'),
+    ({'mean': None}, 'mean None .expected 3 values, each a number'),
+    ({'std': (1, 1, 0)}, 'std .*expected 3 values, each a number above 0')])
 def test_fields_are_checked(fields, text):
     with pytest.raises(ConfigError, match=text):
         Preprocessing(**{'height': 4, 'width': 4, **fields})

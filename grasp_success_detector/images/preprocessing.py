@@ -1,8 +1,7 @@
-"""The only home of crop, size, mean and standard deviation: the same in training and the node."""
+"""From a frame to a network's input: crop, size, mean and standard deviation, everywhere alike."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any, TYPE_CHECKING
 
 import cv2
@@ -10,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grasp_success_detector.errors import ConfigError, ImageDecodeError
+from grasp_success_detector.settings import check_settings, setting
 
 if TYPE_CHECKING:
     import torch
 
-# torch takes a second to import, and who has the network converted needs none of it.
+# torch takes a second to import, and a converted network does not need it.
 
 Triple = tuple[float, float, float]
 
@@ -24,51 +24,36 @@ class Preprocessing:
     """
     How a camera frame becomes a classifier's input.
 
-    :ivar height: height of the input in pixels.
-    :ivar width: width of the input in pixels.
+    :ivar height: of the input, in pixels; so is ``width``.
     :ivar roi: region of interest ``(x, y, width, height)`` as fractions of the frame, 0 to 1, the
         origin at the top left.
-    :ivar mean: mean of the red, green and blue channel, of values scaled to 0 to 1.
-    :ivar std: standard deviation of the same.
+    :ivar mean: of the red, green and blue channel, of values scaled to 0 to 1.
+    :ivar std: standard deviation of each channel, scaled in the same way.
     :raises ConfigError: a field has a value that cannot be used.
     """
 
-    height: int
-    width: int
-    roi: tuple[float, float, float, float] = (0., 0., 1., 1.)
+    height: int = setting(lowest=1, highest=4096)
+    width: int = setting(lowest=1, highest=4096)
+    roi: tuple[float, float, float, float] = setting((0., 0., 1., 1.), lowest=0., highest=1.)
     mean: Triple = (0.5, 0.5, 0.5)
-    std: Triple = (0.5, 0.5, 0.5)
+    std: Triple = setting((0.5, 0.5, 0.5), above=0.)
 
     def __post_init__(self) -> None:
         """Check every field."""
-        for name in ('height', 'width'):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 4096:
-                raise ConfigError(
-                    f'preprocessing: {name} is {value!r}; expected a whole number of pixels '
-                    'from 1 to 4096')
-        for name, length in (('roi', 4), ('mean', 3), ('std', 3)):
-            object.__setattr__(self, name, _floats(name, getattr(self, name), length))
-        x, y, width, height = self.roi
-        # The sums may exceed 1 by rounding: 0.7 + 0.3 of decimal fractions is not exactly 1.
-        if (min(x, y) < 0 or min(width, height) <= 0
-                or max(x + width, y + height) > 1 + 1e-9):
-            raise ConfigError(
-                f'preprocessing: roi {list(self.roi)} is not inside the frame; expected '
-                '[x, y, width, height] as fractions of the frame, from 0 to 1')
-        if min(self.std) <= 0:
-            raise ConfigError(f'preprocessing: std is {list(self.std)}; expected values above 0')
+        check_settings(self, ConfigError, 'preprocessing:', _roi_checks(self))
+        for name in ('roi', 'mean', 'std'):  # an int is the same number, but other JSON
+            object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
 
     def crop_and_resize(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """
-        Cut the region of interest out of a frame and scale it to the input's size.
+        Cut the region of interest out of a frame and resize it to the input's size.
 
-        Within the region the largest centred rectangle of the input's aspect ratio is taken, so
-        that nothing is distorted.
+        Of the region the largest centred rectangle with the input's aspect ratio is taken, so that
+        nothing is distorted.
 
         :param frame: RGB uint8 (H, W, 3).
         :returns: RGB uint8 (height, width, 3), contiguous, never a view of the frame.
-        :raises ImageDecodeError: the frame is no RGB uint8 (H, W, 3), or has no pixel.
+        :raises ImageDecodeError: the frame is not RGB uint8 (H, W, 3), or has no pixels.
         """
         check_rgb(frame)
         top, left, height, width = self.region(frame.shape[0], frame.shape[1])
@@ -80,10 +65,10 @@ class Preprocessing:
 
     def half_suffices(self, height: int, width: int) -> bool:
         """
-        Say whether a frame of this size may be decoded at half of it, which is faster.
+        Return whether a frame of this size may be decoded at half of it, which is faster.
 
-        So it is where the region of interest still has the input's pixels, one for one. Not at a
-        quarter: decisions begin to differ, and most of the time is saved already.
+        It may where the halved region of interest is at least as large as the input. A quarter is
+        not used: decisions begin to differ, and half the size saves most of the time already.
         """
         _, _, halved_height, halved_width = self.region((height + 1) // 2, (width + 1) // 2)
         return halved_height >= self.height and halved_width >= self.width
@@ -93,9 +78,9 @@ class Preprocessing:
         Scale to 0 to 1, subtract the mean, divide by the standard deviation, channels first.
 
         :param images: RGB uint8 (B, H, W, 3), on any device.
-        :returns: float32 (B, 3, H, W) on the same device, the channels of a pixel side by side
-            (torch.channels_last), as convolutions of CPUs take them.
-        :raises ConfigError: the images are of another type or shape.
+        :returns: float32 (B, 3, H, W) on the same device, in torch.channels_last, the layout in
+            which convolutions on CPUs are fastest.
+        :raises ConfigError: the images have another type or shape.
         """
         import torch
 
@@ -103,7 +88,7 @@ class Preprocessing:
             raise ConfigError(
                 f'normalize: got {images.dtype} {tuple(images.shape)}; expected torch.uint8 '
                 '(B, H, W, 3), RGB')
-        # Whole rows instead of pixels of three: these loops are what processors are fast at.
+        # Whole rows instead of pixels of three values: long loops are fast on processors.
         batch, height, width, _ = images.shape
         factor, offset = (each.to(images.device).repeat(width)
                           for each in self.factor_and_offset())
@@ -113,7 +98,7 @@ class Preprocessing:
 
     def factor_and_offset(self) -> 'tuple[torch.Tensor, torch.Tensor]':
         """
-        Return what makes ``(v / 255 - mean) / std`` one step: ``v * factor + offset``.
+        Return the terms of ``v * factor + offset``, which equals ``(v / 255 - mean) / std``.
 
         :returns: float32 (3,) each, on the CPU.
         """
@@ -130,19 +115,19 @@ class Preprocessing:
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> 'Preprocessing':
         """
-        Build from what :meth:`to_metadata` returned; every field must be there.
+        Build from what :meth:`to_metadata` returned.
 
         :raises ConfigError: fields are missing, unknown, or have values that cannot be used.
         """
-        fields = set(cls.__dataclass_fields__)
-        if not isinstance(metadata, Mapping) or set(metadata) != fields:
+        names = {declared.name for declared in fields(cls)}
+        if not isinstance(metadata, Mapping) or set(metadata) != names:
             given = sorted(metadata) if isinstance(metadata, Mapping) else metadata
-            raise ConfigError(f'preprocessing: got {given!r}; expected {sorted(fields)}')
+            raise ConfigError(f'preprocessing: got {given!r}; expected {sorted(names)}')
         return cls(**metadata)
 
     def region(self, height: int, width: int) -> tuple[int, int, int, int]:
         """
-        Return what is taken of a frame of this size.
+        Return the rectangle that is cut out of a frame of this size.
 
         :returns: top, left, height and width in pixels.
         """
@@ -159,9 +144,9 @@ class Preprocessing:
 
 def check_rgb(frame: Any) -> None:
     """
-    Refuse what is no image of this package.
+    Refuse what is not an RGB image.
 
-    :raises ImageDecodeError: reason ``'not_rgb'``: no RGB uint8 (H, W, 3), or without pixels.
+    :raises ImageDecodeError: reason ``'not_rgb'``: not RGB uint8 (H, W, 3), or without pixels.
     """
     if (not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3
             or frame.shape[2] != 3 or frame.size == 0):
@@ -171,12 +156,8 @@ def check_rgb(frame: Any) -> None:
             'not_rgb', f'frame: got {given}; expected an RGB array, uint8 (H, W, 3)')
 
 
-def _floats(name: str, values: Any, length: int) -> tuple[float, ...]:
-    """Return ``length`` finite numbers as a tuple of floats, whatever sequence they came in."""
-    try:
-        numbers = tuple(float(value) for value in values)
-    except (TypeError, ValueError):
-        numbers = ()
-    if len(numbers) != length or not all(map(math.isfinite, numbers)):
-        raise ConfigError(f'preprocessing: {name} is {values!r}; expected {length} finite numbers')
-    return numbers
+def _roi_checks(given: Preprocessing) -> Iterator[tuple[str, bool, str]]:
+    x, y, width, height = given.roi
+    # The sums may exceed 1 by rounding: 0.7 + 0.3 of decimal fractions is not exactly 1.
+    yield ('roi', min(width, height) > 0 and max(x + width, y + height) <= 1 + 1e-9,
+           'x, y, width and height inside the frame, as fractions of it')
