@@ -1,8 +1,9 @@
-"""One random world: table, lights, camera, arm and hand, the object to grasp, distractors."""
+"""One random scene: table, lights, camera, arm and hand, the object to grasp, distractors."""
 
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from grasp_success_detector.simulation.objects import (
     add_material,
     add_parts,
+    BOX,
+    CYLINDER,
     draw_shape,
     ObjectShape,
 )
@@ -31,7 +34,7 @@ LOWEST_PALM = {'top': .062, 'side': .075}
 HAND_PREFIX = 'hand/'
 JOINT_NAMES = tuple(f'joint_{i}.0' for i in range(16))
 
-#: Share of attempts that are made badly on purpose: aim, force, or a finger that stays open.
+#: Share of attempts with a deliberate fault: in aim or force, or a finger that stays open.
 BAD_SHARE = .33
 
 #: Share of attempts whose grip loosens after lift-off.
@@ -39,15 +42,18 @@ SLIP_SHARE = .22
 
 _KUKA_ORANGE = (.93, .42, .10)
 
+#: Cylinders of the arm behind the wrist: position along the forearm, radius, half length (m), RGB.
+ARM = ((-.108, .036, .012, (.65, .65, .68)), (-.150, .042, .030, _KUKA_ORANGE),
+       (-.186, .040, .006, (.3, .3, .32)), (-.330, .052, .140, _KUKA_ORANGE))
+
 
 @dataclass(frozen=True)
 class Scene:
     """
-    A compiled world and what the hand will try in it.
+    A compiled model and what the hand will try in it.
 
     :ivar approach: ``'top'`` or ``'side'``.
     :ivar closed: the 16 joint targets (radians) of the closed hand.
-    :ivar bad: made badly on purpose; it may still succeed.
     :ivar slips: the grip loosens after lift-off.
     """
 
@@ -55,17 +61,17 @@ class Scene:
     approach: str
     shape: ObjectShape
     closed: NDArray[np.float64]
-    bad: bool
     slips: bool
 
 
 @cache
 def _hand_xml() -> str:
-    return (files('grasp_success_detector.simulation') / 'allegro_hand.xml').read_text()
+    return (files('grasp_success_detector.simulation') / 'allegro_hand.xml').read_text(
+        encoding='utf-8')
 
 
 def build_scene(rng: np.random.Generator, ranges: Ranges) -> Scene:
-    """Draw and compile one world."""
+    """Draw and compile a scene."""
     spec = mujoco.MjSpec()
     spec.option.timestep = .002
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
@@ -83,12 +89,12 @@ def build_scene(rng: np.random.Generator, ranges: Ranges) -> Scene:
     _add_arm_and_hand(spec, rng, approach, _palm_position(rng, approach, shape, bad), kp)
     _add_camera(spec, rng, ranges)
     model = spec.compile()
-    return Scene(model, approach, shape, _closed_joints(rng, model, approach, bad), bad, slips)
+    return Scene(model, approach, shape, _closed_joints(rng, model, approach, bad), slips)
 
 
 def _palm_position(rng: np.random.Generator, approach: str, shape: ObjectShape, bad: bool
                    ) -> NDArray[np.float64]:
-    """Palm origin (world, m) so that the object lies in the hand, with the aim's error."""
+    """Return the palm's origin (world, m) with the object in the hand, and an error of aim."""
     towards_palm = shape.radius if approach == 'side' else shape.half_height
     depth = .0117 + towards_palm + rng.uniform(.002, .012)  # .0117: palm surface from its origin
     along = rng.normal(.045, .035) if bad else rng.normal(.035, .012)
@@ -122,27 +128,31 @@ def _add_room(spec: mujoco.MjSpec, rng: np.random.Generator, ranges: Ranges) -> 
     spec.visual.headlight.ambient = [rng.uniform(.25, .4)] * 3
     spec.visual.headlight.diffuse = [rng.uniform(.2, .4)] * 3
     spec.visual.headlight.specular = [.1] * 3
-    world.add_geom(name='table', type=mujoco.mjtGeom.mjGEOM_BOX, size=[.45, .45, .02],
-                   pos=[0, 0, -.02], material='table', friction=[.8, .005, .0001])
+    world.add_geom(name='table', type=BOX, size=[.45, .45, .02], pos=[0, 0, -.02],
+                   material='table', friction=[.8, .005, .0001])
     world.add_geom(name='floor', type=mujoco.mjtGeom.mjGEOM_PLANE, size=[4, 4, .1],
                    pos=[0, 0, -.7], material='floor')
-    for wall, extent in (([0, 1.6, 0], [2, .02, 1.8]), ([0, -1.6, 0], [2, .02, 1.8]),
-                         ([1.6, 0, 0], [.02, 2, 1.8]), ([-1.6, 0, 0], [.02, 2, 1.8])):
-        world.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=extent, pos=wall,
-                       material='wall', contype=0, conaffinity=0)
+    for sign in (1, -1):
+        _add_visual(world, BOX, [2, .02, 1.8], [0, sign * 1.6, 0], material='wall')
+    for sign in (1, -1):
+        _add_visual(world, BOX, [.02, 2, 1.8], [sign * 1.6, 0, 0], material='wall')
     for _ in range(rng.integers(2, 7)):  # a lab's clutter behind the table
         azimuth, distance = rng.uniform(0, 2 * np.pi), rng.uniform(1., 1.4)
         size = rng.uniform(.05, .22, 3)
-        world.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=size, contype=0, conaffinity=0,
-                       pos=[distance * np.cos(azimuth), distance * np.sin(azimuth),
-                            rng.uniform(-.5, .6)],
-                       rgba=[*rng.uniform(.15, .85, 3), 1])
+        place = [distance * np.cos(azimuth), distance * np.sin(azimuth), rng.uniform(-.5, .6)]
+        _add_visual(world, BOX, size, place, rgba=[*rng.uniform(.15, .85, 3), 1])
     for i in range(rng.integers(1, 3)):
         azimuth = rng.uniform(0, 2 * np.pi)
         pos = np.array([1.1 * np.cos(azimuth), 1.1 * np.sin(azimuth), rng.uniform(1., 2.)])
         world.add_light(pos=pos, dir=np.array([0, 0, .1]) - pos, cutoff=60, castshadow=i == 0,
                         type=mujoco.mjtLightType.mjLIGHT_SPOT, specular=[.2] * 3,
                         diffuse=np.clip(rng.uniform(.4, .7) * rng.normal(1, .04, 3), 0, 1))
+
+
+def _add_visual(body: mujoco.MjsBody, kind: mujoco.mjtGeom, size: Any, pos: Any,
+                **more: Any) -> mujoco.MjsGeom:
+    """Add a geom that is seen but touches nothing."""
+    return body.add_geom(type=kind, size=size, pos=pos, contype=0, conaffinity=0, **more)
 
 
 def _add_distractors(spec: mujoco.MjSpec, rng: np.random.Generator, ranges: Ranges,
@@ -156,8 +166,8 @@ def _add_distractors(spec: mujoco.MjSpec, rng: np.random.Generator, ranges: Rang
             quat=_yaw_quat(rng.uniform(-np.pi, np.pi)))
         name = f'distractor{i}'
         add_material(spec, name, rng, 1., True)
-        add_parts(body, shape, .1, 1., name, name)
-        for geom in body.geoms:  # seen only: the arm must not run into them
+        add_parts(body, shape, .1, 1., name)
+        for geom in body.geoms:  # the arm must not run into them
             geom.contype = geom.conaffinity = 0
 
 
@@ -169,25 +179,29 @@ def _add_object(spec: mujoco.MjSpec, rng: np.random.Generator, shape: ObjectShap
     body.add_freejoint()
     mass = float(np.exp(rng.uniform(np.log(.03), np.log(.4))))
     friction = rng.uniform(.3, .7) if slips else rng.uniform(.4, 1.1)
-    add_parts(body, shape, mass, friction, 'object', 'object')
+    add_parts(body, shape, mass, friction, 'object')
 
 
 def _add_arm_and_hand(spec: mujoco.MjSpec, rng: np.random.Generator, approach: str,
                       palm: NDArray[np.float64], kp: float) -> None:
     """
-    Add the hand on a mount with six position-servoed joints, so that contacts see real speeds.
+    Add the hand on a mount whose six joints are position servos, so that contacts see real speeds.
 
-    The arm behind the wrist is seen only.
+    :param kp: gain of the hand's joints (Nm/rad).
     """
-    rotation = HAND_ROTATION[approach]
     mount = spec.worldbody.add_body(name='mount', pos=palm, gravcomp=1)
     gains = [(mujoco.mjtJoint.mjJNT_SLIDE, 2e4, 600, .5)] * 3
     gains += [(mujoco.mjtJoint.mjJNT_HINGE, 400, 15, .01)] * 3
     for i, (kind, stiffness, damping, armature) in enumerate(gains):
         mount.add_joint(name=f'mount_{i}', type=kind, axis=np.eye(3)[i % 3], armature=armature)
         _add_servo(spec, f'mount_{i}', stiffness, damping)
-    frame = mount.add_frame(quat=_matrix_quat(rotation))
-    _add_arm(mount, frame, rng)
+    frame = mount.add_frame(quat=_matrix_quat(HAND_ROTATION[approach]))
+    for z, radius, half_length, rgb in ARM:
+        _add_visual(mount, CYLINDER, [radius, half_length, 0], [-.005, 0, z], rgba=[*rgb, 1],
+                    mass=.15).set_frame(frame)
+    if rng.random() < .4:  # the hand's controller box, as some labs strap it to the wrist
+        _add_visual(mount, BOX, [.012, .03, .025], [-.045, 0, -.15], rgba=[.15, .5, .2, 1],
+                    mass=.02).set_frame(frame)
     hand = mujoco.MjSpec.from_string(_hand_xml())
     black = rng.uniform(.04, .14)
     for geom in hand.geoms:
@@ -200,27 +214,9 @@ def _add_arm_and_hand(spec: mujoco.MjSpec, rng: np.random.Generator, approach: s
         _add_servo(spec, HAND_PREFIX + name, kp, .12)
 
 
-def _add_arm(mount: mujoco.MjsBody, frame: mujoco.MjsFrame, rng: np.random.Generator) -> None:
-    def cylinder(z: float, radius: float, half: float, rgb: tuple[float, float, float]) -> None:
-        geom = mount.add_geom(type=mujoco.mjtGeom.mjGEOM_CYLINDER, size=[radius, half, 0],
-                              pos=[-.005, 0, z], rgba=[*rgb, 1], contype=0, conaffinity=0,
-                              mass=.15)
-        geom.set_frame(frame)
-    cylinder(-.108, .036, .012, (.65, .65, .68))
-    cylinder(-.150, .042, .030, _KUKA_ORANGE)
-    cylinder(-.186, .040, .006, (.3, .3, .32))
-    cylinder(-.330, .052, .140, _KUKA_ORANGE)
-    if rng.random() < .4:  # the hand's controller box, as some labs strap it to the wrist
-        box = mount.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=[.012, .03, .025], mass=.02,
-                             pos=[-.045, 0, -.15], rgba=[.15, .5, .2, 1], contype=0,
-                             conaffinity=0)
-        box.set_frame(frame)
-
-
 def _add_servo(spec: mujoco.MjSpec, joint: str, stiffness: float, damping: float) -> None:
-    actuator = spec.add_actuator(name=joint, target=joint,
-                                 trntype=mujoco.mjtTrn.mjTRN_JOINT)
-    actuator.set_to_position(kp=stiffness, kv=damping)
+    spec.add_actuator(name=joint, target=joint, trntype=mujoco.mjtTrn.mjTRN_JOINT
+                      ).set_to_position(kp=stiffness, kv=damping)
 
 
 def _add_camera(spec: mujoco.MjSpec, rng: np.random.Generator, ranges: Ranges) -> None:
