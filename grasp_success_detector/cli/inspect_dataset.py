@@ -82,8 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('dataset', type=Path, help='folder made by extract_frames')
     parser.add_argument('--out', type=Path, help='folder for page and sheet (DATASET-inspection)')
     parser.add_argument('--near-bits', type=int, default=SAME_BITS, choices=range(33),
-                        metavar='N', help='fingerprints of nearly the same picture differ in at '
-                        f'most so many of 256 bits ({SAME_BITS}; 0 to 32)')
+                        metavar='N', help='largest number of differing bits, of 256, at which two '
+                        f'pictures count as nearly the same ({SAME_BITS}; 0 to 32)')
     parser.add_argument('--most', type=int, default=20, help='lines per table (20)')
     parser.add_argument('--jobs', type=int, help=f'processes (one per core: {usable_cores()})')
     return parser

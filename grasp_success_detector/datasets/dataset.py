@@ -122,9 +122,9 @@ def _row(path: Path, line: int, row: Mapping[str, str]) -> ManifestRow:
 @dataclass(frozen=True)
 class StoredFrame:
     """
-    A frame's file as ``image.decode_message`` takes messages; read when its data is asked for.
+    A frame's file in the form of a ``sensor_msgs/CompressedImage``, for ``decode_message``.
 
-    :ivar format: as in ``sensor_msgs/CompressedImage``.
+    The file is read each time its data is asked for.
     """
 
     path: Path
@@ -141,7 +141,7 @@ class LabelledFrame:
     """
     One frame with its label and origin; the picture stays encoded until it is needed.
 
-    :ivar message: :class:`StoredFrame`, or a message, for ``image.decode_message``.
+    :ivar message: :class:`StoredFrame`, or an image message, for ``decode_message``.
     :ivar label: ground truth.
     :ivar source: name of the bag or video.
     :ivar attempt: unique over all sources, such as ``'rig_train/17'``; never in two splits.

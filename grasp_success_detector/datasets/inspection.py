@@ -139,14 +139,13 @@ def _measure(folder: Path, rows: Sequence[ManifestRow]) -> list[PictureStatistic
                 str(error))
             pictures.append(PictureStatistics(
                 0, 0, len(data), 0., 0., np.zeros(_WORDS, np.uint64), fault))
-            continue
-        grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-        fault = '' if hashlib.sha256(data).hexdigest() == row.sha256 else (
-            'was changed: its sha256 is not that of the manifest')
-        height, width = grey.shape
-        pictures.append(PictureStatistics(
-            width, height, len(data), float(grey.mean()),
-            float(cv2.Laplacian(grey, cv2.CV_32F).var()), fingerprint(rgb), fault))
+        else:
+            grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+            fault = '' if hashlib.sha256(data).hexdigest() == row.sha256 else (
+                'was changed: its sha256 is not that of the manifest')
+            pictures.append(PictureStatistics(
+                rgb.shape[1], rgb.shape[0], len(data), float(grey.mean()),
+                float(cv2.Laplacian(grey, cv2.CV_32F).var()), fingerprint(rgb), fault))
     return pictures
 
 
@@ -212,31 +211,30 @@ class _FingerprintIndex:
 
     def __init__(self, bits: int) -> None:
         self._bits = bits
-        self._edges = np.linspace(0, 64 * _WORDS, bits + 2).astype(int).tolist()
-        self._bands: list[dict[int, list[int]]] = [defaultdict(list) for _ in range(bits + 1)]
-        self._values: dict[int, int] = {}
+        edges = np.linspace(0, 64 * _WORDS, bits + 2).astype(int).tolist()
+        self._bands = [(start, (1 << (end - start)) - 1)
+                       for start, end in zip(edges, edges[1:], strict=False)]
+        self._members: dict[tuple[int, int], dict[int, int]] = defaultdict(dict)
+
+    def _keys(self, value: int) -> Iterator[tuple[int, int]]:
+        return ((start, value >> start & mask) for start, mask in self._bands)
 
     def add(self, number: int, value: int) -> None:
-        self._values[number] = value
-        for band, key in zip(self._bands, self._keys(value), strict=True):
-            band[key].append(number)
+        for key in self._keys(value):
+            self._members[key][number] = value
 
     def close_to(self, value: int) -> Iterator[tuple[int, int]]:
         """Yield (number, distance) of each fingerprint close to this one."""
-        candidates = dict.fromkeys(number for band, key in zip(
-            self._bands, self._keys(value), strict=True) for number in band.get(key, ()))
-        for number in candidates:
-            distance = (self._values[number] ^ value).bit_count()
-            if distance <= self._bits:
+        candidates: dict[int, int] = {}
+        for key in self._keys(value):
+            candidates |= self._members.get(key, {})
+        for number, other in candidates.items():
+            if (distance := (other ^ value).bit_count()) <= self._bits:
                 yield number, distance
 
-    def _keys(self, value: int) -> Iterator[int]:
-        for start, end in zip(self._edges, self._edges[1:], strict=False):
-            yield (value >> start) & ((1 << (end - start)) - 1)
 
-
-def _as_int(value: NDArray[np.uint64]) -> int:
-    return int.from_bytes(value.tobytes(), 'little')
+def _as_int(fingerprint: NDArray[np.uint64]) -> int:
+    return int.from_bytes(fingerprint.tobytes(), 'little')
 
 
 def exact_leaks(rows: Sequence[ManifestRow]) -> list[Leak]:

@@ -14,15 +14,11 @@ from grasp_success_detector.errors import DatasetError
 
 class ExtractedFrame(NamedTuple):
     """
-    A frame whose file is written: a row of the journal.
+    A frame whose file is written: a row of the journal, later one of the manifest.
 
     :ivar number: among all frames of its source, from 0.
     :ivar file: path relative to the data set's folder.
-    :ivar sha256: of the file, in hexadecimal digits.
     :ivar label: value of a ``Label``.
-    :ivar topic: ``video`` for a frame of a video.
-    :ivar stamp_ns: of the frame's header; in videos since their start.
-    :ivar attempt: unique over all sources.
     """
 
     number: int

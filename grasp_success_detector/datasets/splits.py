@@ -63,11 +63,9 @@ def check_labels(split: str, attempts: Sequence[Hashable], labels: Sequence[Labe
     :param labels: label of each frame.
     :return: such as ``'val (1 attempts: 0 failure, 12 success)'``.
     """
-    counts = {label: list(labels).count(label) for label in Label}
-    if 0 not in counts.values():
-        return None
-    return (f'{split} ({len(set(attempts))} attempts: '
-            + ', '.join(f'{n} {label.name.lower()}' for label, n in counts.items()) + ')')
+    failures, successes = (list(labels).count(label) for label in Label)
+    return None if failures and successes else (
+        f'{split} ({len(set(attempts))} attempts: {failures} failure, {successes} success)')
 
 
 def balanced_split(groups: Sequence[Attempt], labels: Sequence[Label],
