@@ -6,7 +6,6 @@ pytest.importorskip('diagnostic_msgs')
 
 from grasp_success_detector.decision import NS_PER_S, Reason, unknown
 from grasp_success_detector.ros.node.diagnostics import (
-    build_status,
     FrameStatistics,
     StageTimes,
 )
@@ -16,8 +15,8 @@ START_NS = 50 * NS_PER_S
 
 def stale_message(statistics, after_s):
     """Return what is said when nothing was judged in time."""
-    snapshot = statistics.snapshot(START_NS + round(after_s * NS_PER_S))
-    return build_status('/detector', '/image', unknown(Reason.STALE), snapshot, {}).message
+    return statistics.status('/detector', '/image', unknown(Reason.STALE), {},
+                             START_NS + round(after_s * NS_PER_S)).message
 
 
 @pytest.fixture

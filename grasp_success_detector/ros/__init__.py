@@ -1,1 +1,1 @@
-"""What runs on ROS 2: the detector node and the tools beside it."""
+"""ROS 2: the detector node, and the bag player and the demo beside it."""

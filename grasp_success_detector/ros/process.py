@@ -1,4 +1,4 @@
-"""How a process of ours enters and leaves ROS: signals, arguments, context."""
+"""Processes with ROS: arguments, signals, context, and running a managed node."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,38 +18,37 @@ from rclpy.utilities import remove_ros_args
 from grasp_success_detector.console import ExitCode
 from grasp_success_detector.errors import ConfigError, one_line
 
-#: Before going on after an error, so that one which comes again at once does not take a core.
+#: Pause after an error, so that one which repeats at once does not take a whole core.
 SPIN_PAUSE_S = 0.05
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def full_arguments(argv: Sequence[str] | None, program: str) -> list[str]:
-    """Return the arguments with the program's name in front, as rclpy wants them."""
+    """Return the arguments as rclpy expects them, with the program's name in front."""
     return list(sys.argv) if argv is None else [program, *argv]
 
 
 def own_arguments(arguments: Sequence[str]) -> list[str]:
     """
-    Return what argparse shall see: without the program's name and ``--ros-args ...``.
+    Return the arguments without the program's name and ``--ros-args ...``, for argparse.
 
     :raises ConfigError: the ROS arguments cannot be parsed.
     """
     try:
         return list(remove_ros_args(list(arguments)))[1:]
-    except RuntimeError as error:   # rclpy's errors of the C layer derive from it
+    except RuntimeError as error:   # base of rclpy's errors from the C layer
         raise _argument_error(error) from error
 
 
 @contextmanager
 def ros_process(arguments: Sequence[str]) -> Iterator[None]:
     """
-    Initialise rclpy for the block and shut it down after, whatever happens.
+    Initialise rclpy for the block and shut it down after it.
 
     SIGINT and SIGTERM raise one KeyboardInterrupt in the main thread; further ones are ignored,
-    so that a second Ctrl-C (``ros2 launch`` sends one of its own) cannot break the clean-up.
-    rclpy's own handlers would invalidate the context at once, and a last message could no longer
-    be published.
+    so that a second Ctrl-C (``ros2 launch`` sends its own) cannot break the clean-up. rclpy's own
+    handlers would invalidate the context at once, and a last message could not be published.
 
     :param arguments: with the program's name, ROS arguments included.
     :raises ConfigError: the ROS arguments cannot be parsed.
@@ -66,17 +65,14 @@ def ros_process(arguments: Sequence[str]) -> Iterator[None]:
         interrupted, interrupt.spent = interrupt.spent, True
         rclpy.try_shutdown()
         for number, handler in before.items():
-            # After an interrupt the process is about to end: a late second signal must not
-            # meet the default handlers.
+            # After an interrupt the process ends: a late second signal must not meet the default.
             signal.signal(number, signal.SIG_IGN if interrupted else handler)
         if interrupted:
-            # The interpreter's last collection would look at every object of torch, for half a
-            # second that somebody waits.
-            gc.freeze()
+            gc.freeze()     # the last collection would look at every object of torch, for 0.5 s
 
 
 def _argument_error(error: RuntimeError) -> ConfigError:
-    # What follows is where in rcl's sources it was found.
+    # Without the place in rcl's sources.
     return ConfigError(str(error).partition(', at /')[0].splitlines()[0])
 
 
@@ -111,29 +107,29 @@ def run_managed_node(node: LifecycleNode, autostart: bool) -> ExitCode:
                     executor.spin()
                     break
                 except RuntimeError as error:
-                    # Of rclpy's C layer, about one entity: an event of a subscription that is
-                    # gone, an answer to a client that is gone. The others shall go on.
+                    # From rclpy's C layer, about one entity (a client that is gone).
                     if not node.context.ok():
                         raise
                     node.get_logger().error(f'{type(error).__name__}: {one_line(error)}')
                     time.sleep(SPIN_PAUSE_S)
         except ExternalShutdownException:
             pass
-        except Exception as error:  # noqa: BLE001 - told by the main thread
+        except Exception as error:  # noqa: BLE001 - reported by the main thread
             failures.append(error)
         finally:
             ended.set()
 
-    # Spun in a second thread, since the main one must be free to take signals.
+    # In a second thread, since the main one must be free to take signals.
     spinning = Thread(target=spin, name='executor', daemon=True)
     try:
         if autostart:
-            brought_up = _bring_up(node)
+            success = TransitionCallbackReturn.SUCCESS
+            active = node.trigger_configure() == success and node.trigger_activate() == success
             # A library that calls back into Python may have taken it for an error of its own.
             if isinstance(handler := signal.getsignal(signal.SIGINT), _OneInterrupt) and (
                     handler.spent):
                 raise KeyboardInterrupt
-            if not brought_up:
+            if not active:
                 return ExitCode.ERROR
         spinning.start()
         ended.wait()
@@ -143,20 +139,11 @@ def run_managed_node(node: LifecycleNode, autostart: bool) -> ExitCode:
         executor.shutdown(timeout_sec=0.5)
         if spinning.is_alive():
             spinning.join(timeout=0.5)
-        _take_down(node)
+        try:
+            node.trigger_shutdown()
+        except RuntimeError:    # no such transition: already shut down, or cut off in configure
+            pass
+        node.destroy_node()
     for failure in failures:
         print(f'error: {type(failure).__name__}: {failure}', file=sys.stderr)
     return ExitCode.ERROR if failures else ExitCode.OK
-
-
-def _bring_up(node: LifecycleNode) -> bool:
-    success = TransitionCallbackReturn.SUCCESS
-    return node.trigger_configure() == success and node.trigger_activate() == success
-
-
-def _take_down(node: LifecycleNode) -> None:
-    try:
-        node.trigger_shutdown()
-    except RuntimeError:    # no transition leads there: already shut down, or cut off in configure
-        pass
-    node.destroy_node()

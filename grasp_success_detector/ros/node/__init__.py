@@ -1,1 +1,1 @@
-"""The detector node: what runs on the robot."""
+"""The detector node, which runs on the robot."""

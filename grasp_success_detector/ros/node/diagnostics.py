@@ -2,7 +2,6 @@
 
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from threading import Lock
 from typing import NamedTuple
 
@@ -42,41 +41,18 @@ class StageTimes(NamedTuple):
     publish: int = 0
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """
-    Figures of one moment.
-
-    :ivar rate_hz: frames received per second, over the last 5 s.
-    :ivar dropped: frames that a newer one replaced before they were judged.
-    :ivar limited: frames that ``max_rate`` left out.
-    :ivar bad: frames that could not be judged, by reason.
-    :ivar age_s: time since the last frame was received, seconds; None before the first.
-    :ivar is_behind: whether a frame was received after the newest judged one.
-    :ivar latency_ms: percentile (50, 95, 99) -> time from a frame's reception to the publication
-        of its verdict, over recent frames; empty before the first.
-    :ivar stages_ms: stage -> percentiles of its duration; empty unless asked for.
-    """
-
-    received: int
-    judged: int
-    dropped: int
-    limited: int
-    bad: Mapping[str, int]
-    rate_hz: float
-    age_s: float | None
-    is_behind: bool
-    latency_ms: Mapping[int, float]
-    stages_ms: Mapping[str, Mapping[int, float]]
-
-
 class FrameStatistics:
-    """Count frames; fed by the executor's thread and the worker's. Times are monotonic ns."""
+    """
+    Count frames, in the executor's thread and in the worker's, and describe them.
+
+    Times are monotonic ns. Frames are *dropped* when a newer one replaces them before they are
+    judged, *limited* when ``max_rate`` leaves them out, *bad* when they cannot be judged.
+    """
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._received = self._judged = self._dropped = self._limited = 0
-        self._bad: Counter[str] = Counter()
+        self._bad: Counter[str] = Counter()     # by reason
         self._judged_ns = 0     # when the newest judged frame was received
         self._received_ns: deque[int] = deque(maxlen=RECENT_FRAMES)
         self._times: deque[StageTimes] = deque(maxlen=RECENT_FRAMES)
@@ -107,94 +83,86 @@ class FrameStatistics:
         with self._lock:
             self._bad[reason] += 1
 
-    def snapshot(self, now_ns: int, stages: bool = False) -> Snapshot:
+    def status(self, node_name: str, topic: str, decision: Decision, facts: Mapping[str, str],
+               now_ns: int, stages: bool = False) -> DiagnosticStatus:
         """
-        Return the figures of now.
+        Return the status for ``/diagnostics``.
 
+        :param topic: the camera's; used as hardware_id.
+        :param facts: further keys and values, such as checkpoint and device.
         :param stages: whether to include the durations of the stages.
         """
         with self._lock:
-            times = list(self._times)
             recent = [at for at in self._received_ns if now_ns - at < RATE_SPAN_NS]
             span_ns = recent[-1] - recent[0] if recent else 0
-            return Snapshot(
-                self._received, self._judged, self._dropped, self._limited, dict(self._bad),
-                rate_hz=(len(recent) - 1) * NS_PER_S / span_ns if span_ns else 0.,
-                age_s=(now_ns - self._received_ns[-1]) / NS_PER_S if self._received_ns else None,
-                is_behind=bool(self._received_ns) and self._received_ns[-1] > self._judged_ns,
-                latency_ms=_percentiles_ms([sum(frame) for frame in times]),
-                stages_ms={stage: _percentiles_ms([getattr(frame, stage) for frame in times])
-                           for stage in StageTimes._fields} if stages else {})
+            age_s = (now_ns - self._received_ns[-1]) / NS_PER_S if self._received_ns else None
+            latency_ms = _percentiles_ms(map(sum, self._times))
+            stages_ms = {
+                f'{stage}_p{percent}_ms': f'{time_ms:.2f}'
+                for stage in StageTimes._fields for percent, time_ms in _percentiles_ms(
+                    getattr(times, stage) for times in self._times).items()} if stages else {}
+            values = {
+                'verdict': decision.verdict.value,
+                'reason': decision.reason.value,
+                'confidence': f'{decision.confidence:.4f}',
+                'window_frames': str(decision.frames),
+                'time_to_decision_s': _optional(decision.seconds),
+                'rate_hz': f'{(len(recent) - 1) * NS_PER_S / span_ns if span_ns else 0.:.2f}',
+                **{f'latency_p{percent}_ms': _optional(latency_ms.get(percent))
+                   for percent in PERCENTILES},
+                **stages_ms,
+                'age_s': _optional(age_s),
+                'received': str(self._received),
+                'judged': str(self._judged),
+                'dropped': str(self._dropped),
+                'limited': str(self._limited),
+                'bad': str(self._bad.total()),
+                **{f'bad.{reason}': str(count) for reason, count in sorted(self._bad.items())},
+                **facts,
+            }
+            level, message = self._level(decision, topic, age_s)
+        return DiagnosticStatus(
+            level=level, name=f'{node_name}: detector', message=message, hardware_id=topic,
+            values=[KeyValue(key=key, value=value) for key, value in values.items()])
+
+    def _level(self, decision: Decision, topic: str, age_s: float | None) -> tuple[bytes, str]:
+        match decision.reason:
+            case Reason.INACTIVE:
+                return DiagnosticStatus.WARN, 'inactive: takes no frames'
+            case Reason.NO_FRAMES if self._received == 0:
+                return DiagnosticStatus.WARN, f'no frame received yet on {topic}'
+            case Reason.NO_FRAMES | Reason.TOO_FEW_FRAMES:
+                return DiagnosticStatus.WARN, 'unknown: too few frames judged yet'
+            case Reason.DISABLED:
+                return DiagnosticStatus.WARN, (
+                    'disabled: takes no frames until ~/enable is called with true')
+            case Reason.UNDECIDED:
+                return DiagnosticStatus.WARN, (
+                    f'unknown: P(success) {decision.probability:.2f} lies in the undecided band')
+            case Reason.TOO_DARK | Reason.SATURATED | Reason.FROZEN:
+                return DiagnosticStatus.ERROR, (
+                    f'unknown: the camera is blind ({decision.reason.value}); is it covered, lit, '
+                    'alive?')
+            case Reason.BAD_FRAMES:
+                worst = max(self._bad, key=lambda reason: self._bad[reason], default='unknown')
+                return DiagnosticStatus.ERROR, f'unknown: frames cannot be decoded ({worst})'
+            case Reason.STALE if self._is_behind and (age_s or 0.) < ARRIVING_S:
+                return DiagnosticStatus.ERROR, (
+                    'unknown: frames arrive, but none was judged within stale_after_s; raise it '
+                    'or take a faster device')
+            case Reason.STALE:
+                return DiagnosticStatus.ERROR, f'unknown: no frames any more on {topic}'
+        assert decision.verdict is not Verdict.UNKNOWN
+        return DiagnosticStatus.OK, f'{decision.verdict.value} ({decision.confidence:.2f})'
+
+    @property
+    def _is_behind(self) -> bool:
+        """Return whether a frame was received after the newest judged one."""
+        return bool(self._received_ns) and self._received_ns[-1] > self._judged_ns
 
 
 def _percentiles_ms(times_ns: Iterable[int]) -> dict[int, float]:
     return nearest_rank_percentiles(time_ns / 1e6 for time_ns in times_ns)
-
-
-def build_status(
-    node_name: str, topic: str, decision: Decision, snapshot: Snapshot, facts: Mapping[str, str],
-) -> DiagnosticStatus:
-    """
-    Return the status for ``/diagnostics``.
-
-    :param topic: the camera's; used as hardware_id.
-    :param facts: further keys and values, such as checkpoint and device.
-    """
-    level, message = _level(decision, snapshot, topic)
-    values = {
-        'verdict': decision.verdict.value,
-        'reason': decision.reason.value,
-        'confidence': f'{decision.confidence:.4f}',
-        'window_frames': str(decision.frames),
-        'time_to_decision_s': _optional(decision.seconds),
-        'rate_hz': f'{snapshot.rate_hz:.2f}',
-        **{f'latency_p{percent}_ms': _optional(snapshot.latency_ms.get(percent))
-           for percent in PERCENTILES},
-        **{f'{stage}_p{percent}_ms': f'{time_ms:.2f}'
-           for stage, times in snapshot.stages_ms.items() for percent, time_ms in times.items()},
-        'age_s': _optional(snapshot.age_s),
-        'received': str(snapshot.received),
-        'judged': str(snapshot.judged),
-        'dropped': str(snapshot.dropped),
-        'limited': str(snapshot.limited),
-        'bad': str(sum(snapshot.bad.values())),
-        **{f'bad.{reason}': str(count) for reason, count in sorted(snapshot.bad.items())},
-        **facts,
-    }
-    return DiagnosticStatus(
-        level=level, name=f'{node_name}: detector', message=message, hardware_id=topic,
-        values=[KeyValue(key=key, value=value) for key, value in values.items()])
-
-
-def _level(decision: Decision, snapshot: Snapshot, topic: str) -> tuple[bytes, str]:
-    match decision.reason:
-        case Reason.INACTIVE:
-            return DiagnosticStatus.WARN, 'inactive: takes no frames'
-        case Reason.NO_FRAMES if snapshot.received == 0:
-            return DiagnosticStatus.WARN, f'no frame received yet on {topic}'
-        case Reason.NO_FRAMES | Reason.TOO_FEW_FRAMES:
-            return DiagnosticStatus.WARN, 'unknown: too few frames judged yet'
-        case Reason.DISABLED:
-            return DiagnosticStatus.WARN, (
-                'disabled: takes no frames until ~/enable is called with true')
-        case Reason.UNDECIDED:
-            return DiagnosticStatus.WARN, (
-                f'unknown: P(success) {decision.probability:.2f} lies in the undecided band')
-        case Reason.TOO_DARK | Reason.SATURATED | Reason.FROZEN:
-            return DiagnosticStatus.ERROR, (
-                f'unknown: the camera is blind ({decision.reason.value}); is it covered, lit, '
-                'alive?')
-        case Reason.BAD_FRAMES:
-            worst = max(snapshot.bad, key=lambda reason: snapshot.bad[reason], default='unknown')
-            return DiagnosticStatus.ERROR, f'unknown: frames cannot be decoded ({worst})'
-        case Reason.STALE if snapshot.is_behind and (snapshot.age_s or 0.) < ARRIVING_S:
-            return DiagnosticStatus.ERROR, (
-                'unknown: frames arrive, but none was judged within stale_after_s; raise it or '
-                'take a faster device')
-        case Reason.STALE:
-            return DiagnosticStatus.ERROR, f'unknown: no frames any more on {topic}'
-    assert decision.verdict is not Verdict.UNKNOWN
-    return DiagnosticStatus.OK, f'{decision.verdict.value} ({decision.confidence:.2f})'
 
 
 def _optional(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Which cameras a launch file serves: as its argument names them, and as a bag has them."""
+"""Cameras and remappings in arguments of the launch files, and the cameras of a bag."""
 
 import re
 from typing import NamedTuple
@@ -7,18 +7,18 @@ from grasp_success_detector.errors import BagError, ConfigError
 from grasp_success_detector.images.message_fields import IMAGE_TYPES
 from grasp_success_detector.recordings.bags import open_bag
 
-#: What ROS takes for one part of a namespace.
+#: One part of a ROS namespace.
 NAME = re.compile(r'[A-Za-z_][A-Za-z0-9_]*')
 
-#: What image_transport appends to the topic of the raw images.
+#: Suffix of compressed images to the topic of the raw ones.
 COMPRESSED = '/compressed'
 
 
 class CameraArgument(NamedTuple):
     """
-    One camera, and so one detector.
+    One camera and its detector.
 
-    :ivar name: the detector's namespace below that of the launch file; empty: that one itself.
+    :ivar name: the detector's namespace below that of the launch file; empty: none.
     :ivar topic: without the transport; empty: ``image`` in the detector's namespace.
     """
 
@@ -30,15 +30,15 @@ def read_cameras(text: str) -> tuple[CameraArgument, ...]:
     """
     Read a list such as ``left:/left/image_raw,right:/right/image_raw``.
 
-    :param text: ``NAME:TOPIC`` or ``NAME`` alone (``image`` in its namespace), by commas.
-    :raises ConfigError: no such list, or a name that comes twice.
+    :param text: ``NAME:TOPIC`` or ``NAME`` (``image`` in its namespace), separated by commas.
+    :raises ConfigError: the text is no such list, or a name comes twice.
     """
     cameras = []
     for item in text.split(','):
         name, _, topic = (part.strip() for part in item.partition(':'))
         if not NAME.fullmatch(name):
             raise ConfigError(f'cameras: {item.strip()!r} in {text!r}; expected NAME:TOPIC, such '
-                              'as left:/left/image_raw, and several of them by commas')
+                              'as left:/left/image_raw, several separated by commas')
         cameras.append(CameraArgument(name, topic))
     names = [camera.name for camera in cameras]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -51,21 +51,21 @@ def read_remappings(text: str) -> list[tuple[str, str]]:
     """
     Read a list such as ``grasp_success:=held,/diagnostics:=/hand/diagnostics``.
 
-    :param text: ``FROM:=TO``, several by commas.
-    :raises ConfigError: no such list.
+    :param text: ``FROM:=TO``, separated by commas.
+    :raises ConfigError: the text is no such list.
     """
     pairs = []
     for item in text.split(','):
         name, _, other = (part.strip() for part in item.partition(':='))
         if not (name and other):
             raise ConfigError(f'remappings: {item.strip()!r} in {text!r}; expected FROM:=TO, such '
-                              'as grasp_success:=held, and several of them by commas')
+                              'as grasp_success:=held, several separated by commas')
         pairs.append((name, other))
     return pairs
 
 
 def remapped_image(topic: str) -> list[tuple[str, str]]:
-    """Return the rules by which a detector takes its frames from a camera's topic."""
+    """Return the remappings of a detector to a camera's topic."""
     return [('image', topic), (f'image{COMPRESSED}', f'{topic}{COMPRESSED}')] if topic else []
 
 
@@ -92,9 +92,9 @@ def recorded_cameras(bag: str, topics: tuple[str, ...] = (), transport: str = ''
     """
     Find cameras in a bag.
 
-    :param topics: those wanted, without the transport; empty: the only one that there is.
-    :param transport: ``raw`` or ``compressed``; empty: whichever was recorded.
-    :raises BagError: no bag, or what is wanted is not in it or not all of one kind.
+    :param topics: without the transport; empty: the only camera of the bag.
+    :param transport: ``raw`` or ``compressed``; empty: the recorded one.
+    :raises BagError: the bag cannot be read, or lacks a camera, or not all are of one transport.
     """
     with open_bag(bag) as reader:
         images = {c.topic: c.msgtype for c in reader.connections if c.msgtype in IMAGE_TYPES}

@@ -17,7 +17,7 @@ from std_srvs.srv import SetBool, Trigger
 from grasp_success_detector.decision import Reason, unknown
 from grasp_success_detector.errors import GraspSuccessDetectorError, one_line
 from grasp_success_detector.labels import Verdict
-from grasp_success_detector.ros.node.diagnostics import build_status, FrameStatistics
+from grasp_success_detector.ros.node.diagnostics import FrameStatistics
 from grasp_success_detector.ros.node.parameters import DeclaredParameters
 from grasp_success_detector.ros.node.pipeline import DetectionPipeline
 from grasp_success_detector.ros.node.verify_request import refusal, VerifyAnswer
@@ -174,9 +174,8 @@ class DetectorNode(LifecycleNode):
             facts = {**pipeline.judge.facts, 'publishers': str(pipeline.camera.publishers),
                      'reliability': pipeline.camera.reliability}
         debug = self.get_logger().is_enabled_for(LoggingSeverity.DEBUG)
-        status = build_status(
-            self.get_fully_qualified_name(), topic, latest,
-            self._statistics.snapshot(time.monotonic_ns(), stages=debug), facts)
+        status = self._statistics.status(self.get_fully_qualified_name(), topic, latest, facts,
+                                         time.monotonic_ns(), stages=debug)
         array = DiagnosticArray(status=[status])
         array.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(array)
