@@ -42,19 +42,17 @@ def check_settings(owner: Any, error: type[GraspSuccessDetectorError], subject: 
     :raises GraspSuccessDetectorError: of the class ``error``; names every wrong field at once.
     """
     wrong = {}
-    hints = _hints(owner.__class__)
     for declared in fields(owner):
-        value = getattr(owner, declared.name)
-        converted = _converted(value, hints[declared.name])
-        if converted is not value:
-            object.__setattr__(owner, declared.name, converted)
-        if not _fits(converted, hints[declared.name], declared):
-            wrong[declared.name] = expected_values(type(owner), declared)
+        hint = _hints(owner.__class__)[declared.name]
+        value = _converted(getattr(owner, declared.name), hint)
+        object.__setattr__(owner, declared.name, value)
+        if not _fits(value, hint, declared):
+            wrong[declared.name] = _expected(hint, declared)
     if not wrong:   # only values of the right type can be compared with each other
         wrong = {name: expected for name, good, expected in more if not good}
     if wrong:
         raise error(f'{subject} ' + ', '.join(
-            f'{name} {_shown(getattr(owner, name))} (expected {expected})'
+            f'{name} {getattr(owner, name)!r} (expected {expected})'
             for name, expected in wrong.items()))
 
 
@@ -84,83 +82,71 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
 
 def _converted(value: Any, hint: Any) -> Any:
     for kind in _alternatives(hint):
-        if isinstance(value, list) and get_origin(kind) is tuple:
-            value = tuple(value)
-        if isinstance(value, tuple) and get_origin(kind) is tuple:
-            inner = get_args(kind)[0]
-            converted = tuple(_converted(part, inner) for part in value)
-            return value if converted == value and all(
-                map(lambda new, old: new is old, converted, value)) else converted
-        if isinstance(kind, type) and issubclass(kind, Enum) and type(value) is str:
+        if get_origin(kind) is tuple and isinstance(value, list | tuple):
+            return tuple(_converted(part, get_args(kind)[0]) for part in value)
+        if _is_enum(kind) and isinstance(value, str):
             return next((member for member in kind if member.value == value), value)
     return value
 
 
+def _is_enum(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Enum)
+
+
 def _fits(value: Any, hint: Any, declared: Field[Any]) -> bool:
-    if hint is Any:
+    return any(_fits_one(value, kind, declared) for kind in _alternatives(hint))
+
+
+def _fits_one(value: Any, kind: Any, declared: Field[Any]) -> bool:
+    if kind is Any:
         return True
-    for kind in _alternatives(hint):
-        if kind is NoneType:
-            fits = value is None
-        elif get_origin(kind) is tuple:
-            inner = get_args(kind)
-            fits = isinstance(value, tuple) and (
-                inner[-1] is Ellipsis or len(inner) == len(value)) and all(
-                _fits(part, inner[0], declared) for part in value)
-        elif kind in (int, float):
-            fits = (isinstance(value, int | kind) and not isinstance(value, bool)
-                    and _within(value, declared))
-        else:
-            origin = get_origin(kind) or kind
-            fits = isinstance(value, origin)
-        if fits:
-            return True
-    return False
+    if kind in (int, float):
+        return (isinstance(value, int | kind) and not isinstance(value, bool)
+                and _within(value, declared))
+    if get_origin(kind) is tuple:
+        inner = get_args(kind)
+        return (isinstance(value, tuple) and (inner[-1] is Ellipsis or len(inner) == len(value))
+                and all(_fits(part, inner[0], declared) for part in value))
+    return isinstance(value, get_origin(kind) or kind)
+
+
+def _limits(declared: Field[Any]) -> tuple[float | None, ...]:
+    return tuple(declared.metadata.get(name) for name in ('lowest', 'highest', 'above', 'below'))
 
 
 def _within(value: float, declared: Field[Any]) -> bool:
-    lowest, highest, above, below = (
-        declared.metadata.get(name) for name in ('lowest', 'highest', 'above', 'below'))
+    lowest, highest, above, below = _limits(declared)
     return (math.isfinite(value) or value == highest) and (
         (lowest is None or value >= lowest) and (highest is None or value <= highest)
         and (above is None or value > above) and (below is None or value < below))
 
 
 def _expected(hint: Any, declared: Field[Any]) -> str:
-    words = []
-    for kind in _alternatives(hint):
-        if kind is NoneType:
-            continue
-        if get_origin(kind) is tuple:
-            inner = get_args(kind)
-            count = 'a list' if inner[-1] is Ellipsis else f'{len(inner)} values'
-            words.append(f'{count}, each {_expected(inner[0], declared)}')
-        elif isinstance(kind, type) and issubclass(kind, Enum):
-            words.append(' or '.join(str(member.value) for member in kind))
-        elif kind in (int, float):
-            words.append(_range(kind, declared))
-        else:
-            kind = get_origin(kind) or kind
-            words.append(_TYPE_NAMES.get(kind, getattr(kind, '__name__', str(kind)).lower()))
-    return ' or '.join(words)
+    return ' or '.join(_expected_of(kind, declared) for kind in _alternatives(hint)
+                       if kind is not NoneType)
+
+
+def _expected_of(kind: Any, declared: Field[Any]) -> str:
+    if kind in (int, float):
+        return _range(kind, declared)
+    if get_origin(kind) is tuple:
+        inner = get_args(kind)
+        count = 'a list' if inner[-1] is Ellipsis else f'{len(inner)} values'
+        return f'{count}, each {_expected(inner[0], declared)}'
+    if _is_enum(kind):
+        return ' or '.join(str(member.value) for member in kind)
+    return _TYPE_NAMES.get(get_origin(kind) or kind, str(kind))
 
 
 def _range(kind: type, declared: Field[Any]) -> str:
-    lowest, highest, above, below = (
-        declared.metadata.get(name) for name in ('lowest', 'highest', 'above', 'below'))
-    words = [_TYPE_NAMES[kind]]
-    if lowest is not None and highest is not None:
-        words.append(f'from {lowest} to {highest}')
-    elif lowest is not None:
-        words.append(f'of {lowest} or more')
+    lowest, highest, above, below = _limits(declared)
+    ends = []
+    if lowest is not None:
+        ends.append(f'of {lowest} or more' if highest is None else f'from {lowest} to {highest}')
     elif highest is not None:
-        words.append(f'of {highest} or less')
+        ends.append(f'of {highest} or less')
     if above is not None:
-        words.append(f'above {above}')
+        ends.append(f'above {above}')
     if below is not None:
-        words.append(f'below {below}' if len(words) == 1 else f'and below {below}')
-    return ' '.join(words)
-
-
-def _shown(value: Any) -> str:
-    return repr(value.value if isinstance(value, Enum) else value)
+        ends.append(f'below {below}')
+    return ' '.join([_TYPE_NAMES[kind], *[' and '.join(ends)][:len(ends)]])

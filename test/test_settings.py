@@ -1,0 +1,88 @@
+"""Settings: what their fields take, what is converted, and what a wrong value is told."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+import math
+from typing import Any
+
+import pytest
+
+from grasp_success_detector.errors import ConfigError
+from grasp_success_detector.settings import check_settings, setting
+
+
+class Colour(Enum):
+    RED = 'red'
+    BLUE = 'blue'
+
+
+@dataclass(frozen=True)
+class Paint:
+    layers: int = setting(1, lowest=1)
+    thickness: float | None = setting(None, above=0, below=5)
+    share: float = setting(.5, lowest=0, highest=1)
+    patience: float = setting(math.inf, highest=math.inf)
+    colour: Colour = Colour.RED
+    roi: tuple[float, float] | None = setting(None, lowest=0, highest=1)
+    colours: tuple[Colour, ...] = ()
+    glossy: bool = True
+    name: str = 'paint'
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        check_settings(self, ConfigError, 'paint:', [
+            ('layers', self.layers < 10 or self.glossy, 'below 10 where it is not glossy')])
+
+
+def test_what_files_and_command_lines_give_is_converted():
+    paint = Paint(colour='blue', roi=[0, 1], colours=['red', 'blue'], thickness=2)
+    assert paint == Paint(2 - 1, 2, colour=Colour.BLUE, roi=(0, 1),
+                          colours=(Colour.RED, Colour.BLUE))
+    assert paint.roi == (0, 1)
+    assert paint.colours == (Colour.RED, Colour.BLUE)
+
+
+@pytest.mark.parametrize('name, value, expected', [
+    ('layers', 0, 'a whole number of 1 or more'),
+    ('layers', 1.5, 'a whole number of 1 or more'),
+    ('layers', True, 'a whole number of 1 or more'),
+    ('thickness', 0, 'a number above 0 and below 5'),
+    ('thickness', 5, 'a number above 0 and below 5'),
+    ('thickness', math.nan, 'a number above 0 and below 5'),
+    ('thickness', '2', 'a number above 0 and below 5'),
+    ('share', 1.01, 'a number from 0 to 1'),
+    ('share', None, 'a number from 0 to 1'),
+    ('patience', -math.inf, 'a number of inf or less'),
+    ('patience', math.nan, 'a number of inf or less'),
+    ('colour', 'green', 'red or blue'),
+    ('roi', (0, 2), '2 values, each a number from 0 to 1'),
+    ('roi', (0,), '2 values, each a number from 0 to 1'),
+    ('roi', 'ab', '2 values, each a number from 0 to 1'),
+    ('colours', ('red', 'green'), 'a list, each red or blue'),
+    ('glossy', 1, 'true or false'),
+    ('name', 3, 'text'),
+    ('notes', 'none', 'names and values'),
+])
+def test_a_wrong_value_is_named_with_what_is_expected(name, value, expected):
+    with pytest.raises(ConfigError) as caught:
+        Paint(**{name: value})
+    assert str(caught.value).startswith(f'paint: {name} ')
+    assert str(caught.value).endswith(f'(expected {expected})')
+
+
+def test_every_wrong_field_is_named_at_once():
+    with pytest.raises(ConfigError, match='paint: layers 0 .*, share 2 .*, name 3 '):
+        Paint(layers=0, share=2, name=3)
+
+
+def test_values_that_do_not_go_together():
+    Paint(layers=20)
+    with pytest.raises(ConfigError, match='layers 20 .expected below 10 where it is not glossy'):
+        Paint(layers=20, glossy=False)
+
+
+def test_infinity_only_where_the_limit_is_infinite():
+    assert Paint().patience == math.inf
+    with pytest.raises(ConfigError, match='share inf'):
+        Paint(share=math.inf)
