@@ -18,6 +18,9 @@ os.environ.update(
     PYTHONPATH=os.pathsep.join(filter(None, (str(ROOT), os.environ.get('PYTHONPATH')))))
 os.environ.pop('ROS_LOCALHOST_ONLY', None)
 
+# Threads that wait for work leave the cores to the other processes of a test run.
+os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
+
 # `make test &` in a script starts the tests with Ctrl-C ignored, and all their children inherit
 # that: those that a test interrupts would go on. A handler is not inherited.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -18,6 +18,8 @@ from grasp_success_detector.networks.architectures import (
     split_at_freeze,
 )
 
+pytestmark = pytest.mark.slow
+
 # A depth that ends between blocks, one that ends within a block where blocks can be split, all.
 DEPTHS = [('cifar_cnn', 0), ('cifar_cnn', 1), ('cifar_cnn', 2),
           ('resnet34', 0), ('resnet34', 8), ('resnet34', 25), ('resnet34', 33),

@@ -66,6 +66,7 @@ def rewrite(path, change_tensors=None, change_document=None):
     save_file(tensors, path, {KEY: json.dumps(document)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ARCHITECTURES)
 def test_round_trip(name, tmp_path):
     torch.manual_seed(5)

@@ -98,6 +98,7 @@ def test_the_same_frame_gives_identical_logits(classifier):
     np.testing.assert_array_equal(classifier.logits(noise(1)), first)
 
 
+@pytest.mark.slow
 def test_batch_norm_does_not_see_the_neighbours(tmp_path):
     """In evaluation mode, a frame's answer does not depend on what is judged with it."""
     torch.manual_seed(2)

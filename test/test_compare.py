@@ -17,6 +17,8 @@ from grasp_success_detector.labels import Label
 from grasp_success_detector.training.fit import fit
 from grasp_success_detector.training.recipe import TrainingConfig
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):

@@ -104,6 +104,7 @@ MOMENTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGKILL])
 @pytest.mark.parametrize('jobs', [1, 2])
 @pytest.mark.parametrize('moment', MOMENTS)
@@ -348,6 +349,7 @@ def test_dedupe_with_contradicting_labels_fails_loudly(tmp_path, capsys):
 
 # From simulation, and on a cluster
 
+@pytest.mark.slow
 def test_a_simulated_bag_brings_its_labels_and_attempts(tmp_path):
     bag = tmp_path / 'grasps'
     done = record(
@@ -380,6 +382,7 @@ def test_a_simulated_bag_brings_its_labels_and_attempts(tmp_path):
         read_extracted(tmp_path / 'set')
 
 
+@pytest.mark.slow
 def test_a_dask_cluster_of_two_workers_makes_the_same_data_set(tmp_path):
     distributed = pytest.importorskip('distributed')
     sources = [write_mcap(tmp_path / f'{i}.mcap', raw_messages(60, height=20 + i))

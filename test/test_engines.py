@@ -37,6 +37,8 @@ from grasp_success_detector.inference.torch_network import fold_batch_norm
 from grasp_success_detector.networks.architectures import build
 from grasp_success_detector.networks.checkpoint import Checkpoint, save
 
+pytestmark = pytest.mark.slow
+
 MODELS = sorted(share_path('models').glob('*_rig.safetensors'))
 PAIRS = [(kind.name, precision.value) for kind in ENGINES.values() for precision in kind.speed
          if (kind.name, precision) != ('torch', Precision.FP32)]

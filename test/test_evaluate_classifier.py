@@ -44,6 +44,8 @@ from grasp_success_detector.recordings.storage import MessageLocation
 from grasp_success_detector.reports.page import LABEL_COLOURS
 from grasp_success_detector.reports.timeline import annotate
 
+pytestmark = pytest.mark.slow
+
 
 def run(capsys, *arguments):
     """Run the command and return exit code, output and errors."""

@@ -14,6 +14,8 @@ from grasp_success_detector.files import SAMPLE_BAG, share_path
 from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.networks.checkpoint import Checkpoint
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):

@@ -265,6 +265,7 @@ def test_any_topic_name_gives_a_safe_file_name(tmp_path, topic):
         assert row['topic'] == topic
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('arguments', 'text'), [
     (['nowhere.mcap', 'nobody/*.db3'], r'nowhere.mcap: no such bag or video; nobody/\*.db3: no'),
     (['.'], 'no recording; expected a rosbag2 folder'),
@@ -356,6 +357,7 @@ def test_no_labelled_frame_is_no_data_set(tmp_path, capsys):
     assert not (tmp_path / 'set').exists()
 
 
+@pytest.mark.slow
 def test_torchvision_reads_the_folder(tmp_path):
     import grasp_success_detector.networks.torchvision_ops  # noqa: F401  (makes torchvision importable)
     datasets = pytest.importorskip('torchvision.datasets')

@@ -8,6 +8,7 @@ import sys
 import tempfile
 
 from hypothesis import example, given, HealthCheck, settings, strategies as st
+import pytest
 from recordings import (
     COMPRESSED,
     IMAGE,
@@ -109,6 +110,7 @@ FILES = {suffix: file_bytes(suffix)
          for suffix in ('.mcap', '.zstdmcap', '.lz4mcap', '.unchunkedmcap', '.db3', '.bag')}
 
 
+@pytest.mark.slow
 @settings(quick, max_examples=120)
 @given(st.sampled_from(sorted(FILES)), changes, st.just(1.) | cuts)
 def test_mutated_files(suffix, edits, kept):
@@ -134,6 +136,7 @@ def test_files_of_anything(data, suffix):
         assert account(path, Path(folder) / 'set') is None
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_pictures(tmp_path):
     """A bag of 100,000 frames and half a gigabyte, of which every 20th frame is written."""
     count = 100_000

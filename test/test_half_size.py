@@ -11,6 +11,8 @@ from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.inference.engine_selection import MIN_AGREEMENT
 from grasp_success_detector.recordings.bags import image_topic, open_bag
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def jpegs():

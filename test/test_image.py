@@ -430,6 +430,7 @@ def assert_picture_or_clear_error(msg, size=None):
         assert size is None or got.shape[:2] == size
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(ENCODINGS), st.integers(1, 9), st.integers(1, 9), st.integers(0, 5),
        st.binary(min_size=400, max_size=500), st.booleans(),

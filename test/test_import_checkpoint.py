@@ -39,6 +39,7 @@ def imported(path, tmp_path, *options):
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('classes', [CLASS_NAMES, CLASS_NAMES[::-1]])
 @pytest.mark.parametrize('wrap', [
     lambda state: state,
@@ -78,6 +79,7 @@ def test_the_tutorials_network_with_its_own_normalisation(tmp_path):
     assert (size.height, size.width, size.mean) == (32, 32, (.4, .5, .6))
 
 
+@pytest.mark.slow
 def test_other_sizes_and_named_architectures(tmp_path):
     from grasp_success_detector.networks.architectures import build
 

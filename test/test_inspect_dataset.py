@@ -55,6 +55,7 @@ def row_lines(dataset):
     return (dataset / 'manifest.csv').read_text().splitlines()
 
 
+@pytest.mark.slow
 def test_counts_sheet_and_page_of_a_sound_data_set(dataset, capsys):
     inspect(dataset)
     printed = capsys.readouterr().out

@@ -5,6 +5,8 @@ from pathlib import Path
 import subprocess
 import sys
 
+import pytest
+
 PACKAGE = Path(__file__).resolve().parent.parent / 'grasp_success_detector'
 
 
@@ -128,6 +130,7 @@ for name in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_all_but_ros_works_without_ros():
     core = [module for module in MODULES
             if not room(module).startswith('ros') and module not in ROS_COMMANDS]
@@ -145,6 +148,7 @@ def test_the_package_itself_loads_nothing_heavy():
 
 # torchvision beside a torch that it was not linked with
 
+@pytest.mark.slow
 def test_torchvision_can_be_imported_in_this_environment():
     done = run("""
 from grasp_success_detector.networks.torchvision_ops import declare_missing_operators
@@ -156,6 +160,7 @@ assert declare_missing_operators() == ()
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_operators_that_exist_are_left_alone():
     """Where somebody has registered working operators, they go on working."""
     done = run("""

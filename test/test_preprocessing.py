@@ -19,6 +19,7 @@ def noise(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
+@pytest.mark.slow
 def test_normalize_equals_torchvision():
     from torchvision.transforms.functional import normalize, to_tensor
 

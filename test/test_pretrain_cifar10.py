@@ -22,6 +22,8 @@ from grasp_success_detector.networks.weights import read_backbone
 from grasp_success_detector.training.cifar10 import shift_and_mirror
 from grasp_success_detector.training.cifar10_images import read_images
 
+pytestmark = pytest.mark.slow
+
 SIZE = default_preprocessing('cifar_cnn')
 CLASSES = [f'class{i}' for i in range(10)]
 

@@ -29,6 +29,8 @@ from grasp_success_detector.reports.training_page import write_report
 from grasp_success_detector.training.fit import fit
 from grasp_success_detector.training.recipe import TrainingConfig
 
+pytestmark = pytest.mark.slow
+
 SECTIONS = [
     'Confusion matrices', 'ROC and precision-recall curves', 'Calibration of P(success)',
     'The worst errors', 'Training', 'All numbers',

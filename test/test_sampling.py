@@ -29,6 +29,8 @@ from grasp_success_detector.training.sampling import (
     shuffled,
 )
 
+pytestmark = pytest.mark.slow
+
 LABELS = [Label.SUCCESS] * 7 + [Label.FAILURE] * 40
 
 

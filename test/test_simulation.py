@@ -37,6 +37,8 @@ from grasp_success_detector.simulation.recorder import record
 from grasp_success_detector.simulation.rendering import make_episode, SimulatedCamera
 from grasp_success_detector.simulation.scene import build_scene, CLOSED, JOINT_NAMES, OPEN
 
+pytestmark = pytest.mark.slow
+
 FPS = 15.
 
 

@@ -7,6 +7,8 @@ import sys
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip('rclpy')
 
 SOAK = Path(__file__).parent.parent / 'benchmarks' / 'soak.py'

@@ -19,6 +19,8 @@ from grasp_success_detector.networks.architectures import (
 )
 from grasp_success_detector.networks.checkpoint import Checkpoint, CheckpointMetadata, save
 
+pytestmark = pytest.mark.slow
+
 # Small ones of each family: with projection shortcuts, with squeeze-and-excitation, without a
 # BatchNorm, with a class token, with a convolution in the head.
 NAMES = ['timm:test_resnet', 'timm:test_efficientnet', 'timm:test_convnext', 'timm:test_vit',

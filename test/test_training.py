@@ -24,6 +24,8 @@ from grasp_success_detector.training.fit import fit
 from grasp_success_detector.training.recipe import load_config, TrainingConfig
 from grasp_success_detector.training.run_folder import RunFolder
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = ('import sys; from grasp_success_detector.cli.train_classifier import main; '
            'sys.exit(main(sys.argv[1:]))')
 COMMAND = Path(__file__).resolve().parent.parent / 'libexec/train_classifier'
