@@ -23,7 +23,6 @@ from grasp_success_detector.recordings.sources import Source, SourceKind
 from grasp_success_detector.recordings.storage import (
     decompress_file,
     MessageLocation,
-    Serialization,
     StoredMessage,
 )
 
@@ -109,16 +108,15 @@ def index_recording(source: Source, label_topic: str | None, unpack_into: Path) 
 
 def count_wrong_chunks(files: Sequence[StorageFile], chunks: Iterable[tuple[int, int]]) -> int:
     """Return how many of some chunks (file, offset) have a wrong checksum."""
-    return sum(_is_wrong(files[number], chunk) for number, chunk in sorted(chunks))
-
-
-def _is_wrong(file: StorageFile, chunk: int) -> bool:
-    try:
-        with open_storage(file) as storage:
-            storage.payload(MessageLocation(chunk, 0, 0))  # reading no byte verifies all
-            return bool(storage.wrong_chunks)
-    except (ValueError, BagError):
-        return True
+    wrong = 0
+    for number, chunk in sorted(chunks):
+        try:
+            with open_storage(files[number]) as storage:
+                storage.payload(MessageLocation(chunk, 0, 0))  # reading no byte verifies all
+                wrong += len(storage.wrong_chunks)
+        except (ValueError, BagError):
+            wrong += 1
+    return wrong
 
 
 def _index_video(path: Path) -> RecordingIndex:
@@ -144,7 +142,7 @@ def _index_messages(file: StorageFile, number: int, label_topic: str | None) -> 
     with open_storage(file) as storage:
         for message in storage.messages():
             if message.msgtype in IMAGE_TYPES:
-                topic = ImageTopic(message.topic, message.msgtype, message.serialization)
+                topic = ImageTopic(message.topic, message.msgtype, message.ros1)
                 index.frames[topic].append(IndexedFrame(
                     message.received_ns, _stamp_ns(message), number, message.location))
             elif message.msgtype == _BOOL and message.topic == label_topic:
@@ -158,19 +156,14 @@ def _index_messages(file: StorageFile, number: int, label_topic: str | None) -> 
 
 def _stamp_ns(message: StoredMessage) -> int | None:
     try:
-        stamp_ns = header_stamp_ns(message.head, message.serialization is Serialization.ROS1)
+        stamp_ns = header_stamp_ns(message.head, message.ros1)
     except ValueError:
         return None
     return stamp_ns if stamp_ns > 0 else None
 
 
-def _fields_at(message: StoredMessage) -> int:
-    """Return where the fields begin: CDR has 4 bytes before them."""
-    return 4 if message.serialization is Serialization.CDR else 0
-
-
 def _add_bool(message: StoredMessage, index: RecordingIndex) -> None:
-    at = _fields_at(message)
+    at = 0 if message.ros1 else 4   # CDR has 4 bytes before the first field
     if len(message.head) > at and message.head[at] in (0, 1):
         index.bools.append((message.received_ns, bool(message.head[at])))
     else:
@@ -178,7 +171,7 @@ def _add_bool(message: StoredMessage, index: RecordingIndex) -> None:
 
 
 def _add_attempt(message: StoredMessage, index: RecordingIndex) -> None:
-    at = _fields_at(message)
+    at = 0 if message.ros1 else 4
     try:
         order = '>' if at and not message.head[1] & 1 else '<'
         size, = struct.unpack_from(order + 'I', message.head, at)

@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 import csv
+from itertools import pairwise
 import math
 from pathlib import Path
 from typing import NamedTuple
@@ -64,11 +65,15 @@ def read_intervals(path: Path) -> dict[str, list[Interval]]:
                     wrong.append(f'line {rows.line_num}: {error}')
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(f'{path}: cannot be read as a CSV of intervals ({error})') from error
-    wrong += [text for source, intervals in found.items() for text in _overlaps(source, intervals)]
+    # By their times alone: attempts that are None cannot be compared.
+    ordered = {source: sorted(intervals, key=lambda interval: interval[:2])
+               for source, intervals in found.items()}
+    wrong += [text for source, intervals in ordered.items()
+              for text in _overlaps(source, intervals)]
     if wrong:
         raise DatasetError(f'{path}: ' + '; '.join(wrong[:5])
                            + (f'; and {len(wrong) - 5} more' if len(wrong) > 5 else ''))
-    return {source: sorted(intervals, key=_times) for source, intervals in found.items()}
+    return ordered
 
 
 def intervals_of(source: Source, intervals: Mapping[str, Sequence[Interval]],
@@ -100,15 +105,10 @@ def _interval(row: Mapping[str, str | None]) -> Interval:
                     values['attempt'] or None)
 
 
-def _times(interval: Interval) -> tuple[int, int]:
-    return interval.start_ns, interval.end_ns
-
-
 def _overlaps(source: str, intervals: list[Interval]) -> list[str]:
-    ordered = sorted(intervals, key=_times)
     return [f'{source}: {a.start_ns / 1e9:g} to {a.end_ns / 1e9:g} s and {b.start_ns / 1e9:g} to '
             f'{b.end_ns / 1e9:g} s overlap'
-            for a, b in zip(ordered, ordered[1:], strict=False)
+            for a, b in pairwise(intervals)
             if b.start_ns < a.end_ns and (a.label, a.attempt) != (b.label, b.attempt)]
 
 
@@ -176,9 +176,7 @@ class GroundTruth:
         self._label, self._intervals, self._hold_ns = label, intervals, hold_ns
         self._intervals_tell_attempts = any(interval.attempt for interval in intervals or ())
         self._bools = sorted(bools, key=lambda message: message[0])
-        self._bool_times = [time for time, _ in self._bools]
         self._events = sorted(events, key=lambda event: event.received_ns)
-        self._event_times = [event.received_ns for event in self._events]
 
     def label_and_attempt(self, received_ns: int, elapsed_ns: int, pauses_attempt: str,
                           ) -> tuple[Label | None, str | None]:
@@ -207,16 +205,16 @@ class GroundTruth:
         return None, attempts.pop() if len(around) == 2 and len(attempts) == 1 else None
 
     def _label_by_bools(self, received_ns: int) -> Label | None:
-        latest = bisect_right(self._bool_times, received_ns) - 1
-        if latest < 0 or received_ns - self._bool_times[latest] > self._hold_ns:
+        latest = bisect_right(self._bools, received_ns, key=lambda message: message[0]) - 1
+        if latest < 0 or received_ns - self._bools[latest][0] > self._hold_ns:
             return None
         return Label(self._bools[latest][1])
 
     def _attempt_by_events(self, received_ns: int) -> str | None:
-        latest = bisect_right(self._event_times, received_ns) - 1
+        latest = bisect_right(self._events, received_ns, key=lambda event: event.received_ns) - 1
         # An attempt includes the moment of its end.
         while (latest >= 0 and not self._events[latest].begins
-               and self._event_times[latest] == received_ns):
+               and self._events[latest].received_ns == received_ns):
             latest -= 1
         if latest < 0 or not self._events[latest].begins:
             return None

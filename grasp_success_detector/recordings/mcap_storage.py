@@ -20,7 +20,6 @@ from grasp_success_detector.recordings.storage import (
     HEAD_BYTES,
     MessageLocation,
     ros2_type,
-    Serialization,
     Storage,
     StoredMessage,
 )
@@ -47,7 +46,7 @@ _LARGEST_CHUNK = 1 << 32
 class _Channel(NamedTuple):
     topic: str
     msgtype: str
-    serialization: Serialization
+    ros1: bool
 
 
 class _Chunk(NamedTuple):
@@ -204,8 +203,8 @@ class McapStorage(Storage):
             return None
         location = MessageLocation(container, body + _MESSAGE_HEAD.size - start,
                                    size - _MESSAGE_HEAD.size)
-        return StoredMessage(*channel, received_ns, location,
-                             self._head(head[_MESSAGE_HEAD.size:], location))
+        return StoredMessage(channel.topic, channel.msgtype, received_ns, location,
+                             self._head(head[_MESSAGE_HEAD.size:], location), channel.ros1)
 
     def _define(self, kind: int, data: bytes) -> None:
         try:
@@ -217,8 +216,7 @@ class McapStorage(Storage):
                 topic, at = _string(data, 4)
                 encoding, _ = _string(data, at)
                 self._channels[number] = _Channel(
-                    topic, ros2_type(self._schemas.get(schema, '')),
-                    Serialization.ROS1 if encoding == 'ros1' else Serialization.CDR)
+                    topic, ros2_type(self._schemas.get(schema, '')), encoding == 'ros1')
         except (struct.error, UnicodeDecodeError):
             self.damage['damaged channel'] += 1
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, ExitStack
+from contextlib import closing, contextmanager, ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,7 +21,7 @@ from grasp_success_detector.recordings.bags import TYPESTORE
 from grasp_success_detector.recordings.mcap_storage import McapStorage
 from grasp_success_detector.recordings.ros1_storage import Ros1Storage
 from grasp_success_detector.recordings.sqlite_storage import DamagedSqliteStorage, SqliteStorage
-from grasp_success_detector.recordings.storage import MessageLocation, Serialization, Storage
+from grasp_success_detector.recordings.storage import MessageLocation, Storage
 
 Made = TypeVar('Made')
 
@@ -45,7 +45,7 @@ class ImageTopic(NamedTuple):
 
     name: str
     msgtype: str
-    serialization: Serialization
+    ros1: bool
 
 
 class ChosenFrame(NamedTuple):
@@ -87,16 +87,10 @@ def open_storage(file: StorageFile) -> Iterator[Storage]:
 
     :raises BagError: it cannot be opened or read, or is of another format.
     """
-    suffix = file.path.suffix.lower()
-    storage: Storage
-    if suffix == '.mcap':
-        storage = McapStorage(file.path)
-    elif suffix == '.db3':
-        storage = (DamagedSqliteStorage if file.damaged else SqliteStorage)(file.path)
-    else:
-        storage = Ros1Storage(file.path)
+    storages: dict[str, type[Storage]] = {
+        '.mcap': McapStorage, '.db3': DamagedSqliteStorage if file.damaged else SqliteStorage}
     try:
-        with storage:
+        with closing(storages.get(file.path.suffix.lower(), Ros1Storage)(file.path)) as storage:
             yield storage
     except OSError as error:
         raise BagError(f'{file.path}: cannot be read ({error.strerror})') from error
@@ -149,16 +143,14 @@ def _messages(files: Sequence[StorageFile], topic: ImageTopic, frames: Sequence[
 
 def _pictures(path: Path, frames: Sequence[ChosenFrame]) -> Iterator[tuple[ChosenFrame, Any]]:
     left = {frame.number: frame for frame in frames}
-    with _open_video(path) as capture:
-        number = 0
-        while left and capture.grab():
-            if (frame := left.pop(number, None)) is not None:
-                done, pixels = capture.retrieve()
-                yield frame, (
-                    cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-                    if done and pixels is not None and pixels.ndim == 3 else
-                    RefusedFrame(number, 'broken_data', 'the decoder gave no picture'))
-            number += 1
+    capture, number = _open_video(path), 0
+    while left and capture.grab():
+        if (frame := left.pop(number, None)) is not None:
+            done, pixels = capture.retrieve()
+            yield frame, (cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+                          if done and pixels is not None and pixels.ndim == 3 else
+                          RefusedFrame(number, 'broken_data', 'the decoder gave no picture'))
+        number += 1
     for frame in left.values():
         yield frame, RefusedFrame(frame.number, 'unreadable_message',
                                   'the video ended before this frame when read again')
@@ -171,7 +163,7 @@ def _deserialize(payload: bytes | memoryview, topic: ImageTopic) -> Any:
     :raises ValueError: the bytes are not of this type.
     """
     try:
-        if topic.serialization is Serialization.ROS1:
+        if topic.ros1:
             return _ros1_types().deserialize_ros1(payload, topic.msgtype)
         if (message := read_image_message(payload, topic.msgtype)) is not None:
             return message
@@ -194,30 +186,26 @@ def video_times(path: Path, damage: Counter[str]) -> list[int]:
         follow the frame before by one frame period.
     :raises BagError: no video that can be opened.
     """
-    with _open_video(path) as capture:
-        fps = capture.get(cv2.CAP_PROP_FPS)
-        period = round(1e9 / (fps if 0 < fps < 10_000 else _FALLBACK_FPS))
-        declared = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        times: list[int] = []
-        while capture.grab():
-            time = round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
-            if times and time <= times[-1]:
-                damage['stamp not set, frame rate used'] += 1
-                time = times[-1] + period
-            times.append(time)
+    capture = _open_video(path)
+    fps = capture.get(cv2.CAP_PROP_FPS)
+    period = round(1e9 / (fps if 0 < fps < 10_000 else _FALLBACK_FPS))
+    declared = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    times: list[int] = []
+    while capture.grab():
+        time = round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
+        if times and time <= times[-1]:
+            damage['stamp not set, frame rate used'] += 1
+            time = times[-1] + period
+        times.append(time)
     # Containers without an index only estimate the number, hence the slack.
     if declared > len(times) * 1.05 + 2:
         damage['frames missing at the end'] += round(declared) - len(times)
     return times
 
 
-@contextmanager
-def _open_video(path: Path) -> Iterator[Any]:
+def _open_video(path: Path) -> cv2.VideoCapture:
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    try:
-        if not capture.isOpened():
-            raise BagError(f'{path}: cannot be read as a video; is it whole, and does OpenCV '
-                           'have the decoder (FFmpeg)?')
-        yield capture
-    finally:
-        capture.release()
+    if not capture.isOpened():
+        raise BagError(f'{path}: cannot be read as a video; is it whole, and does OpenCV have the '
+                       'decoder (FFmpeg)?')
+    return capture

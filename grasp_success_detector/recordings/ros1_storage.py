@@ -16,7 +16,6 @@ from grasp_success_detector.recordings.storage import (
     HEAD_BYTES,
     MessageLocation,
     ros2_type,
-    Serialization,
     Storage,
     StoredMessage,
 )
@@ -101,9 +100,9 @@ class Ros1Storage(Storage):
                     continue
                 seconds, nanoseconds = struct.unpack('<II', stamp)
                 yield StoredMessage(
-                    *connection, Serialization.ROS1, seconds * 10 ** 9 + nanoseconds,
+                    *connection, seconds * 10 ** 9 + nanoseconds,
                     MessageLocation(position, record.data, record.size),
-                    data[record.data:min(at, record.data + HEAD_BYTES)])
+                    data[record.data:min(at, record.data + HEAD_BYTES)], ros1=True)
 
     def _define(self, fields: dict[bytes, bytes], data: bytes) -> None:
         topic = fields.get(b'topic', b'').decode('utf-8', 'replace')

@@ -8,9 +8,9 @@ is (id, name, type, ...).
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 import sqlite3
 import struct
-from types import TracebackType
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -19,7 +19,6 @@ from grasp_success_detector.recordings.storage import (
     HEAD_BYTES,
     MessageLocation,
     ros2_type,
-    Serialization,
     Storage,
     StoredMessage,
 )
@@ -35,18 +34,17 @@ _FLOAT = 7
 class SqliteStorage(Storage):
     """Reads the messages by SQLite; any method raises sqlite3.DatabaseError on damage."""
 
-    def __enter__(self) -> 'SqliteStorage':
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
         # Beside a write-ahead log the newest messages are in the log, which immutable ignores.
-        log = self._path.with_name(self._path.name + '-wal')
-        mode = 'mode=ro' if log.exists() else 'immutable=1'
+        mode = 'mode=ro' if path.with_name(path.name + '-wal').exists() else 'immutable=1'
         self._db = sqlite3.connect(
-            f'file:{quote(str(self._path.absolute()))}?{mode}', uri=True,
-            check_same_thread=False)
-        return self
+            f'file:{quote(str(path.absolute()))}?{mode}', uri=True, check_same_thread=False)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def close(self) -> None:
+        """Close the file."""
         self._db.close()
+        super().close()
 
     def messages(self) -> Iterator[StoredMessage]:
         """Yield every message, in the order in which they were stored."""
@@ -60,7 +58,7 @@ class SqliteStorage(Storage):
                 self.damage['message of an unknown topic'] += 1
                 continue
             location = MessageLocation(-1, number, size)
-            yield StoredMessage(*topics[topic], Serialization.CDR, received_ns, location,
+            yield StoredMessage(*topics[topic], received_ns, location,
                                 self._head(start, location))
 
     def _stored(self, location: MessageLocation) -> bytes:
@@ -97,8 +95,8 @@ class _Column(NamedTuple):
 class DamagedSqliteStorage(Storage):
     """Reads the messages of a sqlite3 file page by page."""
 
-    def __enter__(self) -> 'DamagedSqliteStorage':
-        super().__enter__()
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
         header = self._file.read(100)
         size = struct.unpack('>H', header[16:18])[0] if len(header) == 100 else 0
         self._page_size = 65536 if size == 1 else size
@@ -108,10 +106,9 @@ class DamagedSqliteStorage(Storage):
                  if self._page_size < 512 or self._page_size & (self._page_size - 1) else '')
         if fault:
             self._file.close()
-            raise BagError(f'{self._path}: {fault}')
+            raise BagError(f'{path}: {fault}')
         self._usable = self._page_size - header[20]
         self._pages = self._end // self._page_size
-        return self
 
     def messages(self) -> Iterator[StoredMessage]:
         """Yield every message of which no page is missing, in the order of their row ids."""
@@ -121,13 +118,9 @@ class DamagedSqliteStorage(Storage):
             columns = _columns(cell.local)
             if len(columns) == 4 and columns[3].is_blob:
                 topic, received_ns = (_integer(cell.local, column) for column in columns[1:3])
-                if topic is None or received_ns is None:
-                    continue
-                if not self._has_all_pages(cell):
-                    self.damage['message with missing pages'] += 1
-                    continue
-                found[cell.row_id] = topic, received_ns, MessageLocation(
-                    page, index, columns[3].end - columns[3].start)
+                if topic is not None and received_ns is not None:
+                    found[cell.row_id] = topic, received_ns, MessageLocation(
+                        page, index, columns[3].end - columns[3].start)
             elif len(columns) >= 4 and all(column.is_text for column in columns[1:4]):
                 name, msgtype = (cell.local[column.start:column.end].decode('utf-8', 'replace')
                                  for column in columns[1:3])
@@ -139,9 +132,12 @@ class DamagedSqliteStorage(Storage):
             if topic not in topics:
                 self.damage['message of an unknown topic'] += 1
                 continue
-            start = self._stored(location._replace(size=min(location.size, HEAD_BYTES)))
-            yield StoredMessage(*topics[topic], Serialization.CDR, received_ns, location,
-                                self._head(start, location))
+            stored = self._stored(location)
+            if len(stored) < location.size:
+                self.damage['message with missing pages'] += 1
+                continue
+            yield StoredMessage(*topics[topic], received_ns, location,
+                                self._head(stored[:HEAD_BYTES], location))
 
     def _stored(self, location: MessageLocation) -> bytes:
         cell = self._cell(self._page(location.container), location.container, location.offset)
@@ -151,15 +147,13 @@ class DamagedSqliteStorage(Storage):
         start = columns[3].start
         data = bytearray(cell.local)
         following = cell.overflow
-        while following and len(data) < start + location.size:
+        while 1 <= following <= self._pages and len(data) < start + location.size:
             rest = self._page(following)
             following, = struct.unpack_from('>I', rest)
             data += rest[4:self._usable]
         return bytes(data[start:start + location.size])
 
     def _page(self, number: int) -> bytes:
-        if not 1 <= number <= self._pages:
-            raise ValueError('a page of the message is missing')
         self._file.seek((number - 1) * self._page_size)
         return self._file.read(self._page_size)
 
@@ -191,21 +185,9 @@ class DamagedSqliteStorage(Storage):
             if at + local + 4 > len(page):
                 return None
             overflow, = struct.unpack_from('>I', page, at + local)
-        if at + local > len(page):
+        if at + local > len(page) or size > self._end:
             return None
         return _Cell(row_id, page[at:at + local], size, overflow)
-
-    def _has_all_pages(self, cell: _Cell) -> bool:
-        """Follow the chain of overflow pages, reading only the number of the next one of each."""
-        left = cell.size - len(cell.local)
-        following = cell.overflow
-        while left > 0:
-            if not 1 <= following <= self._pages:
-                return False
-            self._file.seek((following - 1) * self._page_size)
-            following, = struct.unpack('>I', self._file.read(4))
-            left -= self._usable - 4
-        return True
 
 
 def _columns(row: bytes) -> list[_Column]:

@@ -4,10 +4,8 @@ from abc import ABC, abstractmethod
 import bz2
 from collections import Counter
 from collections.abc import Iterator
-from enum import Enum
 from pathlib import Path
 import sys
-from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple
 
 import lz4.frame
@@ -22,13 +20,6 @@ HEAD_BYTES = 4096
 
 _ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
 _BLOCK_BYTES = 1 << 16
-
-
-class Serialization(Enum):
-    """How messages are serialised."""
-
-    CDR = 'cdr'
-    ROS1 = 'ros1'
 
 
 class MessageLocation(NamedTuple):
@@ -54,21 +45,20 @@ class StoredMessage(NamedTuple):
     :ivar msgtype: as ROS 2 names it, with ``/msg/``, for ROS 1 too.
     :ivar received_ns: when it was recorded.
     :ivar head: the first ``HEAD_BYTES`` of the payload.
+    :ivar ros1: it is serialised in ROS 1's format, not in CDR.
     """
 
     topic: str
     msgtype: str
-    serialization: Serialization
     received_ns: int
     location: MessageLocation
     head: bytes
+    ros1: bool = False
 
 
 class Storage(ABC):
     """
-    A recording's file, read without its index, so that damage costs only what is damaged.
-
-    It is open within a ``with`` block.
+    An open file of a recording, read without its index, so that damage costs only what is damaged.
 
     :ivar damage: number of faults by kind, complete when all messages have been read.
     :ivar unchecked_chunks: offsets of chunks whose checksums :meth:`messages` did not verify.
@@ -80,15 +70,12 @@ class Storage(ABC):
         self.damage: Counter[str] = Counter()
         self.unchecked_chunks: set[int] = set()
         self.wrong_chunks: set[int] = set()
-
-    def __enter__(self) -> 'Storage':
         # A small buffer: most reads are of a few bytes, at places far apart.
-        self._file: BinaryIO = self._path.open('rb', 1 << 14)
-        self._end = self._path.stat().st_size
-        return self
+        self._file: BinaryIO = path.open('rb', 1 << 14)
+        self._end = path.stat().st_size
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
     @abstractmethod
@@ -167,12 +154,11 @@ def decompress_file(packed: Path, target: Path) -> bool:
     """
     decompressor = zstd.ZstdDecompressor()
     with packed.open('rb') as source, target.open('wb') as out:
-        while not decompressor.eof:
-            block = source.read(1 << 20)
-            if not block:
-                return False
-            try:
+        try:
+            while not decompressor.eof:
+                if not (block := source.read(1 << 20)):
+                    return False
                 out.write(decompressor.decompress(block))
-            except zstd.ZstdError:
-                return False
+        except zstd.ZstdError:
+            return False
     return True
