@@ -148,3 +148,27 @@ def test_nothing_is_overwritten(tmp_path, capsys):
                  '--classes', 'failure', 'success']) == 1
     assert 'out: exists already; choose another name' in capsys.readouterr().err
     assert (tmp_path / 'out').read_text() == 'mine'
+
+
+@pytest.mark.parametrize('out, text', [
+    ('none/out', '.*none/out: the folder .*none does not exist'),
+    ('old.pth/out', r'.*old.pth/out: .*old.pth is a file, not a folder'),
+    ('/proc/out', '/proc/out: (the folder /proc is read-only|cannot be written: .*)')])
+def test_places_that_cannot_be_written(out, text, tmp_path, capsys):
+    torch.save(CifarCnn(2).state_dict(), tmp_path / 'old.pth')
+    assert main([str(tmp_path / 'old.pth'), '--out', str(tmp_path / out),
+                 '--classes', 'failure', 'success']) == 1
+    assert re.fullmatch(f'error: {text}\n', capsys.readouterr().err)
+    assert os.listdir(tmp_path) == ['old.pth']
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='root may write everywhere')
+def test_a_read_only_folder(tmp_path, capsys):
+    torch.save(CifarCnn(2).state_dict(), tmp_path / 'old.pth')
+    tmp_path.chmod(0o500)
+    try:
+        assert main([str(tmp_path / 'old.pth'), '--out', str(tmp_path / 'out'),
+                     '--classes', 'failure', 'success']) == 1
+    finally:
+        tmp_path.chmod(0o700)
+    assert re.fullmatch('error: .*out: the folder .* is read-only\n', capsys.readouterr().err)

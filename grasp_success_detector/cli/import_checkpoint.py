@@ -3,11 +3,22 @@
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
+import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from grasp_success_detector.console import command, ExitCode
-from grasp_success_detector.errors import ConfigError
+from grasp_success_detector.errors import CheckpointError, ConfigError
 from grasp_success_detector.labels import CLASS_NAMES
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from grasp_success_detector.networks.checkpoint import CheckpointMetadata
+    from grasp_success_detector.networks.tensors_file import Tensors
+
+#: Architectures that are recognised by the names of their tensors.
+RECOGNISED = ('resnet34', 'cifar_cnn')
 
 EPILOG = """\
 examples:
@@ -31,32 +42,89 @@ exit codes: 0 written, 1 bad input, 2 wrong option, 130 Ctrl-C; a file is never 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, import, and say what was taken for what."""
     args = _parser().parse_args(argv)
-    # Slow to import: only once the arguments are known to be fine.
+    # Slow to import: only once the arguments are known to be right.
     from grasp_success_detector.networks.architectures import default_preprocessing
-    from grasp_success_detector.networks.legacy_checkpoint import import_legacy
+    from grasp_success_detector.networks.checkpoint import CheckpointMetadata, save
+    from grasp_success_detector.networks.tensors_file import check_free
+    from grasp_success_detector.networks.weights import read_pickle
 
     if args.size is not None and len(args.size) > 2:
         raise ConfigError(f'--size has {len(args.size)} values; expected HEIGHT WIDTH, or one '
                           'for both')
-    given = {name: value for name, value in (
+    if sorted(args.classes) != sorted(CLASS_NAMES):
+        raise ConfigError(f'classes {" ".join(args.classes)}; expected {" ".join(CLASS_NAMES)}, '
+                          f'or {" ".join(reversed(CLASS_NAMES))}, as the outputs of the file mean')
+    check_free(args.out)
+    tensors = read_pickle(args.file)
+    name = args.architecture or _recognised(tensors, args.file)
+    given = {key: value for key, value in (
         ('height', args.size and args.size[0]), ('width', args.size and args.size[-1]),
         ('mean', args.mean), ('std', args.std)) if value is not None}
-    metadata = import_legacy(
-        args.file, args.out, args.classes, args.architecture,
-        lambda name: replace(default_preprocessing(name), **given))
+    metadata = CheckpointMetadata(name, replace(default_preprocessing(name), **given), training={
+        'imported_from': args.file.name, 'imported_classes': args.classes,
+        'imported_sha256': hashlib.sha256(args.file.read_bytes()).hexdigest()})
+    save(args.out, _model(tensors, args.file, metadata), metadata)
     size = metadata.preprocessing
-    print(f'{args.out}: {metadata.architecture}, outputs of the file: {", ".join(args.classes)}; '
+    print(f'{args.out}: {name}, outputs of the file: {", ".join(args.classes)}; '
           f'input {size.width} x {size.height}, mean {list(size.mean)}, std {list(size.std)}')
     print('its threshold (0.5) and temperature (1) were not measured: before a planner trusts it, '
           'look at it with evaluate_classifier on your own frames')
     return ExitCode.OK
 
 
+def _recognised(tensors: 'Tensors', legacy: Path) -> str:
+    """Return the architecture that shares most names with the tensors."""
+    import torch
+
+    from grasp_success_detector.networks.architectures import build
+
+    with torch.device('meta'):  # names without numbers
+        shared = {name: len(tensors.keys() & build(name).state_dict().keys())
+                  for name in RECOGNISED}
+    best = max(shared, key=lambda name: shared[name])
+    if not shared[best]:
+        raise CheckpointError(
+            f'{legacy}: neither {" nor ".join(RECOGNISED)} has tensors named as here '
+            f'({", ".join(list(tensors)[:5])}, ...); name the architecture, or its tensors as '
+            'the architecture does')
+    return best
+
+
+def _model(tensors: 'Tensors', legacy: Path, metadata: 'CheckpointMetadata') -> 'nn.Module':
+    """Return a model with the tensors, its outputs in the order of Label, after trying it."""
+    import torch
+
+    from grasp_success_detector.networks.architectures import build, head_parameters
+    from grasp_success_detector.networks.tensors_file import check_tensors
+    from grasp_success_detector.networks.weights import with_counters
+
+    name, size = metadata.architecture, metadata.preprocessing
+    with torch.random.fork_rng(devices=[]):
+        model = build(name)
+    expected = model.state_dict()
+    tensors = with_counters(tensors, expected)
+    try:
+        check_tensors(tensors, expected, f'{name} with {len(CLASS_NAMES)} outputs')
+    except CheckpointError as error:
+        raise CheckpointError(f'{legacy}: {error}') from error
+    order = [metadata.training['imported_classes'].index(label) for label in CLASS_NAMES]
+    for parameter in head_parameters(model, name):
+        tensors[parameter] = tensors[parameter][order]
+    model.load_state_dict(tensors)
+    try:
+        with torch.inference_mode():
+            model.eval()(torch.zeros(1, 3, size.height, size.width))
+    except (RuntimeError, AssertionError) as error:  # torch's own, or a transformer's check
+        raise ConfigError(f'{name} cannot take images of {size.width} x {size.height} pixels '
+                          '(width x height); give the size that it was trained on') from error
+    return model
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='import_checkpoint', description=__doc__.split(': ', 1)[1], epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('file', type=Path, help='what torch.save wrote')
+    parser.add_argument('file', type=Path, help='file of torch.save')
     parser.add_argument('--out', type=Path, required=True, metavar='FILE',
                         help='safetensors file to write; it must not exist')
     parser.add_argument('--classes', nargs=2, required=True, metavar='CLASS', choices=CLASS_NAMES,
@@ -70,5 +138,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--mean', type=float, nargs=3, metavar=('R', 'G', 'B'),
                         help="mean of the channels, of values from 0 to 1 (the architecture's)")
     parser.add_argument('--std', type=float, nargs=3, metavar=('R', 'G', 'B'),
-                        help="standard deviation of the same (the architecture's)")
+                        help="standard deviation of the channels (the architecture's)")
     return parser

@@ -1,8 +1,8 @@
 """
-Named tensors and one JSON document in a safetensors file, whatever they mean.
+Named tensors and a JSON document in a safetensors file: reading, writing, checks.
 
-The document lies under one key of the file's header and holds a format version and a SHA-256 of
-the tensors. Nothing in the file is ever executed.
+The document is under one key of the file's header and holds a format version and a SHA-256 of the
+tensors. Nothing in the file is ever executed.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ from grasp_success_detector.errors import CheckpointError
 if TYPE_CHECKING:
     import torch
 
-# torch takes a second to import: only where its tensors are asked for.
+# torch takes a second to import: only where its tensors are read or written.
 
 Tensors = dict[str, 'torch.Tensor']
 Arrays = dict[str, NDArray[Any]]
@@ -37,11 +37,11 @@ _PICKLES = (b'PK\x03\x04', b'\x80\x02', b'\x80\x03', b'\x80\x04', b'\x80\x05')
 
 def tensors_sha256(tensors: 'Mapping[str, torch.Tensor | NDArray[Any]]') -> str:
     """
-    Return the SHA-256 of named tensors, hexadecimal; arrays of numpy count as tensors.
+    Return the SHA-256 of named tensors or arrays, hexadecimal.
 
-    For each name in sorted order it takes the line ``name dtype shape`` as JSON list (such as
-    ``["fc.bias", "float32", [2]]``), UTF-8, ended by a newline, and then the tensor's bytes in
-    row-major order, little-endian. Metadata, order and padding in the file do not count.
+    It is computed over the names in sorted order: for each the line ``name dtype shape`` as a JSON
+    list (such as ``["fc.bias", "float32", [2]]``), UTF-8, ended by a newline, and then the
+    tensor's bytes in row-major order, little-endian. Metadata, order and padding do not count.
     """
     digest = hashlib.sha256()
     for name in sorted(tensors):
@@ -58,11 +58,10 @@ def write_tensors(path: Path, state: 'Mapping[str, torch.Tensor]', key: str,
     """
     Write a file; it appears whole or not at all, and is known to be readable.
 
-    :param path: file to write, in a folder that exists.
     :param state: the tensors; not changed.
-    :param key: where the document goes; its ``sha256`` is added here.
-    :param verify: reads the finished file under another name, and raises CheckpointError where
-        it could not be used.
+    :param key: of the document in the file's header; its ``sha256`` is added here.
+    :param verify: reads the finished file under another name; raises CheckpointError where it
+        could not be used.
     :param overwrite: whether an existing file is replaced.
     :returns: the SHA-256 of the tensors, hexadecimal.
     :raises CheckpointError: the file exists, cannot be written, or could not be read again.
@@ -100,14 +99,18 @@ def write_tensors(path: Path, state: 'Mapping[str, torch.Tensor]', key: str,
 
 def check_free(path: Path, overwrite: bool = False) -> None:
     """
-    Refuse a place where no file can be written; to be asked before long work begins.
+    Refuse a path where no file can be written; to be called before long work begins.
 
-    :raises CheckpointError: the file exists, or its folder does not.
+    :raises CheckpointError: the file exists, or its folder does not exist or is read-only.
     """
+    folder = path.parent
     if path.exists() and not overwrite:
         raise CheckpointError(f'{path}: exists already; choose another name')
-    if not path.parent.is_dir():
-        raise CheckpointError(f'{path}: the folder {path.parent} does not exist')
+    if not folder.is_dir():
+        raise CheckpointError(f'{path}: {folder} is a file, not a folder' if folder.exists() else
+                              f'{path}: the folder {folder} does not exist')
+    if not os.access(folder, os.W_OK):
+        raise CheckpointError(f'{path}: the folder {folder} is read-only')
 
 
 def read_tensors(path: Path, expected: str = _CHECKPOINT) -> tuple[Mapping[str, str], Tensors]:
@@ -116,16 +119,16 @@ def read_tensors(path: Path, expected: str = _CHECKPOINT) -> tuple[Mapping[str, 
 
     :param expected: what the user should have given, for the errors.
     :returns: the texts of its header, and the tensors, on the CPU.
-    :raises CheckpointError: one line that names the path and what the file is instead.
+    :raises CheckpointError: one line with the path and what the file is instead.
     """
     return _read(path, 'pt', expected)
 
 
 def read_arrays(path: Path) -> tuple[Mapping[str, str], Arrays]:
     """
-    Read a safetensors file as :func:`read_tensors` does, but as numpy arrays and without torch.
+    Read a safetensors file as numpy arrays, without torch.
 
-    :raises CheckpointError: as there, and of types that numpy does not have, such as bfloat16.
+    :raises CheckpointError: as :func:`read_tensors`, or numpy has no such type (bfloat16).
     """
     return _read(path, 'numpy', _CHECKPOINT)
 
@@ -134,8 +137,8 @@ def read_document(text: str, newest: int) -> tuple[dict[str, Any], str]:
     """
     Return the document of a header, without the hash, and the hash of the tensors.
 
-    :param newest: the last format version that this package can read.
-    :raises CheckpointError: no such document, or one of a later version.
+    :param newest: the latest format version that this package can read.
+    :raises CheckpointError: not such a document, or one of a later version.
     """
     try:
         document = json.loads(text)
@@ -157,11 +160,10 @@ def read_document(text: str, newest: int) -> tuple[dict[str, Any], str]:
 def check_tensors(tensors: 'Mapping[str, torch.Tensor]',
                   expected: 'Mapping[str, torch.Tensor]', whose: str) -> None:
     """
-    Refuse tensors that are not exactly those of a model, naming culprits.
+    Refuse tensors that are not exactly those of a model.
 
-    :param expected: the model's own.
-    :param whose: name of the model, for the text.
-    :raises CheckpointError: some are missing, unexpected, or of another shape or type.
+    :param whose: name of the model that has the ``expected`` tensors.
+    :raises CheckpointError: naming those that are missing, unexpected, of another shape or type.
     """
     faults = {
         'missing': expected.keys() - tensors.keys(),
@@ -177,9 +179,9 @@ def check_tensors(tensors: 'Mapping[str, torch.Tensor]',
 
 def check_intact(tensors: 'Mapping[str, torch.Tensor | NDArray[Any]]', sha256: str) -> None:
     """
-    Refuse tensors that were changed since they were written, or that are not finite.
+    Refuse tensors that have changed since they were written, or that are not finite.
 
-    :raises CheckpointError: the hash is another, or there are NaN or infinite values.
+    :raises CheckpointError: their hash differs, or there are NaN or infinite values.
     """
     if (actual := tensors_sha256(tensors)) != sha256:
         raise CheckpointError(
@@ -220,44 +222,42 @@ def _finite(tensor: 'torch.Tensor | NDArray[Any]') -> bool:
 
 
 def _check_file(path: Path, expected: str) -> None:
-    """Refuse what is no safetensors file at all, saying what it is instead."""
+    """Refuse what is not a safetensors file, saying what it is instead."""
     if not path.exists():
         raise CheckpointError(f'{path}: no such file; expected {expected}')
     if path.is_dir():
         raise CheckpointError(f'{path}: is a folder; expected {expected}')
-    start = read_start(path)
-    if not start:
-        raise CheckpointError(f'{path}: is empty; copy or train it again')
-    if start[8:] == b'{' and int.from_bytes(start[:8], 'little') < 100_000_000:
-        return  # 8 bytes of length, then JSON: what follows is the library's to judge
-    if start.startswith(_PICKLES):
+    if is_pickle(path):
         raise CheckpointError(
             f'{path}: is a legacy PyTorch checkpoint (pickle), which is never loaded directly; '
             'import it once, explicitly, with import_checkpoint')
-    raise CheckpointError(f'{path}: is no safetensors file; expected {expected}')
+    start = _start(path)
+    if not start:
+        raise CheckpointError(f'{path}: is empty; copy or train it again')
+    if not _begins_header(start) or int.from_bytes(start[:8], 'little') >= 100_000_000:
+        raise CheckpointError(f'{path}: is no safetensors file; expected {expected}')
 
 
 def is_pickle(path: Path) -> bool:
     """
-    Say whether a file begins as torch.save writes it, and not as safetensors does.
+    Return whether a file begins as torch.save writes it, and not as safetensors does.
 
     :raises CheckpointError: it cannot be read.
     """
-    start = read_start(path)
-    return start[8:] != b'{' and start.startswith(_PICKLES)
+    start = _start(path)
+    return start.startswith(_PICKLES) and not _begins_header(start)
 
 
-def read_start(path: Path) -> bytes:
-    """
-    Return the first 9 bytes of a file.
-
-    :raises CheckpointError: it cannot be read.
-    """
+def _start(path: Path) -> bytes:
     try:
         with path.open('rb') as file:
             return file.read(9)
     except OSError as error:
         raise CheckpointError(f'{path}: cannot be read: {error.strerror}') from error
+
+
+def _begins_header(start: bytes) -> bool:
+    return start[8:] == b'{'  # after the 8 bytes of its length the header is JSON
 
 
 def _kind(tensor: 'torch.Tensor') -> str:

@@ -1,9 +1,8 @@
 """
-Weights that somebody brings: a state dict of any origin, as safetensors or as torch.save wrote it.
+Weights of backbones: a state dict of any origin, in safetensors or as torch.save wrote it.
 
 No code in a file is ever run: a pickle is read with ``weights_only=True``.
 """
-
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,7 +11,7 @@ import os
 from pathlib import Path
 import pickle
 import re
-from typing import Any, NamedTuple
+from typing import Any
 import warnings
 
 import torch
@@ -40,12 +39,7 @@ class BackboneMetadata:
     """
     What a file of pre-trained weights says about them.
 
-    :ivar architecture: name of the network, as ``architectures.build`` knows it.
-    :ivar preprocessing: how an image became the model's input.
-    :ivar class_names: names of the logits of this head, in order.
-    :ivar training: how and on what it was trained; anything JSON can hold.
-    :ivar metrics: what was measured, on which split; anything JSON can hold.
-    :ivar format_version: of the file.
+    The fields mean what they do in :class:`~.checkpoint.CheckpointMetadata`, for any classes.
     """
 
     architecture: str
@@ -93,7 +87,7 @@ def read_backbone(path: str | os.PathLike[str]) -> tuple[Tensors, BackboneMetada
 
 
 def describe_backbone(header: Mapping[str, str]) -> str:
-    """Say in a few words what a file of pre-trained weights is, whatever its header holds."""
+    """Return in a few words what a file of pre-trained weights is, whatever its header holds."""
     try:
         document = json.loads(header[BACKBONE_KEY])
         names = list(document['class_names'])
@@ -103,69 +97,47 @@ def describe_backbone(header: Mapping[str, str]) -> str:
         return 'holds pre-trained weights'
 
 
-#: Where training scripts put the state dict within what they save.
+#: Keys under which training scripts save a state dict.
 _WRAPPERS = ('state_dict', 'model_state_dict', 'model')
 #: What nn.DataParallel and DistributedDataParallel put before every name.
 _PARALLEL = 'module.'
-#: A BatchNorm's count of batches: older files lack it, and inference does not need it.
+#: A BatchNorm's number of batches: older files lack it, and inference does not need it.
 _COUNTER = '.num_batches_tracked'
 
 
-class Weights(NamedTuple):
+def read_backbone_weights(path: Path, architecture: str) -> Tensors:
     """
-    Tensors by name.
+    Read the file whose weights are to fill a backbone; its head may have any number of classes.
 
-    :ivar architecture: what the file says they belong to; None where it does not say.
-    """
-
-    tensors: Tensors
-    architecture: str | None
-
-
-def read_weights(path: Path) -> Weights:
-    """
-    Read a state dict, or a dict that holds one; ``module.`` before the names is dropped.
-
-    :raises CheckpointError: one line that names the path and what is wrong.
+    :raises CheckpointError: it cannot be read, or its metadata names another architecture.
     """
     if path.is_file() and is_pickle(path):
-        return Weights(_read_pickle(path), None)
+        return read_pickle(path)
     header, tensors = read_tensors(path, 'weights: .safetensors, or .pth of torch.save')
     own = next((header[key] for key in (CHECKPOINT_KEY, BACKBONE_KEY) if key in header), None)
     if own is None:
-        return Weights(_without_prefix(tensors), None)
+        return _without_prefix(tensors)
     try:
         document = json.loads(own)
-        architecture, sha256 = str(document['architecture']), str(document['sha256'])
+        given, sha256 = str(document['architecture']), str(document['sha256'])
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f'{path}: its metadata cannot be read: {error!r}') from error
     try:
         check_intact(tensors, sha256)
     except CheckpointError as error:
         raise CheckpointError(f'{path}: {error}') from error
-    return Weights(tensors, architecture)
-
-
-def read_backbone_weights(path: Path, architecture: str) -> Tensors:
-    """
-    Read a file that is to fill a model of this architecture.
-
-    :raises CheckpointError: it cannot be read, or says that it belongs to another architecture.
-    """
-    weights = read_weights(path)
-    if weights.architecture not in (None, architecture):
-        raise CheckpointError(f'{path}: holds weights of {weights.architecture}; expected some '
-                              f'of {architecture}')
-    return weights.tensors
+    if given != architecture:
+        raise CheckpointError(f'{path}: holds weights of {given}; expected some of {architecture}')
+    return tensors
 
 
 def fill_backbone(model: nn.Module, tensors: Tensors, head: tuple[str, ...],
                   architecture: str) -> None:
     """
-    Put weights into all of a model but its head, which stays as it is.
+    Load weights into all of a model but its head.
 
-    :param tensors: under the model's names; those of a head, of any size, are left out.
-    :param head: names of the modules that make the model's logits.
+    :param tensors: under the model's names; those of a head, of any size, are ignored.
+    :param head: names of the modules that compute the model's logits.
     :raises CheckpointError: names every tensor that is missing, unexpected or of another shape.
     """
     prefixes = tuple(f'{name}.' for name in head)
@@ -180,12 +152,23 @@ def fill_backbone(model: nn.Module, tensors: Tensors, head: tuple[str, ...],
 
 
 def with_counters(tensors: Tensors, expected: Tensors) -> Tensors:
-    """Return the tensors with the BatchNorms' counters of batches that old files lack."""
+    """Return the tensors with those numbers of batches of BatchNorms that old files lack."""
     return {name: torch.zeros_like(tensor) for name, tensor in expected.items()
             if name.endswith(_COUNTER)} | tensors
 
 
-def _read_pickle(path: Path) -> Tensors:
+def read_pickle(path: Path) -> Tensors:
+    """
+    Read a state dict that torch.save wrote, or a dict that holds one, without running code.
+
+    ``module.`` before the names (of nn.DataParallel) is dropped.
+
+    :raises CheckpointError: missing, damaged, not of torch.save, or more than tensors.
+    """
+    if not path.is_file():
+        raise CheckpointError(f'{path}: no such file; expected what torch.save wrote (.pth)')
+    if not is_pickle(path):
+        raise CheckpointError(f'{path}: was not written by torch.save; expected a .pth file')
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # about TorchScript, whose error says the same
