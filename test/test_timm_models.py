@@ -166,6 +166,7 @@ for name in ('timm:test_resnet', 'timm:test_mambaout'):
     assert done.returncode == 0, done.stderr
     assert not done.stderr
     one, two = done.stdout.splitlines()
-    assert one.startswith('timm:test_resnet: its pre-trained weights cannot be had here (')
+    assert one.startswith('timm:test_resnet: its pre-trained weights are not available here (')
     assert 'https://huggingface.co/timm/test_resnet.r160_in1k) and give it with --weights' in one
-    assert two.startswith('timm:test_mambaout: its pre-trained weights cannot be had here (No pre')
+    assert two.startswith(
+        'timm:test_mambaout: its pre-trained weights are not available here (No pre')

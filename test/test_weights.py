@@ -148,8 +148,8 @@ def test_resnet34_weights_come_from_torchs_cache(resnet34_cache, resnet34_state)
 
 def test_resnet34_weights_that_cannot_be_had(resnet34_cache):
     resnet34_cache.write_bytes(b'an error page of a proxy')
-    with pytest.raises(CheckpointError, match='resnet34: its ImageNet weights cannot be had here '
-                       f'.*; download https://.*put it at {resnet34_cache}, or give it with '
+    with pytest.raises(CheckpointError, match='resnet34: its ImageNet weights are not available '
+                       f'here .*; download https://.*put it at {resnet34_cache}, or give it with '
                        '--weights FILE$') as info:
         build('resnet34', pretrained=True)
     assert '\n' not in str(info.value)

