@@ -51,18 +51,14 @@ class _Encoding(NamedTuple):
     pairs: bool = False    # two neighbouring pixels share their colour: even widths only
 
 
-def _bayer(code: int) -> _Encoding:
-    """Return a mosaic that OpenCV demosaics bilinearly; below 3 x 3 pixels it returns black."""
-    return _Encoding(1, code, smallest=3)
-
-
-# OpenCV names a Bayer order by the second and third pixel of the SECOND row, ROS by the first two
-# of both rows: ROS's rggb is OpenCV's BG.
+# Bayer: OpenCV demosaics bilinearly, and returns black below 3 x 3 pixels. It names an order by
+# the second and third pixel of the SECOND row, ROS by the first two of both rows: ROS's rggb is
+# OpenCV's BG.
 _BAYER = {
-    'bayer_rggb8': _bayer(cv2.COLOR_BayerBG2RGB),
-    'bayer_bggr8': _bayer(cv2.COLOR_BayerRG2RGB),
-    'bayer_gbrg8': _bayer(cv2.COLOR_BayerGR2RGB),
-    'bayer_grbg8': _bayer(cv2.COLOR_BayerGB2RGB),
+    'bayer_rggb8': _Encoding(1, cv2.COLOR_BayerBG2RGB, smallest=3),
+    'bayer_bggr8': _Encoding(1, cv2.COLOR_BayerRG2RGB, smallest=3),
+    'bayer_gbrg8': _Encoding(1, cv2.COLOR_BayerGR2RGB, smallest=3),
+    'bayer_grbg8': _Encoding(1, cv2.COLOR_BayerGB2RGB, smallest=3),
 }
 _UYVY = _Encoding(2, cv2.COLOR_YUV2RGB_UYVY, pairs=True)
 _YUYV = _Encoding(2, cv2.COLOR_YUV2RGB_YUY2, pairs=True)
@@ -252,21 +248,15 @@ def _decode_compressed(payload: bytes, declared: str | None,
                 and half_suffices(height, width))
         if half:
             height, width = (height + 1) // 2, (width + 1) // 2
+        # EXIF may say that the camera hung upside down, but its raw topic is not turned either.
+        flags = (cv2.IMREAD_IGNORE_ORIENTATION
+                 | (cv2.IMREAD_REDUCED_GRAYSCALE_2 if half else 0)  # the flag for half the size
+                 | (cv2.IMREAD_GRAYSCALE if mosaic else _DIRECTLY_RGB or cv2.IMREAD_COLOR))
         try:
-            pixels = cv2.imdecode(np.frombuffer(payload, np.uint8), _flags(mosaic, half))
+            pixels = cv2.imdecode(np.frombuffer(payload, np.uint8), flags)
         except cv2.error:
             pass  # as where it returns None, which it mostly does where the data is damaged
     if pixels is None or pixels.shape[:2] != (height, width):
         raise _error(ImageFault.BROKEN_DATA, f'{size} is damaged and cannot be decoded; '
                      f'expected a whole, undamaged {found.kind}')
     return _to_rgb(pixels, _ENCODINGS[encoding].to_rgb)
-
-
-def _flags(mosaic: bool, half: bool) -> int:
-    # EXIF may say that the camera hung upside down, but its raw topic is not turned either.
-    flags = cv2.IMREAD_IGNORE_ORIENTATION
-    if half:
-        flags |= cv2.IMREAD_REDUCED_GRAYSCALE_2     # the flag for half the size alone
-    if mosaic:
-        return flags | cv2.IMREAD_GRAYSCALE
-    return flags | (cv2.IMREAD_COLOR if _DIRECTLY_RGB is None else _DIRECTLY_RGB)
