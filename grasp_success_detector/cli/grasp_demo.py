@@ -1,8 +1,8 @@
 """Console script ``grasp_demo``: play the sample bag to the detector over DDS and show it."""
 
 import argparse
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, ExitStack
 import errno
 from pathlib import Path
 import tempfile
@@ -67,7 +67,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo."""
     arguments = full_arguments(argv, 'grasp_demo')
     options = build_parser().parse_args(own_arguments(arguments))
-    _check_writable(options.output)
+    with _writing(options.output):      # before the run: can it be written?
+        if options.output.is_dir():
+            raise IsADirectoryError(errno.EISDIR, 'it is a folder')
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=options.output.parent).close()
     Playback(rate=options.rate)     # refuses a wrong rate
     bag = read_demo_bag(options.bag or share_path(SAMPLE_BAG))
     console = Console()
@@ -90,21 +94,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return ExitCode.OK
 
 
-def _check_writable(output: Path) -> None:
-    """Refuse, by a ConfigError and before the run, a picture that cannot be written."""
+@contextmanager
+def _writing(output: Path) -> Iterator[None]:
+    """Turn an OSError in the block, which writes the picture, into a ConfigError."""
     try:
-        if output.is_dir():
-            raise IsADirectoryError(errno.EISDIR, 'it is a folder')
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output.parent):
-            pass
+        yield
     except OSError as error:
         raise ConfigError(f'--output {output}: cannot be written ({error.strerror}); expected the '
                           'name of a picture in a folder that can be written to') from error
 
 
 class _Run:
-    """The part of the demo that is live."""
+    """One run of the demo, with its view on the terminal."""
 
     def __init__(self, node: Node, executor: SingleThreadedExecutor, monitor: DemoMonitor,
                  console: Console) -> None:
@@ -173,10 +174,8 @@ def _report(
     kind = 'simulated grasp attempts' if bag.simulated else f'frames of {bag.path.name}'
     picture = draw_demo(results, bag.frames(stamps), bag.truth,
                         f'grasp_success_detector: verdicts on {kind}', summary)
-    try:
+    with _writing(output):
         write_whole(output, encode_png(picture))
-    except OSError as error:
-        raise ConfigError(f'{output}: cannot be written ({error.strerror})') from error
     console.print(f'picture: {output}', soft_wrap=True, highlight=False)
 
 

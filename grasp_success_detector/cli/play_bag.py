@@ -8,9 +8,8 @@ import time
 
 from rclpy.node import Node
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from grasp_success_detector.console import command, ExitCode
+from grasp_success_detector.console import command, ExitCode, progress_bar
 from grasp_success_detector.recordings.bags import open_bag
 from grasp_success_detector.ros.process import full_arguments, own_arguments, ros_process
 from grasp_success_detector.ros.tools.bag_player import BagPlayer, Playback
@@ -21,7 +20,7 @@ EPILOG = """examples:
   play_bag recording --loop --restamp
   play_bag recording --clock --ros-args -r /cam/image:=/camera/image_raw
 
-exit codes: 0 played, 1 no such bag or topic, 2 usage, 3 no message in it could be played,
+exit codes: 0 played, 1 no such bag or topic, 2 usage, 3 no message could be played,
 130 interrupted"""
 
 
@@ -89,9 +88,7 @@ def _play(player: BagPlayer, options: argparse.Namespace, console: Console) -> i
         console.print(f'{few} to {", ".join(lonely)}', soft_wrap=True, highlight=False)
     time.sleep(options.delay)
     count = 0
-    columns = (TextColumn('{task.description}'), BarColumn(), TextColumn(
-        '{task.completed}/{task.total}'), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with progress_bar(console) as progress:
         task = progress.add_task('playing', total=player.message_count)
         while True:
             count += player.play(partial(progress.advance, task))

@@ -1,6 +1,6 @@
 """Publish the messages of a bag as they were recorded: same bytes, same order, same times."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 import struct
@@ -131,7 +131,9 @@ class BagPlayer:
         count = 0
         begin = time.monotonic()
         bag_begin_ns = 0
-        for connection, bag_ns, raw in self._messages():
+        # Without connections the reader would return all messages.
+        messages = self._reader.messages(self._played) if self._played else ()
+        for connection, bag_ns, raw in messages:
             if count == 0:
                 bag_begin_ns = bag_ns
             self._sleep(begin, (bag_ns - bag_begin_ns) / NS_PER_S / self._playback.rate,
@@ -161,10 +163,6 @@ class BagPlayer:
                 self._stamped.add(topic)
         self._played.append(connection)
 
-    def _messages(self) -> Iterator[tuple[Connection, int, bytes]]:
-        # No filter would mean all topics.
-        yield from self._reader.messages(self._played) if self._played else ()
-
     def _serialized(self, connection: Connection, raw: bytes) -> bytes:
         if not self._reader.is2:
             raw = bytes(self._reader.typestore.ros1_to_cdr(raw, connection.msgtype))
@@ -181,17 +179,14 @@ class BagPlayer:
             else:
                 now_ns = bag_begin_ns + int(
                     min(passed_s, due_s) * self._playback.rate * NS_PER_S)
-                self._publish_clock(self._clock, now_ns)
+                message = Clock()
+                message.clock.sec, message.clock.nanosec = divmod(now_ns, NS_PER_S)
+                self._clock.publish(message)
                 pause_s = min(due_s - passed_s, 1. / self._playback.clock_hz)
             if pause_s > 0.:
                 time.sleep(pause_s)
             if time.monotonic() - begin >= due_s:
                 return
-
-    def _publish_clock(self, publisher: 'Publisher[Any]', now_ns: int) -> None:
-        message = Clock()
-        message.clock.sec, message.clock.nanosec = divmod(now_ns, NS_PER_S)
-        publisher.publish(message)
 
 
 def message_class(name: str) -> Any:
@@ -213,14 +208,16 @@ def recorded_qos(connection: Connection) -> QoSProfile:
     if not offered:
         return QoSProfile(depth=10)
     first = offered[0]
+    keep_all = first.history is QosHistory.KEEP_ALL
+    best_effort = first.reliability is QosReliability.BEST_EFFORT
+    latched = first.durability is QosDurability.TRANSIENT_LOCAL
     return QoSProfile(
         depth=max(1, first.depth),
-        history=QoSHistoryPolicy.KEEP_ALL if first.history is QosHistory.KEEP_ALL
-        else QoSHistoryPolicy.KEEP_LAST,
-        reliability=QoSReliabilityPolicy.BEST_EFFORT
-        if first.reliability is QosReliability.BEST_EFFORT else QoSReliabilityPolicy.RELIABLE,
-        durability=QoSDurabilityPolicy.TRANSIENT_LOCAL
-        if first.durability is QosDurability.TRANSIENT_LOCAL else QoSDurabilityPolicy.VOLATILE)
+        history=QoSHistoryPolicy.KEEP_ALL if keep_all else QoSHistoryPolicy.KEEP_LAST,
+        reliability=(QoSReliabilityPolicy.BEST_EFFORT if best_effort
+                     else QoSReliabilityPolicy.RELIABLE),
+        durability=(QoSDurabilityPolicy.TRANSIENT_LOCAL if latched
+                    else QoSDurabilityPolicy.VOLATILE))
 
 
 def restamped(raw: bytes, now_ns: int) -> bytes:

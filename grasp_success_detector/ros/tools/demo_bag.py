@@ -1,4 +1,4 @@
-"""What the demo knows about its bag beforehand: where the frames are and what is true."""
+"""The bag of the demo: its frames, attempts and ground truth."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ from grasp_success_detector.recordings.bags import (
 @dataclass(frozen=True)
 class Attempt:
     """
-    One try to grasp; times are ns of the bag.
+    One attempt to grasp; times are ns of the bag.
 
-    :ivar success: ground truth at its end; None where the bag does not tell.
+    :ivar success: ground truth at its end; None where the bag has none.
     """
 
     number: int
@@ -40,7 +40,7 @@ class Attempt:
 @dataclass(frozen=True)
 class DemoBag:
     """
-    A bag to be shown.
+    A bag that is played to the detector.
 
     :ivar truth: stamp of a frame in ns -> whether the hand holds the object.
     :ivar simulated: whether it has the attempts that the simulation records.
@@ -55,10 +55,8 @@ class DemoBag:
 
     def attempt_at(self, stamp_ns: int) -> Attempt | None:
         """Return the attempt that a frame belongs to."""
-        for attempt in self.attempts:
-            if attempt.begin_ns <= stamp_ns <= attempt.end_ns:
-                return attempt
-        return None
+        return next((attempt for attempt in self.attempts
+                     if attempt.begin_ns <= stamp_ns <= attempt.end_ns), None)
 
     def frames(self, stamps: Collection[int]) -> dict[int, NDArray[np.uint8]]:
         """
@@ -71,7 +69,7 @@ class DemoBag:
         with open_bag(self.path) as reader:
             connections = [c for c in reader.connections if c.topic == self.topic]
             for connection, _, raw in reader.messages(connections):
-                if (stamp_ns := header_stamp_ns(raw)) in stamps:
+                if (stamp_ns := header_stamp_ns(raw, ros1=not reader.is2)) in stamps:
                     found[stamp_ns] = decode_message(reader.deserialize(raw, connection.msgtype))
         return found
 
@@ -80,7 +78,8 @@ def read_demo_bag(path: Path) -> DemoBag:
     """
     Read topics, attempts and ground truth; a bag without attempts counts as one.
 
-    :raises BagError: no bag, no frames, several image topics, or attempts that cannot be read.
+    :raises BagError: the bag cannot be read, has no frames, several image topics, or malformed
+        attempts.
     """
     with open_bag(path) as reader:
         recorded = {connection.topic: connection for connection in reader.connections}
