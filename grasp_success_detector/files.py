@@ -64,6 +64,23 @@ def write_whole(path: Path | str, content: bytes | str) -> None:
         raise
 
 
+def check_new_file(path: Path, error: type[GraspSuccessDetectorError]) -> None:
+    """
+    Refuse a path where no new file can be written; called before long work begins.
+
+    :raises GraspSuccessDetectorError: of the class ``error``: the file exists or cannot be made.
+    """
+    try:
+        if path.exists():
+            raise error(f'{path}: exists already; choose another name')
+        probe = path.with_name(f'.{path.name}.part')
+        probe.touch()
+        probe.unlink()
+    except (OSError, ValueError) as fault:
+        raise error(f'{path}: cannot be written '
+                    f'({getattr(fault, "strerror", None) or fault})') from fault
+
+
 @contextmanager
 def new_folder(out: Path, error: type[GraspSuccessDetectorError]) -> Iterator[Path]:
     """

@@ -1,6 +1,7 @@
 """compare_classifiers: the same attempts, McNemar's test, latency, the page."""
 
 from itertools import product
+from pathlib import Path
 import re
 import shutil
 
@@ -174,7 +175,9 @@ def test_what_cannot_be_compared_is_one_line(runs, tmp_path, capsys):
         whole, str(tmp_path))
     assert 'nowhere: no such folder' in error(whole, str(tmp_path / 'nowhere'))
     assert "unknown device 'gpu9'" in error(whole, head, '--device', 'gpu9')
-    assert 'the folder' in error(whole, head, '--out', str(tmp_path / 'no/page.html'))
+    for out in (tmp_path / 'no/page.html', runs[0] / 'run.json/page.html',
+                Path('/proc/page.html')):
+        assert f'{out}: cannot be written (' in error(whole, head, '--out', str(out))
     (runs[1] / 'run.json').unlink()
     assert 'head: this training is not finished' in error(whole, head)
     for run in runs:

@@ -171,6 +171,14 @@ def test_gate_wants_the_same_attempts(tmp_path):
         gate(tmp_path, [1] * 3, [1] * 2)
     with pytest.raises(ConfigError, match='--max-drop 1.5: expected a share'):
         gate(tmp_path, [1], [1], 1.5)
-    (tmp_path / 'other.json').write_text('{"val": 1}')
-    with pytest.raises(DatasetError, match='no metrics.json of evaluate_classifier'):
-        compare_with_baseline(tmp_path / 'other.json', [], 0.)
+    labelled = '{"outcome": "success", "result": "wrong", "attempt": '
+    for text in ('{"val": 1}', '[]', 'no JSON', '\xff', '{"attempts": 5}',
+                 '{"attempts": {"a": 1}}', '{"attempts": [1]}'):
+        (tmp_path / 'other.json').write_text(text, encoding='latin-1')
+        with pytest.raises(DatasetError, match='no metrics.json of evaluate_classifier'):
+            compare_with_baseline(tmp_path / 'other.json', [], 0.)
+    # Names of another kind differ from those here; they do not break the comparison.
+    (tmp_path / 'other.json').write_text(f'{{"attempts": [{labelled}5}}, {labelled}"a"}}]}}')
+    now = [{'attempt': 'b', 'outcome': 'success', 'result': 'wrong'}]
+    with pytest.raises(DatasetError, match='2 of its attempts are not here, and 1 of those here'):
+        compare_with_baseline(tmp_path / 'other.json', now, 0.)

@@ -167,8 +167,9 @@ def test_images_are_shifted_by_two_pixels_and_mirrored():
     (['nowhere'], 'nowhere: is no folder; expected the folders train and test with one folder for '
      "each of 10 classes, or torchvision's cifar-10-batches-py"),
     (['.'], 'has no train and no test; expected'),
-    (['.', '--epochs', '0', '--lr', '-1'], r'pre-training: epochs 0 \(expected 1 or more\), lr '),
-    (['.', '--device', 'tpu'], r"device 'tpu' \(expected auto, cpu or gpu\)")])
+    (['.', '--epochs', '0', '--lr', '-1'],
+     r'pre-training: epochs 0 \(expected a whole number of 1 or more\), lr '),
+    (['.', '--device', 'tpu'], r"device 'tpu' \(expected auto or cpu or gpu or cuda or mps\)")])
 def test_bad_input_is_one_line_and_leaves_nothing(arguments, text, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main([*arguments, '--out', 'out']) == 1
@@ -219,6 +220,16 @@ def test_nothing_is_overwritten_and_it_says_so_at_once(tmp_path, capsys):
     assert main(['nowhere', '--out', str(tmp_path / 'out')]) == 1
     assert 'out: exists already' in capsys.readouterr().err
     assert (tmp_path / 'out').read_text() == 'mine'
+
+
+@pytest.mark.parametrize('place', ['file/out', 'none/out', '/proc/out'])
+def test_a_file_that_cannot_be_written_is_one_line_before_anything_is_read(
+        tmp_path, capsys, place):
+    (tmp_path / 'file').touch()
+    out = tmp_path / place
+    assert main(['nowhere', '--out', str(out)]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f'error: {out}: cannot be written (') and err.count('\n') == 1
 
 
 def test_ctrl_c_ends_it_and_leaves_nothing(tree, tmp_path):

@@ -16,18 +16,15 @@ from grasp_success_detector.errors import ConfigError, DatasetError
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.labels import Label
 from grasp_success_detector.training.fit import fit
-from grasp_success_detector.training.loaders import AUGMENTATIONS, camera_augmentation
-from grasp_success_detector.training.recipe import (
-    AUGMENTATION_NAMES,
-    load_config,
-    TrainingConfig,
-)
-from grasp_success_detector.training.sampling import (
+from grasp_success_detector.training.loaders import (
+    AUGMENTATIONS,
+    camera_augmentation,
     draw_samples,
     EpochSampler,
     share,
     shuffled,
 )
+from grasp_success_detector.training.recipe import Augmentation, load_config, TrainingConfig
 
 pytestmark = pytest.mark.slow
 
@@ -129,10 +126,10 @@ def test_training_takes_that_many_of_each_class(tmp_path, samples, monkeypatch):
 
 
 def test_the_configuration_names_the_changes_that_exist():
-    assert tuple(AUGMENTATIONS) == AUGMENTATION_NAMES
+    assert tuple(AUGMENTATIONS) == tuple(Augmentation)
     image = torch.full((3, 8, 8), 100, dtype=torch.uint8)
-    assert camera_augmentation(['light_and_colour'])(image).shape == (3, 8, 8)
-    with pytest.raises(ConfigError, match='augmentation .*expected some of shift_turn_zoom'):
+    assert camera_augmentation([Augmentation.LIGHT_AND_COLOUR])(image).shape == (3, 8, 8)
+    with pytest.raises(ConfigError, match='augmentation .*expected a list, each shift_turn_zoom'):
         TrainingConfig(augmentation=('mirror',))
-    with pytest.raises(ConfigError, match=r'samples_per_class 0 \(expected 1 or more\)'):
+    with pytest.raises(ConfigError, match=r'samples_per_class 0 \(expected a whole number of 1'):
         TrainingConfig(samples_per_class=0)

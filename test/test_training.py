@@ -21,7 +21,7 @@ from grasp_success_detector.evaluation.predictions import read_predictions
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.checkpoint import Checkpoint
 from grasp_success_detector.training.fit import fit
-from grasp_success_detector.training.recipe import load_config, TrainingConfig
+from grasp_success_detector.training.recipe import Augmentation, load_config, TrainingConfig
 from grasp_success_detector.training.run_folder import RunFolder
 
 pytestmark = pytest.mark.slow
@@ -284,10 +284,11 @@ def test_a_data_set_of_another_day_can_be_the_test(dataset, tmp_path, capsys):
 @pytest.mark.parametrize(('arguments', 'text'), [
     (['nowhere'], 'nowhere: no data set'),
     (['nowhere', '--arch', 'vgg'], "unknown architecture 'vgg'; expected one of cifar_cnn, res"),
-    (['nowhere', '--epochs', '0', '--lr', '-1'], r'epochs 0 \(expected 1 or more\), lr -1.0'),
+    (['nowhere', '--epochs', '0', '--lr', '-1'],
+     r'epochs 0 \(expected a whole number of 1 or more\), lr -1.0 '),
     (['nowhere', '--config', 'none.yaml'], 'none.yaml: cannot read the training configuration'),
     (['nowhere', '--device', 'tpu'], r"device 'tpu' \(expected auto or cpu or gpu"),
-    (['nowhere', '--devices', '3'], r'batch_size 32 \(expected 2 or more, a multiple of the 3'),
+    (['nowhere', '--devices', '3'], r'batch_size 32 \(expected a multiple of the 3 devices'),
 ])
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, capsys, arguments, text, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -295,6 +296,53 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, capsys, arguments, t
     err = capsys.readouterr().err
     assert re.search(f'^error: .*{text}', err) and err.count('\n') == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(('recipe', 'text'), [
+    ('lr: .inf', r'lr inf \(expected a number above 0\)'),
+    ('lr: .nan', r'lr nan \(expected a number above 0\)'),
+    ('backbone_lr: fast', r"backbone_lr 'fast' \(expected a number above 0\)"),
+    ('weight_decay: [1, 2]', r'weight_decay \[1, 2\] \(expected a number of 0 or more\)'),
+    ('architecture: [1]', r'architecture \[1\] \(expected text\)'),
+    ('optimizer: {a: 1}', r"optimizer \{'a': 1\} \(expected adamw or sgd\)"),
+    ('seed: 99999999999', r'seed 99999999999 \(expected a whole number from 0 to 4294967295\)'),
+    ('augmentation: sensor_noise', r"augmentation 'sensor_noise' \(expected a list, each shift_")])
+def test_an_impossible_value_in_a_recipe_is_one_line(dataset, tmp_path, capsys, recipe, text):
+    file = tmp_path / 'recipe.yaml'
+    file.write_text(recipe, encoding='utf-8')
+    assert main([str(dataset), '--config', str(file), '--out', str(tmp_path / 'run')]) == 1
+    err = capsys.readouterr().err
+    assert re.search(f'^error: training: {text}', err) and err.count('\n') == 1
+    assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('place', ['file/run', '/proc/run'])
+def test_a_run_folder_that_cannot_be_made_is_one_line(dataset, tmp_path, capsys, place):
+    (tmp_path / 'file').touch()
+    out = tmp_path / place
+    for more in ((), ('--resume',)):
+        assert main([str(dataset), '--arch', 'cifar_cnn', '--no-pretrained', '--device', 'cpu',
+                     '--out', str(out), *more]) == 1
+        err = capsys.readouterr().err
+        assert err.startswith(f'error: {out}: cannot be made (') and err.count('\n') == 1
+
+
+def test_everything_is_utf_8_whatever_the_locale(tmp_path):
+    """Names of attempts reach predictions.csv, metrics and report under an ASCII locale."""
+    folder = write_dataset(tmp_path / 'grün', split_frames(
+        colour_frames(16, source='grün')))
+    recipe = tmp_path / 'recipe.yaml'
+    recipe.write_text('# grün\nepochs: 1\n', encoding='utf-8')
+    done = subprocess.run(
+        [sys.executable, str(COMMAND), str(folder), '--arch', 'cifar_cnn', '--no-pretrained',
+         '--device', 'cpu', '--config', str(recipe), '--out', str(tmp_path / 'run')],
+        env={**os.environ, 'LC_ALL': 'C', 'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0'},
+        capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    rows = read_predictions(tmp_path / 'run/predictions.csv')
+    assert {row.source for row in rows} == {'grün'}
+    assert 'grün' in (
+        tmp_path / 'run/report.html').read_text(encoding='utf-8')
 
 
 def test_a_data_set_that_cannot_be_trained_on_names_all_culprits(tmp_path, capsys):
@@ -343,7 +391,7 @@ def test_config_file_gives_way_to_options_and_knows_its_fields(tmp_path):
     file.write_text('architecture: cifar_cnn\nepochs: 7\naugmentation: [sensor_noise]\n')
     config = load_config(file, {'epochs': 9, 'lr': None})
     assert (config.architecture, config.epochs) == ('cifar_cnn', 9)
-    assert config.augmentation == ('sensor_noise',)
+    assert config.augmentation == (Augmentation.SENSOR_NOISE,)
     file.write_text('epoch: 7\nrate: 1\n')
     with pytest.raises(ConfigError, match='unknown training options epoch, rate; known: archi'):
         load_config(file, {})
@@ -352,9 +400,10 @@ def test_config_file_gives_way_to_options_and_knows_its_fields(tmp_path):
         load_config(file, {})
     file.write_text('epochs: many\nlr: true\nprecision: 8\npatience: 1.5\n')
     with pytest.raises(ConfigError, match=(
-            r"epochs 'many' \(expected a whole number\), lr True \(expected a number\), "
-            r'precision 8 \(expected 32-true or bf16-mixed or 16-mixed\), '
-            r'patience 1.5 \(expected a whole')):
+            r'patience 1.5 \(expected a whole number of 1 or more\), '
+            r"epochs 'many' \(expected a whole number of 1 or more\), "
+            r'lr True \(expected a number above 0\), '
+            r'precision 8 \(expected 32-true or bf16-mixed or 16-mixed\)')):
         load_config(file, {})
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from grasp_success_detector.console import command, ExitCode
 from grasp_success_detector.errors import ConfigError, ImageDecodeError, RunError
+from grasp_success_detector.files import check_new_file, write_whole
 
 if TYPE_CHECKING:
     from grasp_success_detector.evaluation.comparison import Contestant, Duel
@@ -33,17 +34,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
     if args.out is not None:
-        if args.out.exists():
-            raise ConfigError(f'{args.out}: exists already; choose another name')
-        if not args.out.parent.is_dir():
-            raise ConfigError(f'{args.out}: the folder {args.out.parent} does not exist')
+        check_new_file(args.out, ConfigError)
     # Slow to import: only once the arguments are known to be fine.
     from grasp_success_detector.evaluation.comparison import (
         compare,
         describe_timing,
         measure_latency,
     )
-    from grasp_success_detector.files import write_whole
     from grasp_success_detector.inference.classifier import GraspClassifier
     from grasp_success_detector.reports.comparison_page import (
         comparison_page,

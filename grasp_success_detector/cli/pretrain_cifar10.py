@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grasp_success_detector.console import command, ExitCode, needing
+from grasp_success_detector.errors import ConfigError
+from grasp_success_detector.files import check_new_file
 
 if TYPE_CHECKING:
     from grasp_success_detector.training.cifar10 import EpochResult
@@ -36,12 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         from grasp_success_detector.training.cifar10 import pretrain, PretrainingConfig
         from grasp_success_detector.training.cifar10_images import read_images
     from grasp_success_detector.networks.architectures import default_preprocessing
-    from grasp_success_detector.networks.tensors_file import check_free
 
     config = PretrainingConfig(**{
         field.name: value for field in fields(PretrainingConfig)
         if (value := getattr(args, field.name, None)) is not None})
-    check_free(args.out)
+    check_new_file(args.out, ConfigError)
     preprocessing = default_preprocessing('cifar_cnn')
     train, test = read_images(args.data, preprocessing, args.download)
     print(f'{len(train.labels)} training and {len(test.labels)} test images of '

@@ -1,4 +1,4 @@
-"""After each epoch: report it, keep it if it is the best, stop if none gets better."""
+"""The callback that reports each epoch, keeps the best one, and stops when none gets better."""
 
 from collections.abc import Callable
 import time
@@ -24,7 +24,7 @@ from grasp_success_detector.training.module import Answers, GraspTraining
 from grasp_success_detector.training.recipe import TrainingConfig
 from grasp_success_detector.training.run_folder import RunFolder
 
-#: Before the threshold is chosen; it is only comparable between epochs.
+#: Used until the threshold is chosen at the end; it only compares epochs with each other.
 _THRESHOLD = .5
 
 
@@ -44,11 +44,11 @@ class BestEpoch(lightning.Callback):
         self.epoch = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed training must know."""
+        """Return the state for a resumed training."""
         return {'loss': self._loss, 'epoch': self.epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up where :meth:`state_dict` was."""
+        """Restore the state that :meth:`state_dict` returned."""
         self._loss, self.epoch = state_dict['loss'], state_dict['epoch']
 
     def on_train_epoch_start(self, trainer: lightning.Trainer,
@@ -58,7 +58,7 @@ class BestEpoch(lightning.Callback):
 
     def on_validation_epoch_end(self, trainer: lightning.Trainer,
                                 pl_module: lightning.LightningModule) -> None:
-        """Judge the epoch."""
+        """Evaluate the epoch, report it, and keep it if it is the best."""
         assert isinstance(pl_module, GraspTraining)
         val, *train = pl_module.take_answers()
         loss = float(F.cross_entropy(val.logits, val.labels))
@@ -101,7 +101,7 @@ def _classes(answers: Answers) -> dict[str, Any]:
 
 
 def _sentence(line: dict[str, Any], epochs: int) -> str:
-    """Say what one epoch came to."""
+    """Return one epoch's metrics as a sentence."""
     text = (f'epoch {line["epoch"]}/{epochs}: loss {line["train_loss"]:.3f}, validation loss '
             f'{line["val_loss"]:.3f}; validation: frames {_share(line["val_frames"])}, attempts '
             f'{_share(line["val_attempts"])}, {_each(line["val_classes"])}')

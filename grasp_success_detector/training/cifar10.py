@@ -18,13 +18,15 @@ from torch.nn import functional as F
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 from grasp_success_detector.console import progress_bar
-from grasp_success_detector.errors import check_fields, ConfigError
+from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.evaluation.metrics import Accuracy
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.networks.cifar_cnn import CifarCnn
 from grasp_success_detector.networks.weights import BackboneMetadata, save_backbone
+from grasp_success_detector.settings import check_settings, setting
 from grasp_success_detector.training.cifar10_images import LabelledImages
-from grasp_success_detector.training.lightning_run import lightning_run
+from grasp_success_detector.training.module import lightning_run
+from grasp_success_detector.training.recipe import Accelerator, MAX_SEED
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -41,34 +43,27 @@ class PretrainingConfig:
 
     :ivar lr: peak learning rate of stochastic gradient descent with Nesterov's momentum, which
         rises in the first fifth of the steps and then falls (one cycle).
-    :ivar device: Lightning's name: auto, cpu, gpu.
     """
 
-    epochs: int = 10
-    batch_size: int = 64
-    lr: float = .05
-    momentum: float = .9
-    weight_decay: float = 5e-4
-    seed: int = 0
-    device: str = 'auto'
+    epochs: int = setting(10, lowest=1)
+    batch_size: int = setting(64, lowest=1)
+    lr: float = setting(.05, above=0)
+    momentum: float = setting(.9, lowest=0, below=1)
+    weight_decay: float = setting(5e-4, lowest=0)
+    seed: int = setting(0, lowest=0, highest=MAX_SEED)
+    device: Accelerator = Accelerator.AUTO
 
     def __post_init__(self) -> None:
-        """Check every field."""
-        check_fields(self, ConfigError, 'pre-training:', (
-            ('epochs', self.epochs >= 1, '1 or more'),
-            ('batch_size', self.batch_size >= 1, '1 or more'),
-            ('lr', self.lr > 0, 'above 0'),
-            ('seed', self.seed >= 0, '0 or more'),
-            ('device', self.device in ('auto', 'cpu', 'gpu'), 'auto, cpu or gpu')))
+        check_settings(self, ConfigError, 'pre-training:')
 
 
 @dataclass(frozen=True)
 class EpochResult:
     """
-    What the test images say after an epoch.
+    Accuracy on the test images after an epoch.
 
     :ivar epoch: from 1.
-    :ivar classes: by the name of the class.
+    :ivar classes: accuracy by the name of the class.
     """
 
     epoch: int
@@ -89,12 +84,12 @@ def pretrain(train: LabelledImages, test: LabelledImages, preprocessing: Preproc
     """
     Train and write the weights of the last epoch; the test images choose nothing.
 
-    :param preprocessing: what the images went through, and how they are normalised.
+    :param preprocessing: of the images.
     :param out: file to write, which must not exist.
-    :param data_name: what the file shall say that it was trained on.
-    :param on_epoch: told the result of each epoch.
+    :param data_name: name of the data in the file's metadata.
+    :param on_epoch: called with the result of each epoch.
     :returns: the result of the last epoch.
-    :raises ConfigError: the device is not here, or the loss is not finite.
+    :raises ConfigError: this machine lacks the device, or the loss is not finite.
     :raises CheckpointError: the file cannot be written.
     """
     lightning.seed_everything(config.seed, workers=True, verbose=False)
@@ -115,13 +110,15 @@ def pretrain(train: LabelledImages, test: LabelledImages, preprocessing: Preproc
     module = _Pretraining(model, preprocessing, config, test.class_names, note)
     with lightning_run():
         lightning.Trainer(
-            max_epochs=config.epochs, accelerator=config.device, devices=1, deterministic=True,
+            max_epochs=config.epochs, accelerator=config.device.value, devices=1,
+            deterministic=True,
             logger=False, enable_checkpointing=False, enable_model_summary=False,
             enable_progress_bar=False, num_sanity_val_steps=0, callbacks=[_Bar()],
         ).fit(module, loader, DataLoader(TensorDataset(test.images, test.labels), _TEST_BATCH))
     save_backbone(out, model, BackboneMetadata(
         'cifar_cnn', preprocessing, train.class_names,
-        training={'data': data_name, 'config': asdict(config),
+        training={'data': data_name,
+                  'config': asdict(config) | {'device': config.device.value},
                   'images': {'train': len(train.labels), 'test': len(test.labels)},
                   'versions': {'torch': torch.__version__, 'lightning': lightning.__version__}},
         metrics={'test': results[-1].to_json()['test'],
@@ -155,7 +152,7 @@ def _reflect(index: torch.Tensor, size: int) -> torch.Tensor:
 
 
 class _Pretraining(lightning.LightningModule):
-    """Teach the network the classes, and count after each epoch what it gets right."""
+    """Trains the network, and measures its accuracy after each epoch."""
 
     def __init__(self, model: CifarCnn, preprocessing: Preprocessing, config: PretrainingConfig,
                  class_names: tuple[str, ...], on_epoch: Callable[[EpochResult], None]) -> None:

@@ -1,8 +1,10 @@
 """Train on whole attempts, judge on others, and leave a run folder with a checkpoint."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+import platform
 import sys
 
 import lightning
@@ -11,27 +13,37 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 import torch
 
-from grasp_success_detector.datasets.dataset import Split
+from grasp_success_detector.datasets.dataset import describe_frames, Split
 from grasp_success_detector.datasets.splits import check_labels, SPLITS
 from grasp_success_detector.errors import DatasetError, TrainingError
+from grasp_success_detector.evaluation.calibration import fit_temperature
+from grasp_success_detector.evaluation.judging import decision_for, logits_of, predictions_of
+from grasp_success_detector.evaluation.metrics import Accuracy, summarize
+from grasp_success_detector.evaluation.predictions import write_predictions
+from grasp_success_detector.evaluation.threshold import choose_threshold
+from grasp_success_detector.files import json_text, write_whole
 from grasp_success_detector.images.preprocessing import Preprocessing
+from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.networks.architectures import (
     build,
     default_preprocessing,
     freeze,
     Freezing,
     stages,
+    success_probabilities,
 )
+from grasp_success_detector.networks.checkpoint import Checkpoint, save
 from grasp_success_detector.training.best_epoch import BestEpoch
-from grasp_success_detector.training.final_test import finish
-from grasp_success_detector.training.lightning_run import lightning_run
 from grasp_success_detector.training.loaders import make_loaders
-from grasp_success_detector.training.module import GraspTraining
-from grasp_success_detector.training.recipe import TrainingConfig
+from grasp_success_detector.training.module import GraspTraining, lightning_run
+from grasp_success_detector.training.recipe import Accelerator, TrainingConfig
 from grasp_success_detector.training.run_folder import RunFolder
 
 #: Features are computed by each process for itself: the others wait for the last one.
 _PATIENCE_OF_PROCESSES = timedelta(hours=12)
+
+#: torch's names of Lightning's kinds of devices, where they differ.
+_DEVICES = {Accelerator.GPU: 'cuda', Accelerator.CUDA: 'auto', Accelerator.MPS: 'auto'}
 
 
 def fit(config: TrainingConfig, split: Split, out: Path, datasets: Sequence[Path],
@@ -76,7 +88,7 @@ def fit(config: TrainingConfig, split: Split, out: Path, datasets: Sequence[Path
     if run.finished:
         say(f'{out}: is finished already')
         return False
-    finish(config, split, run, best.epoch, freezing, datasets, say)
+    _finish(config, split, run, best.epoch, freezing, datasets, say)
     return True
 
 
@@ -117,8 +129,8 @@ def _trainer(config: TrainingConfig, run: RunFolder, best: BestEpoch) -> lightni
     if shows:
         callbacks.append(RichProgressBar(leave=False))
     return lightning.Trainer(
-        max_epochs=config.epochs, accelerator=config.device, devices=config.devices,
-        num_nodes=config.num_nodes, precision=config.precision, deterministic=True,
+        max_epochs=config.epochs, accelerator=config.device.value, devices=config.devices,
+        num_nodes=config.num_nodes, precision=config.precision.value, deterministic=True,
         strategy=DDPStrategy(timeout=_PATIENCE_OF_PROCESSES) if config.processes > 1 else 'auto',
         gradient_clip_val=1., logger=TensorBoardLogger(run.path, name='tensorboard', version=''),
         callbacks=callbacks, enable_progress_bar=shows, enable_model_summary=False,
@@ -147,3 +159,55 @@ def _layers(model: torch.nn.Module, architecture: str, freezing: Freezing) -> li
               for name, wanted in (('frozen', False), ('learn', True))}
     return [f'{architecture}: {counts[name]:,} parameters {verb}: {", ".join(layers) or "none"}'
             for (name, layers), verb in zip(named.items(), ('frozen', 'learn'), strict=True)]
+
+
+def _finish(config: TrainingConfig, split: Split, run: RunFolder, best_epoch: int,
+            freezing: Freezing, datasets: Sequence[Path], say: Callable[[str], None]) -> None:
+    """
+    Write the result of a training into its run folder.
+
+    Temperature and threshold are chosen on the validation frames; the test frames are judged
+    once, here.
+    """
+    best = Checkpoint.open(run.best)
+    classifier = GraspClassifier(best, _DEVICES.get(config.device, config.device.value))
+    logits = {name: logits_of(classifier, getattr(split, name), f'{name} frames')
+              for name in ('val', 'test')}
+    val_labels = torch.tensor([int(frame.label) for frame in split.val])
+    temperature = fit_temperature(torch.from_numpy(logits['val']), val_labels)
+    threshold = choose_threshold(
+        success_probabilities(logits['val'], temperature),
+        [frame.label for frame in split.val], config.max_false_positive_rate)
+    predictions = {name: predictions_of(getattr(split, name), logits[name], temperature, name)
+                   for name in logits}
+    write_predictions(run.predictions, [row for rows in predictions.values() for row in rows])
+    metrics = {name: summarize(rows, threshold, decision_for(getattr(split, name), threshold))
+               for name, rows in predictions.items()}
+    record = {'threshold': threshold, 'temperature': temperature,
+              'max_false_positive_rate': config.max_false_positive_rate}
+    write_whole(run.metrics, json_text({**metrics, **record}))
+    data = {name: describe_frames(getattr(split, name)) for name in SPLITS}
+    versions = {'python': platform.python_version(), 'torch': torch.__version__,
+                'lightning': lightning.__version__}
+    save(run.classifier, best.model, replace(
+        best.metadata, temperature=temperature, threshold=threshold, metrics=metrics,
+        training={'config': config.to_json(), 'best_epoch': best_epoch, 'data': data,
+                  'versions': versions}), overwrite=True)
+    folders = [str(folder.resolve()) for folder in datasets]
+    epochs = run.read_epochs()
+    counts = {'trainable': freezing.trainable, 'frozen': freezing.frozen}
+    sizes = {name: parameter.numel() for name, parameter in best.model.named_parameters()}
+    write_whole(run.summary, json_text({
+        'format_version': 1, 'dataset': folders[0], 'test_dataset': folders[-1],
+        'data': data, 'architecture': config.architecture, **counts,
+        'parameters': {kind: sum(sizes[name] for name in names)
+                       for kind, names in counts.items()},
+        'versions': versions, 'device': classifier.engine.device, 'best_epoch': best_epoch,
+        'epochs_run': len(epochs), 'seconds': sum(epoch['seconds'] for epoch in epochs)}))
+    for leftover in (run.best, run.state):
+        leftover.unlink(missing_ok=True)
+    for name in ('frames', 'attempts'):
+        measured = metrics['test'][name]
+        say(f'test {name}: {Accuracy(measured["correct"], measured["total"])}')
+    say(f'threshold {threshold:.3f}: at most {config.max_false_positive_rate:.1%} of the failure '
+        'frames of validation lie above it')

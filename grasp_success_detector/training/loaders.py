@@ -1,47 +1,48 @@
-"""Feed a training: samples of each epoch, validation frames, features computed once."""
+"""The samples of a training: drawn per epoch, augmented, shared out to processes, loaded."""
 
-
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+import itertools
+from typing import Any, Generic, TypeVar
 
 import lightning
 from rich.console import Console
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
 from torchvision.transforms import v2
 
 from grasp_success_detector.console import progress_bar
 from grasp_success_detector.datasets.dataset import Split
-from grasp_success_detector.datasets.torch_dataset import FixedSamples, FrameDataset
+from grasp_success_detector.datasets.torch_dataset import (
+    AugmentedFrame,
+    FixedSamples,
+    FrameDataset,
+)
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.inference.torch_network import fold_batch_norm
+from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.architectures import split_at_freeze
-from grasp_success_detector.training.recipe import TrainingConfig
-from grasp_success_detector.training.sampling import draw_samples, EpochSampler, share, shuffled
+from grasp_success_detector.training.recipe import Augmentation, Samples, TrainingConfig
 
-#: By the names that the configuration lists. No mirror image: a mirrored right hand is a left one.
-AUGMENTATIONS: dict[str, Callable[[], v2.Transform]] = {
-    'shift_turn_zoom': lambda: v2.RandomAffine(
+Item = tuple[torch.Tensor, int]
+Sample = TypeVar('Sample')
+
+AUGMENTATIONS: dict[Augmentation, Callable[[], v2.Transform]] = {
+    Augmentation.SHIFT_TURN_ZOOM: lambda: v2.RandomAffine(
         degrees=5, translate=(.06, .06), scale=(.9, 1.12),
         interpolation=v2.InterpolationMode.BILINEAR),
-    'light_and_colour': lambda: v2.ColorJitter(
+    Augmentation.LIGHT_AND_COLOUR: lambda: v2.ColorJitter(
         brightness=.3, contrast=.3, saturation=.3, hue=.03),
-    'sensor_noise': lambda: v2.RandomApply([v2.Lambda(_sensor_noise)], p=.3),
+    Augmentation.SENSOR_NOISE: lambda: v2.RandomApply([v2.Lambda(_sensor_noise)], p=.3),
 }
 
 
-def camera_augmentation(names: Sequence[str] = tuple(AUGMENTATIONS)) -> v2.Transform:
-    """
-    Return the changes of these names, one after the other.
-
-    :param names: keys of ``AUGMENTATIONS``.
-    :return: maps uint8 (3, h, w) to the same.
-    """
-    return v2.Compose([AUGMENTATIONS[name]() for name in names])
+def camera_augmentation(changes: Sequence[Augmentation] = tuple(Augmentation)) -> v2.Transform:
+    """Return these changes, one after the other; they map uint8 (3, h, w) to the same shape."""
+    return v2.Compose([AUGMENTATIONS[change]() for change in changes])
 
 
 def _sensor_noise(image: torch.Tensor) -> torch.Tensor:
@@ -49,17 +50,94 @@ def _sensor_noise(image: torch.Tensor) -> torch.Tensor:
     return noisy.clamp_(0, 255).to(torch.uint8)
 
 
-Item = tuple[torch.Tensor, int]
+def draw_samples(labels: Sequence[Label], per_class: int | None, seed: int,
+                 epoch: int) -> list[AugmentedFrame]:
+    """
+    Draw the samples of one epoch, in random order; seed and epoch alone decide it.
+
+    :param labels: label of each frame; both classes occur.
+    :param per_class: number of samples of each class: each frame of a class is drawn equally often
+        or, at random, once more; None: every frame is drawn once.
+    """
+    generator = torch.Generator().manual_seed(_mix(seed, epoch))
+    if per_class is None:
+        drawn = list(range(len(labels)))
+    else:
+        drawn = [index for label in Label for index in _of_class(
+            [i for i, other in enumerate(labels) if other == label], per_class, generator)]
+    seeds = torch.randint(2 ** 62, (len(drawn),), generator=generator).tolist()
+    order = torch.randperm(len(drawn), generator=generator).tolist()
+    return [AugmentedFrame(drawn[i], seeds[i]) for i in order]
+
+
+def shuffled(count: int, seed: int, epoch: int) -> list[int]:
+    """Return 0 to ``count`` - 1 in random order; seed and epoch alone decide it."""
+    generator = torch.Generator().manual_seed(_mix(seed, epoch))
+    return torch.randperm(count, generator=generator).tolist()
+
+
+def _of_class(frames: Sequence[int], count: int, generator: torch.Generator) -> Iterator[int]:
+    rounds = -(-count // len(frames))
+    order = itertools.chain.from_iterable(
+        torch.randperm(len(frames), generator=generator).tolist() for _ in range(rounds))
+    return (frames[i] for i in itertools.islice(order, count))
+
+
+def _mix(seed: int, epoch: int) -> int:
+    """Keep the epochs of neighbouring seeds apart."""
+    return (seed * 1_000_003 + epoch) % 2 ** 63
+
+
+class EpochSampler(Sampler[Sample], Generic[Sample]):
+    """
+    Shares the samples of each epoch out to the processes of a training.
+
+    All batches are whole, as BatchNorm cannot learn from a single sample; fewer samples than a
+    batch are one batch. Taken together, the processes' n-th batches are the n-th batch that one
+    process would take.
+
+    :param samples_of: returns all samples of an epoch, counted from 0; always the same number.
+    :param batch_size: of all processes together; a multiple of their number.
+    :param rank: of this process, from 0.
+    :param processes: number of processes.
+    """
+
+    def __init__(self, samples_of: Callable[[int], Sequence[Sample]], batch_size: int,
+                 rank: int = 0, processes: int = 1) -> None:
+        self._samples_of, self._batch_size = samples_of, batch_size
+        self._rank, self._processes = rank, processes
+        self._epoch = 0
+        self._length = len(self._shared(samples_of(0)))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; Lightning calls it before each."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Sample]:
+        return iter(self._shared(self._samples_of(self._epoch)))
+
+    def _shared(self, samples: Sequence[Sample]) -> Sequence[Sample]:
+        if len(samples) > self._batch_size:
+            samples = samples[:len(samples) - len(samples) % self._batch_size]
+        return share(samples, self._rank, self._processes)
+
+
+def share(samples: Sequence[Sample], rank: int, processes: int) -> Sequence[Sample]:
+    """Return a process's share, equal for each; the first samples may be repeated for that."""
+    missing = -len(samples) % processes
+    return [*samples, *samples[:missing]][rank::processes]
 
 
 def cache_features(trunk: nn.Module, frames: Dataset[Item], preprocessing: Preprocessing,
                    precision: AbstractContextManager[object], device: torch.device,
                    workers: int) -> TensorDataset:
     """
-    Compute the trunk's features of every frame once.
+    Compute the trunk's features of every frame once, instead of anew in each epoch.
 
-    What the plain loop would compute anew in each epoch, in the same precision; an augmented
-    frame keeps the change that was drawn for it.
+    An augmented frame keeps the change that was drawn for it.
 
     :param trunk: the frozen part of the model.
     :param frames: items are an RGB uint8 tensor (h, w, 3) and a label.
@@ -90,12 +168,13 @@ def cache_features(trunk: nn.Module, frames: Dataset[Item], preprocessing: Prepr
 @dataclass(frozen=True)
 class Loaders:
     """
-    What a trainer takes its batches from.
+    The loaders of a training.
 
     :ivar train: samples of each epoch.
-    :ivar judged: loaders of the validation frames and, where asked for, of the training images.
-    :ivar sizes: number of frames of each of them.
-    :ivar rest: the part of the model that batches are for, if they hold features; else None.
+    :ivar judged: loaders of the validation frames and, with ``train_accuracy``, of the training
+        images.
+    :ivar sizes: number of frames of each loader in ``judged``.
+    :ivar rest: the part of the model that takes the batches if they hold features; else None.
     """
 
     train: DataLoader[Any]
@@ -120,7 +199,7 @@ def make_loaders(config: TrainingConfig, split: Split, model: nn.Module,
     train: Dataset[Any]
     samples_of: Any
     rest, workers = None, config.workers
-    if config.samples == 'once':
+    if config.samples is Samples.ONCE:
         draws = draw_samples(labels, config.samples_per_class, config.seed, 0)
         train = FixedSamples(frames, draws)
         samples_of = partial(shuffled, len(draws), config.seed)

@@ -1,17 +1,28 @@
-"""The training step as a Lightning module: loss, optimizer, schedule, gathered validation."""
+"""The training as a Lightning module: loss, optimizer, schedule; and how Lightning is run."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+import logging
 import math
+import signal
 from typing import Any, NamedTuple
+import warnings
 
 import lightning
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from grasp_success_detector.errors import TrainingError
+from grasp_success_detector.errors import ConfigError, one_line, TrainingError
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.networks.architectures import head_parameters
-from grasp_success_detector.training.recipe import TrainingConfig
+from grasp_success_detector.training.recipe import (
+    Optimizer,
+    Schedule,
+    TrainingConfig,
+    TrainingPrecision,
+)
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -19,9 +30,41 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 _WARM_UP = .1
 
 
+@contextmanager
+def lightning_run() -> Iterator[None]:
+    """
+    Make and run a trainer within this: it is quiet, and its errors are ours.
+
+    Its hints about hardware, loaders and products are silenced, as they name no mistake of the
+    user.
+
+    :raises ConfigError: this machine lacks what the trainer is asked for, such as a GPU.
+    :raises KeyboardInterrupt: on Ctrl-C, which Lightning turns into ``sys.exit(1)``.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    loggers = [logging.getLogger(name) for name in ('lightning.pytorch', 'lightning.fabric')]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', module='lightning')
+            yield
+    except MisconfigurationException as error:
+        raise ConfigError(f'training cannot run here: {one_line(error)}') from error
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, handler)  # Lightning has it ignored
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
 class Answers(NamedTuple):
     """
-    What the model said of the frames of one loader.
+    The model's output for the frames of one loader.
 
     :ivar logits: float32 (N, 2), on the CPU.
     :ivar labels: int64 (N,).
@@ -37,10 +80,10 @@ class GraspTraining(lightning.LightningModule):
 
     Only parameters that are not frozen reach the optimizer.
 
-    :param rest: what learns of the model, where batches hold the features of its frozen trunk
+    :param rest: the part of the model after its frozen trunk, if batches hold the trunk's features
         instead of images.
-    :param sizes: frames of each validation loader; with several processes the loaders' last ones
-        are repeated ones.
+    :param sizes: number of frames of each validation loader; several processes repeat some frames
+        at the end.
     """
 
     def __init__(self, model: nn.Module, preprocessing: Preprocessing, config: TrainingConfig,
@@ -111,7 +154,7 @@ class GraspTraining(lightning.LightningModule):
         return float(torch.stack(self._losses).mean()) if self._losses else math.nan
 
     def configure_optimizers(self) -> Any:
-        """Return the optimizer over what learns, and the schedule over all steps."""
+        """Return the optimizer of the unfrozen parameters, and the schedule over all steps."""
         config = self._config
         head = set(head_parameters(self.model, config.architecture))
         named = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
@@ -121,13 +164,13 @@ class GraspTraining(lightning.LightningModule):
         ) if group['params']]
         # One pass over the weights instead of ten. In mixed precision Lightning cannot clip
         # gradients then, and before torch 2.5 some devices lack it.
-        fused = config.precision == '32-true' and torch.__version__ >= '2.5'
+        fused = config.precision is TrainingPrecision.FP32 and torch.__version__ >= '2.5'
         optimizer: torch.optim.Optimizer = (
             torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=fused)
-            if config.optimizer == 'adamw' else
+            if config.optimizer is Optimizer.ADAMW else
             torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum,
                             weight_decay=config.weight_decay))
-        if config.schedule == 'constant':
+        if config.schedule is Schedule.CONSTANT:
             return optimizer
         steps = int(self.trainer.estimated_stepping_batches)
         warm_up = max(1, round(_WARM_UP * steps))
