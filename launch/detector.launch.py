@@ -1,9 +1,8 @@
 """
 Start detectors: ``ros2 launch grasp_success_detector detector.launch.py --show-args``.
 
-One for one camera, or with ``cameras`` one for each, in a namespace of its own. No default of a
-parameter is stated here: an argument left empty is not passed on, so that the node's own counts
-(and what params_file says).
+One for one camera, or with ``cameras`` one for each, in a namespace of its own. Parameters have no
+defaults here: an empty argument is not passed on; params_file or the node's default counts then.
 """
 
 from launch import LaunchContext, LaunchDescription
@@ -57,7 +56,7 @@ ARGUMENTS = {
 
 
 def start_nodes(context: LaunchContext) -> list[Node]:
-    """Return a node for each camera, with what was given and nothing else."""
+    """Return a node for each camera, with the given arguments and nothing else."""
     given = {name: value for name in ARGUMENTS
              if (value := LaunchConfiguration(name).perform(context))}
     if 'cameras' in given and 'image_topic' in given:

@@ -32,10 +32,10 @@ from grasp_success_detector.ros.node.launch_arguments import (
 )
 from grasp_success_detector.ros.tools.child_process import START_TIMEOUT_S
 
-#: For the verdict on the last frame, and for the recorder to write it, seconds.
+#: Time for the verdict on the last frame and for the recorder to write it, seconds.
 LAST_VERDICT_S = 1.
 
-#: What the recorder takes, of every detector: all that is said of a frame but the picture.
+#: Topics of every detector that are recorded: all but the overlay.
 VERDICTS = ('grasp_success', 'grasp_success/confidence', 'grasp_success/stamped')
 
 PLAYERS = {'play_bag': 'grasp_success_detector', 'rosbag2': 'ros2bag'}
@@ -56,12 +56,12 @@ ARGUMENTS = {
 
 
 def given(context: LaunchContext, name: str) -> str:
-    """Return a launch argument, also one that only detector.launch.py declares; '' if empty."""
+    """Return a launch argument of this file or of detector.launch.py; '' if empty."""
     return context.launch_configurations.get(name, '')
 
 
 def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """Return settings for the detectors that are included next, player and recorder."""
+    """Return player and recorder, and settings for the detectors that are included next."""
     bag, player = given(context, 'bag'), given(context, 'player')
     require_tool(player, 'player:=play_bag plays bags as well')
     cameras = read_cameras(given(context, 'cameras')) if given(context, 'cameras') else (
@@ -98,9 +98,9 @@ def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 def require_tool(player: str, otherwise: str) -> None:
     """
-    Look whether a player is installed.
+    Check that a player is installed.
 
-    :raises ConfigError: it is not, or there is no such player.
+    :raises ConfigError: it is not installed, or has another name.
     """
     if player not in PLAYERS:
         raise ConfigError(f'player: {player!r}; expected one of {", ".join(PLAYERS)}')
@@ -115,7 +115,7 @@ def play(
     """
     Return the player.
 
-    :param topics: of the bag; the detector has subscribed when it is ready for the first message.
+    :param topics: topics of the bag whose subscribers are waited for.
     """
     if player == 'rosbag2':
         return ExecuteProcess(cmd=['ros2', 'bag', 'play', bag, *further], output='screen')

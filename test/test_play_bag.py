@@ -120,7 +120,7 @@ def test_a_late_subscriber_gets_what_was_latched(bag, ears):
     path, _ = bag
     with running('play_bag', path, '--wait', 0, '--topics', GROUND_TRUTH_TOPIC, '--rate', 1000,
                  '--loop') as child:
-        child.wait_for('nobody listens to')
+        child.wait_for('no subscriber of')
         latched = ears.listen(Bool, GROUND_TRUTH_TOPIC, QoSProfile(
             depth=10, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL))
         wait_until(lambda: latched)

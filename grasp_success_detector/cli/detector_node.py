@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = full_arguments(argv, 'detector_node')
     parser = argparse.ArgumentParser(
         prog='detector_node', formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Say from camera frames whether the hand holds the object (a ROS 2 node).',
+        description='Decide from camera frames whether the hand holds the object (a ROS 2 node).',
         epilog="""examples:
   detector_node --ros-args -r image:=/camera/image_raw
   detector_node --ros-args -r image:=/camera/image_raw -p image_transport:=compressed

@@ -83,9 +83,9 @@ def _play(player: BagPlayer, options: argparse.Namespace, console: Console) -> i
         return 0
     lonely = player.wait_for_subscribers(options.wait, options.wait_for, options.subscribers)
     if lonely:
-        few = 'nobody listens' if options.subscribers == 1 else (
-            f'fewer than {options.subscribers} listen')
-        console.print(f'{few} to {", ".join(lonely)}', soft_wrap=True, highlight=False)
+        few = 'no subscriber' if options.subscribers == 1 else (
+            f'fewer than {options.subscribers} subscribers')
+        console.print(f'{few} of {", ".join(lonely)}', soft_wrap=True, highlight=False)
     time.sleep(options.delay)
     count = 0
     with progress_bar(console) as progress:

@@ -31,7 +31,7 @@ def read_cameras(text: str) -> tuple[CameraArgument, ...]:
     Read a list such as ``left:/left/image_raw,right:/right/image_raw``.
 
     :param text: ``NAME:TOPIC`` or ``NAME`` (``image`` in its namespace), separated by commas.
-    :raises ConfigError: the text is no such list, or a name comes twice.
+    :raises ConfigError: an item has another form, or a name comes twice.
     """
     cameras = []
     for item in text.split(','):
@@ -52,7 +52,7 @@ def read_remappings(text: str) -> list[tuple[str, str]]:
     Read a list such as ``grasp_success:=held,/diagnostics:=/hand/diagnostics``.
 
     :param text: ``FROM:=TO``, separated by commas.
-    :raises ConfigError: the text is no such list.
+    :raises ConfigError: an item has another form.
     """
     pairs = []
     for item in text.split(','):

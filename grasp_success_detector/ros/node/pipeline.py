@@ -165,18 +165,18 @@ class DetectionPipeline:
 
 class LatestItemWorker(Generic[Item]):
     """
-    Work on one item at a time in a thread of its own; of those that wait, the newest counts.
+    Work on one item at a time in a thread of its own, always on the newest one.
 
-    Whoever offers items (the executor) never waits for the work, and the work never starts on an
-    item that is older than one which was there when it started.
+    The caller that offers items (the executor) never waits for the work; an item that waits is
+    dropped when a newer one is offered.
     """
 
     def __init__(self, work: Callable[[Item], None], name: str) -> None:
         """
-        Prepare; ``start`` makes the thread.
+        Prepare; ``start`` begins the thread.
 
         :param work: called in the thread; it handles its own errors.
-        :param name: of the thread, as debuggers and ``top`` show it.
+        :param name: name of the thread in debuggers and ``top``.
         """
         self._work = work
         self._name = name
@@ -194,9 +194,9 @@ class LatestItemWorker(Generic[Item]):
 
     def offer(self, item: Item) -> bool:
         """
-        Make this item the next one; without a thread (before start, after stop) it is forgotten.
+        Make this item the next one; without a thread (before start, after stop) it is dropped.
 
-        :return: whether it took the place of one that was waiting, which is thereby dropped.
+        :return: whether another item that was waiting is dropped for it.
         """
         with self._changed:
             if self._thread is None:
@@ -208,7 +208,7 @@ class LatestItemWorker(Generic[Item]):
 
     def stop(self, timeout_s: float) -> bool:
         """
-        Forget the waiting item and end the thread after the work it is at.
+        Drop the waiting item and end the thread after its present work.
 
         :return: whether the thread ended within the time-out.
         """
