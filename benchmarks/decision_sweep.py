@@ -337,7 +337,7 @@ def main() -> None:
     (options.out / 'decision_sweep.md').write_text(
         '# How frames are weighed: sweep on simulated attempts\n\nWritten by '
         '`benchmarks/decision_sweep.py`; docs/decision.md says what was chosen.\n\n'
-        + '\n'.join(lines))
+        + '\n'.join(lines), encoding='utf-8')
     draw(results, defaults, options.out / 'decision_sweep.png')
     print('\n'.join(lines))
 

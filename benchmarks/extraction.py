@@ -145,7 +145,7 @@ def measure_memory(folder: Path, gigabytes: float, width: int, height: int) -> N
     taken = time.perf_counter() - started
     done.set()
     watcher.join()
-    frames = json.loads((folder / 'set/dataset.json').read_text())['frames']
+    frames = json.loads((folder / 'set/dataset.json').read_text(encoding='utf-8'))['frames']
     print(f'bag of {size / 1e9:.2f} GB, {frames} frames in {taken:.0f} s: peak memory of all '
           f'processes {peak / 1e6:.0f} MB')
 

@@ -36,7 +36,7 @@ def run(script: str, checkpoints: list[Path], options: list[str]) -> tuple[str, 
     try:
         done = subprocess.run([*command, '--json', str(kept)], stdout=subprocess.PIPE, text=True,
                               check=True)
-        return done.stdout.strip(), json.loads(kept.read_text())
+        return done.stdout.strip(), json.loads(kept.read_text(encoding='utf-8'))
     finally:
         kept.unlink(missing_ok=True)
 

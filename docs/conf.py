@@ -48,10 +48,9 @@ def link_to_the_repository(app, page, source):
 
 def link_from_elsewhere(app, path, page, source):
     """Turn the links of an included page, which are relative to its own folder."""
-    folder = Path(path).parent.as_posix()
+    for target, name in ELSEWHERE.items():
+        source[0] = source[0].replace(f']({target[3:]}', f']({name}')
     source[0] = source[0].replace('](../docs/', '](').replace('](docs/', '](')
-    if folder:
-        source[0] = source[0].replace(f']({folder}/', '](')
     link_to_the_repository(app, page, source)
 
 

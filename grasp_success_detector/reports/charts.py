@@ -22,6 +22,11 @@ SERIES: Final = tuple(f'var(--series-{i})' for i in range(1, 6))
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 22, 10, 40
 
 
+def plain(value: float) -> str:
+    """Return a number with up to six digits."""
+    return f'{value:g}'
+
+
 @dataclass(frozen=True)
 class Axis:
     """
@@ -35,7 +40,7 @@ class Axis:
     low: float
     high: float
     ticks: tuple[float, ...]
-    show: Callable[[float], str] = '{:g}'.format
+    show: Callable[[float], str] = plain
 
     def share(self, value: float) -> float:
         """Return the position of a value along the axis, clipped to 0 to 1."""
