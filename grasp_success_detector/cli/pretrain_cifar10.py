@@ -72,8 +72,8 @@ def _parser() -> argparse.ArgumentParser:
                         help='safetensors file to write; it must not exist')
     parser.add_argument('--download', action='store_true',
                         help='fetch CIFAR-10 into the folder, unless it is there')
-    parser.add_argument('--data-name', metavar='TEXT', help='what the file shall say that it was '
-                        "trained on (the folder's name)")
+    parser.add_argument('--data-name', metavar='TEXT', help='name of the training data in the '
+                        "file's metadata (default: the folder's name)")
     # Defaults live in PretrainingConfig alone: an option left out is not passed on.
     parser.add_argument('--epochs', type=int)
     parser.add_argument('--batch-size', type=int)

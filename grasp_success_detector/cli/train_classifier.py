@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument('--weights', metavar='FILE', help='file of these weights '
                        '(.safetensors or .pth), instead of cache and download')
     model.add_argument('--freeze-conv-layers', type=int, metavar='N',
-                       help='the first N convolutions stay as they are')
+                       help='the first N convolutions keep their weights')
     recipe = parser.add_argument_group(
         'recipe', 'What is left out is as in config/train_ARCH.yaml, here and below.')
     recipe.add_argument('--epochs', type=int, help='passes over the samples; the best is kept')
@@ -102,30 +102,32 @@ def _parser() -> argparse.ArgumentParser:
     recipe.add_argument('--momentum', type=float, help='of sgd')
     recipe.add_argument('--schedule', help='cosine or constant')
     recipe.add_argument('--lr', type=float, help='peak learning rate of the head')
-    recipe.add_argument('--backbone-lr', type=float, help='the same of what else learns')
+    recipe.add_argument('--backbone-lr', type=float,
+                        help='peak learning rate of the unfrozen backbone')
     recipe.add_argument('--weight-decay', type=float, help="adamw's or sgd's")
     recipe.add_argument('--label-smoothing', type=float, metavar='SHARE',
-                        help='of the target that is spread over both classes')
+                        help='share of the target that is spread over both classes')
     recipe.add_argument('--seed', type=int, help='the same seed draws the same samples')
     samples = parser.add_argument_group('samples')
-    samples.add_argument('--samples', help='each_epoch: draw and change frames anew in each; '
-                         'once: the same samples in every epoch')
+    samples.add_argument('--samples', help='each_epoch: draw and augment samples anew in each '
+                         'epoch; once: use the same samples in every epoch')
     samples.add_argument('--samples-per-class', type=int, metavar='N',
-                         help='an epoch is N samples of each class, however many frames there are')
-    samples.add_argument('--augment', **switch, help='change training frames at random')
+                         help='number of samples of each class in an epoch')
+    samples.add_argument('--augment', **switch, help='augment training frames at random')
     samples.add_argument('--augmentation', nargs='+', metavar='NAME',
-                         help='which changes: shift_turn_zoom, light_and_colour, sensor_noise')
+                         help='one or more of shift_turn_zoom, light_and_colour, sensor_noise')
     samples.add_argument('--reuse-features', **switch, help='with --samples once: compute the '
                          'features of the frozen part once, and keep them in memory')
     judging = parser.add_argument_group('judging')
     judging.add_argument('--train-accuracy', **switch,
                          help='after each epoch also judge the training images')
     judging.add_argument('--max-false-positive-rate', type=float, metavar='SHARE',
-                         help='of the failure frames of validation; chooses the threshold')
+                         help='largest share of failure frames that may count as '
+                              'success; chooses the threshold')
     machine = parser.add_argument_group('machine')
     machine.add_argument('--precision', help='32-true, bf16-mixed or 16-mixed')
     machine.add_argument('--device', help='auto, cpu or gpu')
-    machine.add_argument('--devices', type=int, help='on each machine')
-    machine.add_argument('--num-nodes', type=int, help='machines')
+    machine.add_argument('--devices', type=int, help='number of devices on each machine')
+    machine.add_argument('--num-nodes', type=int, help='number of machines')
     machine.add_argument('--workers', type=int, help='processes that load frames')
     return parser
