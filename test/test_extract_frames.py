@@ -240,6 +240,17 @@ def test_the_topic_must_be_chosen_where_there_are_several(tmp_path, capsys):
     assert {row['topic'] for row in rows} == {'/left/image'} and len(rows) == 4
 
 
+def test_any_file_name_gives_a_source_name(tmp_path):
+    for number, name in enumerate(['1²2', 'x' * 100 + os.fsdecode(b'\xff')]):
+        folder = tmp_path / f'bag{number}'
+        folder.mkdir()
+        bag = write_mcap(folder / f'{name}.mcap', jpeg_messages(1))
+        row, = extracted(folder, folder, '--label', 'success')
+        assert row['source'] == folder.name
+        row, = extracted(tmp_path / f'out{number}', bag, '--label', 'success')
+        assert re.fullmatch(r'[A-Za-z0-9._-]{1,100}', row['source'])
+
+
 def test_many_sources_globs_and_equal_names(tmp_path):
     for day in ('day1', 'day2'):
         (tmp_path / day).mkdir()

@@ -27,25 +27,27 @@ def add_engine_arguments(parser: ArgumentParser | Any, engine: str, precision: s
 
 def add_label_arguments(parser: ArgumentParser) -> None:
     """Add the options that say where labels and attempts come from."""
-    parser.add_argument('--topic', help='image topic, where a bag has several')
+    parser.add_argument('--topic', help='image topic of bags that have several')
     labels = parser.add_argument_group('labels (default: the topic /ground_truth of simulations)')
     labels.add_argument('--label', help='success or failure, for all frames')
     labels.add_argument('--labels', type=Path, metavar='CSV',
                         help='intervals: source,start_s,end_s,label[,attempt]; seconds from the '
-                        "source's first frame; what none covers has no label")
-    labels.add_argument('--label-topic', help='std_msgs/Bool; a frame has its latest value')
+                        "source's first frame; frames outside of all intervals have no label")
+    labels.add_argument('--label-topic',
+                        help='std_msgs/Bool; a frame has the label of the latest message')
     labels.add_argument('--label-hold', type=float, metavar='S',
-                        help='a value of --label-topic counts for so many seconds (no limit)')
+                        help='how long a message of --label-topic labels the frames after it '
+                        '(no limit)')
     labels.add_argument('--attempt-gap', type=float, metavar='S',
-                        help='so many seconds without a frame begin a new attempt; without it a '
-                        'source that tells no attempts is one')
+                        help='a longer pause between two frames begins a new attempt, in sources '
+                        'without messages about attempts; without it such a source is one')
 
 
 def add_choice_arguments(parser: ArgumentParser) -> Any:
     """Add the options that say which frames are taken, and return their group."""
     choice = parser.add_argument_group('which frames')
-    choice.add_argument('--fps', type=float, help='at most so many per second')
-    choice.add_argument('--every', type=int, metavar='N', help='every n-th')
+    choice.add_argument('--fps', type=float, help='highest number of frames per second')
+    choice.add_argument('--every', type=int, metavar='N', help='take every n-th frame')
     choice.add_argument('--start', type=float, metavar='S', help='seconds from the first frame')
     choice.add_argument('--end', type=float, metavar='S', help='seconds from the first frame')
     return choice

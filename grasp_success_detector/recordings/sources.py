@@ -74,7 +74,8 @@ def find_sources(given: Sequence[str | Path]) -> list[Source]:
 def safe_name(text: str) -> str:
     """Return text as part of a file name on any file system; ``__`` never occurs in it."""
     name = re.sub(r'[^A-Za-z0-9.-]+', '_', text).strip('_.') or 'unnamed'
-    return name if len(name) <= 90 else f'{name[:80]}-{crc32(text.encode()):08x}'
+    data = text.encode('utf-8', 'surrogateescape')  # a file's name may be no UTF-8
+    return name if len(name) <= 90 else f'{name[:80]}-{crc32(data):08x}'
 
 
 def _files_of(path: Path) -> tuple[SourceKind, tuple[Path, ...]]:
@@ -94,7 +95,7 @@ def _files_of(path: Path) -> tuple[SourceKind, tuple[Path, ...]]:
 
 def _natural(name: str) -> list[tuple[int, str]]:
     """Sort bag_10 behind bag_9."""
-    return [(int(part), '') if part.isdigit() else (-1, part)
+    return [(int(part), '') if part.isdecimal() else (-1, part)
             for part in re.split(r'(\d+)', name)]
 
 
