@@ -5,6 +5,7 @@ import csv
 from dataclasses import replace
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -186,6 +187,11 @@ def test_recording_without_labels_gives_predictions_and_a_timeline(
     assert page.charts == 1
     assert 'said unknown' in page.text
     assert 'worst first' not in page.text
+    verdicts = re.findall('said (success|failure|unknown)', page.text)
+    assert verdicts[:3] == ['success', 'failure', 'unknown']
+    counts = [int(count) for count in re.findall(r'\b(\d)\d+\.\d\s% of the time', page.text)]
+    assert [verdict for verdict, count in zip(verdicts, counts, strict=False) if count] == [
+        verdicts[3]]
     assert json.loads((tmp_path / 'out/metrics.json').read_text())['all'] is None
 
 
@@ -272,11 +278,12 @@ def test_wrong_input_is_one_line_and_leaves_nothing(bag, random_checkpoint, tmp_
             ([random_checkpoint, bag[0], '--precision', 'none'],
              "unknown precision 'none'; expected auto, "),
             ([random_checkpoint, bag[0], '--threshold', '2'], 'threshold 2.0'),
-            ([random_checkpoint, bag[0], '--max-drop', '-1'], '--max-drop -1.0'),
+            ([random_checkpoint, bag[0], '--max-drop', '-1'],
+             'options: max_drop -1.0 (expected a number of 0 or more and below 1)'),
             ([random_checkpoint, bag[0], '--timelines', '-1'],
-             'report: timelines -1 (expected a whole number of 0 or more)'),
+             'options: timelines -1 (expected a whole number of 0 or more)'),
             ([random_checkpoint, bag[0], '--videos', '-1'],
-             'report: videos -1 (expected a whole number of 0 or more)'),
+             'options: videos -1 (expected a whole number of 0 or more)'),
             ([random_checkpoint, bag[0], '--baseline', tmp_path / 'labels.csv'],
              'no metrics.json of evaluate_classifier')):
         code, out, err = run(capsys, *arguments, '--out', tmp_path / 'out')

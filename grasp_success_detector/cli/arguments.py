@@ -2,7 +2,7 @@
 
 
 from argparse import ArgumentParser, Namespace
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +64,20 @@ def source_options(args: Namespace) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """How much of an evaluation is shown: number of attempts, the worst ones first."""
+    """
+    Numbers that an evaluation's report depends on.
+
+    :ivar timelines: attempts shown over time, the worst ones.
+    :ivar videos: attempts written as annotated videos, the worst ones.
+    :ivar max_drop: share of the attempts that may be lost against a baseline.
+    """
 
     timelines: int = setting(30, lowest=0)
     videos: int = setting(0, lowest=0)
+    max_drop: float = setting(0., lowest=0, below=1)
 
     def __post_init__(self) -> None:
-        check_settings(self, ConfigError, 'report:')
+        check_settings(self, ConfigError, 'options:')
 
 
 def add_report_arguments(parser: ArgumentParser | Any) -> None:
@@ -83,8 +90,9 @@ def add_report_arguments(parser: ArgumentParser | Any) -> None:
 
 def report_options(args: Namespace) -> ReportOptions:
     """
-    Return what :func:`add_report_arguments` parsed.
+    Return the options of a report that were parsed, by their defaults where a command has none.
 
-    :raises ConfigError: a number is below 0.
+    :raises ConfigError: a value is outside its limits.
     """
-    return ReportOptions(args.timelines, args.videos)
+    return ReportOptions(**{field.name: getattr(args, field.name)
+                            for field in fields(ReportOptions) if hasattr(args, field.name)})

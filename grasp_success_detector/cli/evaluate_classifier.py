@@ -17,6 +17,7 @@ from grasp_success_detector.cli.arguments import (
     add_label_arguments,
     add_report_arguments,
     report_options,
+    ReportOptions,
     source_options,
 )
 from grasp_success_detector.console import command, counted, ExitCode, progress_bar
@@ -43,8 +44,8 @@ examples:
       exits with 4 if significantly more attempts are wrong than in an earlier evaluation of the
       same sources: a drop above --max-drop, and p < 0.05 by McNemar's exact test
 
-EVALUATION gets metrics.json, predictions.csv, report.html and label_errors.csv, with the frames
-whose labels the model does not believe. Attempts are decided as the node decides them.
+EVALUATION gets metrics.json, predictions.csv, report.html and label_errors.csv, with the frames of
+suspicious labels. Attempts are decided as the node decides them.
 
 exit codes: 0 done, 1 wrong input, 2 wrong option, 3 no frame could be judged, 4 significantly
 worse than the baseline, 130 Ctrl-C
@@ -59,11 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     report = report_options(args)
     # Slow to import: only once the arguments are known to be fine.
     from grasp_success_detector.decision import DecisionConfig
-    from grasp_success_detector.evaluation.comparison import (
-        check_max_drop,
-        compare_with_baseline,
-        read_baseline,
-    )
+    from grasp_success_detector.evaluation.comparison import compare_with_baseline, read_baseline
     from grasp_success_detector.evaluation.evaluation import evaluation_of
     from grasp_success_detector.evaluation.frame_sources import open_recordings, origin_of
     from grasp_success_detector.evaluation.judging import decision_for, judge
@@ -71,7 +68,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     from grasp_success_detector.networks.checkpoint import Checkpoint
     from grasp_success_detector.reports.evaluation_page import Extras, write_evaluation
 
-    check_max_drop(args.max_drop)
     if args.baseline is not None:
         read_baseline(args.baseline)
     loaded = Checkpoint.open(args.checkpoint)
@@ -95,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         evaluation = evaluation_of(args.checkpoint, loaded, str(classifier.engine),
                                    decision, judged, origin_of(recordings, selection))
         gate = None if args.baseline is None else compare_with_baseline(
-            args.baseline, evaluation.to_json()['attempts'], args.max_drop)
+            args.baseline, evaluation.to_json()['attempts'], report.max_drop)
         write_evaluation(evaluation, folder, report.timelines, report.videos,
                          Extras(gate, args.baseline))
     for line in evaluation_lines(evaluation):
@@ -176,7 +172,8 @@ def _parser() -> argparse.ArgumentParser:
     result = parser.add_argument_group('result')
     result.add_argument('--baseline', type=Path, metavar='METRICS.JSON',
                         help='of an earlier evaluation of the same sources')
-    result.add_argument('--max-drop', type=float, default=0., metavar='SHARE',
-                        help='of attempts that may be lost against the baseline (0)')
+    result.add_argument('--max-drop', type=float, default=ReportOptions.max_drop,
+                        metavar='SHARE',
+                        help='of attempts that may be lost against the baseline (%(default)s)')
     add_report_arguments(result)
     return parser

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 
 from grasp_success_detector.decision import DecisionConfig
-from grasp_success_detector.errors import ConfigError, DatasetError, one_line, RunError
+from grasp_success_detector.errors import DatasetError, one_line, RunError
 from grasp_success_detector.evaluation.metrics import verdicts_and_outcomes
 from grasp_success_detector.evaluation.predictions import Prediction
 from grasp_success_detector.files import read_json
@@ -254,10 +254,8 @@ def compare_with_baseline(baseline: Path, attempts: Sequence[Mapping[str, Any]],
 
     :param baseline: metrics.json of the earlier evaluation.
     :param attempts: those of the new metrics.json.
-    :raises ConfigError: ``max_drop`` is not a share below 1.
     :raises DatasetError: attempts or labels differ, or the baseline cannot be read.
     """
-    check_max_drop(max_drop)
     before, now = read_baseline(baseline), _labelled(attempts)
     if not now:
         raise DatasetError(f'{baseline}: nothing to compare with, as no attempt here has a label')
@@ -271,13 +269,6 @@ def compare_with_baseline(baseline: Path, attempts: Sequence[Mapping[str, Any]],
                            f'{changed[0]}; evaluate the baseline again')
     return Gate(_duel('baseline', {name: right for name, (_, right) in before.items()},
                       'new', {name: right for name, (_, right) in now.items()}), max_drop)
-
-
-def check_max_drop(max_drop: float) -> None:
-    """Raise a ConfigError unless ``max_drop`` is 0 or more and below 1."""
-    if not 0. <= max_drop < 1.:
-        raise ConfigError(f'--max-drop {max_drop}: expected a share of the attempts, 0 or more '
-                          'and below 1')
 
 
 def read_baseline(path: Path) -> dict[str, tuple[str, bool]]:

@@ -82,7 +82,8 @@ def inspection_page(found: Inspection) -> str:
     """Return the page as HTML."""
     rows = found.rows
     success = sum(row.label is Label.SUCCESS for row in rows)
-    sizes = Counter(f'{picture.width} x {picture.height}' for picture in found.pictures)
+    sizes = Counter(f'{picture.width} x {picture.height}' for picture in found.pictures
+                    if picture.width)
     return render(
         'dataset.html', title=f'Data set {found.folder.resolve().name}', found=found,
         numbers=[(len(rows), 'frames'), (len({row.attempt for row in rows}), 'attempts'),
@@ -106,20 +107,25 @@ def _figure(found: Inspection, row: ManifestRow, caption: str,
 
 
 def _charts(found: Inspection) -> Iterator[tuple[str, Chart]]:
-    """Yield histograms with their titles."""
+    """Yield histograms of the readable pictures, with their titles."""
+    readable = [(row, picture) for row, picture in zip(found.rows, found.pictures, strict=True)
+                if picture.width]
+    if not readable:
+        return
+    rows, pictures = zip(*readable, strict=True)
     start: dict[str, int] = {}
-    for row in found.rows:
+    for row in rows:
         start[row.attempt] = min(row.stamp_ns, start.get(row.attempt, row.stamp_ns))
     for title, unit, values in (
             ('Time within the attempt', 'seconds',
-             [(row.stamp_ns - start[row.attempt]) / 1e9 for row in found.rows]),
+             [(row.stamp_ns - start[row.attempt]) / 1e9 for row in rows]),
             ('Brightness', 'mean grey level, 0 to 255',
-             [picture.brightness for picture in found.pictures]),
+             [picture.brightness for picture in pictures]),
             ('Sharpness', "log10 of the Laplacian's variance",
-             [float(np.log10(picture.sharpness + 1)) for picture in found.pictures]),
-            ('File size', 'kB', [picture.size / 1000 for picture in found.pictures])):
+             [float(np.log10(picture.sharpness + 1)) for picture in pictures]),
+            ('File size', 'kB', [picture.size / 1000 for picture in pictures])):
         yield title, _histogram(title, unit, np.asarray(values),
-                                np.array([row.label for row in found.rows]))
+                                np.array([row.label for row in rows]))
 
 
 def _histogram(title: str, unit: str, values: np.ndarray, labels: np.ndarray) -> Chart:

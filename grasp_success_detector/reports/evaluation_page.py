@@ -47,6 +47,9 @@ _MOST_FRAMES = 12
 #: Sources with columns of their own in the table of all numbers.
 _MOST_COLUMNS = 4
 
+#: Columns of the table of sources without labels.
+VERDICTS = Verdict.SUCCESS, Verdict.FAILURE, Verdict.UNKNOWN
+
 _LABEL_ERRORS = 'label_errors'
 
 
@@ -69,7 +72,8 @@ class Source(NamedTuple):
     A recording, its attempts and what was measured on it.
 
     :ivar metrics: None without labels.
-    :ivar said: of each verdict, the number of attempts that ended with it, and its share of time.
+    :ivar said: of each of ``VERDICTS``, the number of attempts that ended with it and its share of
+        the time.
     :ivar left_out: counts with reasons.
     """
 
@@ -142,7 +146,7 @@ def evaluation_page(evaluation: Evaluation, timelines: int, links: Mapping[str, 
         'evaluation.html', title=_title(evaluation), facts=_facts(evaluation),
         evaluation=evaluation, sources=[_source(evaluation, recording)
                                         for recording in evaluation.recordings],
-        gate=extras.gate, baseline=extras.baseline, replay=replay,
+        verdicts=VERDICTS, gate=extras.gate, baseline=extras.baseline, replay=replay,
         replay_rows=_replay_rows(replay, difference) if replay and difference else [],
         timelines=lines, timeline_key=timeline_key(evaluation.decision),
         anchors={line.attempt.name: line.anchor for line in lines},
@@ -178,7 +182,7 @@ def _source(evaluation: Evaluation, recording: Recording) -> Source:
     return Source(
         recording, attempts, evaluation.by_source.get(recording.name),
         [(sum(attempt.verdict is verdict for attempt in attempts),
-          time[verdict] / total if total else None) for verdict in Verdict],
+          time[verdict] / total if total else None) for verdict in VERDICTS],
         [f'{count} {what}' for what, count in counts])
 
 
