@@ -97,11 +97,7 @@ class PictureHeader(NamedTuple):
 
 
 def read_picture_header(payload: bytes) -> PictureHeader | None:
-    """
-    Return what the first bytes of a jpeg or png say; None where they are of neither.
-
-    Fails on no input.
-    """
+    """Return what the bytes of a jpeg or png say; None for any other bytes. Never raises."""
     if payload.startswith(JPEG_MAGIC):
         return _jpeg_header(payload)
     if payload.startswith(PNG_MAGIC):
@@ -134,10 +130,7 @@ def _jpeg_header(payload: bytes) -> PictureHeader:
     """Walk the marker segments up to the first scan (ITU-T T.81, annex B)."""
     height = width = 0
     position = 2
-    while True:
-        position = payload.find(b'\xff', position) + 1
-        if position == 0 or position >= len(payload):
-            break
+    while 0 < (position := payload.find(b'\xff', position) + 1) < len(payload):
         marker = payload[position]
         if marker == 0xff:  # fill byte
             continue

@@ -100,11 +100,7 @@ def appearance(frame: NDArray[np.uint8]) -> Appearance:
 
 
 def black_and_white(frame: NDArray[np.uint8]) -> tuple[float, float]:
-    """
-    Return the shares of black and of white pixels in a regular sample.
-
-    :param frame: RGB uint8 (H, W, 3).
-    """
+    """Return the shares of black and of white pixels in a regular sample of an RGB frame."""
     step = max(1, isqrt(frame.shape[0] * frame.shape[1] // SAMPLES))
     sample = np.ascontiguousarray(frame[::step, ::step])
     count = sample.shape[0] * sample.shape[1]

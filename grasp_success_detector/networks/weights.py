@@ -120,14 +120,13 @@ def read_backbone_weights(path: Path, architecture: str) -> Tensors:
     try:
         document = json.loads(own)
         given, sha256 = str(document['architecture']), str(document['sha256'])
+        check_intact(tensors, sha256)
+        if given != architecture:
+            raise CheckpointError(f'holds weights of {given}; expected some of {architecture}')
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f'{path}: its metadata cannot be read: {error!r}') from error
-    try:
-        check_intact(tensors, sha256)
     except CheckpointError as error:
         raise CheckpointError(f'{path}: {error}') from error
-    if given != architecture:
-        raise CheckpointError(f'{path}: holds weights of {given}; expected some of {architecture}')
     return tensors
 
 
