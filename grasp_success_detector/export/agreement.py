@@ -15,12 +15,7 @@ from grasp_success_detector.errors import BagError, CheckpointError, ConfigError
 from grasp_success_detector.files import json_text, write_whole
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.inference.classifier import BATCH_SIZE
-from grasp_success_detector.inference.engine import (
-    device_type,
-    Engine,
-    EngineRequest,
-    identity,
-)
+from grasp_success_detector.inference.engine import device_type, Engine, identity
 from grasp_success_detector.inference.engine_selection import (
     ENGINES,
     Figure,
@@ -89,11 +84,10 @@ def verify(path: Path, dataset: Path, device: str = 'cpu') -> tuple[Proof, dict[
     missing = {}
     for kind in ENGINES.values():
         for precision in kind.speed:
-            request = EngineRequest(checkpoint, precision, device)
             try:
-                if reason := kind.unavailable(request):
+                if reason := kind.unavailable(checkpoint, precision, device):
                     raise ConfigError(reason)
-                engines.append(kind(request))
+                engines.append(kind(checkpoint, precision, device))
             except ConfigError as error:
                 missing[f'{kind.name} {precision.value}'] = str(error)
     if not engines:
@@ -120,7 +114,7 @@ def _compare(engines: Sequence[Engine], checkpoint: Checkpoint,
              frames: Sequence[LabelledFrame]) -> Iterator[Figure]:
     """Yield the figure of each engine on the same frames."""
     temperature, threshold = checkpoint.metadata.temperature, checkpoint.metadata.threshold
-    reference = TorchEngine(EngineRequest(checkpoint))
+    reference = TorchEngine(checkpoint)
     agreeing = np.zeros(len(engines), int)
     largest = np.zeros(len(engines))
     with progress_bar(Console(stderr=True)) as progress:

@@ -17,7 +17,7 @@ import torch
 from grasp_success_detector.datasets.dataset import read_extracted
 from grasp_success_detector.errors import CheckpointError, DatasetError, ExportError, one_line
 from grasp_success_detector.export.agreement import batches, Images
-from grasp_success_detector.inference.engine import EngineRequest, int8_path
+from grasp_success_detector.inference.engine import int8_path
 from grasp_success_detector.inference.openvino_engine import (
     convert,
     installed,
@@ -115,7 +115,7 @@ def _export(checkpoint: Checkpoint, out: Path, suffixes: tuple[str, ...], images
     if out.suffix != suffixes[0]:
         raise ExportError(f'{out}: expected a name that ends in {suffixes[0]}')
     files = [out.with_suffix(suffix) for suffix in suffixes]
-    expected = TorchEngine(EngineRequest(checkpoint)).logits(images)
+    expected = TorchEngine(checkpoint).logits(images)
     try:
         if not overwrite and (there := [str(file) for file in files if file.exists()]):
             raise ExportError(f'{", ".join(there)}: exists already; replace it with --overwrite')

@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 import hashlib
 from importlib import metadata
@@ -13,9 +12,7 @@ from typing import ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.networks.checkpoint import Checkpoint
-from grasp_success_detector.settings import check_settings, setting
 
 ENGINE_HELP: Final = (
     'What runs the network: torch, openvino, or auto: the fastest that is installed and proven '
@@ -39,26 +36,6 @@ class Precision(str, Enum):
     INT8 = 'int8'   #: from a file that export_classifier --calibrate wrote beside the checkpoint
 
 
-@dataclass(frozen=True)
-class EngineRequest:
-    """
-    What an engine shall run, and how.
-
-    :ivar device: as the engine calls it; not ``'auto'``.
-    :ivar threads: CPU threads; None for the engine's own default.
-    :raises ConfigError: ``threads`` is below 1.
-    """
-
-    checkpoint: Checkpoint
-    precision: Precision = Precision.FP32
-    device: str = 'cpu'
-    threads: int | None = setting(None, lowest=1)
-
-    def __post_init__(self) -> None:
-        """Check every value."""
-        check_settings(self, ConfigError, 'engine:')
-
-
 class Engine(ABC):
     """
     Runs one network on one device; calls from several threads must not overlap.
@@ -76,14 +53,16 @@ class Engine(ABC):
     artifact: str | None = None
     reference: NDArray[np.float32] | None = None
 
-    def __init__(self, request: EngineRequest) -> None:
+    def __init__(self, checkpoint: Checkpoint, precision: Precision = Precision.FP32,
+                 device: str = 'cpu', threads: int | None = None) -> None:
         """
-        Prepare the network on the device.
+        Prepare a checkpoint's network.
 
+        :param device: as the engine calls it; not ``'auto'``.
+        :param threads: CPU threads, 1 or more; None for the engine's own default.
         :raises ConfigError: the engine cannot run this network here.
         """
-        self.precision = request.precision
-        self.device = request.device
+        self.precision, self.device = precision, device
 
     def __str__(self) -> str:
         """Return engine, precision and device, such as ``'torch fp32 on cpu'``."""
@@ -99,14 +78,13 @@ class Engine(ABC):
         """
 
     @classmethod
-    def unavailable(cls, request: EngineRequest) -> str | None:
-        """Return why a request cannot be served, or None if it can; loads no network."""
-        reason = cls.unsupported(request.precision, request.device)
-        if reason is None and request.precision is Precision.INT8:
-            path = request.checkpoint.path
-            if path is None or not int8_path(path).exists():
-                return ('there is no int8 model beside the checkpoint; make it by '
-                        'export_classifier CHECKPOINT --calibrate DATASET')
+    def unavailable(cls, checkpoint: Checkpoint, precision: Precision, device: str) -> str | None:
+        """Return why the engine cannot be started so, or None if it can; loads no network."""
+        reason = cls.unsupported(precision, device)
+        if reason is None and precision is Precision.INT8 and not (
+                checkpoint.path and int8_path(checkpoint.path).exists()):
+            return ('there is no int8 model beside the checkpoint; make it by '
+                    'export_classifier CHECKPOINT --calibrate DATASET')
         return reason
 
     @classmethod

@@ -6,7 +6,7 @@ torch in fp32 does; ``export_classifier --verify`` writes it.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from grasp_success_detector.errors import CheckpointError, ConfigError
@@ -15,7 +15,6 @@ from grasp_success_detector.inference.engine import (
     AUTO,
     device_type,
     Engine,
-    EngineRequest,
     identity,
     Precision,
 )
@@ -160,7 +159,8 @@ def select_engine(checkpoint: Checkpoint, engine: str, precision: str, device: s
     precisions = list(Precision) if precision == AUTO else [Precision(precision)]
     if device == AUTO:
         device = 'cuda' if TorchEngine in kinds and has_cuda() else 'cpu'
-    request = EngineRequest(checkpoint, device=device, threads=threads)
+    if threads is not None and (type(threads) is not int or threads < 1):
+        raise ConfigError(f'threads {threads!r} (expected a whole number of 1 or more)')
     if kinds == [TorchEngine]:
         select_device(device)   # its error names the devices that there are
     try:
@@ -171,15 +171,16 @@ def select_engine(checkpoint: Checkpoint, engine: str, precision: str, device: s
     pairs = [(kind, number) for kind in kinds for number in precisions if number in kind.speed]
     skipped: list[str] = []
     for kind, number in sorted(pairs, key=lambda pair: -pair[0].speed[pair[1]]):
-        request = replace(request, precision=number)
         try:
-            if reason := kind.unavailable(request):
+            if reason := kind.unavailable(checkpoint, number, device):
                 raise ConfigError(reason)
-            if AUTO not in (engine, precision) or (
+            figure = None
+            if AUTO in (engine, precision) and not (
                     number is Precision.FP32 and (kind is TorchEngine or engine != AUTO)):
-                started = kind(request)
-            else:
-                started = _start_proven(kind, request, proof, unproven)
+                figure = _proven(kind, number, device, proof, unproven)
+            started = kind(checkpoint, number, device, threads)
+            if figure is not None and figure.artifact != started.artifact:
+                raise ConfigError('what was proven is another file; prove it again')
             if not (kind is TorchEngine and number is Precision.FP32):
                 _check_probe_images(started, checkpoint)
         except ConfigError as error:
@@ -190,15 +191,15 @@ def select_engine(checkpoint: Checkpoint, engine: str, precision: str, device: s
                       f'{_grouped(skipped) or "none has this precision"}; auto always works')
 
 
-def _start_proven(kind: type[Engine], request: EngineRequest, proof: Proof | None,
-                  unproven: str) -> Engine:
+def _proven(kind: type[Engine], precision: Precision, device: str, proof: Proof | None,
+            unproven: str) -> Figure:
     """
-    Start an engine of which the proof says that it decides as fp32 torch does.
+    Return the figure that says that an engine decides as fp32 torch does.
 
     :param unproven: the reason where there is no figure of it.
-    :raises ConfigError: the proof does not say so, or the engine cannot run.
+    :raises ConfigError: there is none, or it does not say so.
     """
-    wanted = (kind.name, request.precision.value, device_type(request.device))
+    wanted = (kind.name, precision.value, device_type(device))
     figure = next((figure for figure in (proof.figures if proof else ())
                    if (figure.engine, figure.precision, figure.device) == wanted), None)
     if figure is None:
@@ -209,10 +210,7 @@ def _start_proven(kind: type[Engine], request: EngineRequest, proof: Proof | Non
                           'which is installed; prove it again')
     if figure.agreement < MIN_AGREEMENT:
         raise ConfigError(f'decides as fp32 torch on {figure.agreement:.2%} of the frames only')
-    engine = kind(request)
-    if engine.artifact != figure.artifact:
-        raise ConfigError('what was proven is another file; prove it again')
-    return engine
+    return figure
 
 
 def _check_probe_images(engine: Engine, checkpoint: Checkpoint) -> None:

@@ -19,13 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grasp_success_detector.errors import CheckpointError, ConfigError, one_line
-from grasp_success_detector.inference.engine import (
-    Engine,
-    EngineRequest,
-    identity,
-    int8_path,
-    Precision,
-)
+from grasp_success_detector.inference.engine import Engine, identity, int8_path, Precision
 from grasp_success_detector.inference.torch_engine import reference_logits
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.checkpoint import Checkpoint
@@ -53,29 +47,30 @@ class OpenVinoEngine(Engine):
     name = 'openvino'
     speed = {Precision.FP32: 1.5, Precision.FP16: 3.5, Precision.BF16: 4., Precision.INT8: 6.}
 
-    def __init__(self, request: EngineRequest) -> None:
-        super().__init__(request)
+    def __init__(self, checkpoint: Checkpoint, precision: Precision = Precision.FP32,
+                 device: str = 'cpu', threads: int | None = None) -> None:
+        super().__init__(checkpoint, precision, device, threads)
         options: dict[str, Any] = {
-            'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_PRECISION_HINT': _TYPES[self.precision]}
-        if request.threads is not None and self.device == 'cpu':
-            options['INFERENCE_NUM_THREADS'] = request.threads
+            'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_PRECISION_HINT': _TYPES[precision]}
+        if threads is not None and device == 'cpu':
+            options['INFERENCE_NUM_THREADS'] = threads
         openvino = load_openvino()
         try:
-            if self.precision is Precision.INT8 and (path := request.checkpoint.path):
+            if precision is Precision.INT8 and checkpoint.path is not None:
                 model, self.reference, self.artifact = read_model(
-                    int8_path(path), request.checkpoint)
+                    int8_path(checkpoint.path), checkpoint)
             else:
-                model, self.reference, _ = converted(request.checkpoint)
-            compiled = openvino.Core().compile_model(model, self.device.upper(), options)
+                model, self.reference, _ = converted(checkpoint)
+            compiled = openvino.Core().compile_model(model, device.upper(), options)
         except CheckpointError as error:
             raise ConfigError(str(error)) from error
         except RuntimeError as error:  # of the device's compiler
             raise ConfigError(f'cannot run this network ({one_line(error)})') from error
         # A device that lacks a precision takes another one without a word.
         used = compiled.get_property('INFERENCE_PRECISION_HINT').to_string()
-        if used != _TYPES[self.precision]:
-            raise ConfigError(f'openvino computes in {used} on {self.device} when asked for '
-                              f'{self.precision.value}; choose another precision')
+        if used != _TYPES[precision]:
+            raise ConfigError(f'openvino computes in {used} on {device} when asked for '
+                              f'{precision.value}; choose another precision')
         self._request = compiled.create_infer_request()
         self._input = self._request.get_input_tensor(0).data    # uint8 (1, H, W, 3)
 

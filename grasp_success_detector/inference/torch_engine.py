@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.images.preprocessing import Preprocessing
-from grasp_success_detector.inference.engine import Engine, EngineRequest, Precision
+from grasp_success_detector.inference.engine import Engine, Precision
 from grasp_success_detector.networks.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -36,19 +36,20 @@ class TorchEngine(Engine):
     name = 'torch'
     speed = {Precision.FP32: 1., Precision.BF16: 1.7, Precision.FP16: 1.6}
 
-    def __init__(self, request: EngineRequest) -> None:
+    def __init__(self, checkpoint: Checkpoint, precision: Precision = Precision.FP32,
+                 device: str = 'cpu', threads: int | None = None) -> None:
         import torch
         from torch import nn
 
         from grasp_success_detector.inference.torch_network import fold_batch_norm
 
-        super().__init__(request)
-        self._device = select_device(request.device)
-        if request.threads is not None:
-            torch.set_num_threads(request.threads)
-        self._dtype: torch.dtype = getattr(torch, _TYPES[self.precision])
-        self._preprocessing = request.checkpoint.metadata.preprocessing
-        model = fold_batch_norm(request.checkpoint.model)
+        super().__init__(checkpoint, precision, device, threads)
+        self._device = select_device(device)
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self._dtype: torch.dtype = getattr(torch, _TYPES[precision])
+        self._preprocessing = checkpoint.metadata.preprocessing
+        model = fold_batch_norm(checkpoint.model)
         if self._dtype != torch.float32:
             for module in model.modules():
                 if isinstance(module, nn.Conv2d | nn.Linear):
@@ -70,20 +71,19 @@ class TorchEngine(Engine):
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Normalise and run, on a CPU a few frames at a time."""
-        count, height, width, _ = images.shape
-        at_once = max(1, _CACHED_PIXELS // (height * width)) if self.device == 'cpu' else count
-        parts = [self._logits(images[start:start + at_once]) for start in range(0, count, at_once)]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    def _logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         import torch
 
+        count, height, width, _ = images.shape
+        at_once = max(1, _CACHED_PIXELS // (height * width)) if self.device == 'cpu' else count
+        parts = []
         with torch.inference_mode():
-            x = self._preprocessing.normalize(torch.from_numpy(images).to(self._device))
-            with torch.autocast(self._device.type, self._dtype,
-                                enabled=self._dtype != torch.float32):
-                logits: NDArray[np.float32] = self._model(x).float().cpu().numpy()
-        return logits
+            for start in range(0, count, at_once):
+                x = self._preprocessing.normalize(
+                    torch.from_numpy(images[start:start + at_once]).to(self._device))
+                with torch.autocast(self._device.type, self._dtype,
+                                    enabled=self._dtype != torch.float32):
+                    parts.append(self._model(x).float().cpu().numpy())
+        return np.concatenate(parts)
 
 
 def probe_images(size: Preprocessing) -> NDArray[np.uint8]:
@@ -97,8 +97,7 @@ def probe_images(size: Preprocessing) -> NDArray[np.uint8]:
 
 def reference_logits(checkpoint: Checkpoint) -> NDArray[np.float32]:
     """Return the logits of torch in fp32 for :func:`probe_images`, float32 (2, 2)."""
-    engine = TorchEngine(EngineRequest(checkpoint))
-    return engine.logits(probe_images(checkpoint.metadata.preprocessing))
+    return TorchEngine(checkpoint).logits(probe_images(checkpoint.metadata.preprocessing))
 
 
 def has_cuda() -> bool:
