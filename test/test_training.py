@@ -21,7 +21,12 @@ from grasp_success_detector.evaluation.predictions import read_predictions
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.checkpoint import Checkpoint
 from grasp_success_detector.training.fit import fit
-from grasp_success_detector.training.recipe import Augmentation, load_config, TrainingConfig
+from grasp_success_detector.training.recipe import (
+    Augmentation,
+    load_config,
+    Samples,
+    TrainingConfig,
+)
 from grasp_success_detector.training.run_folder import RunFolder
 
 pytestmark = pytest.mark.slow
@@ -401,8 +406,8 @@ def test_config_file_gives_way_to_options_and_knows_its_fields(tmp_path):
         load_config(file, {})
     file.write_text('epochs: many\nlr: true\nprecision: 8\npatience: 1.5\n')
     with pytest.raises(ConfigError, match=(
-            r'patience 1.5 \(expected a whole number of 1 or more\), '
             r"epochs 'many' \(expected a whole number of 1 or more\), "
+            r'patience 1.5 \(expected a whole number of 1 or more\), '
             r'lr True \(expected a number above 0\), '
             r'precision 8 \(expected 32-true or bf16-mixed or 16-mixed\)')):
         load_config(file, {})
@@ -412,4 +417,4 @@ def test_config_file_gives_way_to_options_and_knows_its_fields(tmp_path):
 def test_every_architecture_ships_its_recipe(architecture):
     config = load_config(None, {'architecture': architecture})
     assert config.architecture == architecture
-    assert (config.epochs, config.samples, config.samples_per_class) == (4, 'once', 1000)
+    assert (config.epochs, config.samples, config.samples_per_class) == (4, Samples.ONCE, 1000)
