@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 import tempfile
 import time
+from typing import TYPE_CHECKING
 
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -49,6 +50,9 @@ ADAPT_TIMEOUT_S = 15.
 
 #: Time to listen on after the last frame: for its verdict, and the last diagnostics.
 LAST_VERDICT_S = 1.5
+
+if TYPE_CHECKING:
+    from grasp_success_detector.evaluation.replay import Difference, Replay
 
 EPILOG = """\
 examples:
@@ -110,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from grasp_success_detector.networks.checkpoint import Checkpoint
     from grasp_success_detector.reports.evaluation_page import (
         Extras,
-        replay_lines,
+        MATCHED_BY,
         write_evaluation,
     )
 
@@ -156,7 +160,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             {'replay': replay_json(replay, difference)})
         write_evaluation(evaluation, folder, report.timelines, report.videos,
                          Extras(replay=(replay, difference)))
-    for line in (*evaluation_lines(evaluation), *replay_lines(replay, difference)):
+    for line in (*evaluation_lines(evaluation), *_replay_lines(
+            replay, difference, MATCHED_BY[replay.by_header])):
         print(line)
     print(f'report: {args.out / "report.html"}')
     if evaluation.judged == 0:
@@ -225,6 +230,18 @@ def _reliability(bag: DemoBag) -> QoSReliabilityPolicy:
     with open_bag(bag.path) as reader:
         connection = next(c for c in reader.connections if c.topic == bag.topic)
         return recorded_qos(connection).reliability
+
+
+def _replay_lines(replay: Replay, difference: Difference, matched_by: str) -> list[str]:
+    """Return the results of a replay as lines for a terminal."""
+    latency = ', '.join(f'{value:.0f} ms ({percent} %)'
+                        for percent, value in replay.latency_ms.items())
+    return [
+        f'{replay.played} frames played at rate {replay.rate:g}, {len(replay.answers)} '
+        f'answered; latency {latency or "unknown"}',
+        f'verdicts matched to frames by {matched_by}',
+        f'same verdict as evaluate_classifier on {difference.agree} of {difference.frames} frames '
+        f'that both judged; {difference.agree_same}, given only the frames that the node answered']
 
 
 if __name__ == '__main__':

@@ -221,7 +221,7 @@ def _errors(evaluation: Evaluation, rows: Sequence[Prediction]) -> Errors:
 
 
 #: How verdicts were assigned to frames.
-_MATCHED = {True: 'their header (/grasp_success/stamped)',
+MATCHED_BY = {True: 'their header (/grasp_success/stamped)',
             False: 'time (vision_msgs, which brings the header, is not installed)'}
 
 
@@ -230,7 +230,7 @@ def _replay_rows(replay: Replay, difference: Difference) -> Iterator[tuple[str, 
     yield 'answered', str(len(replay.answers))
     yield ('not answered (dropped, lost on the way, undecodable, or nothing to be seen)',
            str(replay.played - len(replay.answers)))
-    yield 'verdicts matched to frames by', _MATCHED[replay.by_header]
+    yield 'verdicts matched to frames by', MATCHED_BY[replay.by_header]
     for percent, value in replay.latency_ms.items():
         yield f'latency from frame to verdict, {percent} % of them within', f'{value:.1f} ms'
     yield ('same verdict as evaluate_classifier, on frames that both judged',
@@ -245,15 +245,3 @@ def _replay_rows(replay: Replay, difference: Difference) -> Iterator[tuple[str, 
     if 'engine' in replay.node:     # why nothing faster ran is in metrics.json
         yield 'engine of the node', replay.node['engine'].partition(' (')[0]
     yield 'engine of evaluate_classifier', replay.engine
-
-
-def replay_lines(replay: Replay, difference: Difference) -> list[str]:
-    """Return the results of a replay as lines for a terminal."""
-    latency = ', '.join(f'{value:.0f} ms ({percent} %)'
-                        for percent, value in replay.latency_ms.items())
-    return [
-        f'{replay.played} frames played at rate {replay.rate:g}, {len(replay.answers)} '
-        f'answered; latency {latency or "unknown"}',
-        f'verdicts matched to frames by {_MATCHED[replay.by_header]}',
-        f'same verdict as evaluate_classifier on {difference.agree} of {difference.frames} frames '
-        f'that both judged; {difference.agree_same}, given only the frames that the node answered']
