@@ -1,10 +1,12 @@
 """Settings as frozen dataclasses: types and limits stated once per field, checked in one place."""
 
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from collections.abc import Iterable, Mapping
 from dataclasses import Field, field, fields, MISSING
 from enum import Enum
 from functools import cache
 import math
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints, Union
 
@@ -20,7 +22,8 @@ def setting(default: Any = MISSING, *, lowest: float | None = None, highest: flo
 
     :param lowest: smallest value allowed; ``highest`` is the largest one.
     :param above: limit that is not itself allowed; so is ``below``.
-    :param more: further metadata of the field, such as a description.
+    :param more: further metadata of the field. :func:`add_options` uses ``help``, ``metavar``,
+        and ``option`` (name of the option, where it is not the field's).
     """
     limits = {'lowest': lowest, 'highest': highest, 'above': above, 'below': below}
     return field(default=default, metadata=limits | more)
@@ -67,13 +70,49 @@ def expected_values(owner: type, declared: Field[Any]) -> str:
     return _expected(_hints(owner)[declared.name], declared)
 
 
+def add_options(parser: ArgumentParser | Any, owner: type, *names: str,
+                defaults: bool = True) -> None:
+    """
+    Add a command line option for each of these fields of a dataclass, with the field's help.
+
+    An option that is left out is None, so that defaults live in the dataclass alone.
+
+    :param parser: or a group of one.
+    :param defaults: whether the help shows the field's default.
+    """
+    known = {declared.name: declared for declared in fields(owner)}
+    for declared in (known[name] for name in names):
+        kind, more = _alternatives(_hints(owner)[declared.name])[0], declared.metadata
+        inner = get_args(kind)[0] if get_origin(kind) is tuple else kind
+        words = [more.get('help', '')]
+        if _is_enum(inner) and not all(member.value in words[0] for member in inner):
+            words.append(_expected_of(inner, declared))
+        default = declared.default
+        if defaults and default not in (None, MISSING):
+            words.append(f'({default.value if isinstance(default, Enum) else default})')
+        settings: dict[str, Any] = {'action': BooleanOptionalAction} if kind is bool else {
+            'type': inner if inner in (int, float, Path) else str,
+            'metavar': more.get('metavar', _METAVARS.get(inner, 'NAME')),
+            'nargs': None if inner is kind else '+'}
+        parser.add_argument(
+            '--' + more.get('option', declared.name).replace('_', '-'), dest=declared.name,
+            default=None, help=' '.join(filter(None, words)), **settings)
+
+
+def given_options(owner: type, args: Namespace) -> dict[str, Any]:
+    """Return the fields of a dataclass that were given by :func:`add_options`' options."""
+    return {declared.name: value for declared in fields(owner)
+            if (value := getattr(args, declared.name, None)) is not None}
+
+
 @cache
 def _hints(owner: type) -> dict[str, Any]:
     return get_type_hints(owner)
 
 
 _TYPE_NAMES = {str: 'text', int: 'a whole number', float: 'a number', bool: 'true or false',
-               Mapping: 'names and values'}
+               Mapping: 'names and values', Path: 'a path'}
+_METAVARS = {int: 'N', float: 'X', Path: 'FILE', str: 'TEXT'}
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:

@@ -1,5 +1,6 @@
 """Settings: what their fields take, what is converted, and what a wrong value is told."""
 
+from argparse import ArgumentParser
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from grasp_success_detector.errors import ConfigError
-from grasp_success_detector.settings import check_settings, setting
+from grasp_success_detector.settings import add_options, check_settings, given_options, setting
 
 
 class Colour(Enum):
@@ -19,7 +20,7 @@ class Colour(Enum):
 
 @dataclass(frozen=True)
 class Paint:
-    layers: int = setting(1, lowest=1)
+    layers: int = setting(1, lowest=1, help='number of coats')
     thickness: float | None = setting(None, above=0, below=5)
     share: float = setting(.5, lowest=0, highest=1)
     patience: float = setting(math.inf, highest=math.inf)
@@ -27,7 +28,7 @@ class Paint:
     roi: tuple[float, float] | None = setting(None, lowest=0, highest=1)
     colours: tuple[Colour, ...] = ()
     glossy: bool = True
-    name: str = 'paint'
+    name: str = setting('paint', option='brand')
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -86,3 +87,19 @@ def test_infinity_only_where_the_limit_is_infinite():
     assert Paint().patience == math.inf
     with pytest.raises(ConfigError, match='share inf'):
         Paint(share=math.inf)
+
+
+def test_options_come_from_the_fields_and_what_is_left_out_is_not_given(capsys):
+    parser = ArgumentParser()
+    add_options(parser, Paint, 'layers', 'colour', 'colours', 'glossy', 'name', 'share')
+    assert given_options(Paint, parser.parse_args([])) == {}
+    args = parser.parse_args(['--layers', '3', '--colour', 'blue', '--colours', 'red', 'blue',
+                              '--no-glossy', '--brand', 'x', '--share', '.25'])
+    assert Paint(**given_options(Paint, args)) == Paint(
+        3, share=.25, colour=Colour.BLUE, colours=(Colour.RED, Colour.BLUE), glossy=False,
+        name='x')
+    with pytest.raises(SystemExit):
+        parser.parse_args(['--help'])
+    shown = capsys.readouterr().out
+    assert 'number of coats (1)' in shown
+    assert 'red or blue (red)' in shown

@@ -3,18 +3,14 @@
 import argparse
 from collections.abc import Sequence
 from dataclasses import fields
-from enum import Enum
 from pathlib import Path
 import time
 
 from rich.console import Console
 
 from grasp_success_detector.console import command, counted, ExitCode, needing, progress_bar
-from grasp_success_detector.simulation.presets import (
-    BagStorage,
-    ImageEncoding,
-    RecordingSettings,
-)
+from grasp_success_detector.settings import add_options, given_options
+from grasp_success_detector.simulation.presets import RecordingSettings
 
 EPILOG = """\
 examples:
@@ -36,8 +32,7 @@ exit codes: 0 recorded, 1 wrong value or place, 2 wrong option, 130 Ctrl-C
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, record, and say what came out."""
     args = _parser().parse_args(argv)
-    settings = RecordingSettings(**{
-        field.name: getattr(args, field.name) for field in fields(RecordingSettings)})
+    settings = RecordingSettings(**given_options(RecordingSettings, args))
     with needing('sim', 'the simulation'):
         from grasp_success_detector.simulation.recorder import record
     started = time.perf_counter()
@@ -61,27 +56,6 @@ def _parser() -> argparse.ArgumentParser:
         prog='simulate_grasps', description=__doc__.split(': ', 1)[1], epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('out', type=Path, help='the rosbag2 folder to make; it must not exist')
-
-    def option(name: str, kind: type, text: str) -> None:
-        default = getattr(RecordingSettings, name)
-        if isinstance(default, Enum):
-            default = default.value
-        shown = '' if default is None else f' (default: {default})'
-        parser.add_argument(f'--{name.replace("_", "-")}', type=kind, default=default,
-                            help=text + shown)
-
-    def values(choices: type[Enum]) -> str:
-        return ' or '.join(member.value for member in choices)
-
-    option('attempts', int, 'number of attempts')
-    option('seed', int, 'the same seed gives the same bag')
-    option('first_attempt', int, 'number of the first attempt; each number is another attempt')
-    option('preset', str, 'rig: one fixed camera, small changes; random: any camera and light')
-    option('frames', int, 'labelled frames per attempt (default: all frames at --fps)')
-    option('fps', float, 'frames per second')
-    option('width', int, 'of the images, in pixels')
-    option('height', int, 'of the images, in pixels')
-    option('storage', str, values(BagStorage))
-    option('encoding', str, values(ImageEncoding))
+    add_options(parser, RecordingSettings, *(field.name for field in fields(RecordingSettings)))
     parser.add_argument('--jobs', type=int, help='processes (default: one per core)')
     return parser

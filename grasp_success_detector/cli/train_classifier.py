@@ -2,12 +2,13 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from grasp_success_detector.console import command, ExitCode, needing
 from grasp_success_detector.errors import DatasetError
+from grasp_success_detector.settings import add_options, given_options
+from grasp_success_detector.training.recipe import TrainingConfig
 
 EPILOG = """\
 examples:
@@ -31,6 +32,17 @@ metrics.jsonl (a line per epoch), run.json and a TensorBoard log.
 exit codes: 0 trained, 1 wrong input, 2 wrong option, 130 Ctrl-C (--resume goes on)
 """
 
+#: Fields of ``TrainingConfig`` by their place in the help.
+OPTIONS = {
+    'model': ('architecture', 'pretrained', 'weights', 'freeze_conv_layers'),
+    'recipe (default, here and below: what config/train_ARCH.yaml says)': (
+        'epochs', 'patience', 'batch_size', 'optimizer', 'momentum', 'schedule', 'lr',
+        'backbone_lr', 'weight_decay', 'label_smoothing', 'seed'),
+    'samples': ('samples', 'samples_per_class', 'augment', 'augmentation', 'reuse_features'),
+    'judging': ('train_accuracy', 'max_false_positive_rate'),
+    'machine': ('precision', 'device', 'devices', 'num_nodes', 'workers'),
+}
+
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,10 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from grasp_success_detector.datasets.dataset import read_extracted
         from grasp_success_detector.reports.training_page import write_report
         from grasp_success_detector.training.fit import fit
-        from grasp_success_detector.training.recipe import load_config, TrainingConfig
+        from grasp_success_detector.training.recipe import load_config
         from grasp_success_detector.training.run_folder import RunFolder
-    config = load_config(args.config, {
-        field.name: getattr(args, field.name, None) for field in fields(TrainingConfig)})
+    config = load_config(args.config, given_options(TrainingConfig, args))
     split, datasets = read_extracted(args.dataset), [args.dataset]
     if args.test is not None:
         other = read_extracted(args.test)
@@ -81,53 +92,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--test', type=Path, metavar='DATASET',
                         help='test on all frames of another data set instead of the test split')
     parser.add_argument('--config', type=Path, help='YAML file of the options below')
-    # Defaults live in TrainingConfig alone: an option left out is not passed on.
-    switch: Any = {'action': argparse.BooleanOptionalAction, 'default': None}
-    model = parser.add_argument_group('model')
-    model.add_argument('--arch', dest='architecture',
-                       help='cifar_cnn, resnet34, efficientnet_lite0 (default) or timm:NAME')
-    model.add_argument('--pretrained', **switch,
-                       help='start from weights that were trained on other images')
-    model.add_argument('--weights', metavar='FILE', help='file of these weights '
-                       '(.safetensors or .pth), instead of cache and download')
-    model.add_argument('--freeze-conv-layers', type=int, metavar='N',
-                       help='the first N convolutions keep their weights')
-    recipe = parser.add_argument_group(
-        'recipe', 'What is left out is as in config/train_ARCH.yaml, here and below.')
-    recipe.add_argument('--epochs', type=int, help='passes over the samples; the best is kept')
-    recipe.add_argument('--patience', type=int, metavar='N',
-                        help='stop after N epochs without a lower validation loss')
-    recipe.add_argument('--batch-size', type=int, help='of all devices together')
-    recipe.add_argument('--optimizer', help='adamw or sgd')
-    recipe.add_argument('--momentum', type=float, help='of sgd')
-    recipe.add_argument('--schedule', help='cosine or constant')
-    recipe.add_argument('--lr', type=float, help='peak learning rate of the head')
-    recipe.add_argument('--backbone-lr', type=float,
-                        help='peak learning rate of the unfrozen backbone')
-    recipe.add_argument('--weight-decay', type=float, help="adamw's or sgd's")
-    recipe.add_argument('--label-smoothing', type=float, metavar='SHARE',
-                        help='share of the target that is spread over both classes')
-    recipe.add_argument('--seed', type=int, help='the same seed draws the same samples')
-    samples = parser.add_argument_group('samples')
-    samples.add_argument('--samples', help='each_epoch: draw and augment samples anew in each '
-                         'epoch; once: use the same samples in every epoch')
-    samples.add_argument('--samples-per-class', type=int, metavar='N',
-                         help='number of samples of each class in an epoch')
-    samples.add_argument('--augment', **switch, help='augment training frames at random')
-    samples.add_argument('--augmentation', nargs='+', metavar='NAME',
-                         help='one or more of shift_turn_zoom, light_and_colour, sensor_noise')
-    samples.add_argument('--reuse-features', **switch, help='with --samples once: compute the '
-                         'features of the frozen part once, and keep them in memory')
-    judging = parser.add_argument_group('judging')
-    judging.add_argument('--train-accuracy', **switch,
-                         help='after each epoch also judge the training images')
-    judging.add_argument('--max-false-positive-rate', type=float, metavar='SHARE',
-                         help='largest share of failure frames that may count as '
-                              'success; chooses the threshold')
-    machine = parser.add_argument_group('machine')
-    machine.add_argument('--precision', help='32-true, bf16-mixed or 16-mixed')
-    machine.add_argument('--device', help='auto, cpu or gpu')
-    machine.add_argument('--devices', type=int, help='number of devices on each machine')
-    machine.add_argument('--num-nodes', type=int, help='number of machines')
-    machine.add_argument('--workers', type=int, help='processes that load frames')
+    for group, names in OPTIONS.items():
+        add_options(parser.add_argument_group(group), TrainingConfig, *names, defaults=False)
     return parser

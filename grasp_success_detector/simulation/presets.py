@@ -76,27 +76,26 @@ class ImageEncoding(Enum):
 @dataclass(frozen=True)
 class RecordingSettings:
     """
-    Settings of ``simulate_grasps``, with their defaults.
+    Settings of ``simulate_grasps``, which describes them.
 
-    :ivar seed: the same seed gives the same bag.
-    :ivar fps: frames per second.
-    :ivar frames: labelled frames per attempt; None for all frames at ``fps``.
-    :ivar width: of the images, in pixels; so is ``height``.
-    :ivar first_attempt: number of the first attempt; attempts of one seed differ by number.
     :raises SimulationError: names every value that cannot be used.
     """
 
     # Stamps hold their seconds in 32 bits: what is above these numbers of attempts has no stamp.
-    attempts: int = setting(100, lowest=1, highest=1_000_000)
-    seed: int = setting(0, lowest=0)
-    preset: Preset = Preset.RIG
-    fps: float = setting(15., lowest=1, highest=200)
-    frames: int | None = setting(None, lowest=1)
-    width: int = setting(320, lowest=16, highest=4096)
-    height: int = setting(240, lowest=16, highest=4096)
+    attempts: int = setting(100, lowest=1, highest=1_000_000, help='number of attempts')
+    seed: int = setting(0, lowest=0, help='the same seed gives the same bag')
+    first_attempt: int = setting(
+        0, lowest=0, highest=80_000_000,
+        help='number of the first attempt; each number is another attempt')
+    preset: Preset = setting(
+        Preset.RIG, help='rig: one fixed camera, small changes; random: any camera and light')
+    frames: int | None = setting(
+        None, lowest=1, help='labelled frames per attempt (all frames at --fps)')
+    fps: float = setting(15., lowest=1, highest=200, help='frames per second')
+    width: int = setting(320, lowest=16, highest=4096, help='of the images, in pixels')
+    height: int = setting(240, lowest=16, highest=4096, help='of the images, in pixels')
     storage: BagStorage = BagStorage.MCAP
     encoding: ImageEncoding = ImageEncoding.JPEG
-    first_attempt: int = setting(0, lowest=0, highest=80_000_000)
 
     def __post_init__(self) -> None:
         """Check every value."""

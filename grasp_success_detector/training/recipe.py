@@ -69,60 +69,58 @@ class TrainingConfig:
     """
     Everything that the result of a training depends on, besides its data.
 
-    :ivar architecture: see :func:`~grasp_success_detector.networks.architectures.build`.
-    :ivar pretrained: start from weights that the backbone was trained with elsewhere.
-    :ivar weights: file of these weights; None: where the architecture finds them.
-    :ivar freeze_conv_layers: number of convolutions that stay as they are, counted along the main
-        path; see :func:`~grasp_success_detector.networks.architectures.freeze`; None: the
-        architecture's default.
-    :ivar epochs: passes over the training samples; the best one on validation is kept.
-    :ivar patience: number of epochs without a lower validation loss after which training stops;
-        None: never.
-    :ivar batch_size: of all devices together, so that their number does not change the recipe.
-    :ivar lr: peak learning rate of the head.
-    :ivar backbone_lr: peak learning rate of the unfrozen part of the backbone.
-    :ivar label_smoothing: share of the target that is spread over both classes.
-    :ivar samples_per_class: number of samples of each class in an epoch, whatever the data set
-        has; None: every frame once.
-    :ivar augment: change training images at random, by ``augmentation``.
-    :ivar reuse_features: with ``samples`` once, compute the frozen part's features once and keep
-        them in memory; the same result, faster.
-    :ivar train_accuracy: after each epoch also judge the training images, as the original
-        experiment did; it says little, and is labelled so.
-    :ivar max_false_positive_rate: largest share of the failure frames of validation that may count
-        as success; chooses the threshold.
-    :ivar devices: number of devices on each machine.
-    :ivar num_nodes: number of machines.
-    :ivar workers: processes that decode and augment; 0: the training process does.
+    The fields are the options of ``train_classifier``, which describes them.
     """
 
-    architecture: str = 'efficientnet_lite0'
-    pretrained: bool = True
-    weights: str | None = None
-    freeze_conv_layers: int | None = setting(None, lowest=0)
-    epochs: int = setting(4, lowest=1)
-    patience: int | None = setting(None, lowest=1)
-    batch_size: int = setting(32, lowest=2)
+    architecture: str = setting('efficientnet_lite0', option='arch', metavar='NAME', help=
+                                'cifar_cnn, resnet34, efficientnet_lite0 (default) or timm:NAME')
+    pretrained: bool = setting(
+        True, help='start from weights that the backbone was trained with elsewhere')
+    weights: str | None = setting(None, metavar='FILE', help='file of these weights '
+                                  '(.safetensors or .pth), instead of cache and download')
+    freeze_conv_layers: int | None = setting(
+        None, lowest=0, help='the first N convolutions of the main path keep their weights')
+    epochs: int = setting(4, lowest=1, help='passes over the samples; the best one on validation '
+                          'is kept')
+    patience: int | None = setting(
+        None, lowest=1, help='stop after N epochs without a lower validation loss')
+    batch_size: int = setting(
+        32, lowest=2, help='of all devices together, so that their number does not matter')
     optimizer: Optimizer = Optimizer.ADAMW
-    momentum: float = setting(.9, lowest=0, below=1)
-    schedule: Schedule = Schedule.COSINE
-    lr: float = setting(1e-3, above=0)
-    backbone_lr: float = setting(3e-4, above=0)
+    momentum: float = setting(.9, lowest=0, below=1, help='of sgd')
+    schedule: Schedule = setting(
+        Schedule.COSINE, help='the learning rate over time, after a warm-up:')
+    lr: float = setting(1e-3, above=0, help='peak learning rate of the head')
+    backbone_lr: float = setting(
+        3e-4, above=0, help='peak learning rate of the unfrozen part of the backbone')
     weight_decay: float = setting(1e-2, lowest=0)
-    label_smoothing: float = setting(0., lowest=0, below=1)
-    samples: Samples = Samples.EACH_EPOCH
-    samples_per_class: int | None = setting(None, lowest=1)
-    augment: bool = True
-    augmentation: tuple[Augmentation, ...] = tuple(Augmentation)
-    reuse_features: bool = True
-    train_accuracy: bool = True
-    max_false_positive_rate: float = setting(.01, above=0, below=1)
-    seed: int = setting(0, lowest=0, highest=MAX_SEED)
+    label_smoothing: float = setting(
+        0., lowest=0, below=1, metavar='SHARE',
+        help='share of the target that is spread over both classes')
+    samples: Samples = setting(
+        Samples.EACH_EPOCH, help='each_epoch: draw and augment samples anew in each epoch; '
+        'once: use the same samples in every epoch')
+    samples_per_class: int | None = setting(
+        None, lowest=1, help='samples of each class in an epoch (every frame once)')
+    augment: bool = setting(True, help='change training images at random')
+    augmentation: tuple[Augmentation, ...] = setting(
+        tuple(Augmentation), help='the random changes:')
+    reuse_features: bool = setting(
+        True, help="with --samples once: compute the frozen part's features once and keep them "
+        'in memory; the same result, faster')
+    train_accuracy: bool = setting(
+        True, help='after each epoch also judge the training images, as the original experiment '
+        'did; the report labels it')
+    max_false_positive_rate: float = setting(
+        .01, above=0, below=1, metavar='SHARE', help='largest share of the failure frames of '
+        'validation that may count as success; chooses the threshold')
+    seed: int = setting(0, lowest=0, highest=MAX_SEED, help='the same seed draws the same samples')
     precision: TrainingPrecision = TrainingPrecision.FP32
     device: Accelerator = Accelerator.AUTO
-    devices: int = setting(1, lowest=1)
-    num_nodes: int = setting(1, lowest=1)
-    workers: int = setting(0, lowest=0)
+    devices: int = setting(1, lowest=1, help='number of devices on each machine')
+    num_nodes: int = setting(1, lowest=1, help='number of machines')
+    workers: int = setting(
+        0, lowest=0, help='processes that decode and augment; 0: the training process does')
 
     def __post_init__(self) -> None:
         check_settings(self, ConfigError, 'training:')
