@@ -1,26 +1,18 @@
-"""What all console scripts share: how a command ends and how it shows progress."""
+"""What all commands share: exit codes, one-line errors and progress bars."""
 
 from codecs import lookup
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
+import errno
 from functools import wraps
 from io import TextIOWrapper
 import os
 import select
 import sys
 
+from rich import progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.text import Text
 
 from grasp_success_detector.errors import ConfigError, GraspSuccessDetectorError
@@ -34,20 +26,22 @@ class ExitCode(IntEnum):
     USAGE = 2           #: unknown option or argument (argparse)
     NOTHING_DONE = 3    #: ran to its end, but no frame or message came out
     WORSE = 4           #: significantly worse than the baseline (evaluate_classifier)
-    INTERRUPTED = 130   #: Ctrl-C, as shells count it
-    READER_GONE = 141   #: who read the output went away (``| head``): SIGPIPE, as shells count it
+    INTERRUPTED = 130   #: Ctrl-C: 128 + SIGINT
+    READER_GONE = 141   #: the reader of the output went away (``| head``): 128 + SIGPIPE
 
+
+#: Errors of writing that come without the file's name: a full disk, quota or file size.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Main = Callable[[Sequence[str] | None], int]
 
 
 def command(main: Main) -> Main:
     """
-    Wrap the ``main(argv)`` of a console script: errors of ours become one line and an exit code.
+    Wrap the ``main(argv)`` of a console script, so that its errors end it with an exit code.
 
-    So does a reader that goes away (``| head``), without the line.
-
-    :param main: takes the arguments without the program's name (None: those of the process).
+    Errors of this package, and of the operating system about a file or a full disk, become one
+    line on stderr. A reader that goes away (``| head``) ends it without a line.
     """
     @wraps(main)
     def wrapped(argv: Sequence[str] | None = None) -> int:
@@ -56,8 +50,10 @@ def command(main: Main) -> Main:
             try:
                 return _ended(main, argv)
             finally:
-                # Now, not when the interpreter ends: there nobody could catch what goes wrong.
-                _flush()
+                # Not left to the end of the interpreter, where errors can no longer be caught.
+                for stream in (sys.stdout, sys.stderr):
+                    if stream is not None and not stream.closed:
+                        stream.flush()
         except BrokenPipeError:
             if not _reader_is_gone():
                 raise   # of another pipe
@@ -75,6 +71,12 @@ def _ended(main: Main, argv: Sequence[str] | None) -> int:
     except GraspSuccessDetectorError as error:
         print(f'error: {error}', file=sys.stderr)
         return int(ExitCode.ERROR)
+    except OSError as error:
+        if error.filename is None and error.errno not in DISK_ERRORS:
+            raise   # of a pipe or a socket, not of a path that the user gave
+        named = '' if error.filename is None else f'{os.fsdecode(error.filename)}: '
+        print(f'error: {named}{error.strerror}', file=sys.stderr)
+        return int(ExitCode.ERROR)
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         return int(ExitCode.INTERRUPTED)
@@ -87,14 +89,8 @@ def _print_any_text() -> None:
             stream.reconfigure(encoding='utf-8', errors='surrogateescape')
 
 
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None and not stream.closed:
-            stream.flush()
-
-
 def _reader_is_gone() -> bool:
-    """Say whether nobody reads the output any more; what is still printed then goes nowhere."""
+    """Return whether the output has lost its reader; what is printed later is then discarded."""
     gone = False
     for stream in (sys.__stdout__, sys.__stderr__):
         if stream is None or stream.closed:
@@ -112,10 +108,10 @@ def _reader_is_gone() -> bool:
 @contextmanager
 def needing(extra: str, what: str) -> Iterator[None]:
     """
-    Import within the block what an extra of the package brings.
+    Turn a failed import in the block into an error that names the extra to install.
 
     :param extra: such as ``'train'``.
-    :param what: that cannot be done without, for the user.
+    :param what: what needs the imports, as the error's subject.
     :raises ConfigError: an import failed.
     """
     try:
@@ -130,27 +126,27 @@ def counted(number: int, what: str) -> str:
     return f'{number} {what}{"s" * (number != 1)}'
 
 
-class _SpeedColumn(ProgressColumn):
-    """What is done in a second."""
+class _SpeedColumn(progress.ProgressColumn):
+    """The number of steps per second."""
 
     def __init__(self, unit: str) -> None:
         super().__init__()
         self._unit = unit
 
-    def render(self, task: Task) -> Text:
+    def render(self, task: progress.Task) -> Text:
         """Return the speed; nothing before it is known."""
         speed = task.finished_speed or task.speed
         return Text('' if speed is None else f'{speed:.0f} {self._unit}/s')
 
 
-def progress_bar(console: Console, unit: str | None = None) -> Progress:
+def progress_bar(console: Console, unit: str | None = None) -> progress.Progress:
     """
-    Return a bar with count and time left; silent where the console is no terminal.
+    Return a bar with count and time left; not shown where the console is no terminal.
 
-    :param unit: what is counted, to show the speed too.
+    :param unit: what is counted; shows the number per second too.
     """
     speed = () if unit is None else (_SpeedColumn(unit),)
-    return Progress(
-        TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), *speed,
-        TimeElapsedColumn(), TimeRemainingColumn(), console=console,
-        disable=not console.is_terminal)
+    return progress.Progress(
+        progress.TextColumn('{task.description}'), progress.BarColumn(),
+        progress.MofNCompleteColumn(), *speed, progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(), console=console, disable=not console.is_terminal)

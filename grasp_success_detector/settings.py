@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import Field, field, fields, MISSING
 from enum import Enum
 from functools import cache
-import math
 from pathlib import Path
+import sys
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints, Union
 
@@ -155,7 +155,8 @@ def _limits(declared: Field[Any]) -> tuple[float | None, ...]:
 
 def _within(value: float, declared: Field[Any]) -> bool:
     lowest, highest, above, below = _limits(declared)
-    return (math.isfinite(value) or value == highest) and (
+    # Compared, not math.isfinite(), which raises OverflowError for huge whole numbers.
+    return (abs(value) <= sys.float_info.max or value == highest) and (
         (lowest is None or value >= lowest) and (highest is None or value <= highest)
         and (above is None or value > above) and (below is None or value < below))
 

@@ -1,5 +1,6 @@
-"""What all console scripts share: how they end when nobody reads their output any more."""
+"""What all commands share: how they end when an error or a closed output stops them."""
 
+import errno
 import os
 from pathlib import Path
 import subprocess
@@ -59,6 +60,32 @@ def test_another_pipe_that_breaks_is_no_reader_that_went_away():
         raise BrokenPipeError('of a worker')
 
     with pytest.raises(BrokenPipeError, match='of a worker'):
+        main([])
+
+
+@pytest.mark.parametrize(('error', 'line'), [
+    (PermissionError(errno.EACCES, 'Permission denied', '/root/bag'),
+     'error: /root/bag: Permission denied\n'),
+    (FileNotFoundError(errno.ENOENT, 'No such file or directory', Path('labels.csv')),
+     'error: labels.csv: No such file or directory\n'),
+    (IsADirectoryError(errno.EISDIR, 'Is a directory', b'folder'),
+     'error: folder: Is a directory\n'),
+    (OSError(errno.ENOSPC, 'No space left on device'), 'error: No space left on device\n')])
+def test_an_error_about_a_path_or_a_full_disk_is_one_line(capsys, error, line):
+    @command
+    def main(argv=None):
+        raise error
+
+    assert main([]) == ExitCode.ERROR
+    assert capsys.readouterr().err == line
+
+
+def test_another_error_of_the_operating_system_is_raised():
+    @command
+    def main(argv=None):
+        raise ConnectionRefusedError(errno.ECONNREFUSED, 'Connection refused')
+
+    with pytest.raises(ConnectionRefusedError):
         main([])
 
 

@@ -47,6 +47,9 @@ def test_what_files_and_command_lines_give_is_converted():
 @pytest.mark.parametrize('name, value, expected', [
     ('layers', 0, 'a whole number of 1 or more'),
     ('layers', 1.5, 'a whole number of 1 or more'),
+    ('layers', 10 ** 400, 'a whole number of 1 or more'),
+    ('thickness', 10 ** 400, 'a number above 0 and below 5'),
+    ('patience', -10 ** 400, 'a number of inf or less'),
     ('layers', True, 'a whole number of 1 or more'),
     ('thickness', 0, 'a number above 0 and below 5'),
     ('thickness', 5, 'a number above 0 and below 5'),
