@@ -68,7 +68,8 @@ def reliability(probabilities: ArrayLike, labels: Sequence[Label]) -> Reliabilit
     bins = np.clip(np.searchsorted(edges, values, 'left') - 1, 0, BINS - 1)
     counts = np.bincount(bins, minlength=BINS)
     with np.errstate(invalid='ignore'):
-        said, true = (np.bincount(bins, weights, BINS) / counts for weights in (values, success))
+        said, true = (np.asarray(np.bincount(bins, weights, BINS) / counts, np.float64)
+                      for weights in (values, success))
     return Reliability(edges, counts, said, true)
 
 

@@ -186,7 +186,7 @@ def _decode_raw(msg: Any) -> RgbImage:
                      f'{height * step} ({height} rows with step {step})')
     # The padding is cut off in bytes: a step need not be a multiple of a pixel's size.
     rows = data[:height * step].reshape(height, step)[:, :row_bytes]
-    pixels = rows.reshape(height, width, layout.pixel_bytes)
+    pixels: NDArray[np.uint8] = rows.reshape(height, width, layout.pixel_bytes)
     if encoding in _SIXTEEN_BIT:
         pixels = pixels[:, :, 0 if bigendian else 1]  # the high byte is value >> 8
     elif layout.pixel_bytes == 1:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from grasp_success_detector.console import counted
 from grasp_success_detector.datasets.dataset import ManifestRow
@@ -128,7 +129,8 @@ def _charts(found: Inspection) -> Iterator[tuple[str, Chart]]:
                                 np.array([row.label for row in rows]))
 
 
-def _histogram(title: str, unit: str, values: np.ndarray, labels: np.ndarray) -> Chart:
+def _histogram(title: str, unit: str, values: NDArray[np.float64],
+               labels: NDArray[np.int64]) -> Chart:
     """Draw stacked bars, success below failure."""
     low, high = float(values.min()), float(values.max())
     if high - low < 1e-9:
