@@ -18,7 +18,7 @@ from grasp_success_detector.labels import Label
 from grasp_success_detector.training.fit import fit
 from grasp_success_detector.training.recipe import TrainingConfig
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
 
 
 @pytest.fixture(scope='module')

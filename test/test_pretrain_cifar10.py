@@ -22,7 +22,7 @@ from grasp_success_detector.networks.weights import read_backbone
 from grasp_success_detector.training.cifar10 import shift_and_mirror
 from grasp_success_detector.training.cifar10_images import read_images
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
 
 SIZE = default_preprocessing('cifar_cnn')
 CLASSES = [f'class{i}' for i in range(10)]
@@ -244,7 +244,7 @@ def test_ctrl_c_ends_it_and_leaves_nothing(tree, tmp_path):
                 break
         time.sleep(.2)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 130, err

@@ -29,7 +29,7 @@ from grasp_success_detector.reports.training_page import write_report
 from grasp_success_detector.training.fit import fit
 from grasp_success_detector.training.recipe import TrainingConfig
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
 
 SECTIONS = [
     'Confusion matrices', 'ROC and precision-recall curves', 'Calibration of P(success)',

@@ -26,7 +26,7 @@ from grasp_success_detector.training.loaders import (
 )
 from grasp_success_detector.training.recipe import Augmentation, load_config, TrainingConfig
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
 
 LABELS = [Label.SUCCESS] * 7 + [Label.FAILURE] * 40
 
