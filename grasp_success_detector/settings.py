@@ -183,10 +183,10 @@ def _range(kind: type, declared: Field[Any]) -> str:
     ends = []
     if lowest is not None:
         ends.append(f'of {lowest} or more' if highest is None else f'from {lowest} to {highest}')
-    elif highest is not None:
-        ends.append(f'of {highest} or less')
     if above is not None:
         ends.append(f'above {above}')
+    if highest is not None and lowest is None:
+        ends.append(f'up to {highest}' if ends else f'of {highest} or less')
     if below is not None:
         ends.append(f'below {below}')
     return ' '.join([_TYPE_NAMES[kind], *[' and '.join(ends)][:len(ends)]])

@@ -29,6 +29,11 @@ def test_help_shows_usage_and_examples(name):
     assert not done.stderr
 
 
+def test_the_help_of_shared_options_does_not_load_opencv():
+    code = 'import sys, grasp_success_detector.cli.arguments; assert "cv2" not in sys.modules'
+    subprocess.run([sys.executable, '-c', code], check=True, timeout=60)
+
+
 @pytest.mark.parametrize('name', COMMANDS)
 def test_wrong_usage_ends_with_one_line_that_says_so(name):
     done = run_command(name, '--no-such-option')

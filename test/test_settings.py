@@ -23,6 +23,7 @@ class Paint:
     layers: int = setting(1, lowest=1, help='number of coats')
     thickness: float | None = setting(None, above=0, below=5)
     share: float = setting(.5, lowest=0, highest=1)
+    rate: float = setting(1., above=0, highest=10 ** 6)
     patience: float = setting(math.inf, highest=math.inf)
     colour: Colour = Colour.RED
     roi: tuple[float, float] | None = setting(None, lowest=0, highest=1)
@@ -57,6 +58,8 @@ def test_what_files_and_command_lines_give_is_converted():
     ('thickness', '2', 'a number above 0 and below 5'),
     ('share', 1.01, 'a number from 0 to 1'),
     ('share', None, 'a number from 0 to 1'),
+    ('rate', 0, 'a number above 0 and up to 1000000'),
+    ('rate', 10 ** 7, 'a number above 0 and up to 1000000'),
     ('patience', -math.inf, 'a number of inf or less'),
     ('patience', math.nan, 'a number of inf or less'),
     ('colour', 'green', 'red or blue'),

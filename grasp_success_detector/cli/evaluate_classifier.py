@@ -15,16 +15,14 @@ from grasp_success_detector.cli.arguments import (
     add_choice_arguments,
     add_engine_arguments,
     add_label_arguments,
-    add_report_arguments,
-    report_options,
     ReportOptions,
-    source_options,
 )
 from grasp_success_detector.console import command, counted, ExitCode, progress_bar
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.files import new_folder
 from grasp_success_detector.inference.engine import REFERENCE
 from grasp_success_detector.recordings.selection import FrameSelection
+from grasp_success_detector.settings import add_options, given_options
 
 if TYPE_CHECKING:
     from grasp_success_detector.evaluation.evaluation import Evaluation
@@ -56,8 +54,8 @@ worse than the baseline, 130 Ctrl-C
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, judge, measure, print, and write the folder."""
     args = _parser().parse_args(argv)
-    selection = FrameSelection(**source_options(args))
-    report = report_options(args)
+    selection = FrameSelection(**given_options(FrameSelection, args))
+    report = ReportOptions(**given_options(ReportOptions, args))
     # Slow to import: only once the arguments are known to be fine.
     from grasp_success_detector.decision import DecisionConfig
     from grasp_success_detector.evaluation.comparison import compare_with_baseline, read_baseline
@@ -172,8 +170,5 @@ def _parser() -> argparse.ArgumentParser:
     result = parser.add_argument_group('result')
     result.add_argument('--baseline', type=Path, metavar='METRICS.JSON',
                         help='of an earlier evaluation of the same sources')
-    result.add_argument('--max-drop', type=float, default=ReportOptions.max_drop,
-                        metavar='SHARE',
-                        help='of attempts that may be lost against the baseline (%(default)s)')
-    add_report_arguments(result)
+    add_options(result, ReportOptions, 'max_drop', 'timelines', 'videos')
     return parser

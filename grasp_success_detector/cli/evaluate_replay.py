@@ -18,9 +18,7 @@ from rich.console import Console
 from grasp_success_detector.cli.arguments import (
     add_engine_arguments,
     add_label_arguments,
-    add_report_arguments,
-    report_options,
-    source_options,
+    ReportOptions,
 )
 from grasp_success_detector.cli.evaluate_classifier import evaluation_lines
 from grasp_success_detector.console import command, ExitCode, progress_bar
@@ -44,6 +42,7 @@ from grasp_success_detector.ros.tools.verdict_recorder import (
     VerdictRecorder,
     write_verdict_bag,
 )
+from grasp_success_detector.settings import add_options, given_options
 
 #: Time in which the detector must find the player and subscribe with its reliability.
 ADAPT_TIMEOUT_S = 15.
@@ -83,7 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_engine_arguments(parser, Parameters.engine, Parameters.precision)
     parser.add_argument('--rate', type=float, default=Playback.rate, metavar='R',
                         help='2 plays twice as fast as recorded (1)')
-    add_report_arguments(parser)
+    add_options(parser, ReportOptions, 'timelines', 'videos')
     add_label_arguments(parser)
     return parser
 
@@ -94,8 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = full_arguments(argv, 'evaluate_replay')
     args = build_parser().parse_args(own_arguments(arguments))
     rate = Playback(rate=args.rate).rate
-    report = report_options(args)
-    selection = FrameSelection(**source_options(args))
+    report = ReportOptions(**given_options(ReportOptions, args))
+    selection = FrameSelection(**given_options(FrameSelection, args))
     # Slow to import: only once the arguments are known to be fine.
     from grasp_success_detector.evaluation.attempts import decide_attempts
     from grasp_success_detector.evaluation.evaluation import evaluation_of

@@ -8,11 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from grasp_success_detector.cli.arguments import (
-    add_choice_arguments,
-    add_label_arguments,
-    source_options,
-)
+from grasp_success_detector.cli.arguments import add_choice_arguments, add_label_arguments
 from grasp_success_detector.console import command, counted, ExitCode, progress_bar
 from grasp_success_detector.datasets.extraction import extract
 from grasp_success_detector.datasets.frame_writer import PictureFormat, PictureOptions
@@ -21,6 +17,7 @@ from grasp_success_detector.datasets.workers import open_workers, usable_cores
 from grasp_success_detector.labels import CLASS_NAMES
 from grasp_success_detector.recordings.selection import FrameSelection
 from grasp_success_detector.recordings.sources import find_sources
+from grasp_success_detector.settings import given_options
 
 EPILOG = """\
 examples:
@@ -46,7 +43,7 @@ exit codes: 0 frames were written, 1 wrong input, 2 wrong option, 3 no frame cam
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, extract, and account for every frame."""
     args = _parser().parse_args(argv)
-    selection = FrameSelection(**source_options(args))
+    selection = FrameSelection(**given_options(FrameSelection, args))
     pictures = PictureOptions(args.roi, args.resize, args.format, args.quality)
     split = SplitOptions(args.split, args.split_by, args.seed, args.dedupe)
     sources = find_sources(args.sources)

@@ -7,12 +7,13 @@ import hashlib
 from importlib import metadata
 import json
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from grasp_success_detector.networks.checkpoint import Checkpoint
+if TYPE_CHECKING:   # it loads OpenCV, which the help of a command does not need
+    from grasp_success_detector.networks.checkpoint import Checkpoint
 
 ENGINE_HELP: Final = (
     'What runs the network: torch, openvino, or auto: the fastest that is installed and proven '
@@ -53,7 +54,7 @@ class Engine(ABC):
     artifact: str | None = None
     reference: NDArray[np.float32] | None = None
 
-    def __init__(self, checkpoint: Checkpoint, precision: Precision = Precision.FP32,
+    def __init__(self, checkpoint: 'Checkpoint', precision: Precision = Precision.FP32,
                  device: str = 'cpu', threads: int | None = None) -> None:
         """
         Prepare a checkpoint's network.
@@ -78,7 +79,8 @@ class Engine(ABC):
         """
 
     @classmethod
-    def unavailable(cls, checkpoint: Checkpoint, precision: Precision, device: str) -> str | None:
+    def unavailable(cls, checkpoint: 'Checkpoint', precision: Precision, device: str,
+                    ) -> str | None:
         """Return why the engine cannot be started so, or None if it can; loads no network."""
         reason = cls.unsupported(precision, device)
         if reason is None and precision is Precision.INT8 and not (
@@ -112,7 +114,7 @@ def device_type(device: str) -> str:
     return device.partition(':')[0].partition('.')[0]
 
 
-def identity(checkpoint: Checkpoint) -> str:
+def identity(checkpoint: 'Checkpoint') -> str:
     """Return a hash, hexadecimal, of everything that a checkpoint's decisions depend on."""
     about = checkpoint.metadata
     content = [checkpoint.sha256, about.architecture, about.preprocessing.to_metadata(),

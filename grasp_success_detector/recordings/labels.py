@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import csv
 from itertools import pairwise
 import math
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,10 +80,11 @@ def read_intervals(path: Path) -> dict[str, list[Interval]]:
 def intervals_of(source: Source, intervals: Mapping[str, Sequence[Interval]],
                  ) -> Sequence[Interval]:
     """Return the intervals of a source, which a file may name by path, file name or name."""
-    for name in (str(source.path), source.path.name, source.name, source.path.stem,
-                 safe_name(source.path.stem)):
-        if name in intervals:
-            return intervals[name]
+    path = source.path
+    for name in (str(path), path.name, source.name, path.stem, safe_name(path.stem)):
+        # The file is in UTF-8; a locale of ASCII decodes the names of files otherwise.
+        if (text := os.fsencode(name).decode(errors='surrogateescape')) in intervals:
+            return intervals[text]
     return ()
 
 

@@ -15,14 +15,8 @@ import struct
 from typing import BinaryIO, NamedTuple
 
 from grasp_success_detector.errors import BagError
-from grasp_success_detector.recordings.storage import (
-    decompress_chunk,
-    HEAD_BYTES,
-    MessageLocation,
-    ros2_type,
-    Storage,
-    StoredMessage,
-)
+from grasp_success_detector.recordings import storage
+from grasp_success_detector.recordings.storage import MessageLocation, StoredMessage
 
 try:
     from isal.isal_zlib import crc32  # several times as fast
@@ -43,12 +37,6 @@ _SEARCH_BLOCK = 1 << 22
 _LARGEST_CHUNK = 1 << 32
 
 
-class _Channel(NamedTuple):
-    topic: str
-    msgtype: str
-    ros1: bool
-
-
 class _Chunk(NamedTuple):
     start: int          # of the records, in the file
     stored: int         # bytes in the file, up to its end
@@ -63,17 +51,15 @@ class _Chunk(NamedTuple):
             len(data) != self.size or (self.crc != 0 and crc32(data) != self.crc))
 
 
-class McapStorage(Storage):
+class McapStorage(storage.Storage):
     """Reads the messages of an mcap file."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._schemas: dict[int, str] = {}
-        self._channels: dict[int, _Channel] = {}
-        self._chunk: tuple[int, bytes] = (-1, b'')     # offset and data of the latest one
+        self._channels: dict[int, tuple[str, str, bool]] = {}   # topic, type, ROS 1's format
 
     def messages(self) -> Iterator[StoredMessage]:
-        """Yield every message that can be found, in the order of the file."""
         if self._file.read(len(MAGIC)) != MAGIC:
             raise BagError(f'{self._path}: no mcap file (it does not begin with its magic bytes)')
         position: int | None = len(MAGIC)
@@ -150,15 +136,11 @@ class McapStorage(Storage):
 
     def _read_chunk(self, chunk: _Chunk) -> bytes:
         self._file.seek(chunk.start)
-        return decompress_chunk(self._file.read(chunk.stored), chunk.compression)
+        return storage.decompress_chunk(self._file.read(chunk.stored), chunk.compression)
 
     def _messages_of(self, position: int, chunk: _Chunk, limit: int | None,
                      ) -> Iterator[StoredMessage]:
-        """
-        Yield the messages of one chunk.
-
-        :param limit: where the next record begins; the length of a damaged chunk may be wrong.
-        """
+        """Yield the messages of a chunk before ``limit``, as its own length may be wrong."""
         file: BinaryIO
         if chunk.compression:
             data = self._read_chunk(chunk)
@@ -179,32 +161,30 @@ class McapStorage(Storage):
             if at > end:
                 self.damage['cut-off message'] += 1
                 return
-            message = self._record(file, kind, body, size, position, start)
-            if message is not None:
+            if (message := self._record(file, kind, body, size, position, start)) is not None:
                 yield message
 
     def _record(self, file: BinaryIO, kind: int, body: int, size: int, container: int = -1,
                 start: int = 0) -> StoredMessage | None:
         """
-        Read one record, and return its message if it has one.
+        Return the message of a record, if it is one; the file stands at ``body``, its content.
 
-        :param body: offset of its content; the file stands there.
         :param start: offset of the container's content.
         """
         if kind in (_SCHEMA, _CHANNEL):
             self._define(kind, file.read(size))
         if kind != _MESSAGE or size < _MESSAGE_HEAD.size:
             return None
-        head = file.read(min(size, _MESSAGE_HEAD.size + HEAD_BYTES))
-        channel_id, _, received_ns, _ = _MESSAGE_HEAD.unpack_from(head)
-        channel = self._channels.get(channel_id)
-        if channel is None:
+        head = file.read(min(size, _MESSAGE_HEAD.size + storage.HEAD_BYTES))
+        channel, _, received_ns, _ = _MESSAGE_HEAD.unpack_from(head)
+        if channel not in self._channels:
             self.damage['message of an unknown channel'] += 1
             return None
+        topic, msgtype, ros1 = self._channels[channel]
         location = MessageLocation(container, body + _MESSAGE_HEAD.size - start,
                                    size - _MESSAGE_HEAD.size)
-        return StoredMessage(channel.topic, channel.msgtype, received_ns, location,
-                             self._head(head[_MESSAGE_HEAD.size:], location), channel.ros1)
+        return StoredMessage(topic, msgtype, received_ns, location,
+                             self._head(head[_MESSAGE_HEAD.size:], location), ros1)
 
     def _define(self, kind: int, data: bytes) -> None:
         try:
@@ -215,8 +195,8 @@ class McapStorage(Storage):
                 schema, = struct.unpack_from('<H', data, 2)
                 topic, at = _string(data, 4)
                 encoding, _ = _string(data, at)
-                self._channels[number] = _Channel(
-                    topic, ros2_type(self._schemas.get(schema, '')), encoding == 'ros1')
+                self._channels[number] = (
+                    topic, storage.ros2_type(self._schemas.get(schema, '')), encoding == 'ros1')
         except (struct.error, UnicodeDecodeError):
             self.damage['damaged channel'] += 1
 

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 import sqlite3
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TYPE_CHECKING, TypeVar
 
-import cv2
 from rosbags.typesys import get_typestore, Stores
 from rosbags.typesys.store import Typestore
 
 from grasp_success_detector.errors import BagError, ImageDecodeError, one_line
-from grasp_success_detector.images.decoding import RgbImage
 from grasp_success_detector.images.message_fields import read_image_message
 from grasp_success_detector.labels import Label
 from grasp_success_detector.recordings.bags import TYPESTORE
@@ -22,6 +20,11 @@ from grasp_success_detector.recordings.mcap_storage import McapStorage
 from grasp_success_detector.recordings.ros1_storage import Ros1Storage
 from grasp_success_detector.recordings.sqlite_storage import DamagedSqliteStorage, SqliteStorage
 from grasp_success_detector.recordings.storage import MessageLocation, Storage
+
+if TYPE_CHECKING:   # they load OpenCV, which bags and the help of a command do not need
+    import cv2
+
+    from grasp_success_detector.images.decoding import RgbImage
 
 Made = TypeVar('Made')
 
@@ -98,7 +101,7 @@ def open_storage(file: StorageFile) -> Iterator[Storage]:
 
 def read_frames(files: Sequence[StorageFile], topic: ImageTopic | None,
                 frames: Sequence[ChosenFrame], of_message: Callable[[Any], Made],
-                of_picture: Callable[[RgbImage], Made],
+                of_picture: 'Callable[[RgbImage], Made]',
                 wrong_chunks: set[tuple[int, int]] | None = None,
                 ) -> Iterator[tuple[ChosenFrame, Made | RefusedFrame]]:
     """
@@ -142,6 +145,7 @@ def _messages(files: Sequence[StorageFile], topic: ImageTopic, frames: Sequence[
 
 
 def _pictures(path: Path, frames: Sequence[ChosenFrame]) -> Iterator[tuple[ChosenFrame, Any]]:
+    import cv2
     left = {frame.number: frame for frame in frames}
     capture, number = _open_video(path), 0
     while left and capture.grab():
@@ -186,6 +190,7 @@ def video_times(path: Path, damage: Counter[str]) -> list[int]:
         follow the frame before by one frame period.
     :raises BagError: no video that can be opened.
     """
+    import cv2
     capture = _open_video(path)
     fps = capture.get(cv2.CAP_PROP_FPS)
     period = round(1e9 / (fps if 0 < fps < 10_000 else _FALLBACK_FPS))
@@ -203,7 +208,8 @@ def video_times(path: Path, damage: Counter[str]) -> list[int]:
     return times
 
 
-def _open_video(path: Path) -> cv2.VideoCapture:
+def _open_video(path: Path) -> 'cv2.VideoCapture':
+    import cv2
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     if not capture.isOpened():
         raise BagError(f'{path}: cannot be read as a video; is it whole, and does OpenCV have the '

@@ -11,14 +11,8 @@ import struct
 from typing import BinaryIO, NamedTuple
 
 from grasp_success_detector.errors import BagError
-from grasp_success_detector.recordings.storage import (
-    decompress_chunk,
-    HEAD_BYTES,
-    MessageLocation,
-    ros2_type,
-    Storage,
-    StoredMessage,
-)
+from grasp_success_detector.recordings import storage
+from grasp_success_detector.recordings.storage import MessageLocation, StoredMessage
 
 MAGIC = b'#ROSBAG V2.0\n'
 
@@ -36,16 +30,14 @@ class _Record(NamedTuple):
         return self.data + self.size
 
 
-class Ros1Storage(Storage):
+class Ros1Storage(storage.Storage):
     """Reads the messages of a ROS 1 bag."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._connections: dict[bytes, tuple[str, str]] = {}
-        self._chunk: tuple[int, bytes] = (-1, b'')     # offset and data of the latest one
 
     def messages(self) -> Iterator[StoredMessage]:
-        """Yield every message that can be found, in the order of the file."""
         if self._file.read(len(MAGIC)) != MAGIC:
             raise BagError(f'{self._path}: no ROS 1 bag of version 2.0')
         position = len(MAGIC)
@@ -73,7 +65,7 @@ class Ros1Storage(Storage):
 
     def _read_chunk(self, chunk: _Record) -> bytes:
         self._file.seek(chunk.data)
-        return decompress_chunk(self._file.read(chunk.size),
+        return storage.decompress_chunk(self._file.read(chunk.size),
                                 chunk.fields.get(b'compression', b'').decode('ascii', 'replace'))
 
     def _messages_of(self, position: int, chunk: _Record) -> Iterator[StoredMessage]:
@@ -102,12 +94,12 @@ class Ros1Storage(Storage):
                 yield StoredMessage(
                     *connection, seconds * 10 ** 9 + nanoseconds,
                     MessageLocation(position, record.data, record.size),
-                    data[record.data:min(at, record.data + HEAD_BYTES)], ros1=True)
+                    data[record.data:min(at, record.data + storage.HEAD_BYTES)], ros1=True)
 
     def _define(self, fields: dict[bytes, bytes], data: bytes) -> None:
         topic = fields.get(b'topic', b'').decode('utf-8', 'replace')
         msgtype = _fields(data).get(b'type', b'').decode('utf-8', 'replace')
-        self._connections[fields.get(b'conn', b'')] = topic, ros2_type(msgtype)
+        self._connections[fields.get(b'conn', b'')] = topic, storage.ros2_type(msgtype)
 
 
 def _record_at(file: BinaryIO, position: int) -> _Record | None:

@@ -44,30 +44,34 @@ class FrameSelection:
 
     Times are in seconds from the first frame of the recording; jumps of its clock are left out.
 
-    :ivar topic: image topic; None: the only one of the bag.
-    :ivar label: ``success`` or ``failure``, for all frames.
-    :ivar labels: CSV file of labelled intervals.
-    :ivar label_topic: ``std_msgs/Bool`` topic; a frame has the label of the latest message.
-    :ivar label_hold_s: how long a message labels the frames after it; 0: only a frame recorded at
-        the same time; None: 0 for :data:`GROUND_TRUTH_TOPIC`, without limit for other topics.
-    :ivar fps: highest number of frames per second.
-    :ivar every: take every n-th frame.
-    :ivar start_s: time of the first frame taken.
-    :ivar end_s: time before which the last frame lies.
-    :ivar attempt_gap_s: a longer pause between two frames begins a new attempt, in recordings
-        that have no messages about their attempts.
+    :ivar label_hold_s: 0: a message labels only a frame recorded at the same time; None: 0 for
+        :data:`GROUND_TRUTH_TOPIC`, without limit for other topics.
     """
 
-    topic: str | None = None
-    label: str | None = None
-    labels: Path | None = None
-    label_topic: str | None = None
-    label_hold_s: float | None = setting(None, lowest=0, highest=math.inf)
-    fps: float | None = setting(None, above=0, highest=10 ** 6)
-    every: int = setting(1, lowest=1)
-    start_s: float | None = None
-    end_s: float | None = setting(None, highest=math.inf)
-    attempt_gap_s: float | None = setting(None, above=0)
+    topic: str | None = setting(
+        None, metavar='TOPIC', help='image topic of bags that have several')
+    label: str | None = setting(
+        None, metavar='LABEL', help='success or failure, for all frames')
+    labels: Path | None = setting(
+        None, metavar='CSV',
+        help="intervals: source,start_s,end_s,label[,attempt]; seconds from the source's first "
+        'frame; frames outside of all intervals have no label')
+    label_topic: str | None = setting(
+        None, metavar='TOPIC', help='std_msgs/Bool; a frame has the label of the latest message')
+    label_hold_s: float | None = setting(
+        None, lowest=0, highest=math.inf, option='label-hold', metavar='S',
+        help='how long a message of --label-topic labels the frames after it (no limit)')
+    fps: float | None = setting(
+        None, above=0, highest=10 ** 6, help='highest number of frames per second')
+    every: int = setting(1, lowest=1, help='take every n-th frame')
+    start_s: float | None = setting(
+        None, option='start', metavar='S', help='seconds from the first frame')
+    end_s: float | None = setting(
+        None, highest=math.inf, option='end', metavar='S', help='seconds from the first frame')
+    attempt_gap_s: float | None = setting(
+        None, above=0, option='attempt-gap', metavar='S',
+        help='a longer pause between two frames begins a new attempt, in sources without messages '
+        'about attempts; without it such a source is one')
 
     def __post_init__(self) -> None:
         given = [name for name in ('label', 'labels', 'label_topic')

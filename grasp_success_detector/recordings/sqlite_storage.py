@@ -15,23 +15,20 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from grasp_success_detector.errors import BagError
-from grasp_success_detector.recordings.storage import (
-    HEAD_BYTES,
-    MessageLocation,
-    ros2_type,
-    Storage,
-    StoredMessage,
-)
+from grasp_success_detector.recordings import storage
+from grasp_success_detector.recordings.storage import MessageLocation, StoredMessage
 
 MAGIC = b'SQLite format 3\0'
 
 _TABLE_LEAF = 0x0d
+#: Types of a column (2.1), from here on with every second number: the larger, the longer.
+_BLOB, _TEXT = 12, 13
 #: Bytes of a column by its type below 12 (2.1): NULL, integers, a float, the constants 0 and 1.
 _FIXED_SIZES = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0)
 _FLOAT = 7
 
 
-class SqliteStorage(Storage):
+class SqliteStorage(storage.Storage):
     """Reads the messages by SQLite; any method raises sqlite3.DatabaseError on damage."""
 
     def __init__(self, path: Path) -> None:
@@ -42,24 +39,22 @@ class SqliteStorage(Storage):
             f'file:{quote(str(path.absolute()))}?{mode}', uri=True, check_same_thread=False)
 
     def close(self) -> None:
-        """Close the file."""
         self._db.close()
         super().close()
 
     def messages(self) -> Iterator[StoredMessage]:
-        """Yield every message, in the order in which they were stored."""
-        topics = {number: (name, ros2_type(msgtype)) for number, name, msgtype in
+        topics = {number: (name, storage.ros2_type(msgtype)) for number, name, msgtype in
                   self._db.execute('SELECT id, name, type FROM topics')}
         rows = self._db.execute(
             'SELECT id, topic_id, timestamp, length(data), substr(data, 1, ?) FROM messages '
-            'ORDER BY id', (HEAD_BYTES,))
+            'ORDER BY id', (storage.HEAD_BYTES,))
         for number, topic, received_ns, size, start in rows:
             if topic not in topics or not isinstance(start, bytes):
                 self.damage['message of an unknown topic'] += 1
                 continue
             location = MessageLocation(-1, number, size)
-            yield StoredMessage(*topics[topic], received_ns, location,
-                                self._head(start, location))
+            yield StoredMessage(
+                *topics[topic], received_ns, location, self._head(start, location))
 
     def _stored(self, location: MessageLocation) -> bytes:
         row = self._db.execute(
@@ -74,7 +69,6 @@ class _Cell(NamedTuple):
 
     row_id: int
     local: bytes        # the part of the row that is in the page
-    size: int           # bytes of the whole row
     overflow: int       # number of the page with the next part; 0: none
 
 
@@ -83,16 +77,11 @@ class _Column(NamedTuple):
     start: int      # in the row
     end: int
 
-    @property
-    def is_text(self) -> bool:
-        return self.kind >= 13 and self.kind % 2 == 1
-
-    @property
-    def is_blob(self) -> bool:
-        return self.kind >= 12 and self.kind % 2 == 0
+    def is_of(self, kind: int) -> bool:
+        return self.kind >= kind and self.kind % 2 == kind % 2
 
 
-class DamagedSqliteStorage(Storage):
+class DamagedSqliteStorage(storage.Storage):
     """Reads the messages of a sqlite3 file page by page."""
 
     def __init__(self, path: Path) -> None:
@@ -116,16 +105,16 @@ class DamagedSqliteStorage(Storage):
         found: dict[int, tuple[int, int, MessageLocation]] = {}
         for page, index, cell in self._cells():
             columns = _columns(cell.local)
-            if len(columns) == 4 and columns[3].is_blob:
+            if len(columns) == 4 and columns[3].is_of(_BLOB):
                 topic, received_ns = (_integer(cell.local, column) for column in columns[1:3])
                 if topic is not None and received_ns is not None:
                     found[cell.row_id] = topic, received_ns, MessageLocation(
                         page, index, columns[3].end - columns[3].start)
-            elif len(columns) >= 4 and all(column.is_text for column in columns[1:4]):
+            elif len(columns) >= 4 and all(column.is_of(_TEXT) for column in columns[1:4]):
                 name, msgtype = (cell.local[column.start:column.end].decode('utf-8', 'replace')
                                  for column in columns[1:3])
                 if name.startswith('/') and '/' in msgtype:
-                    topics[cell.row_id] = name, ros2_type(msgtype)
+                    topics[cell.row_id] = name, storage.ros2_type(msgtype)
         if not found:
             self.damage['no page with messages'] += 1
         for _, (topic, received_ns, location) in sorted(found.items()):
@@ -137,7 +126,7 @@ class DamagedSqliteStorage(Storage):
                 self.damage['message with missing pages'] += 1
                 continue
             yield StoredMessage(*topics[topic], received_ns, location,
-                                self._head(stored[:HEAD_BYTES], location))
+                                self._head(stored[:storage.HEAD_BYTES], location))
 
     def _stored(self, location: MessageLocation) -> bytes:
         cell = self._cell(self._page(location.container), location.container, location.offset)
@@ -187,7 +176,7 @@ class DamagedSqliteStorage(Storage):
             overflow, = struct.unpack_from('>I', page, at + local)
         if at + local > len(page) or size > self._end:
             return None
-        return _Cell(row_id, page[at:at + local], size, overflow)
+        return _Cell(row_id, page[at:at + local], overflow)
 
 
 def _columns(row: bytes) -> list[_Column]:

@@ -23,37 +23,22 @@ _BLOCK_BYTES = 1 << 16
 
 
 class MessageLocation(NamedTuple):
-    """
-    Where a message lies in its file.
+    """Where a message lies in its file."""
 
-    :ivar container: offset of its chunk (mcap, ROS 1) or number of its page (damaged sqlite3); -1:
-        none.
-    :ivar offset: in the chunk or file; or the cell of the page, the row id, the number of the
-        video's frame.
-    :ivar size: bytes of the payload; -1: unknown.
-    """
-
-    container: int
-    offset: int
-    size: int
+    container: int  # offset of its chunk or number of its page (damaged sqlite3); -1: none
+    offset: int     # in the chunk or file; or cell of the page, row id, number of a video's frame
+    size: int       # bytes of the payload; -1: unknown
 
 
 class StoredMessage(NamedTuple):
-    """
-    One message of a file.
-
-    :ivar msgtype: as ROS 2 names it, with ``/msg/``, for ROS 1 too.
-    :ivar received_ns: when it was recorded.
-    :ivar head: the first ``HEAD_BYTES`` of the payload.
-    :ivar ros1: it is serialised in ROS 1's format, not in CDR.
-    """
+    """One message of a file."""
 
     topic: str
-    msgtype: str
-    received_ns: int
+    msgtype: str            # as ROS 2 names it, with /msg/, for ROS 1 too
+    received_ns: int        # when it was recorded
     location: MessageLocation
-    head: bytes
-    ros1: bool = False
+    head: bytes             # the first HEAD_BYTES of the payload
+    ros1: bool = False      # serialised in ROS 1's format, not in CDR
 
 
 class Storage(ABC):
@@ -70,6 +55,7 @@ class Storage(ABC):
         self.damage: Counter[str] = Counter()
         self.unchecked_chunks: set[int] = set()
         self.wrong_chunks: set[int] = set()
+        self._chunk: tuple[int, bytes] = (-1, b'')     # offset and data of the latest one
         # A small buffer: most reads are of a few bytes, at places far apart.
         self._file: BinaryIO = path.open('rb', 1 << 14)
         self._end = path.stat().st_size
@@ -81,7 +67,7 @@ class Storage(ABC):
     @abstractmethod
     def messages(self) -> Iterator[StoredMessage]:
         """
-        Yield every message that can be found, in the order of the file.
+        Yield every message that can be found, in the order in which they were stored.
 
         :raises BagError: the file is not of the format that its name says.
         """
@@ -91,11 +77,7 @@ class Storage(ABC):
         """Return the bytes of one message as the file has them, as far as they are there."""
 
     def payload(self, location: MessageLocation) -> bytes | memoryview:
-        """
-        Return all bytes of one message.
-
-        :raises ValueError: they are missing or damaged.
-        """
+        """Return all bytes of one message; raise ValueError if some are missing or damaged."""
         stored = self._stored(location)
         if len(stored) < location.size:
             raise ValueError(f'the message is cut off: {len(stored)} of {location.size} bytes')
@@ -103,10 +85,9 @@ class Storage(ABC):
         if stored[:len(_ZSTD_MAGIC)] != _ZSTD_MAGIC:
             return stored
         try:
-            payload: bytes = zstd.decompress(stored)
+            return bytes(zstd.decompress(stored))
         except zstd.ZstdError as error:
             raise ValueError(f'damaged zstd data ({error})') from error
-        return payload
 
     def _head(self, start: bytes, location: MessageLocation) -> bytes:
         """Return the head of a message whose first bytes are stored as given."""
@@ -125,11 +106,7 @@ def ros2_type(name: str) -> str:
 
 
 def decompress_chunk(data: bytes, compression: str) -> bytes:
-    """
-    Decompress a chunk up to its first damage.
-
-    :param compression: ``lz4``, ``zstd`` or ``bz2``; data of any other name are returned as is.
-    """
+    """Decompress ``lz4``, ``zstd`` or ``bz2`` up to the first damage; leave others as they are."""
     decompressors = {'lz4': lz4.frame.LZ4FrameDecompressor, 'zstd': zstd.ZstdDecompressor,
                      'bz2': bz2.BZ2Decompressor}
     if compression not in decompressors:
@@ -147,11 +124,7 @@ def decompress_chunk(data: bytes, compression: str) -> bytes:
 
 
 def decompress_file(packed: Path, target: Path) -> bool:
-    """
-    Decompress a ``.zstd`` file of rosbag2 up to its first damage.
-
-    :return: whether it is complete.
-    """
+    """Decompress a ``.zstd`` file up to its first damage; return whether it is complete."""
     decompressor = zstd.ZstdDecompressor()
     with packed.open('rb') as source, target.open('wb') as out:
         try:
