@@ -182,12 +182,12 @@ def test_metadata_that_json_cannot_hold(value, tmp_path):
 
 def test_places_that_cannot_be_written(tmp_path):
     model = build('cifar_cnn')
-    with pytest.raises(CheckpointError, match='the folder .*nowhere does not exist'):
+    with pytest.raises(CheckpointError, match=r'a: cannot be written \(No such file or'):
         save(tmp_path / 'nowhere' / 'a', model, metadata_of())
-    with pytest.raises(CheckpointError, match='cannot be written: File name too long'):
+    with pytest.raises(CheckpointError, match=r'cannot be written \(File name too long'):
         save(tmp_path / ('a' * 250), model, metadata_of())
     (tmp_path / 'folder').mkdir()
-    with pytest.raises(CheckpointError, match='folder: cannot be written: Is a directory'):
+    with pytest.raises(CheckpointError, match=r'folder: cannot be written \(Is a directory'):
         save(tmp_path / 'folder', model, metadata_of(), overwrite=True)
     assert os.listdir(tmp_path) == ['folder']
 

@@ -151,9 +151,9 @@ def test_nothing_is_overwritten(tmp_path, capsys):
 
 
 @pytest.mark.parametrize('out, text', [
-    ('none/out', '.*none/out: the folder .*none does not exist'),
-    ('old.pth/out', r'.*old.pth/out: .*old.pth is a file, not a folder'),
-    ('/proc/out', '/proc/out: (the folder /proc is read-only|cannot be written: .*)')])
+    ('none/out', r'.*none/out: cannot be written \(No such file or directory\)'),
+    ('old.pth/out', r'.*old.pth/out: cannot be written \(Not a directory\)'),
+    ('/proc/out', r'/proc/out: cannot be written \(.*\)')])
 def test_places_that_cannot_be_written(out, text, tmp_path, capsys):
     torch.save(CifarCnn(2).state_dict(), tmp_path / 'old.pth')
     assert main([str(tmp_path / 'old.pth'), '--out', str(tmp_path / out),
@@ -171,4 +171,5 @@ def test_a_read_only_folder(tmp_path, capsys):
                      '--classes', 'failure', 'success']) == 1
     finally:
         tmp_path.chmod(0o700)
-    assert re.fullmatch('error: .*out: the folder .* is read-only\n', capsys.readouterr().err)
+    assert re.fullmatch('error: .*out: cannot be written [(]Permission denied[)]\n',
+                        capsys.readouterr().err)

@@ -17,8 +17,8 @@ from grasp_success_detector.cli.pretrain_cifar10 import main
 from grasp_success_detector.files import share_path
 from grasp_success_detector.images.encoding import encode_jpeg, encode_png
 from grasp_success_detector.networks.architectures import build, default_preprocessing
+from grasp_success_detector.networks.checkpoint import read_backbone
 from grasp_success_detector.networks.cifar_cnn import CifarCnn, PRETRAINED
-from grasp_success_detector.networks.weights import read_backbone
 from grasp_success_detector.training.cifar10 import shift_and_mirror
 from grasp_success_detector.training.cifar10_images import read_images
 

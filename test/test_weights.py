@@ -11,13 +11,17 @@ from torch import nn
 
 from grasp_success_detector.errors import CheckpointError
 from grasp_success_detector.networks.architectures import build, default_preprocessing
-from grasp_success_detector.networks.checkpoint import Checkpoint, CheckpointMetadata, save
+from grasp_success_detector.networks.checkpoint import (
+    BackboneMetadata,
+    Checkpoint,
+    CheckpointMetadata,
+    save,
+)
 from grasp_success_detector.networks.cifar_cnn import CifarCnn
 from grasp_success_detector.networks.efficientnet_lite0 import (
     EfficientNetLite0,
     imagenet_weights,
 )
-from grasp_success_detector.networks.weights import BackboneMetadata, save_backbone
 
 
 @pytest.fixture(scope='module')
@@ -53,7 +57,7 @@ def test_pretrained_cifar_cnn_is_what_ships(tmp_path):
 
 def ten_classes(path, preprocessing=None):
     names = tuple('abcdefghij')
-    save_backbone(path, CifarCnn(10), BackboneMetadata(
+    save(path, CifarCnn(10), BackboneMetadata(
         'cifar_cnn', preprocessing or default_preprocessing('cifar_cnn'), names, {}, {}))
     return path
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from grasp_success_detector.console import command, ExitCode
 from grasp_success_detector.errors import CheckpointError, ConfigError
+from grasp_success_detector.files import check_new_file
 from grasp_success_detector.labels import CLASS_NAMES
 
 if TYPE_CHECKING:
@@ -45,7 +46,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Slow to import: only once the arguments are known to be right.
     from grasp_success_detector.networks.architectures import default_preprocessing
     from grasp_success_detector.networks.checkpoint import CheckpointMetadata, save
-    from grasp_success_detector.networks.tensors_file import check_free
     from grasp_success_detector.networks.weights import read_pickle
 
     if args.size is not None and len(args.size) > 2:
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if sorted(args.classes) != sorted(CLASS_NAMES):
         raise ConfigError(f'classes {" ".join(args.classes)}; expected {" ".join(CLASS_NAMES)}, '
                           f'or {" ".join(reversed(CLASS_NAMES))}, as the outputs of the file mean')
-    check_free(args.out)
+    check_new_file(args.out, CheckpointError)
     tensors = read_pickle(args.file)
     name = args.architecture or _recognised(tensors, args.file)
     given = {key: value for key, value in (
@@ -95,7 +95,7 @@ def _model(tensors: 'Tensors', legacy: Path, metadata: 'CheckpointMetadata') -> 
     import torch
 
     from grasp_success_detector.networks.architectures import build, head_parameters
-    from grasp_success_detector.networks.tensors_file import check_tensors
+    from grasp_success_detector.networks.tensors_file import check_tensors, named_errors
     from grasp_success_detector.networks.weights import with_counters
 
     name, size = metadata.architecture, metadata.preprocessing
@@ -103,10 +103,8 @@ def _model(tensors: 'Tensors', legacy: Path, metadata: 'CheckpointMetadata') -> 
         model = build(name)
     expected = model.state_dict()
     tensors = with_counters(tensors, expected)
-    try:
+    with named_errors(legacy):
         check_tensors(tensors, expected, f'{name} with {len(CLASS_NAMES)} outputs')
-    except CheckpointError as error:
-        raise CheckpointError(f'{legacy}: {error}') from error
     order = [metadata.training['imported_classes'].index(label) for label in CLASS_NAMES]
     for parameter in head_parameters(model, name):
         tensors[parameter] = tensors[parameter][order]

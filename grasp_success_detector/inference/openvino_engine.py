@@ -25,8 +25,8 @@ from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.checkpoint import Checkpoint
 from grasp_success_detector.networks.tensors_file import (
     check_intact,
-    read_arrays,
     read_document,
+    read_tensors,
     write_tensors,
 )
 
@@ -175,7 +175,7 @@ def read_model(path: Path, checkpoint: Checkpoint) -> ConvertedModel:
     :raises CheckpointError: missing, damaged, foreign, or converted from another checkpoint.
     """
     openvino = load_openvino()
-    header, parts = read_arrays(path)
+    header, parts = read_tensors(path)
     try:
         if _KEY not in header:
             raise CheckpointError('holds no model of OpenVINO')

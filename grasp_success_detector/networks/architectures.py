@@ -17,7 +17,7 @@ from typing import Any, TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from grasp_success_detector.errors import CheckpointError, ConfigError
+from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.labels import Label
 
@@ -118,15 +118,14 @@ def build(name: str, pretrained: bool = False, weights: Path | None = None) -> '
     architecture = _architecture(name)
     if weights is None and not pretrained:
         return architecture.build()
+    from grasp_success_detector.networks.tensors_file import named_errors
     from grasp_success_detector.networks.weights import fill_backbone, read_backbone_weights
 
     # Weights first: reading them may fail.
     tensors = read_backbone_weights(weights, name) if weights else architecture.pretrained()
     model = architecture.build()
-    try:
+    with named_errors(weights or 'pre-trained weights'):
         fill_backbone(model, tensors, architecture.head, name)
-    except CheckpointError as error:
-        raise CheckpointError(f'{weights or "pre-trained weights"}: {error}') from error
     return model
 
 

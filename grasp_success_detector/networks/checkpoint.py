@@ -1,18 +1,18 @@
 """
 The checkpoint: one safetensors file with a network's weights and all that is needed to use them.
 
-The metadata is one JSON document under the key ``grasp_success_detector`` of the file's header.
-Nothing in the file is ever executed.
+The metadata is one JSON document in the file's header. Files of pre-trained weights (a backbone
+with a head for any classes) are written and read in the same way, under another key.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 import os
 from pathlib import Path
-from typing import Any, TYPE_CHECKING
+from typing import Any, ClassVar, TYPE_CHECKING, TypeVar
 
-from grasp_success_detector.errors import CheckpointError, ConfigError
+from grasp_success_detector.errors import CheckpointError
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.labels import CLASS_NAMES
 from grasp_success_detector.networks.architectures import ARCHITECTURES, build, check_architecture
@@ -20,9 +20,10 @@ from grasp_success_detector.networks.tensors_file import (
     Arrays,
     check_intact,
     check_tensors,
-    CHECKPOINT_KEY,
-    read_arrays,
+    named_errors,
     read_document,
+    read_tensors,
+    Tensors,
     tensors_sha256,
     write_tensors,
 )
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 # torch and the networks take seconds to import: only where a model is read.
+
+_Metadata = TypeVar('_Metadata', bound='BackboneMetadata')
 
 #: Of the files that are written; files of older versions are read too.
 FORMAT_VERSION = 1
@@ -47,62 +50,75 @@ _REQUIRED = frozenset({
 
 
 @dataclass(frozen=True)
-class CheckpointMetadata:
+class BackboneMetadata:
     """
-    What a checkpoint says about its weights.
+    What a file of pre-trained weights says about them.
 
     :ivar architecture: name that :func:`~.architectures.build` knows.
     :ivar preprocessing: how a frame becomes the model's input.
     :ivar class_names: names of the logits, in order.
-    :ivar threshold: P(success) from which on a frame counts as success, 0 to 1.
-    :ivar temperature: what the logits are divided by before the softmax, above 0.
     :ivar training: how and on what it was trained; anything JSON can hold.
     :ivar metrics: what was measured, on which split; anything JSON can hold.
-    :ivar format_version: of the file.
-    :raises CheckpointError: a field has a value that cannot be used.
+    :raises ConfigError: the architecture is unknown.
+    :raises CheckpointError: another field has a value that cannot be used.
     """
+
+    KEY: ClassVar[str] = 'grasp_success_detector.backbone'
 
     architecture: str
     preprocessing: Preprocessing
     class_names: tuple[str, ...] = CLASS_NAMES
-    threshold: float = setting(0.5, lowest=0., highest=1.)
-    temperature: float = setting(1., above=0.)
     training: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
         """Check every field."""
-        try:
-            check_architecture(self.architecture)
-        except ConfigError as error:
-            raise CheckpointError(str(error)) from error
-        check_settings(self, CheckpointError, 'metadata:', [
-            ('class_names', self.class_names in (CLASS_NAMES, list(CLASS_NAMES)),
-             f'{list(CLASS_NAMES)}, in this order')])
+        check_architecture(self.architecture)
+        check_settings(self, CheckpointError, 'metadata:', self._checks())
+
+    def _checks(self) -> Iterable[tuple[str, bool, str]]:
+        return ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON holds them."""
-        return {**{name: getattr(self, name) for name in self.__dataclass_fields__},
+        return {**{declared.name: getattr(self, declared.name) for declared in fields(self)},
                 'class_names': list(self.class_names),
                 'preprocessing': self.preprocessing.to_metadata()}
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> 'CheckpointMetadata':
+    def from_json(cls: type[_Metadata], document: Mapping[str, Any]) -> _Metadata:
         """
         Build from what :meth:`to_json` returned, now or before further fields were added.
 
         :raises CheckpointError: fields are missing, unknown, or have unusable values.
+        :raises ConfigError: the architecture or the preprocessing cannot be used.
         """
         known = {declared.name for declared in fields(cls)}
-        if wrong := (_REQUIRED - document.keys()) | (document.keys() - known):
+        if wrong := (_REQUIRED & known - document.keys()) | (document.keys() - known):
             raise CheckpointError(
                 f'fields missing from or unknown in the metadata: {", ".join(sorted(wrong))}')
-        try:
-            preprocessing = Preprocessing.from_metadata(document['preprocessing'])
-        except ConfigError as error:
-            raise CheckpointError(str(error)) from error
-        return cls(**{**document, 'preprocessing': preprocessing})
+        return cls(**{**document,
+                      'preprocessing': Preprocessing.from_metadata(document['preprocessing'])})
+
+
+@dataclass(frozen=True)
+class CheckpointMetadata(BackboneMetadata):
+    """
+    What a checkpoint says about its weights.
+
+    :ivar threshold: P(success) from which on a frame counts as success.
+    :ivar temperature: what the logits are divided by before the softmax.
+    """
+
+    KEY: ClassVar[str] = 'grasp_success_detector'
+
+    threshold: float = setting(0.5, lowest=0., highest=1.)
+    temperature: float = setting(1., above=0.)
+
+    def _checks(self) -> Iterator[tuple[str, bool, str]]:
+        yield ('class_names', self.class_names == CLASS_NAMES,
+               f'{list(CLASS_NAMES)}, in this order')
 
 
 @dataclass(frozen=True)
@@ -129,7 +145,7 @@ class Checkpoint:
         :raises CheckpointError: the file is missing, damaged, foreign, or of a newer format.
         """
         path = Path(path)
-        metadata, sha256, _ = _read(path)
+        metadata, sha256, _ = _read(path, CheckpointMetadata)
         return cls(metadata, sha256, path)
 
     @classmethod
@@ -150,27 +166,27 @@ class Checkpoint:
         import torch
 
         assert self.path is not None
-        metadata, sha256, arrays = _read(self.path)
+        metadata, sha256, arrays = _read(self.path, CheckpointMetadata)
         if (sha256, metadata) != (self.sha256, self.metadata):
             raise CheckpointError(f'{self.path}: was replaced while it was being loaded')
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         # Building draws random weights: in vain, and the caller's random numbers must not notice.
         # Models of timm may hold more than their state dict, which must be computed.
         own = metadata.architecture in ARCHITECTURES
-        try:
+        with named_errors(self.path):
             with torch.random.fork_rng(devices=[]), torch.device('meta' if own else 'cpu'):
                 model = build(metadata.architecture)
             check_tensors(tensors, model.state_dict(), metadata.architecture)
-        except (CheckpointError, ConfigError) as error:
-            raise CheckpointError(f'{self.path}: {error}') from error
         model.load_state_dict(tensors, assign=own)
         return model.eval()
 
 
-def save(path: str | os.PathLike[str], model: 'nn.Module', metadata: CheckpointMetadata,
+def save(path: str | os.PathLike[str], model: 'nn.Module', metadata: BackboneMetadata,
          overwrite: bool = False) -> str:
     """
-    Write a checkpoint; the file appears whole or not at all, and is known to load.
+    Write a checkpoint, or pre-trained weights where the metadata is of those.
+
+    The file appears whole or not at all, and is known to load.
 
     :param path: file to write, usually ``*.safetensors``, in a folder that exists.
     :param model: of the architecture that the metadata names; it is not changed.
@@ -178,33 +194,61 @@ def save(path: str | os.PathLike[str], model: 'nn.Module', metadata: CheckpointM
     :returns: the SHA-256 of the tensors, hexadecimal.
     :raises CheckpointError: the file exists, cannot be written, or could not be loaded again.
     """
+    def load(written: Path) -> object:
+        if isinstance(metadata, CheckpointMetadata):
+            return Checkpoint.open(written).model
+        return read_backbone(written)
+
     document = replace(metadata, format_version=FORMAT_VERSION).to_json()
-    return write_tensors(Path(path), model.state_dict(), CHECKPOINT_KEY, document,
-                         lambda written: Checkpoint.open(written).model, overwrite)
+    return write_tensors(Path(path), model.state_dict(), metadata.KEY, document, load, overwrite)
 
 
-def _read(path: Path) -> tuple[CheckpointMetadata, str, Arrays]:
-    """Return the metadata of a file, and its tensors with the hash that they have."""
-    header, arrays = read_arrays(path)
-    try:
-        if CHECKPOINT_KEY not in header:
-            raise CheckpointError(_foreign(header))
-        document, sha256 = read_document(header[CHECKPOINT_KEY], FORMAT_VERSION)
-        for version in range(document['format_version'], FORMAT_VERSION):
-            document = MIGRATIONS[version](document)
-        metadata = CheckpointMetadata.from_json({**document, 'format_version': FORMAT_VERSION})
-        check_intact(arrays, sha256)
-    except CheckpointError as error:
-        raise CheckpointError(f'{path}: {error}') from error
-    return metadata, sha256, arrays
+def read_backbone(path: Path) -> tuple[Tensors, BackboneMetadata]:
+    """
+    Read pre-trained weights.
+
+    :raises CheckpointError: missing, damaged, or another kind of file.
+    """
+    import torch
+
+    metadata, _, arrays = _read(path, BackboneMetadata)
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}, metadata
 
 
-def _foreign(header: Mapping[str, str]) -> str:
-    """Return what a safetensors file without a checkpoint's metadata is instead."""
-    from grasp_success_detector.networks.weights import BACKBONE_KEY, describe_backbone
+def read_metadata(header: Mapping[str, str], tensors: 'Tensors | Arrays',
+                  kind: type[_Metadata]) -> tuple[_Metadata, str]:
+    """
+    Return the metadata in a file's header, and the hash of the tensors, which are checked.
 
-    if BACKBONE_KEY in header:
-        return (f'{describe_backbone(header)}, no grasp classifier; train one from it with '
-                'train_classifier --weights')
+    :param kind: the class of the metadata that is expected.
+    :raises CheckpointError: the metadata is missing or unusable, or the tensors are damaged.
+    :raises ConfigError: as of :meth:`BackboneMetadata.from_json`.
+    """
+    if kind.KEY not in header:
+        raise CheckpointError(_other_content(header, tensors, kind))
+    document, sha256 = read_document(header[kind.KEY], FORMAT_VERSION)
+    for version in range(document['format_version'], FORMAT_VERSION):
+        document = MIGRATIONS[version](document)
+    metadata = kind.from_json({**document, 'format_version': FORMAT_VERSION})
+    check_intact(tensors, sha256)
+    return metadata, sha256
+
+
+def _read(path: Path, kind: type[_Metadata]) -> tuple[_Metadata, str, Arrays]:
+    header, arrays = read_tensors(path)
+    with named_errors(path):
+        return *read_metadata(header, arrays, kind), arrays
+
+
+def _other_content(header: Mapping[str, str], tensors: 'Tensors | Arrays',
+                   kind: type[BackboneMetadata]) -> str:
+    """Return what a safetensors file without the expected metadata is instead."""
+    if kind is BackboneMetadata:
+        return 'holds no pre-trained weights of pretrain_cifar10'
+    if BackboneMetadata.KEY in header:
+        about, _ = read_metadata(header, tensors, BackboneMetadata)
+        return (f'holds pre-trained weights of {about.architecture} for '
+                f'{len(about.class_names)} classes ({", ".join(about.class_names)}), no grasp '
+                'classifier; train one from it with train_classifier --weights')
     return ('a safetensors file, but not of this package (no metadata of it); expected a '
             'checkpoint of train_classifier')

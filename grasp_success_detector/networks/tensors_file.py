@@ -5,8 +5,8 @@ The document is under one key of the file's header and holds a format version an
 tensors. Nothing in the file is ever executed.
 """
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 import hashlib
 import json
 import os
@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open, SafetensorError
 
-from grasp_success_detector.errors import CheckpointError
+from grasp_success_detector.errors import CheckpointError, ConfigError
+from grasp_success_detector.files import check_new_file
 
 if TYPE_CHECKING:
     import torch
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
 Tensors = dict[str, 'torch.Tensor']
 Arrays = dict[str, NDArray[Any]]
 
-#: The key of a checkpoint's metadata in the header of its file.
-CHECKPOINT_KEY = 'grasp_success_detector'
-
-_CHECKPOINT = 'a checkpoint of train_classifier (.safetensors)'
 _MOST_NAMED = 8
 _PICKLES = (b'PK\x03\x04', b'\x80\x02', b'\x80\x03', b'\x80\x04', b'\x80\x05')
 
@@ -68,7 +65,8 @@ def write_tensors(path: Path, state: 'Mapping[str, torch.Tensor]', key: str,
     """
     import safetensors.torch
 
-    check_free(path, overwrite)
+    if not overwrite:
+        check_new_file(path, CheckpointError)
     tensors = {name: tensor.detach().cpu().contiguous().clone()
                for name, tensor in state.items()}
     sha256 = tensors_sha256(tensors)
@@ -87,7 +85,7 @@ def write_tensors(path: Path, state: 'Mapping[str, torch.Tensor]', key: str,
         verify(unfinished)
         os.replace(unfinished, path)
     except OSError as error:
-        raise CheckpointError(f'{path}: cannot be written: {error.strerror}') from error
+        raise CheckpointError(f'{path}: cannot be written ({error.strerror})') from error
     except CheckpointError as error:
         reason = str(error).removeprefix(f'{unfinished}: ')
         raise CheckpointError(f'{path}: not written: {reason}') from error
@@ -97,40 +95,36 @@ def write_tensors(path: Path, state: 'Mapping[str, torch.Tensor]', key: str,
     return sha256
 
 
-def check_free(path: Path, overwrite: bool = False) -> None:
-    """
-    Refuse a path where no file can be written; to be called before long work begins.
-
-    :raises CheckpointError: the file exists, or its folder does not exist or is read-only.
-    """
-    folder = path.parent
-    if path.exists() and not overwrite:
-        raise CheckpointError(f'{path}: exists already; choose another name')
-    if not folder.is_dir():
-        raise CheckpointError(f'{path}: {folder} is a file, not a folder' if folder.exists() else
-                              f'{path}: the folder {folder} does not exist')
-    if not os.access(folder, os.W_OK):
-        raise CheckpointError(f'{path}: the folder {folder} is read-only')
-
-
-def read_tensors(path: Path, expected: str = _CHECKPOINT) -> tuple[Mapping[str, str], Tensors]:
+def read_tensors(path: Path, expected: str = 'a checkpoint of train_classifier (.safetensors)',
+                 framework: str = 'numpy') -> tuple[Mapping[str, str], dict[str, Any]]:
     """
     Read a safetensors file of any origin.
 
     :param expected: what the user should have given, for the errors.
+    :param framework: ``'numpy'`` for arrays, without torch; ``'pt'`` for torch's tensors, also of
+        types that NumPy does not have, such as bfloat16.
     :returns: the texts of its header, and the tensors, on the CPU.
     :raises CheckpointError: one line with the path and what the file is instead.
     """
-    return _read(path, 'pt', expected)
+    _check_file(path, expected)
+    try:
+        with safe_open(path, framework=framework) as file:
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f'{path}: truncated or damaged; copy or train it again ({error})') from error
+    except TypeError as error:  # of numpy
+        raise CheckpointError(
+            f'{path}: holds numbers of a type that cannot be read ({error})') from error
 
 
-def read_arrays(path: Path) -> tuple[Mapping[str, str], Arrays]:
-    """
-    Read a safetensors file as numpy arrays, without torch.
-
-    :raises CheckpointError: as :func:`read_tensors`, or numpy has no such type (bfloat16).
-    """
-    return _read(path, 'numpy', _CHECKPOINT)
+@contextmanager
+def named_errors(subject: object) -> Iterator[None]:
+    """Raise the block's CheckpointError or ConfigError as a CheckpointError with the subject."""
+    try:
+        yield
+    except (CheckpointError, ConfigError) as error:
+        raise CheckpointError(f'{subject}: {error}') from error
 
 
 def read_document(text: str, newest: int) -> tuple[dict[str, Any], str]:
@@ -189,20 +183,6 @@ def check_intact(tensors: 'Mapping[str, torch.Tensor | NDArray[Any]]', sha256: s
             'train it again')
     if bad := {name for name, tensor in tensors.items() if not _finite(tensor)}:
         raise CheckpointError(f'holds weights that are not finite (NaN or infinite): {_list(bad)}')
-
-
-def _read(path: Path, framework: str,
-          expected: str) -> tuple[Mapping[str, str], dict[str, Any]]:
-    _check_file(path, expected)
-    try:
-        with safe_open(path, framework=framework) as file:
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f'{path}: truncated or damaged; copy or train it again ({error})') from error
-    except TypeError as error:  # of numpy
-        raise CheckpointError(
-            f'{path}: holds numbers of a type that cannot be read ({error})') from error
 
 
 def _bytes(tensor: 'torch.Tensor | NDArray[Any]') -> NDArray[np.uint8]:

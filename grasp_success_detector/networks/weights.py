@@ -1,13 +1,9 @@
 """
-Weights of backbones: a state dict of any origin, in safetensors or as torch.save wrote it.
+Weights for backbones: state dicts of any origin, in safetensors or as torch.save wrote them.
 
 No code in a file is ever run: a pickle is read with ``weights_only=True``.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-import json
-import os
 from pathlib import Path
 import pickle
 import re
@@ -17,85 +13,19 @@ import warnings
 import torch
 from torch import nn
 
-from grasp_success_detector.errors import CheckpointError, ConfigError, one_line
-from grasp_success_detector.images.preprocessing import Preprocessing
+from grasp_success_detector.errors import CheckpointError, one_line
+from grasp_success_detector.networks.checkpoint import (
+    BackboneMetadata,
+    CheckpointMetadata,
+    read_metadata,
+)
 from grasp_success_detector.networks.tensors_file import (
-    check_intact,
     check_tensors,
-    CHECKPOINT_KEY,
     is_pickle,
-    read_document,
+    named_errors,
     read_tensors,
     Tensors,
-    write_tensors,
 )
-
-BACKBONE_KEY = 'grasp_success_detector.backbone'
-BACKBONE_FORMAT_VERSION = 1
-
-
-@dataclass(frozen=True)
-class BackboneMetadata:
-    """
-    What a file of pre-trained weights says about them.
-
-    The fields mean what they do in :class:`~.checkpoint.CheckpointMetadata`, for any classes.
-    """
-
-    architecture: str
-    preprocessing: Preprocessing
-    class_names: tuple[str, ...]
-    training: Mapping[str, Any]
-    metrics: Mapping[str, Any]
-    format_version: int = BACKBONE_FORMAT_VERSION
-
-
-def save_backbone(path: str | os.PathLike[str], model: nn.Module,
-                  metadata: BackboneMetadata) -> str:
-    """
-    Write pre-trained weights; the file appears whole or not at all, and is known to be readable.
-
-    :returns: the SHA-256 of the tensors, hexadecimal.
-    :raises CheckpointError: the file exists or cannot be written, or weights are not finite.
-    """
-    document = {**asdict(metadata), 'preprocessing': metadata.preprocessing.to_metadata(),
-                'format_version': BACKBONE_FORMAT_VERSION}
-    return write_tensors(Path(path), model.state_dict(), BACKBONE_KEY, document, read_backbone)
-
-
-def read_backbone(path: str | os.PathLike[str]) -> tuple[Tensors, BackboneMetadata]:
-    """
-    Read pre-trained weights.
-
-    :raises CheckpointError: missing, damaged, or another kind of file.
-    """
-    path = Path(path)
-    header, tensors = read_tensors(path)
-    try:
-        if BACKBONE_KEY not in header:
-            raise CheckpointError('holds no pre-trained weights of pretrain_cifar10')
-        document, sha256 = read_document(header[BACKBONE_KEY], BACKBONE_FORMAT_VERSION)
-        check_intact(tensors, sha256)
-        metadata = BackboneMetadata(**{
-            **document, 'class_names': tuple(document['class_names']),
-            'preprocessing': Preprocessing.from_metadata(document['preprocessing'])})
-    except CheckpointError as error:
-        raise CheckpointError(f'{path}: {error}') from error
-    except (ConfigError, KeyError, TypeError) as error:
-        raise CheckpointError(f'{path}: its metadata cannot be read: {error!r}') from error
-    return tensors, metadata
-
-
-def describe_backbone(header: Mapping[str, str]) -> str:
-    """Return in a few words what a file of pre-trained weights is, whatever its header holds."""
-    try:
-        document = json.loads(header[BACKBONE_KEY])
-        names = list(document['class_names'])
-        return (f'holds pre-trained weights of {document["architecture"]} for {len(names)} '
-                f'classes ({", ".join(names)})')
-    except (ValueError, KeyError, TypeError):
-        return 'holds pre-trained weights'
-
 
 #: Keys under which training scripts save a state dict.
 _WRAPPERS = ('state_dict', 'model_state_dict', 'model')
@@ -113,21 +43,16 @@ def read_backbone_weights(path: Path, architecture: str) -> Tensors:
     """
     if path.is_file() and is_pickle(path):
         return read_pickle(path)
-    header, tensors = read_tensors(path, 'weights: .safetensors, or .pth of torch.save')
-    own = next((header[key] for key in (CHECKPOINT_KEY, BACKBONE_KEY) if key in header), None)
-    if own is None:
-        return _without_prefix(tensors)
-    try:
-        document = json.loads(own)
-        given, sha256 = str(document['architecture']), str(document['sha256'])
-        check_intact(tensors, sha256)
-        if given != architecture:
-            raise CheckpointError(f'holds weights of {given}; expected some of {architecture}')
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f'{path}: its metadata cannot be read: {error!r}') from error
-    except CheckpointError as error:
-        raise CheckpointError(f'{path}: {error}') from error
-    return tensors
+    header, tensors = read_tensors(path, 'weights: .safetensors, or .pth of torch.save', 'pt')
+    for kind in (CheckpointMetadata, BackboneMetadata):
+        if kind.KEY in header:
+            with named_errors(path):
+                about, _ = read_metadata(header, tensors, kind)
+                if about.architecture != architecture:
+                    raise CheckpointError(
+                        f'holds weights of {about.architecture}; expected some of {architecture}')
+            return tensors
+    return _without_prefix(tensors)
 
 
 def fill_backbone(model: nn.Module, tensors: Tensors, head: tuple[str, ...],

@@ -21,8 +21,8 @@ from grasp_success_detector.console import progress_bar
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.evaluation.metrics import Accuracy
 from grasp_success_detector.images.preprocessing import Preprocessing
+from grasp_success_detector.networks.checkpoint import BackboneMetadata, save
 from grasp_success_detector.networks.cifar_cnn import CifarCnn
-from grasp_success_detector.networks.weights import BackboneMetadata, save_backbone
 from grasp_success_detector.settings import check_settings, setting
 from grasp_success_detector.training.cifar10_images import LabelledImages
 from grasp_success_detector.training.module import lightning_run
@@ -115,7 +115,7 @@ def pretrain(train: LabelledImages, test: LabelledImages, preprocessing: Preproc
             logger=False, enable_checkpointing=False, enable_model_summary=False,
             enable_progress_bar=False, num_sanity_val_steps=0, callbacks=[_Bar()],
         ).fit(module, loader, DataLoader(TensorDataset(test.images, test.labels), _TEST_BATCH))
-    save_backbone(out, model, BackboneMetadata(
+    save(out, model, BackboneMetadata(
         'cifar_cnn', preprocessing, train.class_names,
         training={'data': data_name,
                   'config': asdict(config) | {'device': config.device.value},
