@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """
-A planner's side of the detector: after each attempt ask whether the hand holds something, and act.
+A client of the detector: after each attempt ask whether the hand holds the object, and act on it.
 
     python3 grasp_planner.py
     python3 grasp_planner.py --ros-args -p detector:=/left/grasp_success_detector -p max_retries:=2
 
-Whatever moves the arm says by ``attempt_done`` (std_msgs/Empty) that the hand has closed and
-lifted. The answer to ``verify`` rests on frames taken after that, so the arm shall hold still
-until ``next_step`` (std_msgs/String) says how to go on: place, retry, or stop.
+The arm's controller publishes ``attempt_done`` (std_msgs/Empty) when the hand has closed and
+lifted. The answer of ``verify`` is based on frames taken after that, so the arm must hold still
+until ``next_step`` (std_msgs/String) tells it what to do: place, retry, or stop.
 
 Try it without an arm, beside a running detector:
 
@@ -39,7 +39,7 @@ class GraspPlanner(Node):
         super().__init__('grasp_planner')
         detector = self.declare_parameter('detector', 'grasp_success_detector').value
         self._max_retries = self.declare_parameter('max_retries', 3).value
-        # Longer than the detector's own verify_timeout_s: only a detector that is gone exceeds it.
+        # Longer than the detector's verify_timeout_s: exceeded only if the detector has ended.
         self._timeout_s = self.declare_parameter('answer_timeout_s', 5.).value
         self._failures = 0
         self._service = self.resolve_service_name(f'{detector}/verify')
@@ -53,7 +53,7 @@ class GraspPlanner(Node):
             return
         answer = self._verify.call_async(Trigger.Request())
         timer = self.create_timer(self._timeout_s, lambda: self._give_up(answer))
-        # Called in any case: with the answer, or after the time is over and it was cancelled.
+        # Called in any case: with the answer, or cancelled when the time is over.
         answer.add_done_callback(lambda _: self._on_answer(answer, timer))
 
     def _give_up(self, answer: Future) -> None:
@@ -71,8 +71,8 @@ class GraspPlanner(Node):
         """
         Choose what comes next.
 
-        UNKNOWN is no failure: the hand may well hold something, and opening it for another try
-        would drop that. So it stops, and a person (or another sensor) looks.
+        UNKNOWN is not a failure: the hand may hold the object, and opening it for another try
+        would drop it. So the arm stops, and a person (or another sensor) looks.
 
         :param answer: verdict, probability, frames, seconds and reason.
         """

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from enum import Enum
 from math import ceil
 from statistics import fmean
-from typing import NamedTuple
 
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.labels import Verdict
@@ -43,38 +42,33 @@ class DecisionConfig:
     """
     How the probabilities of several frames become one verdict.
 
-    docs/decision.md shows how the defaults were chosen, from simulated attempts.
-
-    :ivar threshold: mean P(success) from which a window is SUCCESS, in (0, 1].
-    :ivar hysteresis: fraction of the threshold, in [0, 1): a SUCCESS lasts until the mean is below
-        ``threshold * (1 - hysteresis)``.
-    :ivar undecided: fraction of the threshold, in [0, 1): a mean too low for SUCCESS is UNKNOWN
-        down to ``threshold * (1 - undecided)`` and FAILURE below.
-    :ivar window_s: span of frame stamps, ending at the newest frame, that is averaged; seconds.
-    :ivar min_frames: frames that the window must hold for a verdict.
-    :ivar stale_after_s: age of the newest judged frame, counted from its reception, above which
-        the verdict is UNKNOWN; seconds.
-    :ivar max_bad_frames: number of frames in a row that cannot be judged from which the verdict
-        is UNKNOWN.
+    docs/decision.md shows how the defaults were chosen, from simulated attempts. ``hysteresis``
+    and ``undecided`` are fractions of the threshold, not differences to it, so that they are valid
+    with every threshold.
     """
 
-    threshold: float = setting(0.5, above=0., highest=1.)
-    hysteresis: float = setting(0.2, lowest=0., below=1.)
-    undecided: float = setting(0.25, lowest=0., below=1.)
-    window_s: float = setting(0.5, lowest=0.)
-    min_frames: int = setting(3, lowest=1)
-    stale_after_s: float = setting(0.5, above=0.)
-    max_bad_frames: int = setting(5, lowest=1)
+    threshold: float = setting(
+        0.5, above=0., highest=1., help='Mean P(success) from which the verdict is SUCCESS.')
+    hysteresis: float = setting(
+        0.2, lowest=0., below=1.,
+        help='A SUCCESS lasts until the mean is below the threshold by this fraction of it.')
+    undecided: float = setting(
+        0.25, lowest=0., below=1., help='A mean below the threshold by less than this fraction of '
+        'it is UNKNOWN (false) instead of FAILURE.')
+    window_s: float = setting(
+        0.5, lowest=0., help='Span of frame stamps that is averaged, in seconds.')
+    min_frames: int = setting(
+        3, lowest=1, help='Number of frames in the window that a verdict needs.')
+    stale_after_s: float = setting(
+        0.5, above=0.,
+        help='Seconds without a judged frame after which the verdict is UNKNOWN (false).')
+    max_bad_frames: int = setting(
+        5, lowest=1, help='Number of undecodable frames in a row from which the verdict is '
+        'UNKNOWN (false).')
 
     def __post_init__(self) -> None:
-        """
-        Check the values.
-
-        :raises ConfigError: naming every value that is out of its range.
-        """
+        """Raise a ConfigError that names every value out of range."""
         check_settings(self, ConfigError, 'decision:')
-
-    # Fractions of the threshold, not differences to it, are valid with every threshold.
 
     @property
     def leave_threshold(self) -> float:
@@ -93,12 +87,10 @@ class Decision:
     The verdict at one moment.
 
     :ivar verdict: SUCCESS or FAILURE when ``reason`` is DECIDED, else UNKNOWN.
-    :ivar probability: mean P(success) of the window in [0, 1]; None where ``reason`` is neither
-        DECIDED nor UNDECIDED.
-    :ivar frames: number of frames in the window.
-    :ivar stamp_ns: stamp of the newest of them in ns; None without any.
-    :ivar seconds: time to decision, by the frames' stamps: from the first frame after the verdict
-        was UNKNOWN (start, reset, gap, undecided) to the one that decided; None while UNKNOWN.
+    :ivar probability: mean P(success) of the window; None unless DECIDED or UNDECIDED.
+    :ivar frames: number of frames in the window, the newest with ``stamp_ns``.
+    :ivar seconds: by the frames' stamps, from the first frame after the verdict was UNKNOWN
+        (start, reset, gap, undecided) to the one that decided; None while UNKNOWN.
     """
 
     verdict: Verdict
@@ -126,18 +118,13 @@ def unknown(reason: Reason) -> Decision:
     return Decision(Verdict.UNKNOWN, reason)
 
 
-class _Observation(NamedTuple):
-    stamp_ns: int
-    probability: float
-
-
 class WindowedDecider:
     """
     Average the probabilities of the last ``window_s`` and compare the mean with thresholds.
 
-    Two clocks are kept apart: the window is cut by the frames' own stamps (so that a bag gives
-    the same verdicts at any rate), staleness by the times of reception (so that a camera with a
-    wrong clock, or a replay, does not count as stopped).
+    The frames' own stamps limit the window, so that a bag gives the same verdicts at any rate.
+    Staleness is judged by the times of reception, so that a camera with a wrong clock, or a
+    replay, does not count as stopped.
     """
 
     def __init__(self, config: DecisionConfig) -> None:
@@ -146,7 +133,7 @@ class WindowedDecider:
 
     def reset(self) -> None:
         """Forget all frames."""
-        self._window: deque[_Observation] = deque()
+        self._window: deque[tuple[int, float]] = deque()   # (stamp_ns, P(success))
         self._received_ns = 0       # of the newest judged frame
         self._holds = False         # whether the window is SUCCESS, hysteresis included
         self._bad_in_a_row = 0
@@ -166,20 +153,18 @@ class WindowedDecider:
         Add one judged frame to the window.
 
         A stamp before the newest one (a replay that starts again, a clock set back) empties the
-        window first, and so does a gap in reception longer than ``stale_after_s``. A stamp equal
-        to the newest one is the same frame again: it replaces that frame and does not count as a
-        newer one, so that a driver which repeats its last frame for ever becomes stale.
+        window first, and so does a gap in reception longer than ``stale_after_s``. A frame with
+        the newest stamp replaces the former one and does not count as newer, so that a driver
+        which repeats its last frame for ever becomes stale.
 
-        :param stamp_ns: the frame's own time, ns.
-        :param probability: calibrated P(success) in [0, 1].
-        :param received_ns: time of reception, ns of the clock that ``decide`` gets.
+        :param received_ns: time of reception, by the clock that ``decide`` gets.
         :raises ValueError: ``probability`` is not a number in [0, 1].
         """
         if not 0. <= probability <= 1.:     # also refuses NaN
             raise ValueError(f'P(success) = {probability}; expected a number in [0, 1]')
         again = False
         if self._window:
-            newest = self._window[-1].stamp_ns
+            newest = self._window[-1][0]
             again = stamp_ns == newest
             gap_ns = received_ns - self._received_ns
             if stamp_ns < newest or (
@@ -188,7 +173,7 @@ class WindowedDecider:
                 self._lose()
             elif again:
                 self._window.pop()
-        self._window.append(_Observation(stamp_ns, probability))
+        self._window.append((stamp_ns, probability))
         if not again:
             self._received_ns = received_ns
         self._bad_in_a_row, self._blind = 0, None
@@ -201,21 +186,12 @@ class WindowedDecider:
             self._lose()
 
     def observe_blind(self, reason: Reason, received_ns: int) -> None:
-        """
-        Take note of a frame on which nothing can be seen: the verdict is UNKNOWN at once.
-
-        :param reason: one of BLIND.
-        :param received_ns: time of reception, as in ``observe``.
-        """
+        """Take note of a blind frame, for a reason in BLIND: the verdict is UNKNOWN at once."""
         self._blind = reason, received_ns
         self._lose()
 
     def decide(self, now_ns: int) -> Decision:
-        """
-        Return the verdict of now.
-
-        :param now_ns: ns of the clock that ``received_ns`` was read from.
-        """
+        """Return the verdict at a time of the clock that ``received_ns`` was read from."""
         stale_ns = self.config.stale_after_s * NS_PER_S
         if self._blind and now_ns - self._blind[1] <= stale_ns:
             return unknown(self._blind[0])
@@ -227,7 +203,7 @@ class WindowedDecider:
             return unknown(Reason.STALE)
         if len(self._window) < self.config.min_frames:
             return unknown(Reason.TOO_FEW_FRAMES)
-        probability, stamp_ns = self._mean(), self._window[-1].stamp_ns
+        probability, stamp_ns = self._mean(), self._window[-1][0]
         if self._decided_ns is None or self._run_ns is None:
             return Decision(Verdict.UNKNOWN, Reason.UNDECIDED, probability, len(self._window),
                             stamp_ns)
@@ -236,12 +212,12 @@ class WindowedDecider:
             len(self._window), stamp_ns, (self._decided_ns - self._run_ns) / NS_PER_S)
 
     def _mean(self) -> float:
-        return fmean(observation.probability for observation in self._window)
+        return fmean(probability for _, probability in self._window)
 
     def _weigh(self) -> None:
         """Drop frames that have left the window, and compare its mean with the thresholds."""
-        newest_ns = self._window[-1].stamp_ns
-        while newest_ns - self._window[0].stamp_ns > self.config.window_s * NS_PER_S:
+        newest_ns = self._window[-1][0]
+        while newest_ns - self._window[0][0] > self.config.window_s * NS_PER_S:
             self._window.popleft()
         enough, probability = len(self._window) >= self.config.min_frames, self._mean()
         self._holds = enough and probability >= (
@@ -260,9 +236,9 @@ class WindowedDecider:
 
 def nearest_rank_percentiles(values: Iterable[float]) -> dict[int, float]:
     """
-    Return ``PERCENTILES`` by number; empty without values.
+    Return each of ``PERCENTILES`` by nearest rank, so that it is one of the values.
 
-    By nearest rank: each is one of the values, a latency that was really there.
+    Without values the result is empty.
     """
     in_order = sorted(values)
     return {percent: in_order[ceil(percent / 100 * len(in_order)) - 1]

@@ -1,8 +1,8 @@
 """
 Start detectors: ``ros2 launch grasp_success_detector detector.launch.py --show-args``.
 
-One for one camera, or with ``cameras`` one for each, in a namespace of its own. Parameters have no
-defaults here: an empty argument is not passed on; params_file or the node's default counts then.
+One detector for one camera, or with ``cameras`` one for each, in its own namespace. Parameters
+have no defaults here: an empty argument leaves them to params_file or to the node's default.
 """
 
 from launch import LaunchContext, LaunchDescription
@@ -49,9 +49,9 @@ ARGUMENTS = {
         'name that begins with / is the same for all cameras.')),
     'log_level': ('', 'debug, info, warn, error or fatal, or one logger NAME:=LEVEL.'),
     'respawn': ('true', (
-        'true: start a node again that has ended; false: leave it at that. One that cannot be '
-        'used (a bad checkpoint) says so at every try.')),
-    'respawn_delay': ('2.0', 'Seconds until then.'),
+        'true: start a node again after it has ended; false: do not. A node that cannot be used '
+        '(a bad checkpoint) reports it each time.')),
+    'respawn_delay': ('2.0', 'Seconds until a node that has ended is started again.'),
 }
 
 

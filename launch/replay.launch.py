@@ -60,22 +60,25 @@ def given(context: LaunchContext, name: str) -> str:
     return context.launch_configurations.get(name, '')
 
 
+def full_name(context: LaunchContext, camera: CameraArgument, name: str) -> str:
+    """Return the absolute name of a topic of a camera's detector."""
+    parts = given(context, 'namespace').strip('/'), camera.name, name
+    return '/'.join(('', *filter(None, parts)))
+
+
 def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Return player and recorder, and settings for the detectors that are included next."""
     bag, player = given(context, 'bag'), given(context, 'player')
     require_tool(player, 'player:=play_bag plays bags as well')
     cameras = read_cameras(given(context, 'cameras')) if given(context, 'cameras') else (
         CameraArgument(topic=given(context, 'image_topic')),)
-    topics = tuple(
-        camera.topic or '/'.join(('', *filter(None, (
-            given(context, 'namespace').strip('/'), camera.name, 'image'))))
-        for camera in cameras if camera.name or camera.topic)
+    topics = tuple(camera.topic or full_name(context, camera, 'image')
+                   for camera in cameras if camera.name or camera.topic)
     recorded = recorded_cameras(bag, topics, given(context, 'image_transport'))
-    settings = {'image_transport': recorded.transport}
+    # Without respawn, so that a detector that cannot be used ends the replay.
+    settings = {'image_transport': recorded.transport, 'respawn': 'false'}
     if not given(context, 'cameras'):
         settings['image_topic'] = recorded.topics[0]
-    # A detector that cannot be used ends the replay.
-    settings['respawn'] = 'false'
     further = shlex.split(given(context, 'player_arguments'))
     if given(context, 'use_sim_time').lower() == 'true' and '--clock' not in further:
         further.append('--clock')
@@ -87,9 +90,8 @@ def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         require_tool('rosbag2', 'leave record out')
         if Path(output).exists():
             raise ConfigError(f'record: {output} is there already; expected a new folder')
-        names = ['/'.join(('', *filter(None, (
-            given(context, 'namespace').strip('/'), camera.name, verdict))))
-            for camera in cameras for verdict in VERDICTS]
+        names = [full_name(context, camera, verdict)
+                 for camera in cameras for verdict in VERDICTS]
         entities.append(ExecuteProcess(
             cmd=['ros2', 'bag', 'record', '-o', output, *names, '/diagnostics'],
             output='screen'))
@@ -97,11 +99,7 @@ def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def require_tool(player: str, otherwise: str) -> None:
-    """
-    Check that a player is installed.
-
-    :raises ConfigError: it is not installed, or has another name.
-    """
+    """Raise a ConfigError if a player is not installed, or is not one of PLAYERS."""
     if player not in PLAYERS:
         raise ConfigError(f'player: {player!r}; expected one of {", ".join(PLAYERS)}')
     if PLAYERS[player] not in get_packages_with_prefixes():
@@ -109,14 +107,9 @@ def require_tool(player: str, otherwise: str) -> None:
                           f'{otherwise}')
 
 
-def play(
-    bag: str, player: str, topics: tuple[str, ...], further: list[str],
-) -> LaunchDescriptionEntity:
-    """
-    Return the player.
-
-    :param topics: topics of the bag whose subscribers are waited for.
-    """
+def play(bag: str, player: str, topics: tuple[str, ...],
+         further: list[str]) -> LaunchDescriptionEntity:
+    """Return the player; play_bag waits for subscribers of ``topics``, topics of the bag."""
     if player == 'rosbag2':
         return ExecuteProcess(cmd=['ros2', 'bag', 'play', bag, *further], output='screen')
     return Node(
@@ -125,7 +118,7 @@ def play(
 
 
 def end(event: Event, context: LaunchContext) -> LaunchDescriptionEntity | None:
-    """End all when one process has ended, in most cases the player with the bag."""
+    """Shut down when a process has ended, usually the player at the end of the bag."""
     if context.is_shutdown:
         return None
     return TimerAction(period=LAST_VERDICT_S, actions=[

@@ -41,7 +41,7 @@ def encode_png(rgb: RgbImage) -> bytes:
     """
     if _deflate is None:
         return _encode('.png', rgb, [])
-    _check_rgb(rgb)
+    check_rgb(rgb)
     height, width, _ = rgb.shape
     flat = rgb.reshape(height, 3 * width)
     # Each row as its difference from the one above, which compresses better.
@@ -59,7 +59,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _encode(suffix: str, rgb: RgbImage, options: list[int]) -> bytes:
-    _check_rgb(rgb)
+    check_rgb(rgb)
     try:
         done, data = cv2.imencode(suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)
     except cv2.error as error:
@@ -69,6 +69,7 @@ def _encode(suffix: str, rgb: RgbImage, options: list[int]) -> bytes:
     return bytes(data)
 
 
-def _check_rgb(rgb: RgbImage) -> None:
+def check_rgb(rgb: RgbImage) -> None:
+    """Raise a ValueError if an array is not RGB uint8 (H, W, 3)."""
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
         raise ValueError(f'{rgb.dtype} array of shape {rgb.shape}; expected RGB uint8 (H, W, 3)')

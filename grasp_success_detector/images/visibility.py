@@ -28,17 +28,19 @@ class VisibilityConfig:
     """
     When a camera counts as blind; docs/decision.md explains the defaults.
 
-    :ivar max_black: share of black pixels above which a frame is too dark; 1 switches it off.
-    :ivar max_white: share of white pixels above which a frame is saturated; 1 switches it off.
-    :ivar frozen_after_s: how long, by the frames' stamps, every pixel must stay the same before
-        the camera counts as frozen, in seconds; 0 switches it off. A sensor's noise makes even two
-        equal frames unlikely, but a simulator or a replay may show a still scene.
-    :raises ConfigError: naming every value that is out of its range.
+    A sensor's noise makes even two equal frames unlikely, but a simulator or a replay may show a
+    still scene.
     """
 
-    max_black: float = setting(0.98, lowest=0., highest=1.)
-    max_white: float = setting(0.9, lowest=0., highest=1.)
-    frozen_after_s: float = setting(1., lowest=0.)
+    max_black: float = setting(
+        0.98, lowest=0., highest=1., help='Fraction of black pixels above which the camera counts '
+        'as blind (UNKNOWN, false); 1: never.')
+    max_white: float = setting(
+        0.9, lowest=0., highest=1., help='Fraction of white pixels above which the camera counts '
+        'as blind (UNKNOWN, false); 1: never.')
+    frozen_after_s: float = setting(
+        1., lowest=0., help='Seconds over which all frames show the same picture, after which the '
+        'camera counts as frozen (UNKNOWN, false); 0: never, for noiseless simulators.')
 
     def __post_init__(self) -> None:
         """Check every field."""

@@ -30,15 +30,9 @@ def full_arguments(argv: Sequence[str] | None, program: str) -> list[str]:
 
 
 def own_arguments(arguments: Sequence[str]) -> list[str]:
-    """
-    Return the arguments without the program's name and ``--ros-args ...``, for argparse.
-
-    :raises ConfigError: the ROS arguments cannot be parsed.
-    """
-    try:
+    """Return what argparse gets: no program name, no ROS arguments; ConfigError if malformed."""
+    with _argument_errors():
         return list(remove_ros_args(list(arguments)))[1:]
-    except RuntimeError as error:   # base of rclpy's errors from the C layer
-        raise _argument_error(error) from error
 
 
 @contextmanager
@@ -50,30 +44,32 @@ def ros_process(arguments: Sequence[str]) -> Iterator[None]:
     so that a second Ctrl-C (``ros2 launch`` sends its own) cannot break the clean-up. rclpy's own
     handlers would invalidate the context at once, and a last message could not be published.
 
-    :param arguments: with the program's name, ROS arguments included.
+    :param arguments: all of them, with the program's name.
     :raises ConfigError: the ROS arguments cannot be parsed.
     """
     interrupt = _OneInterrupt()
     before = {number: signal.signal(number, interrupt) for number in ENDING_SIGNALS}
     try:
-        try:
+        with _argument_errors():
             rclpy.init(args=list(arguments), signal_handler_options=SignalHandlerOptions.NO)
-        except RuntimeError as error:
-            raise _argument_error(error) from error
         yield
     finally:
         interrupted, interrupt.spent = interrupt.spent, True
         rclpy.try_shutdown()
         for number, handler in before.items():
-            # After an interrupt the process ends: a late second signal must not meet the default.
+            # After an interrupt the process ends; the default would act on a late second signal.
             signal.signal(number, signal.SIG_IGN if interrupted else handler)
         if interrupted:
-            gc.freeze()     # the last collection would look at every object of torch, for 0.5 s
+            gc.freeze()     # saves the last collection, 0.5 s with the objects of torch
 
 
-def _argument_error(error: RuntimeError) -> ConfigError:
-    # Without the place in rcl's sources.
-    return ConfigError(str(error).partition(', at /')[0].splitlines()[0])
+@contextmanager
+def _argument_errors() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:   # base of rclpy's errors from the C layer
+        # Without the place in rcl's sources.
+        raise ConfigError(str(error).partition(', at /')[0].splitlines()[0]) from error
 
 
 class _OneInterrupt:
@@ -125,7 +121,7 @@ def run_managed_node(node: LifecycleNode, autostart: bool) -> ExitCode:
         if autostart:
             success = TransitionCallbackReturn.SUCCESS
             active = node.trigger_configure() == success and node.trigger_activate() == success
-            # A library that calls back into Python may have taken it for an error of its own.
+            # A library that calls back into Python may have swallowed the KeyboardInterrupt.
             if isinstance(handler := signal.getsignal(signal.SIGINT), _OneInterrupt) and (
                     handler.spent):
                 raise KeyboardInterrupt

@@ -7,13 +7,8 @@ from inspect import signature
 import time
 from typing import Any
 
+from rclpy import qos
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import (
-    qos_policy_name_from_kind,
-    QoSPolicyKind,
-    QoSProfile,
-    QoSReliabilityPolicy,
-)
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from grasp_success_detector.decision import NS_PER_S
@@ -28,10 +23,10 @@ except ImportError:     # Humble
 LOOK_PERIOD_NS = NS_PER_S
 
 #: What ``qos_overrides.<topic>.<publisher|subscription>.<policy>`` may set.
-OVERRIDABLE = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY,
-               QoSPolicyKind.DURABILITY)
+OVERRIDABLE = (qos.QoSPolicyKind.HISTORY, qos.QoSPolicyKind.DEPTH, qos.QoSPolicyKind.RELIABILITY,
+               qos.QoSPolicyKind.DURABILITY)
 
-# What fits everything at the other end: request the least, offer the most.
+# What fits every other end: request the least, offer the most.
 _FITTING = {
     'subscription': {'RELIABILITY': 'best_effort', 'DURABILITY': 'volatile'},
     'publisher': {'RELIABILITY': 'reliable', 'DURABILITY': 'transient_local'},
@@ -52,35 +47,30 @@ class CameraSubscription:
     Subscribe to a camera and adapt to the reliability that it offers.
 
     Best effort receives from every camera, but Fast DDS with its default buffers loses nearly all
-    raw images of 640 x 480 pixels that way; reliable loses none, but receives nothing from
-    best-effort cameras. ``auto`` therefore requests reliable where every publisher offers it. When
-    that changes, the former subscription stays until a frame came on the new one, so that no frame
-    is lost.
+    raw images of 640 x 480 pixels; reliable loses none, but receives nothing from best-effort
+    cameras. ``auto`` therefore requests reliable where every publisher offers it. When that
+    changes, the former subscription stays until the new one received a frame, so that none is
+    lost.
     """
 
     def __init__(self, node: LifecycleNode, message_type: Any, reliability: Reliability,
                  take: Callable[[bytes], None]) -> None:
-        """
-        Prepare; ``open`` subscribes.
-
-        :param message_type: Image or CompressedImage.
-        :param take: called in the executor's thread with every serialized message.
-        """
+        """Prepare; ``open`` subscribes, and ``take`` then gets every serialized message."""
         self._node, self._message_type, self._take = node, message_type, take
         self.topic = _image_topic(node, message_type.__name__ == 'CompressedImage')
         self._override = override_name(self.topic, 'subscription', 'reliability')
-        # Overrides, where given, have the last word; rclpy offers no other way to know of them.
+        # Overrides overrule ``reliability``; only this private attribute of rclpy holds them.
         self._overridden = self._override in node._parameter_overrides
         self._auto = reliability is Reliability.AUTO and not self._overridden
-        self._requested = (QoSReliabilityPolicy.RELIABLE if reliability is Reliability.RELIABLE
-                           else QoSReliabilityPolicy.BEST_EFFORT)
+        self._requested = (qos.QoSReliabilityPolicy.RELIABLE if reliability is Reliability.RELIABLE
+                           else qos.QoSReliabilityPolicy.BEST_EFFORT)
         self._listeners: list[_Listener] = []   # the last one is the current one
         self._changed = False
         self._looked_ns = 0
 
     @property
     def is_open(self) -> bool:
-        """Return whether the camera is subscribed."""
+        """Return whether the topic is subscribed to."""
         return bool(self._listeners)
 
     @property
@@ -106,7 +96,7 @@ class CameraSubscription:
         self._keep(0)
 
     def adapt(self) -> None:
-        """Subscribe anew if the publishers offer another reliability; to be called often."""
+        """Subscribe again if the publishers offer another reliability; to be called often."""
         if self.is_open and self._listeners[-1].heard:
             self._keep(1)
         now_ns = time.monotonic_ns()
@@ -125,12 +115,12 @@ class CameraSubscription:
     def _subscribe(self) -> None:
         listener = _Listener()
         self._listeners.append(listener)
-        # Overridable only where it is overridden: a declared parameter keeps its value for ever.
-        options = overrides(*([] if self._overridden else [QoSPolicyKind.RELIABILITY]))
+        # Reliability is declared only if overridden: a declared parameter keeps its first value.
+        options = overrides(*([] if self._overridden else [qos.QoSPolicyKind.RELIABILITY]))
         # Raw bytes: deserializing is work for the worker, and a malformed message is its error.
         listener.subscription = self._node.create_subscription(
             self._message_type, self.topic, partial(self._hear, listener),
-            QoSProfile(depth=1, reliability=self._requested), raw=True,
+            qos.QoSProfile(depth=1, reliability=self._requested), raw=True,
             qos_overriding_options=options, event_callbacks=self._events())
 
     def _keep(self, count: int) -> None:
@@ -152,15 +142,15 @@ class CameraSubscription:
                 return      # received on both
         self._take(data)
 
-    def _offered(self) -> QoSReliabilityPolicy:
+    def _offered(self) -> qos.QoSReliabilityPolicy:
         """Return the best reliability that every publisher offers; without any, as before."""
         offers = [info.qos_profile.reliability
                   for info in self._node.get_publishers_info_by_topic(self.topic)]
         if not offers:
             return self._requested
-        reliable = QoSReliabilityPolicy.RELIABLE
+        reliable = qos.QoSReliabilityPolicy.RELIABLE
         return (reliable if all(offer == reliable for offer in offers)
-                else QoSReliabilityPolicy.BEST_EFFORT)
+                else qos.QoSReliabilityPolicy.BEST_EFFORT)
 
     def _events(self) -> SubscriptionEventCallbacks:
         def changed(event: Any) -> None:
@@ -168,11 +158,12 @@ class CameraSubscription:
 
         def incompatible(event: Any) -> None:
             self._changed = True
-            policy = qos_policy_name_from_kind(event.last_policy_kind)
+            policy = qos.qos_policy_name_from_kind(event.last_policy_kind)
             if policy != 'RELIABILITY' or not self._auto:
                 self._node.get_logger().warning(
                     f'a publisher of {self.topic} offers less {policy.lower()} than is requested, '
-                    f'and is not heard; {qos_advice(self.topic, "subscription", policy)}')
+                    'so that nothing is received from it; '
+                    f'{qos_advice(self.topic, "subscription", policy)}')
         callbacks: dict[str, Any] = {'incompatible_qos': incompatible}
         if 'matched' in signature(SubscriptionEventCallbacks.__init__).parameters:  # not in Humble
             callbacks['matched'] = changed
@@ -184,22 +175,19 @@ class RateLimit:
 
     def __init__(self, max_rate: float) -> None:
         """Begin; a rate of 0 admits every frame."""
-        self.max_rate = max_rate
+        self._period_ns = round(NS_PER_S / max_rate) if max_rate else 0
         self._next_ns = 0
 
     def admits(self, now_ns: int) -> bool:
         """Return whether a frame that comes now is admitted."""
-        if not self.max_rate:
-            return True
         if now_ns < self._next_ns:
             return False
-        period_ns = round(NS_PER_S / self.max_rate)
         # From when it was due, so that a frame which comes late does not delay the next one.
-        self._next_ns = max(self._next_ns, now_ns - period_ns) + period_ns
+        self._next_ns = max(self._next_ns + self._period_ns, now_ns)
         return True
 
 
-def overrides(*without: QoSPolicyKind) -> QoSOverridingOptions:
+def overrides(*without: qos.QoSPolicyKind) -> QoSOverridingOptions:
     """Return the QoS policies that parameters may override."""
     return QoSOverridingOptions([kind for kind in OVERRIDABLE if kind not in without])
 
@@ -210,7 +198,7 @@ def override_name(topic: str, end: str, policy: str) -> str:
 
 
 def qos_advice(topic: str, end: str, policy: str) -> str:
-    """Return how to mend a policy that does not fit the other end of a topic."""
+    """Return how to change a policy that does not fit the other end of a topic."""
     value = _FITTING[end].get(policy)
     if value is None:
         return f'let the other side take its default {policy.lower()}'

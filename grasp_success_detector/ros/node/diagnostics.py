@@ -27,15 +27,10 @@ ARRIVING_S = 1.
 
 
 class StageTimes(NamedTuple):
-    """
-    Durations of the stages of a frame, ns; their sum is its latency.
+    """Durations of the stages of a frame, ns; their sum is its latency."""
 
-    :ivar receive: from reception until the worker has deserialized the message.
-    :ivar decode: includes the check of visibility.
-    """
-
-    receive: int
-    decode: int
+    receive: int        #: from reception until the worker has deserialized the message
+    decode: int         #: includes the check of visibility
     preprocess: int
     infer: int
     publish: int = 0
@@ -59,12 +54,7 @@ class FrameStatistics:
 
     def add_received(self, now_ns: int, replaced_another: bool = False,
                      limited: bool = False) -> None:
-        """
-        Count a frame that came in.
-
-        :param replaced_another: whether a waiting frame was dropped for it.
-        :param limited: whether it was itself left out for ``max_rate``.
-        """
+        """Count a frame that came in, and what was dropped or left out by that."""
         with self._lock:
             self._received += 1
             self._dropped += replaced_another
@@ -86,11 +76,10 @@ class FrameStatistics:
     def status(self, node_name: str, topic: str, decision: Decision, facts: Mapping[str, str],
                now_ns: int, stages: bool = False) -> DiagnosticStatus:
         """
-        Return the status for ``/diagnostics``.
+        Return the status for ``/diagnostics``, with the durations of the stages if wanted.
 
         :param topic: the camera's; used as hardware_id.
         :param facts: further keys and values, such as checkpoint and device.
-        :param stages: whether to include the durations of the stages.
         """
         with self._lock:
             recent = [at for at in self._received_ns if now_ns - at < RATE_SPAN_NS]

@@ -18,13 +18,7 @@ from std_msgs.msg import Header
 from grasp_success_detector.decision import NS_PER_S, Reason
 from grasp_success_detector.errors import ConfigError, ImageDecodeError, one_line
 from grasp_success_detector.files import DEFAULT_CHECKPOINT, share_path
-from grasp_success_detector.images.decoding import (
-    decode_message,
-    Decoder,
-    HalfSuffices,
-    ImageFault,
-    RgbImage,
-)
+from grasp_success_detector.images import decoding
 from grasp_success_detector.images.message_fields import read_picture_header
 from grasp_success_detector.images.visibility import VisibilityCheck
 from grasp_success_detector.ros.node.diagnostics import StageTimes
@@ -36,10 +30,10 @@ if TYPE_CHECKING:
 
 class UnjudgedFrameError(Exception):
     """
-    A frame has no probability and is dropped.
+    A frame cannot be judged and is dropped.
 
-    :ivar reason: short slug of the kind of fault, by which bad frames are counted.
-    :ivar blindness: one of ``decision.BLIND`` where nothing can be seen on the frame.
+    :ivar reason: kind of fault, such as ``'malformed_message'``, by which bad frames are counted.
+    :ivar blindness: one of ``decision.BLIND`` if nothing can be seen on the frame.
     """
 
     def __init__(self, reason: str, text: str, blindness: Reason | None = None) -> None:
@@ -49,10 +43,9 @@ class UnjudgedFrameError(Exception):
 
 class ReceivedFrame(NamedTuple):
     """
-    One message as it came in, still serialized: a frame that is dropped costs nothing more.
+    One message as received, still serialized, so that a dropped frame costs nothing more.
 
-    :ivar received_ns: monotonic ns.
-    :ivar period: number of the keeper's period in which it came; it is not answered in later ones.
+    ``received_ns`` is monotonic; ``period`` is that of the VerdictKeeper at the reception.
     """
 
     data: bytes
@@ -61,27 +54,17 @@ class ReceivedFrame(NamedTuple):
 
 
 class Stamp(NamedTuple):
-    """
-    When a frame was taken.
-
-    :ivar ns: by the camera's clock, or the monotonic ns of its reception.
-    :ivar received: whether it is the time of reception.
-    """
+    """When a frame was taken, by the camera's clock, or (``received``) its reception."""
 
     ns: int
     received: bool
 
 
 class JudgedFrame(NamedTuple):
-    """
-    A frame and its probability.
+    """A frame and its probability."""
 
-    :ivar message: Image or CompressedImage.
-    :ivar probability: calibrated P(success) in [0, 1].
-    """
-
-    message: Any
-    probability: float
+    message: Any            #: Image or CompressedImage
+    probability: float      #: calibrated P(success) in [0, 1]
     stamp: Stamp
     times: StageTimes
 
@@ -98,8 +81,7 @@ class FrameJudge:
         """
         Load the checkpoint and run it once, since the first run is slow.
 
-        :raises CheckpointError: the checkpoint cannot be used.
-        :raises ConfigError: another parameter cannot be used.
+        :raises GraspSuccessDetectorError: the checkpoint or another parameter cannot be used.
         """
         # Imported here because an unconfigured node needs none of it.
         from grasp_success_detector.inference.classifier import GraspClassifier
@@ -129,17 +111,13 @@ class FrameJudge:
         return float(self._classifier.threshold)
 
     def check(self, values: Parameters) -> None:
-        """
-        Refuse values that do not fit this checkpoint.
-
-        :raises ConfigError: naming them.
-        """
+        """Raise a ConfigError that names values which do not fit this checkpoint."""
         self._preprocessing(values)
         values.decision(self.threshold)
         values.visibility()
 
     def apply(self, values: Parameters) -> None:
-        """Use other values from the next frame on; each is replaced in one step."""
+        """Use other values from the next frame on."""
         self._classifier.preprocessing = self._preprocessing(values)
         self._visibility.config = values.visibility()
 
@@ -156,11 +134,7 @@ class FrameJudge:
             torch.cuda.empty_cache()
 
     def judge(self, frame: ReceivedFrame) -> JudgedFrame:
-        """
-        Deserialize, decode, check visibility, classify.
-
-        :raises UnjudgedFrameError: any of the steps failed.
-        """
+        """Deserialize, decode, check visibility, classify; UnjudgedFrameError if a step fails."""
         try:
             message = deserialize_message(frame.data, self.message_type)
         except Exception as error:  # rclpy raises what its C layer raised
@@ -182,11 +156,11 @@ class FrameJudge:
             raise UnjudgedFrameError(error.reason, str(error)) from error
         except UnjudgedFrameError:
             raise
-        except Exception as error:  # whatever a frame does, the next one counts
+        except Exception as error:  # one frame must not end the node
             raise UnjudgedFrameError(
                 'not_judged', f'{type(error).__name__}: {one_line(error)}') from error
         if not 0. <= probability <= 1.:
-            raise UnjudgedFrameError('not_finite', f'the network says P(success) = {probability}')
+            raise UnjudgedFrameError('not_finite', f'P(success) of the network is {probability}')
         return JudgedFrame(message, probability, stamp, StageTimes(
             receive=deserialized_ns - frame.received_ns, decode=decoded_ns - deserialized_ns,
             preprocess=preprocessed_ns - decoded_ns, infer=inferred_ns - preprocessed_ns))
@@ -206,26 +180,25 @@ class FrameJudge:
         return replace(given, roi=values.roi) if any(values.roi) else given
 
 
-def select_decoder(decoder: ImageDecoder) -> Decoder:
+def select_decoder(decoder: ImageDecoder) -> decoding.Decoder:
     """
     Return the function that turns Image and CompressedImage messages into RGB uint8 (H, W, 3).
 
     ``native`` is :func:`grasp_success_detector.images.decoding.decode_message`. ``cv_bridge``
-    gives the very pixels that other nodes get from it, never at half size; docs/images.md lists
-    what it cannot decode. Padding between rows is removed first, as cv_bridge handles it wrongly.
+    gives the same pixels as in other nodes, never at half size; docs/images.md lists what it
+    cannot decode. The function raises ImageDecodeError only.
 
-    :return: callable(msg, half_suffices); raises ImageDecodeError and nothing else.
     :raises ConfigError: cv_bridge cannot be imported.
     """
     if decoder is ImageDecoder.NATIVE:
-        return decode_message
+        return decoding.decode_message
     bridge = _cv_bridge()
     if isinstance(bridge, Exception):
         raise ConfigError(
             f'image_decoder cv_bridge: cannot be imported ({one_line(bridge)}); install '
             'ros-$ROS_DISTRO-cv-bridge or set image_decoder to native') from bridge
 
-    def decode(msg: Any, half_suffices: HalfSuffices | None = None) -> RgbImage:
+    def decode(msg: Any, half_suffices: decoding.HalfSuffices | None = None) -> decoding.RgbImage:
         return _decode_with(bridge, msg)
     return decode
 
@@ -234,14 +207,14 @@ def select_decoder(decoder: ImageDecoder) -> Decoder:
 def _cv_bridge() -> Any:
     """Return the one CvBridge, or the exception of its import."""
     try:
-        # The compiled part first: cv_bridge itself would miss it only at the first frame.
+        # The compiled part first: cv_bridge itself imports it only at the first frame.
         import_module('cv_bridge.boost.cv_bridge_boost')
         return import_module('cv_bridge').CvBridge()
     except Exception as error:  # noqa: BLE001 - one built for another numpy fails in many ways
         return error
 
 
-def _decode_with(bridge: Any, msg: Any) -> RgbImage:
+def _decode_with(bridge: Any, msg: Any) -> decoding.RgbImage:
     compressed = hasattr(msg, 'format')
     try:
         if compressed:
@@ -263,12 +236,8 @@ def _decode_with(bridge: Any, msg: Any) -> RgbImage:
 
 
 def _without_padding(bridge: Any, msg: Any) -> Any:
-    """
-    Return the message without padding between its rows.
-
-    cv_bridge 1.x ignores step, 3.x rounds it down to whole pixels, and both return a sheared
-    picture without an error.
-    """
+    """Return the message without padding between its rows, which cv_bridge reads wrongly."""
+    # cv_bridge 1.x ignores step, 3.x rounds it down to whole pixels: a sheared picture, no error.
     depth, channels = bridge.encoding_to_dtype_with_channels(msg.encoding)
     row_bytes = msg.width * channels * np.dtype(depth).itemsize
     data = np.frombuffer(msg.data, np.uint8)
@@ -286,5 +255,6 @@ def _without_padding(bridge: Any, msg: Any) -> Any:
 
 def _cv_bridge_error(msg: Any, what: str) -> ImageDecodeError:
     given = getattr(msg, 'format', None) or getattr(msg, 'encoding', type(msg).__name__)
-    return ImageDecodeError(ImageFault.CV_BRIDGE.value, f'cv_bridge cannot decode {given!r:.60}: '
-                            f'{what}; image_decoder native may')
+    return ImageDecodeError(
+        decoding.ImageFault.CV_BRIDGE.value,
+        f'cv_bridge cannot decode {given!r:.60}: {what}; image_decoder native may')

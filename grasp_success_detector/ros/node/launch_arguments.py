@@ -15,15 +15,10 @@ COMPRESSED = '/compressed'
 
 
 class CameraArgument(NamedTuple):
-    """
-    One camera and its detector.
+    """One camera and its detector."""
 
-    :ivar name: the detector's namespace below that of the launch file; empty: none.
-    :ivar topic: without the transport; empty: ``image`` in the detector's namespace.
-    """
-
-    name: str = ''
-    topic: str = ''
+    name: str = ''      #: the detector's namespace below that of the launch file; empty: none
+    topic: str = ''     #: without the transport; empty: ``image`` in the detector's namespace
 
 
 def read_cameras(text: str) -> tuple[CameraArgument, ...]:
@@ -70,15 +65,10 @@ def remapped_image(topic: str) -> list[tuple[str, str]]:
 
 
 class RecordedCameras(NamedTuple):
-    """
-    Cameras of a bag.
+    """Cameras of a bag."""
 
-    :ivar topics: without the transport.
-    :ivar transport: of all of them, ``raw`` or ``compressed``.
-    """
-
-    topics: tuple[str, ...]
-    transport: str
+    topics: tuple[str, ...]     #: without the transport
+    transport: str              #: of all of them, ``raw`` or ``compressed``
 
     @property
     def recorded(self) -> tuple[str, ...]:
@@ -94,7 +84,7 @@ def recorded_cameras(bag: str, topics: tuple[str, ...] = (), transport: str = ''
 
     :param topics: without the transport; empty: the only camera of the bag.
     :param transport: ``raw`` or ``compressed``; empty: the recorded one.
-    :raises BagError: the bag cannot be read, or lacks a camera, or not all are of one transport.
+    :raises BagError: the bag cannot be read, lacks a camera, or has them in several transports.
     """
     with open_bag(bag) as reader:
         images = {c.topic: c.msgtype for c in reader.connections if c.msgtype in IMAGE_TYPES}

@@ -30,7 +30,7 @@ class DetectorNode(LifecycleNode):
     """
     Decides from camera frames whether the hand holds the object.
 
-    ``_pipeline`` is there from *configure* to *cleanup*. The services ``~/verify``, ``~/enable``
+    ``_pipeline`` exists from *configure* to *cleanup*. The services ``~/verify``, ``~/enable``
     and ``~/reset`` and the diagnostics answer in every state.
     """
 
@@ -68,7 +68,7 @@ class DetectorNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the camera and start to judge frames."""
         failed = self._try('activate', lambda: self._activate(state))
-        # Always an error, which leads to unconfigured; a mere failure would lead to inactive.
+        # ERROR in any case, which leads to unconfigured; FAILURE would lead to inactive.
         return (TransitionCallbackReturn.SUCCESS if failed is None
                 else TransitionCallbackReturn.ERROR)
 
@@ -79,33 +79,26 @@ class DetectorNode(LifecycleNode):
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free the network and the publishers."""
+        """Free the network and the publishers, after a last ``false`` where the node is active."""
         self._free()
         return TransitionCallbackReturn.SUCCESS
 
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """End from any state, with a last ``false`` where the node was active."""
-        self._free()
-        return TransitionCallbackReturn.SUCCESS
-
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Go back to unconfigured, from where *configure* may be tried again."""
-        self._free()
-        return TransitionCallbackReturn.SUCCESS
+    on_shutdown = on_cleanup    # from any state
+    on_error = on_cleanup       # to unconfigured, from where *configure* may be tried again
 
     def _try(self, name: str, transition: Callable[[], None]) -> TransitionCallbackReturn | None:
         """Run a transition and log in one line why it failed; None if it did not."""
         try:
             transition()
+            return None
         except GraspSuccessDetectorError as error:
-            self.get_logger().error(f'{name} failed: {error}')
-            self._free()
-            return TransitionCallbackReturn.FAILURE
-        except Exception as error:  # noqa: BLE001 - rclpy would swallow it without a word
-            self.get_logger().error(f'{name} failed: {type(error).__name__}: {one_line(error)}')
-            self._free()
-            return TransitionCallbackReturn.ERROR
-        return None
+            text, result = str(error), TransitionCallbackReturn.FAILURE
+        except Exception as error:  # noqa: BLE001 - rclpy would not report it
+            text = f'{type(error).__name__}: {one_line(error)}'
+            result = TransitionCallbackReturn.ERROR
+        self.get_logger().error(f'{name} failed: {text}')
+        self._free()
+        return result
 
     def _configure(self) -> None:
         values = self._declared.values()
@@ -129,8 +122,8 @@ class DetectorNode(LifecycleNode):
     # Services
 
     async def _on_verify(self, request: Trigger.Request, response: Trigger.Response) -> Any:
-        """Answer when the frames to come have; ``success`` for a verdict of SUCCESS only."""
-        # As a coroutine any number of calls wait at once, and the executor's thread does not.
+        """Answer from frames to come; ``success`` for a verdict of SUCCESS only."""
+        # A coroutine, so that any number of calls wait at once without blocking the executor.
         future: Any = Future(executor=self.executor)
 
         def answered(answer: VerifyAnswer) -> None:

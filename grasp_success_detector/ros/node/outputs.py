@@ -1,7 +1,7 @@
 """Publishers of the verdict, and the overlay that shows it on the frame."""
 
 from array import array
-from collections.abc import Iterable
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -15,7 +15,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Bool, Float32, Header
 
 from grasp_success_detector.decision import Decision
-from grasp_success_detector.images.encoding import encode_jpeg
+from grasp_success_detector.images.encoding import check_rgb, encode_jpeg
 from grasp_success_detector.labels import Verdict
 from grasp_success_detector.ros.node.camera_subscription import overrides, qos_advice
 
@@ -34,21 +34,18 @@ COLOURS = {
 
 def draw_overlay(frame: NDArray[np.uint8], decision: Decision) -> NDArray[np.uint8]:
     """
-    Return a copy of a frame of any size with a coloured border and one line of text.
+    Return a copy of a frame with a coloured border and one line of text.
 
-    :param frame: RGB uint8 (H, W, 3).
-    :return: RGB uint8 (H, W, 3).
+    Frame and copy are RGB uint8 (H, W, 3), of any size.
     """
     drawn = np.ascontiguousarray(frame).copy()
     height, width = drawn.shape[:2]
     colour = COLOURS[decision.verdict]
     border = max(1, min(height, width) // 60)
     cv2.rectangle(drawn, (0, 0), (width - 1, height - 1), colour, border * 2)
-    text = decision.verdict.name
-    if decision.verdict is Verdict.UNKNOWN:
-        text += f' ({decision.reason.value})'
-    else:
-        text += f'  P(success) {decision.confidence:.2f}'
+    text = decision.verdict.name + (
+        f' ({decision.reason.value})' if decision.verdict is Verdict.UNKNOWN
+        else f'  P(success) {decision.confidence:.2f}')
     scale, thickness = height / 400, max(1, height // 240)
     (text_width, text_height), below = cv2.getTextSize(
         text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
@@ -64,16 +61,17 @@ class VerdictOutputs:
     """
     Publishers of the verdict.
 
-    Topic names are relative: ``/grasp_success`` for a node in the root namespace,
-    ``/left_hand/grasp_success`` for one in ``/left_hand``, so that several cameras do not mix.
-    As lifecycle publishers they are silent while the node is not active.
+    Topic names are relative, ``/left_hand/grasp_success`` for a node in ``/left_hand``, so that
+    several cameras do not mix. Lifecycle publishers are silent while the node is not active.
     """
 
     def __init__(self, node: LifecycleNode) -> None:
         """Create the publishers; ``grasp_success/stamped`` only where vision_msgs is installed."""
         self._node = node
         self._publishers: list[LifecyclePublisher] = []
-        self._vision_msgs = _vision_msgs()
+        self._vision_msgs: Any = None
+        with suppress(ImportError):
+            self._vision_msgs = import_module('vision_msgs.msg')
         try:
             self._bool = self._create(Bool, 'grasp_success')
             self._confidence = self._create(Float32, 'grasp_success/confidence')
@@ -92,7 +90,7 @@ class VerdictOutputs:
             policy = qos_policy_name_from_kind(event.last_policy_kind)
             self._node.get_logger().warning(
                 f'a subscriber of {topic} asks for a {policy.lower()} that is not offered and '
-                f'hears nothing; {qos_advice(topic, "publisher", policy)}')
+                f'receives nothing; {qos_advice(topic, "publisher", policy)}')
         # Reliable, so that a ``false`` is not lost; depth 1, since only the newest answer counts.
         # A new profile for each: overrides are written into it.
         qos = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
@@ -102,42 +100,26 @@ class VerdictOutputs:
         self._publishers.append(publisher)
         return publisher
 
-    @property
-    def overlay_wanted(self) -> bool:
-        """Return whether an overlay topic has a subscriber."""
-        return _heard(self._overlay) or _heard(self._compressed)
-
     def publish(self, decision: Decision, header: Header) -> None:
-        """
-        Publish a decision.
-
-        :param header: of the newest judged frame.
-        """
+        """Publish a decision with the header of the newest judged frame."""
         # The confidence first: a reader of both has the matching one when the Bool arrives.
         self._confidence.publish(Float32(data=decision.confidence))
         self._bool.publish(Bool(data=decision.holds_object))
         if self._stamped is not None:
             self._stamped.publish(self._classification(decision, header))
 
-    def overlay_messages(self, drawn: NDArray[np.uint8], header: Header) -> list[Any]:
-        """
-        Return messages for those overlay topics that have a subscriber.
+    def overlay_publishers(self) -> list[LifecyclePublisher]:
+        """Return those publishers of the overlay that have a subscriber."""
+        return [publisher for publisher in (self._overlay, self._compressed)
+                if publisher.get_subscription_count() > 0]
 
-        :param drawn: RGB uint8 (H, W, 3).
-        """
-        messages: list[Any] = []
-        if _heard(self._overlay):
-            messages.append(to_image_message(drawn, header))
-        if _heard(self._compressed):
-            messages.append(CompressedImage(
-                header=header, format='rgb8; jpeg compressed bgr8',
-                data=array('B', encode_jpeg(drawn))))
-        return messages
-
-    def publish_overlay(self, messages: Iterable[Any]) -> None:
-        """Publish the messages of ``overlay_messages``."""
-        for message in messages:
-            (self._overlay if isinstance(message, Image) else self._compressed).publish(message)
+    def overlay_message(self, publisher: LifecyclePublisher, drawn: NDArray[np.uint8],
+                        header: Header) -> Image | CompressedImage:
+        """Return the message with an overlay, RGB uint8 (H, W, 3), for one of its publishers."""
+        if publisher is self._overlay:
+            return to_image_message(drawn, header)
+        return CompressedImage(header=header, format='rgb8; jpeg compressed bgr8',
+                               data=array('B', encode_jpeg(drawn)))
 
     def flush(self, timeout_s: float) -> None:
         """Wait until subscribers have the last Bool, so that ending now does not lose it."""
@@ -160,26 +142,13 @@ class VerdictOutputs:
 
 def to_image_message(rgb: NDArray[np.uint8], header: Header) -> Image:
     """
-    Make a sensor_msgs/Image in rgb8 without padding.
+    Return RGB uint8 (H, W, 3) as an Image in rgb8 without padding.
 
-    :param rgb: RGB uint8 (H, W, 3).
     :raises ValueError: the array is not such an image.
     """
-    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
-        raise ValueError(f'{rgb.dtype} array of shape {rgb.shape}; expected RGB uint8 (H, W, 3)')
+    check_rgb(rgb)
     height, width, _ = rgb.shape
     message = Image(header=header, height=height, width=width, encoding='rgb8', step=3 * width)
     # An array of type B is the one type that the setter takes without checking each byte.
     message.data = array('B', rgb.tobytes())
     return message
-
-
-def _heard(publisher: LifecyclePublisher) -> bool:
-    return bool(publisher.get_subscription_count() > 0)
-
-
-def _vision_msgs() -> Any:
-    try:
-        return import_module('vision_msgs.msg')
-    except ImportError:
-        return None

@@ -56,8 +56,15 @@ class Reliability(Enum):
     RELIABLE = 'reliable'
 
 
-def _parameter(default: Any, description: str, change: Change, **limits: float) -> Any:
-    return setting(default, description=description, change=change, **limits)
+def _parameter(default: Any, text: str, change: Change = Change.RUNNING, **limits: Any) -> Any:
+    return setting(default, help=text, change=change, **limits)
+
+
+def _parameter_of(owner: type, name: str, **limits: float) -> Any:
+    """Return a parameter for the field of a configuration; ROS only knows inclusive limits."""
+    declared = {declared.name: declared for declared in fields(owner)}[name]
+    known = {limit: declared.metadata[limit] for limit in ('lowest', 'highest')}
+    return _parameter(declared.default, declared.metadata['help'], **(known | limits))
 
 
 @dataclass(frozen=True)
@@ -90,58 +97,33 @@ class Parameters:
         'the one of this machine.', Change.CONFIGURE)
     max_rate: float = _parameter(
         0., 'Largest number of frames judged per second; 0: as many as the network can judge.',
-        Change.RUNNING, lowest=0., highest=1000.)
+        lowest=0., highest=1000.)
     roi: tuple[float, float, float, float] = _parameter(
         (0., 0., 0., 0.), 'Region of interest [x, y, width, height] as fractions of the frame, '
-        'origin at the top left; all 0: the one in the checkpoint.', Change.RUNNING,
-        lowest=0., highest=1.)
+        'origin at the top left; all 0: the one in the checkpoint.', lowest=0., highest=1.)
 
     threshold: float = _parameter(
         0., 'Mean P(success) from which the verdict is SUCCESS; 0: the threshold in the '
-        'checkpoint.', Change.RUNNING, lowest=0., highest=1.)
-    hysteresis: float = _parameter(
-        DecisionConfig.hysteresis, 'A SUCCESS lasts until the mean is below the threshold by this '
-        'fraction of it.', Change.RUNNING, lowest=0., highest=0.99)
-    undecided: float = _parameter(
-        DecisionConfig.undecided, 'A mean below the threshold by less than this fraction of it is '
-        'UNKNOWN (false) instead of FAILURE.', Change.RUNNING, lowest=0., highest=0.99)
-    window_s: float = _parameter(
-        DecisionConfig.window_s, 'Span of frame stamps that is averaged, in seconds.',
-        Change.RUNNING, lowest=0., highest=60.)
-    min_frames: int = _parameter(
-        DecisionConfig.min_frames, 'Number of frames in the window that a verdict needs.',
-        Change.RUNNING, lowest=1, highest=1000)
-    stale_after_s: float = _parameter(
-        DecisionConfig.stale_after_s, 'Seconds without a judged frame after which the verdict '
-        'is UNKNOWN (false).', Change.RUNNING, lowest=0.05, highest=60.)
-    max_bad_frames: int = _parameter(
-        DecisionConfig.max_bad_frames, 'Number of undecodable frames in a row from which the '
-        'verdict is UNKNOWN (false).', Change.RUNNING, lowest=1, highest=1000)
-
-    max_black: float = _parameter(
-        VisibilityConfig.max_black, 'Fraction of black pixels above which the camera counts as '
-        'blind (UNKNOWN, false); 1: never.', Change.RUNNING, lowest=0., highest=1.)
-    max_white: float = _parameter(
-        VisibilityConfig.max_white, 'Fraction of white pixels above which the camera counts as '
-        'blind (UNKNOWN, false); 1: never.', Change.RUNNING, lowest=0., highest=1.)
-    frozen_after_s: float = _parameter(
-        VisibilityConfig.frozen_after_s, 'Seconds over which all frames show the same picture, '
-        'after which the camera counts as frozen (UNKNOWN, false); 0: never, for noiseless '
-        'simulators.',
-        Change.RUNNING, lowest=0., highest=3600.)
+        'checkpoint.', lowest=0., highest=1.)
+    hysteresis: float = _parameter_of(DecisionConfig, 'hysteresis', highest=0.99)
+    undecided: float = _parameter_of(DecisionConfig, 'undecided', highest=0.99)
+    window_s: float = _parameter_of(DecisionConfig, 'window_s', highest=60.)
+    min_frames: int = _parameter_of(DecisionConfig, 'min_frames', highest=1000)
+    stale_after_s: float = _parameter_of(
+        DecisionConfig, 'stale_after_s', lowest=0.05, highest=60.)
+    max_bad_frames: int = _parameter_of(DecisionConfig, 'max_bad_frames', highest=1000)
+    max_black: float = _parameter_of(VisibilityConfig, 'max_black')
+    max_white: float = _parameter_of(VisibilityConfig, 'max_white')
+    frozen_after_s: float = _parameter_of(VisibilityConfig, 'frozen_after_s', highest=3600.)
 
     verify_timeout_s: float = _parameter(
         2., 'Seconds after which ~/verify answers UNKNOWN if the frames gave no verdict.',
-        Change.RUNNING, lowest=0.05, highest=600.)
+        lowest=0.05, highest=600.)
     autostart: bool = _parameter(
         True, 'Go to active by itself; false: wait for a lifecycle manager.', Change.START)
 
     def __post_init__(self) -> None:
-        """
-        Check the values.
-
-        :raises ConfigError: naming the values that are out of their range or contradict others.
-        """
+        """Raise a ConfigError that names values out of range or values that exclude others."""
         check_settings(self, ConfigError, 'parameters:')
         if not self.max_rate:
             return
@@ -171,21 +153,16 @@ class DeclaredParameters:
     """
     The ROS parameters of one node.
 
-    An override (command line, YAML) with a wrong value does not keep the node from being
-    constructed: its error is kept until *configure* reads the values, so that *configure* fails,
-    and setting a right value mends it.
+    A wrong override (command line, YAML) does not prevent the node's construction. Its error is
+    kept until *configure*, which fails with it unless a right value was set before.
     """
 
     def __init__(self, node: Node, pipeline: 'Callable[[], DetectionPipeline | None]') -> None:
-        """
-        Declare all parameters.
-
-        :param pipeline: returns the user of the values; None while the node is unconfigured.
-        """
+        """Declare all parameters; ``pipeline`` returns None while the node is unconfigured."""
         self._node, self._pipeline = node, pipeline
         self._fields = {declared.name: declared for declared in fields(Parameters)}
         self._rejected: dict[str, str] = {}     # name -> error of its override
-        overrides = node._parameter_overrides   # rclpy offers no other way to name the culprit
+        overrides = node._parameter_overrides   # private: rclpy cannot tell which one is wrong
         for name, declared in self._fields.items():
             default = default_value(declared)
             given = overrides[name].value if name in overrides else default
@@ -200,11 +177,7 @@ class DeclaredParameters:
             node.add_post_set_parameters_callback(self._apply)
 
     def values(self) -> Parameters:
-        """
-        Read all values.
-
-        :raises ConfigError: naming every override that cannot be used.
-        """
+        """Return all values; a ConfigError names every override that cannot be used."""
         if self._rejected:
             raise ConfigError('; '.join(self._rejected.values()))
         return self._with([])
@@ -212,13 +185,16 @@ class DeclaredParameters:
     # Quoted, here and elsewhere: before Kilted the class cannot be subscripted.
     def _with(self, changes: 'list[Parameter[Any]]') -> Parameters:
         """Return the present values with some of them changed."""
-        values = {name: self._node.get_parameter(name).value for name in self._fields}
+        values: dict[str, Any] = {
+            name: self._node.get_parameter(name).value for name in self._fields}
         values |= {change.name: change.value for change in changes}
-        plain: dict[str, Any] = {name: _plain(value) for name, value in values.items()}
-        return Parameters(**plain)
+        return Parameters(**{name: _plain(value) for name, value in values.items()})
+
+    def _ours(self, parameters: 'list[Parameter[Any]]') -> 'list[Parameter[Any]]':
+        return [parameter for parameter in parameters if parameter.name in self._fields]
 
     def _check(self, parameters: 'list[Parameter[Any]]') -> SetParametersResult:
-        ours = [parameter for parameter in parameters if parameter.name in self._fields]
+        ours = self._ours(parameters)
         try:
             self._refuse(ours)
         except ConfigError as error:
@@ -244,7 +220,7 @@ class DeclaredParameters:
             pipeline.check(self._with(ours))
 
     def _apply(self, parameters: 'list[Parameter[Any]]') -> None:
-        ours = [parameter for parameter in parameters if parameter.name in self._fields]
+        ours = self._ours(parameters)
         if ours and (pipeline := self._pipeline()) is not None:
             pipeline.apply(self._with(ours))
 
@@ -258,25 +234,26 @@ def default_value(declared: Field[Any]) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Return a parameter's value with a tuple in place of an array."""
-    return value if value is None or isinstance(value, bool | int | float | str) else tuple(value)
+    """Return a parameter's value, a tuple in place of an array."""
+    return value if value is None or isinstance(value, int | float | str) else tuple(value)
 
 
-def _types(value: Any) -> list[type]:
-    return [type(value)] if not isinstance(value, tuple) else [type(part) for part in value]
+def _takes_doubles(declared: Field[Any]) -> bool:
+    return isinstance(declared.default, float | tuple)
 
 
 def _expected(declared: Field[Any]) -> str:
     """Return in words which values a parameter takes."""
-    is_number = float in _types(declared.default)
-    return expected_values(Parameters, declared) + (', with a decimal point' if is_number else '')
+    point = ', with a decimal point' if _takes_doubles(declared) else ''
+    return expected_values(Parameters, declared) + point
 
 
 def _complaint(declared: Field[Any], value: Any) -> str | None:
-    """Return the error about a value that cannot be used, None where it can."""
+    """Return why a value cannot be used; None if it can."""
     plain = _plain(value)
+    parts = plain if isinstance(plain, tuple) else (plain,)
     # As in rclpy, 1 is not a double.
-    whole = float in _types(declared.default) and int in _types(plain)
+    whole = _takes_doubles(declared) and any(type(part) is int for part in parts)
     if fits(Parameters, declared, plain) and not whole:
         return None
     shown = list(plain) if isinstance(plain, tuple) else plain
@@ -287,8 +264,8 @@ def _descriptor(declared: Field[Any]) -> ParameterDescriptor:
     metadata = declared.metadata
     # START is not read-only: rclpy's own refusal would not say what to do.
     descriptor = ParameterDescriptor(
-        description=metadata['description'], additional_constraints='; '.join(
-            (_expected(declared), metadata['change'].value)))
+        description=metadata['help'],
+        additional_constraints=f'{_expected(declared)}; {metadata["change"].value}')
     lowest, highest = metadata['lowest'], metadata['highest']
     if declared.type is float:
         descriptor.floating_point_range = [FloatingPointRange(from_value=lowest, to_value=highest)]

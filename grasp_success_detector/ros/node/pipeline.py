@@ -30,14 +30,10 @@ Item = TypeVar('Item')
 
 class DetectionPipeline:
     """
-    Everything that a configured node has: camera -> worker -> judge -> keeper -> outputs.
+    All parts of a configured node: camera -> worker -> judge -> keeper -> outputs.
 
     The executor's thread takes messages and watches the clock; one worker thread decodes, judges
     and publishes. Between ``start`` and ``stop`` the node is active.
-
-    :ivar judge: the loaded checkpoint.
-    :ivar camera: the subscription to the camera.
-    :ivar keeper: the present verdict.
     """
 
     def __init__(self, node: LifecycleNode, values: Parameters, statistics: FrameStatistics,
@@ -55,7 +51,7 @@ class DetectionPipeline:
         self._outputs = VerdictOutputs(node)
         self.keeper = VerdictKeeper(self._outputs, statistics)
         self._worker = LatestItemWorker(self._work_on, 'inference')
-        # Time-outs and heartbeats are real time, also where use_sim_time lets the ROS clock stand.
+        # Time-outs and heartbeats are real time, also where the simulated clock stands still.
         self._watchdog = node.create_timer(
             1., self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._watchdog.cancel()
@@ -67,7 +63,7 @@ class DetectionPipeline:
         return not self._watchdog.is_canceled()
 
     def check(self, values: Parameters) -> None:
-        """Refuse, by a ConfigError, values that cannot be used while running."""
+        """Raise a ConfigError for values that cannot be used while running."""
         self.judge.check(values)
 
     def apply(self, values: Parameters) -> None:
@@ -141,20 +137,18 @@ class DetectionPipeline:
     def _work_on(self, frame: ReceivedFrame) -> None:
         """Judge and answer one frame; runs in the worker's thread."""
         try:
-            self._judge_and_answer(frame)
+            judged = self.judge.judge(frame)
+            decision = self.keeper.answer(frame, judged)
+            if decision and (publishers := self._outputs.overlay_publishers()):
+                drawn = draw_overlay(self.judge.picture(judged), decision)
+                self.keeper.publish_overlay(frame, [
+                    (publisher, self._outputs.overlay_message(
+                        publisher, drawn, judged.message.header)) for publisher in publishers])
         except UnjudgedFrameError as error:
             self._skip(frame, error)
-        except Exception as error:  # noqa: BLE001 - the next frame shall find the thread alive
+        except Exception as error:  # noqa: BLE001 - the thread must live on for the next frame
             self._skip(frame, UnjudgedFrameError(
                 'internal', f'{type(error).__name__}: {one_line(error)}'))
-
-    def _judge_and_answer(self, frame: ReceivedFrame) -> None:
-        judged = self.judge.judge(frame)
-        decision = self.keeper.answer(frame, judged)
-        if decision is not None and self._outputs.overlay_wanted:
-            messages = self._outputs.overlay_messages(
-                draw_overlay(self.judge.picture(judged), decision), judged.message.header)
-            self.keeper.publish_overlay(frame, lambda: self._outputs.publish_overlay(messages))
 
     def _skip(self, frame: ReceivedFrame, error: UnjudgedFrameError) -> None:
         self._statistics.add_bad(error.reason)
@@ -167,19 +161,12 @@ class LatestItemWorker(Generic[Item]):
     """
     Work on one item at a time in a thread of its own, always on the newest one.
 
-    The caller that offers items (the executor) never waits for the work; an item that waits is
-    dropped when a newer one is offered.
+    ``offer`` never waits for the work; a waiting item is dropped when a newer one is offered.
     """
 
     def __init__(self, work: Callable[[Item], None], name: str) -> None:
-        """
-        Prepare; ``start`` begins the thread.
-
-        :param work: called in the thread; it handles its own errors.
-        :param name: name of the thread in debuggers and ``top``.
-        """
-        self._work = work
-        self._name = name
+        """Prepare; the thread, begun by ``start``, calls ``work``, which must not raise."""
+        self._work, self._name = work, name
         self._changed = Condition()
         self._waiting: Item | None = None
         self._thread: Thread | None = None
@@ -194,24 +181,19 @@ class LatestItemWorker(Generic[Item]):
 
     def offer(self, item: Item) -> bool:
         """
-        Make this item the next one; without a thread (before start, after stop) it is dropped.
+        Make this item the next one, and return whether a waiting item is dropped for it.
 
-        :return: whether another item that was waiting is dropped for it.
+        Without a thread (before ``start``, after ``stop``) the item itself is dropped.
         """
         with self._changed:
             if self._thread is None:
                 return False
-            replaced = self._waiting is not None
-            self._waiting = item
+            replaced, self._waiting = self._waiting is not None, item
             self._changed.notify()
         return replaced
 
     def stop(self, timeout_s: float) -> bool:
-        """
-        Drop the waiting item and end the thread after its present work.
-
-        :return: whether the thread ended within the time-out.
-        """
+        """Drop the waiting item and return whether the thread ends within the time-out."""
         with self._changed:
             thread, self._thread, self._waiting = self._thread, None, None
             self._changed.notify()
@@ -221,12 +203,12 @@ class LatestItemWorker(Generic[Item]):
         return not thread.is_alive()
 
     def _run(self) -> None:
-        # Compared by identity: a thread that was late to end must not go on after a new start.
+        # Compared by identity: a thread that ends late must not go on after a new start.
         me = current_thread()
         while True:
             with self._changed:
-                while self._thread is me and self._waiting is None:
-                    self._changed.wait()
+                self._changed.wait_for(
+                    lambda: self._thread is not me or self._waiting is not None)
                 if self._thread is not me or self._waiting is None:
                     return
                 item, self._waiting = self._waiting, None

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from threading import Lock
 import time
+from typing import Any
 
 from std_msgs.msg import Header
 
@@ -24,10 +25,10 @@ from grasp_success_detector.ros.node.frame_judge import (
 from grasp_success_detector.ros.node.outputs import VerdictOutputs
 from grasp_success_detector.ros.node.verify_request import refusal, VerifyAnswer, VerifyRequest
 
-#: Number of looks of the watchdog within ``stale_after_s``.
+#: Calls of ``watch`` within ``stale_after_s``.
 WATCHDOG_LOOKS = 10
 
-#: Longest time between two looks: calls of verify time out, cameras come and go.
+#: Longest time between two calls of ``watch``, since verify times out and cameras come and go.
 WATCHDOG_PERIOD_S = 0.1
 
 #: UNKNOWN is repeated after this time, or after ``stale_after_s`` if that is shorter.
@@ -36,13 +37,13 @@ HEARTBEAT_NS = NS_PER_S
 
 class VerdictKeeper:
     """
-    Keep the verdict; fed by the worker's thread, watched and questioned by the executor's.
+    Keep the verdict; called by the worker's thread and by the executor's.
 
-    Under its lock, nothing takes longer than to publish a small message. Times are monotonic ns.
+    Its lock is held for no longer than the publishing of a small message. Times are monotonic ns.
 
     :ivar latest: the decision that was published last.
-    :ivar period: number of the present period; frames of earlier ones are not answered. A period
-        ends when all frames are forgotten.
+    :ivar period: a new one begins when all frames are forgotten; frames of earlier periods are not
+        answered.
     """
 
     def __init__(self, outputs: VerdictOutputs, statistics: FrameStatistics) -> None:
@@ -70,7 +71,7 @@ class VerdictKeeper:
         with self._lock:
             self._closed = None
             self._begin_period()
-            # Due at once: the first look of the watchdog says that nothing is known yet.
+            # Published at time 0, so that the watchdog's first call publishes NO_FRAMES.
             self.latest, self._published_ns = unknown(Reason.NO_FRAMES), 0
             self._header = Header()
 
@@ -89,7 +90,7 @@ class VerdictKeeper:
         """
         Forget all frames, also the one being judged; waiting calls count later frames only.
 
-        :param stamp_ns: now, ns of the clock of the frames' stamps.
+        :param stamp_ns: now, by the clock of the frames' stamps.
         """
         with self._lock:
             self._begin_period()
@@ -137,15 +138,16 @@ class VerdictKeeper:
             for request in self._requests:
                 request.observe_bad(frame.received_ns, error.reason, error.blindness)
             decision = self._decider.decide(time.monotonic_ns())
-            if (decision.verdict is Verdict.UNKNOWN
-                    and decision.reason is not self.latest.reason):
+            if decision.verdict is Verdict.UNKNOWN and (
+                    decision.reason is not self.latest.reason):
                 self._publish(decision)
 
-    def publish_overlay(self, frame: ReceivedFrame, publish: Callable[[], None]) -> None:
-        """Call a function that publishes, unless the frame's period is over."""
+    def publish_overlay(self, frame: ReceivedFrame, messages: list[tuple[Any, Any]]) -> None:
+        """Publish pairs of a publisher and its message, unless the frame's period is over."""
         with self._lock:
             if self._is_open(frame):
-                publish()
+                for publisher, message in messages:
+                    publisher.publish(message)
 
     def watch(self) -> None:
         """Withdraw a verdict that is too old, repeat UNKNOWN, and end calls that wait too long."""

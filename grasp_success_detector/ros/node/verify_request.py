@@ -1,4 +1,4 @@
-"""A waiting call of ``~/verify``: what do frames say that were taken after it? No ROS."""
+"""A waiting call of ``~/verify``, which is answered from frames taken after it; needs no ROS."""
 
 from __future__ import annotations
 
@@ -23,16 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class VerifyAnswer:
-    """
-    Answer to one call.
-
-    :ivar seconds: real time from the call to its answer.
-    :ivar text: one line for people.
-    """
+    """Answer to one call."""
 
     decision: Decision
-    seconds: float
-    text: str
+    seconds: float      #: from the call to its answer
+    text: str           #: one line for people
 
     def to_json(self) -> str:
         """Return the answer as one JSON object; ``probability`` is null for UNKNOWN."""
@@ -52,9 +47,8 @@ class VerifyRequest:
     """
     One waiting call, with a decider of its own that gets later frames only.
 
-    A frame is later when it was received after the call and, unless the time of reception is its
-    stamp, also stamped after it: with a camera whose clock is ahead, an old frame does not count
-    as a new one. A reset moves both times.
+    A later frame was received after the call and, unless its stamp is the time of reception, also
+    stamped after it, so that an old frame does not count where the camera's clock is ahead.
     """
 
     def __init__(self, config: DecisionConfig, stamp_ns: int, now_ns: int, timeout_s: float,
@@ -62,25 +56,24 @@ class VerifyRequest:
         """
         Begin to wait.
 
-        :param stamp_ns: now, ns of the clock of the frames' stamps.
-        :param now_ns: now, monotonic ns.
+        :param stamp_ns: now, by the clock of the frames' stamps; ``now_ns`` is monotonic.
         :param topic: the camera's, for the text.
         :param answer: called once, from any thread; it must return quickly.
         """
         self._decider = WindowedDecider(config)
-        self._called_ns = now_ns
-        self._timeout_s, self._topic, self._answer = timeout_s, topic, answer
+        self._called_ns, self._timeout_s = now_ns, timeout_s
+        self._topic, self._answer = topic, answer
         self.reset(stamp_ns, now_ns)
 
     def reset(self, stamp_ns: int, now_ns: int) -> None:
         """Count only frames taken after this time; the time-out goes on."""
         self._decider.reset()
         self._stamp_ns, self._from_ns = stamp_ns, now_ns
-        self._newest_early_ns: int | None = None     # stamp of a frame that came too early
+        self._newest_early_ns: int | None = None     # stamp of a frame from before the call
         self._bad: str | None = None                 # why the last later frame was not judged
 
     def observe(self, stamp: Stamp, probability: float, received_ns: int) -> bool:
-        """Take a judged frame and return whether the call is answered."""
+        """Take a judged frame and return whether it answers the call."""
         if received_ns <= self._from_ns:
             return False
         if not stamp.received and stamp.ns <= self._stamp_ns:
@@ -134,8 +127,8 @@ class VerifyRequest:
         if self._newest_early_ns is not None:
             early_s = (self._stamp_ns - self._newest_early_ns) / NS_PER_S
             return (f'frames came, but the newest was stamped {early_s:.2f} s before the request; '
-                    "if that is not the camera's delay, its clock is another one: set "
-                    'use_receive_time to true')
+                    "if that is not the camera's delay, its clock differs: set use_receive_time "
+                    'to true')
         if decision.reason is Reason.NO_FRAMES:
             return (f'no frame came on {self._topic} and was judged; is the camera running, and '
                     'does it publish there?')
