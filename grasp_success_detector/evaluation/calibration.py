@@ -63,13 +63,12 @@ def reliability(probabilities: ArrayLike, labels: Sequence[Label]) -> Reliabilit
     """
     values = np.asarray(probabilities, np.float64)
     success = (np.asarray(labels) == Label.SUCCESS).astype(np.float64)
-    edges = np.linspace(0, 1, BINS + 1)
+    edges = np.linspace(0, 1, BINS + 1, dtype=np.float64)
     # (m - 1) / M < p <= m / M, as in the paper
     bins = np.clip(np.searchsorted(edges, values, 'left') - 1, 0, BINS - 1)
     counts = np.bincount(bins, minlength=BINS)
     with np.errstate(invalid='ignore'):
-        said, true = (np.asarray(np.bincount(bins, weights, BINS) / counts, np.float64)
-                      for weights in (values, success))
+        said, true = (np.bincount(bins, weights, BINS) / counts for weights in (values, success))
     return Reliability(edges, counts, said, true)
 
 
