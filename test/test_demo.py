@@ -18,13 +18,17 @@ from std_msgs.msg import Bool, Float32  # noqa: E402
 
 from grasp_success_detector.cli import grasp_demo  # noqa: E402
 from grasp_success_detector.errors import BagError  # noqa: E402
+from grasp_success_detector.evaluation.replay import NodeAnswer  # noqa: E402
 from grasp_success_detector.images.decoding import decode_bytes, read_image  # noqa: E402
 from grasp_success_detector.labels import Verdict  # noqa: E402
 from grasp_success_detector.recordings.bags import COMPRESSED_TOPIC  # noqa: E402
 from grasp_success_detector.ros.node.outputs import COLOURS  # noqa: E402
 from grasp_success_detector.ros.tools.demo_bag import Attempt, read_demo_bag  # noqa: E402
-from grasp_success_detector.ros.tools.demo_monitor import DemoAnswer, DemoResult  # noqa: E402
-from grasp_success_detector.ros.tools.demo_view import chosen_answers, draw_demo  # noqa: E402
+from grasp_success_detector.ros.tools.demo_view import (  # noqa: E402
+    chosen_answers,
+    DemoResult,
+    draw_demo,
+)
 
 
 @pytest.fixture(scope='module')
@@ -127,7 +131,7 @@ def test_an_output_that_cannot_be_written_is_said_before_the_run(
         bag, tmp_path, capsys, monkeypatch, output):
     (tmp_path / 'file').write_text('', encoding='utf-8')
     (tmp_path / 'folder').mkdir()
-    monkeypatch.setattr(grasp_demo, 'child_process', None)      # nothing is started
+    monkeypatch.setattr(grasp_demo, 'play_to_detector', None)   # nothing is started
     code = grasp_demo.main(['--bag', str(bag[0]), '--output', str(tmp_path / output)])
     assert code == 1
     error = capsys.readouterr().err
@@ -165,22 +169,23 @@ def test_attempts_that_cannot_be_read_are_named(tmp_path):
 
 def test_the_picture_shows_verdicts_in_their_colours(bag):
     path, frames = bag
-    answers = tuple(DemoAnswer(stamp, verdict, 0.7, 0.01) for (stamp, _), verdict in zip(
-        frames, [Verdict.UNKNOWN, *[Verdict.SUCCESS] * (FRAMES_PER_ATTEMPT - 1)], strict=False))
+    answers = {stamp: NodeAnswer(verdict, 0.7, 0.01) for (stamp, _), verdict in zip(
+        frames, [Verdict.UNKNOWN, *[Verdict.SUCCESS] * (FRAMES_PER_ATTEMPT - 1)], strict=False)}
     result = DemoResult(Attempt(0, 'mug', False, frames[0][0], frames[-1][0]), answers)
     assert (result.verdict, result.probability, result.correct) == (Verdict.SUCCESS, 0.7, False)
     chosen = chosen_answers(result)
-    assert (chosen[0], chosen[-1], len(chosen)) == (answers[0], answers[-1], 6)
+    in_order, all_in_order = list(chosen.items()), list(answers.items())
+    assert (in_order[0], in_order[-1], len(chosen)) == (all_in_order[0], all_in_order[-1], 6)
     shown = read_demo_bag(path)
-    picture = draw_demo([result], shown.frames({a.stamp_ns for a in chosen}), {}, 'title', 'sub')
+    picture = draw_demo([result], shown.frames(chosen), {}, 'title', 'sub')
     colours = {tuple(pixel) for pixel in picture.reshape(-1, 3).tolist()}
     assert COLOURS[Verdict.UNKNOWN] in colours and COLOURS[Verdict.SUCCESS] in colours
 
 
 def test_an_attempt_without_answers_is_unknown():
-    result = DemoResult(Attempt(3, '', None, 0, 1), ())
+    result = DemoResult(Attempt(3, '', None, 0, 1), {})
     assert (result.verdict, result.probability, result.correct) == (Verdict.UNKNOWN, None, None)
-    assert chosen_answers(result) == []
+    assert chosen_answers(result) == {}
 
 
 def test_help_names_an_example():

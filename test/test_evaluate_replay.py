@@ -230,9 +230,10 @@ def test_attempts_are_one_stream_for_the_node(judged):
 
 def test_node_that_fails_to_start_is_one_line(bag, random_checkpoint, tmp_path, capsys,
                                               monkeypatch):
-    right = evaluate_replay.detector_command
-    monkeypatch.setattr(evaluate_replay, 'detector_command', lambda *given: [
-        *right(*given), '-p', 'window_s:=-1.0'])
+    play = evaluate_replay.play_to_detector
+    monkeypatch.setattr(
+        evaluate_replay, 'play_to_detector', lambda recorder, bag, rate, parameters, on_step: play(
+            recorder, bag, rate, parameters | {'window_s': -1.0}, on_step))
     code = evaluate_replay.main([str(bag[0]), '--checkpoint', str(random_checkpoint),
                                  '--out', str(tmp_path / 'out')])
     assert code == ExitCode.ERROR
@@ -247,7 +248,7 @@ def test_node_that_fails_to_start_is_one_line(bag, random_checkpoint, tmp_path, 
 def test_a_folder_that_cannot_be_written_is_said_before_the_run(
         bag, random_checkpoint, tmp_path, capsys, monkeypatch, out):
     (tmp_path / 'file').write_text('', encoding='utf-8')
-    monkeypatch.setattr(evaluate_replay, 'child_process', None)     # nothing is started
+    monkeypatch.setattr(evaluate_replay, 'play_to_detector', None)  # nothing is started
     code = evaluate_replay.main([
         str(bag[0]), '--checkpoint', str(random_checkpoint), '--out', str(tmp_path / out)])
     assert code == ExitCode.ERROR

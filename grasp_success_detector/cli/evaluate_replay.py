@@ -7,12 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 import tempfile
-import time
 from typing import TYPE_CHECKING
 
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
-from rclpy.qos import QoSReliabilityPolicy
 from rich.console import Console
 
 from grasp_success_detector.cli.arguments import (
@@ -25,30 +21,13 @@ from grasp_success_detector.console import command, ExitCode, progress_bar
 from grasp_success_detector.decision import DecisionConfig
 from grasp_success_detector.errors import BagError, ConfigError
 from grasp_success_detector.files import DEFAULT_CHECKPOINT, new_folder, share_path
-from grasp_success_detector.recordings.bags import open_bag
 from grasp_success_detector.recordings.selection import FrameSelection, STAMP_NOT_SET
 from grasp_success_detector.ros.node.parameters import Parameters
 from grasp_success_detector.ros.process import full_arguments, own_arguments, ros_process
-from grasp_success_detector.ros.tools.bag_player import Playback, recorded_qos
-from grasp_success_detector.ros.tools.child_process import (
-    child_process,
-    ChildError,
-    detector_command,
-    player_command,
-)
+from grasp_success_detector.ros.tools.bag_player import Playback
 from grasp_success_detector.ros.tools.demo_bag import DemoBag
-from grasp_success_detector.ros.tools.verdict_recorder import (
-    VERDICT_TOPIC,
-    VerdictRecorder,
-    write_verdict_bag,
-)
+from grasp_success_detector.ros.tools.verdict_recorder import play_to_detector, VerdictRecorder
 from grasp_success_detector.settings import add_options, given_options
-
-#: Time in which the detector must find the player and subscribe with its reliability.
-ADAPT_TIMEOUT_S = 15.
-
-#: Time to listen on after the last frame: for its verdict, and the last diagnostics.
-LAST_VERDICT_S = 1.5
 
 if TYPE_CHECKING:
     from grasp_success_detector.evaluation.replay import Difference, Replay
@@ -80,8 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
                         help='folder to write; it must not exist')
     parser.add_argument('--checkpoint', type=Path, help='(default: the one that ships)')
     add_engine_arguments(parser, Parameters.engine, Parameters.precision)
-    parser.add_argument('--rate', type=float, default=Playback.rate, metavar='R',
-                        help='2 plays twice as fast as recorded (1)')
+    add_options(parser, Playback, 'rate')
     add_options(parser, ReportOptions, 'timelines', 'videos')
     add_label_arguments(parser)
     return parser
@@ -92,7 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, play, judge, print, and write the folder."""
     arguments = full_arguments(argv, 'evaluate_replay')
     args = build_parser().parse_args(own_arguments(arguments))
-    rate = Playback(rate=args.rate).rate
+    rate = Playback(**given_options(Playback, args)).rate
+    console = Console(stderr=True)
     report = ReportOptions(**given_options(ReportOptions, args))
     selection = FrameSelection(**given_options(FrameSelection, args))
     # Slow to import: only once the arguments are known to be fine.
@@ -102,9 +81,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     from grasp_success_detector.evaluation.judging import judge
     from grasp_success_detector.evaluation.replay import (
         compare_ways,
-        match_by_header,
-        match_by_time,
-        Matched,
         Replay,
         replay_json,
         replayed_attempts,
@@ -131,20 +107,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         if unstamped := recording.account['damage'].get(STAMP_NOT_SET):
             raise BagError(f'{args.bag}: {unstamped} frames have no stamp in their header, by '
                            'which verdicts are matched to frames; evaluate_classifier needs none')
-        bag = DemoBag(recording.path, topic.name, topic.msgtype.endswith('/CompressedImage'), (),
-                      {}, simulated=False)
-        with ros_process(arguments):
-            recorder = _play(bag, recording.account['found'], [
-                *detector_command(bag, str(path)), '-p', f'engine:={args.engine}',
-                '-p', f'precision:={args.precision}'], rate)
-        stamped = recorder.said_stamped()
+        bag = DemoBag(recording.path, topic.name, topic.msgtype.endswith('/CompressedImage'))
+        with ros_process(arguments), progress_bar(console, 'frames') as progress:
+            recorder = VerdictRecorder('evaluate_replay')
+            task = progress.add_task('playing', total=recording.account['found'])
+            play_to_detector(
+                recorder, bag, rate, {
+                    'checkpoint': str(path.resolve()), 'engine': args.engine,
+                    'precision': args.precision},
+                lambda _: progress.update(task, completed=len(recorder.frames)))
         replay = Replay(
-            rate, recording.account['found'], len(recorder.frames),
-            match_by_header(recorder.frames, stamped) if stamped
-            else Matched(match_by_time(recorder.frames, recorder.said()), {}),
-            bool(stamped), recorder.figures, str(classifier.engine))
-        write_verdict_bag(folder / 'verdicts', recorder.published, recorder.frames, rate)
-        with progress_bar(Console(stderr=True), 'frames') as progress:
+            rate, recording.account['found'], len(recorder.frames), *recorder.matched(),
+            recorder.figures, str(classifier.engine))
+        recorder.write_bag(folder / 'verdicts', rate)
+        with progress_bar(console, 'frames') as progress:
             task = progress.add_task('judging directly', total=len(recording.frames))
             judged = judge(classifier, recording, lambda count: progress.advance(task, count))
         difference = compare_ways(judged, replay, decision)
@@ -167,68 +143,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print('no frame could be judged' if judged.refused else 'no verdict came through')
         return ExitCode.NOTHING_DONE
     return ExitCode.OK
-
-
-def _play(bag: DemoBag, frames: int, detector_arguments: Sequence[str], rate: float,
-          ) -> VerdictRecorder:
-    """
-    Play the frames of a bag once to a detector and return what was recorded.
-
-    :param frames: their number.
-    :raises ChildError: the detector or the player failed, or another process takes part.
-    """
-    node = Node('evaluate_replay', start_parameter_services=False)
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    recorder = VerdictRecorder(node)
-    reliability = _reliability(bag)
-
-    def subscribed(*wanted: QoSReliabilityPolicy) -> bool:
-        return any(not wanted or info.qos_profile.reliability in wanted
-                   for info in node.get_subscriptions_info_by_topic(bag.topic))
-
-    def step() -> None:
-        executor.spin_once(timeout_sec=.05)
-        detector.check()
-        progress.update(task, completed=len(recorder.frames))
-
-    # The frames only: the bag may hold verdicts from when it was recorded. The player waits for
-    # the detector and for the recorder, which comes last.
-    player_arguments = [*player_command(bag, rate), '--topics', bag.topic]
-    try:
-        with (child_process(detector_arguments) as detector,
-              progress_bar(Console(stderr=True), 'frames') as progress):
-            task = progress.add_task('playing', total=frames)
-            detector.wait_until_ready(subscribed, step)
-            _check_alone(node, bag)
-            with child_process(player_arguments) as player:
-                deadline = time.monotonic() + ADAPT_TIMEOUT_S
-                while not subscribed(reliability) and time.monotonic() < deadline:
-                    step()
-                recorder.watch(bag.topic, bag.compressed, reliability)
-                player.wait_until_done(step)
-                deadline = time.monotonic() + LAST_VERDICT_S
-                while time.monotonic() < deadline:
-                    step()
-    finally:
-        executor.shutdown(timeout_sec=.5)
-        node.destroy_node()
-    return recorder
-
-
-def _check_alone(node: Node, bag: DemoBag) -> None:
-    frames, verdicts = map(node.get_publishers_info_by_topic, (bag.topic, VERDICT_TOPIC))
-    if frames or len(verdicts) > 1:
-        raise ChildError(
-            f'{bag.topic if frames else VERDICT_TOPIC}: another process on this ROS_DOMAIN_ID '
-            'publishes it, a camera or a detector; end it, or set another ROS_DOMAIN_ID')
-
-
-def _reliability(bag: DemoBag) -> QoSReliabilityPolicy:
-    """Return the reliability with which the player publishes the frames."""
-    with open_bag(bag.path) as reader:
-        connection = next(c for c in reader.connections if c.topic == bag.topic)
-        return recorded_qos(connection).reliability
 
 
 def _replay_lines(replay: Replay, difference: Difference, matched_by: str) -> list[str]:

@@ -2,15 +2,12 @@
 
 import argparse
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, ExitStack
+from contextlib import contextmanager, nullcontext
 import errno
 from pathlib import Path
 import tempfile
-import time
 
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 
 from grasp_success_detector.console import command, ExitCode
@@ -18,47 +15,39 @@ from grasp_success_detector.decision import NS_PER_S
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.files import SAMPLE_BAG, share_path, write_whole
 from grasp_success_detector.images.encoding import encode_png
+from grasp_success_detector.labels import Verdict
 from grasp_success_detector.ros.process import full_arguments, own_arguments, ros_process
+from grasp_success_detector.ros.tools import demo_view
 from grasp_success_detector.ros.tools.bag_player import Playback
-from grasp_success_detector.ros.tools.child_process import (
-    child_process,
-    detector_command,
-    player_command,
+from grasp_success_detector.ros.tools.demo_bag import DemoBag, read_demo_bag
+from grasp_success_detector.ros.tools.verdict_recorder import (
+    LAST_VERDICT_S,
+    play_to_detector,
+    VerdictRecorder,
 )
-from grasp_success_detector.ros.tools.demo_bag import read_demo_bag
-from grasp_success_detector.ros.tools.demo_monitor import DemoMonitor, DemoResult
-from grasp_success_detector.ros.tools.demo_view import (
-    attempt_line,
-    chosen_answers,
-    draw_demo,
-    live_view,
-    result_table,
-)
+from grasp_success_detector.settings import add_options, given_options
 
-#: Time to listen on after the last frame, for its verdict.
-LAST_VERDICT_S = 1.
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog='grasp_demo', formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Start the detector as a process, play a bag to it in real time, show its '
-                    'verdicts, and draw a picture of them.',
-        epilog="""examples:
+EPILOG = """examples:
   grasp_demo
   grasp_demo --bag my_recording --checkpoint my.safetensors --output my_demo.png
 
 While it runs, any ROS 2 process with the same ROS_DOMAIN_ID can subscribe to /grasp_success.
 
 exit codes: 0 frames and verdicts came through, 1 bad bag or checkpoint, 2 usage, 3 no verdict
-came through, 130 interrupted""")
+came through, 130 interrupted"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog='grasp_demo', formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EPILOG,
+        description='Start the detector as a process, play a bag to it in real time, show its '
+                    'verdicts, and draw a picture of them.')
     parser.add_argument('--bag', type=Path, help='bag to play (default: the sample that ships)')
-    parser.add_argument('--checkpoint', help='checkpoint to use (default: the one that ships)')
-    parser.add_argument('--rate', type=float, default=Playback.rate, metavar='R',
-                        help='2 plays twice as fast as recorded (default 1)')
+    parser.add_argument('--checkpoint', type=Path, help='(default: the one that ships)')
+    add_options(parser, Playback, 'rate')
     parser.add_argument('--output', type=Path, default=Path('demo.png'), metavar='PNG',
-                        help='picture to write (default demo.png)')
+                        help='picture to write (demo.png)')
     return parser
 
 
@@ -72,25 +61,40 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise IsADirectoryError(errno.EISDIR, 'it is a folder')
         options.output.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=options.output.parent).close()
-    Playback(rate=options.rate)     # refuses a wrong rate
+    playback = Playback(**given_options(Playback, options))
     bag = read_demo_bag(options.bag or share_path(SAMPLE_BAG))
+    parameters = {'checkpoint': str(options.checkpoint.resolve())} if options.checkpoint else {}
     console = Console()
     with ros_process(arguments):
-        node = Node('grasp_demo', start_parameter_services=False)
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        try:
-            monitor = DemoMonitor(node, bag)
-            results = _Run(node, executor, monitor, console).run(options)
-        finally:
-            executor.shutdown(timeout_sec=0.5)
-            node.destroy_node()
-    if monitor.decided == 0:
+        recorder = VerdictRecorder('grasp_demo')
+        view = _View(bag, recorder)
+        with (Live(console=console, refresh_per_second=8, transient=True, get_renderable=view.live)
+              if console.is_terminal else nullcontext()):
+            play_to_detector(recorder, bag, playback.rate, parameters,
+                             view.set_phase if console.is_terminal else view.print_finished)
+    if not console.is_terminal:
+        view.print_finished()
+    answers = recorder.matched()[0].answers
+    if all(answer.verdict is Verdict.UNKNOWN for answer in answers.values()):
         console.print(
-            f'no verdict came through: {monitor.frames} frames seen, {len(monitor.answers)} '
+            f'no verdict came through: {len(recorder.frames)} frames seen, {len(answers)} '
             'answered; is another process on this ROS_DOMAIN_ID in the way?', soft_wrap=True)
         return ExitCode.NOTHING_DONE
-    _report(console, monitor, results, options.output)
+    latency_ms = (demo_view.median_latency_s(answers) or 0.) * 1e3
+    summary = (f'{len(recorder.frames)} frames, {len(answers)} answered, median latency '
+               f'{latency_ms:.0f} ms')
+    results = [demo_view.result_of(attempt, answers) for attempt in bag.attempts]
+    if known := [result.correct for result in results if result.correct is not None]:
+        summary = f'{sum(known)} of {len(known)} attempts correct; {summary}'
+    console.print(demo_view.result_table(results))
+    console.print(summary, highlight=False)
+    stamps = {stamp for result in results for stamp in demo_view.chosen_answers(result)}
+    kind = 'simulated grasp attempts' if bag.simulated else f'frames of {bag.path.name}'
+    picture = demo_view.draw_demo(results, bag.frames(stamps), bag.truth,
+                                  f'grasp_success_detector: verdicts on {kind}', summary)
+    with _writing(options.output):
+        write_whole(options.output, encode_png(picture))
+    console.print(f'picture: {options.output}', soft_wrap=True, highlight=False)
     return ExitCode.OK
 
 
@@ -104,79 +108,35 @@ def _writing(output: Path) -> Iterator[None]:
                           'name of a picture in a folder that can be written to') from error
 
 
-class _Run:
-    """One run of the demo, with its view on the terminal."""
+class _View:
+    """What is shown during the run: a panel on a terminal, else a line for each attempt."""
 
-    def __init__(self, node: Node, executor: SingleThreadedExecutor, monitor: DemoMonitor,
-                 console: Console) -> None:
-        self._node, self._executor = node, executor
-        self._monitor, self._console = monitor, console
-        self._live = Live(console=console, refresh_per_second=8, transient=True)
-        self._printed = 0
+    def __init__(self, bag: DemoBag, recorder: VerdictRecorder) -> None:
+        self._bag, self._recorder = bag, recorder
+        self._phase = ''
+        self._waiting = list(bag.attempts)      # attempts without a line yet
 
-    def run(self, options: argparse.Namespace) -> list[DemoResult]:
-        """Start detector and player, watch them to the end, and return every attempt's result."""
-        bag = self._monitor.bag
-        with ExitStack() as stack:
-            if self._console.is_terminal:
-                stack.enter_context(self._live)
-            detector = stack.enter_context(child_process(
-                detector_command(bag, options.checkpoint)))
-            # Two subscribers: this process, and the detector when its network is loaded.
-            detector.wait_until_ready(lambda: self._node.count_subscribers(bag.topic) >= 2,
-                                      lambda: self._step('the detector loads its network'))
-            player = stack.enter_context(child_process(player_command(bag, options.rate)))
+    def set_phase(self, phase: str) -> None:
+        """Show from now on what is going on."""
+        self._phase = phase
 
-            def playing() -> None:
-                self._step('playing')
-                detector.check()
-            player.wait_until_done(playing)
-            end = time.monotonic() + LAST_VERDICT_S
-            while time.monotonic() < end:
-                self._step('done')
-            self._finish_attempts(everything=True)
-        return [self._monitor.result(attempt) for attempt in bag.attempts]
+    def live(self) -> RenderableType:
+        """Return the panel of this moment."""
+        frames = self._recorder.frames
+        return demo_view.live_view(
+            self._bag, frames, self._recorder.matched()[0].answers, self._phase)
 
-    def _step(self, phase: str) -> None:
-        self._executor.spin_once(timeout_sec=0.05)
-        self._finish_attempts(everything=False)
-        if self._console.is_terminal:
-            self._live.update(live_view(self._monitor, phase))
-
-    def _finish_attempts(self, everything: bool) -> None:
-        """Print a line for each attempt whose frames are over, where there is no live view."""
-        attempts = self._monitor.bag.attempts
-        newest_ns = self._monitor.newest_ns
-        while not self._console.is_terminal and self._printed < len(attempts):
-            attempt = attempts[self._printed]
+    def print_finished(self, phase: str | None = None) -> None:
+        """Print a line for each attempt whose frames are over; without a phase, for all."""
+        while self._waiting:
+            newest_ns = self._recorder.frames[-1].stamp_ns if self._recorder.frames else 0
             # A little later, so that the verdict on its last frame is in.
-            if not everything and (
-                    newest_ns is None or newest_ns <= attempt.end_ns + LAST_VERDICT_S * NS_PER_S):
+            if phase is not None and (
+                    newest_ns <= self._waiting[0].end_ns + LAST_VERDICT_S * NS_PER_S):
                 return
-            print(attempt_line(self._monitor.result(attempt)), flush=True)
-            self._printed += 1
-
-
-def _report(
-    console: Console, monitor: DemoMonitor, results: Sequence[DemoResult], output: Path,
-) -> None:
-    """Print the table and write the picture."""
-    bag = monitor.bag
-    known = [result.correct for result in results if result.correct is not None]
-    latency_ms = (monitor.latency_s or 0.) * 1e3
-    summary = (f'{monitor.frames} frames, {len(monitor.answers)} answered, median latency '
-               f'{latency_ms:.0f} ms')
-    if known:
-        summary = f'{sum(known)} of {len(known)} attempts correct; {summary}'
-    console.print(result_table(results))
-    console.print(summary, highlight=False)
-    stamps = {answer.stamp_ns for result in results for answer in chosen_answers(result)}
-    kind = 'simulated grasp attempts' if bag.simulated else f'frames of {bag.path.name}'
-    picture = draw_demo(results, bag.frames(stamps), bag.truth,
-                        f'grasp_success_detector: verdicts on {kind}', summary)
-    with _writing(output):
-        write_whole(output, encode_png(picture))
-    console.print(f'picture: {output}', soft_wrap=True, highlight=False)
+            answers = self._recorder.matched()[0].answers
+            print(demo_view.attempt_line(demo_view.result_of(self._waiting.pop(0), answers)),
+                  flush=True)
 
 
 if __name__ == '__main__':

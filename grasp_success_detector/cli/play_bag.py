@@ -13,6 +13,7 @@ from grasp_success_detector.console import command, ExitCode, progress_bar
 from grasp_success_detector.recordings.bags import open_bag
 from grasp_success_detector.ros.process import full_arguments, own_arguments, ros_process
 from grasp_success_detector.ros.tools.bag_player import BagPlayer, Playback
+from grasp_success_detector.settings import add_options, given_options
 
 EPILOG = """examples:
   play_bag samples/rig_attempts
@@ -31,15 +32,11 @@ def build_parser() -> argparse.ArgumentParser:
         description='Publish the messages of a bag (rosbag2 folder, .mcap, .db3, ROS 1 .bag) with '
                     'their recorded bytes, times and QoS.')
     parser.add_argument('bag', help='rosbag2 folder, .mcap, .db3 or .bag file')
-    parser.add_argument('--rate', type=float, default=Playback.rate, metavar='R',
-                        help='2 plays twice as fast as recorded (default 1)')
-    parser.add_argument('--loop', action='store_true', help='start again at the end, until Ctrl-C')
-    parser.add_argument('--clock', type=float, nargs='?', const=40., default=0., metavar='HZ',
+    add_options(parser, Playback, 'rate')
+    add_options(parser, Playback, 'topics', 'restamp', defaults=False)
+    parser.add_argument('--clock', type=float, nargs='?', const=40., dest='clock_hz', metavar='HZ',
                         help="publish the bag's time on /clock (default 40 times a second)")
-    parser.add_argument('--topics', nargs='+', default=[], metavar='TOPIC',
-                        help='play these only (default: all)')
-    parser.add_argument('--restamp', action='store_true',
-                        help='set header stamps to now (default: as recorded)')
+    parser.add_argument('--loop', action='store_true', help='start again at the end, until Ctrl-C')
     parser.add_argument('--wait', type=_seconds, default=3., metavar='S',
                         help='longest time to wait for subscribers of all topics (default 3)')
     parser.add_argument('--wait-for', nargs='+', default=[], metavar='TOPIC',
@@ -53,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _seconds(text: str) -> float:
     seconds = float(text)
-    if not (math.isfinite(seconds) and seconds >= 0.):
+    if not 0. <= seconds < math.inf:
         raise argparse.ArgumentTypeError(f'{text} is no time; expected 0 or more seconds')
     return seconds
 
@@ -63,9 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Play a bag."""
     arguments = full_arguments(argv, 'play_bag')
     options = build_parser().parse_args(own_arguments(arguments))
-    playback = Playback(
-        rate=options.rate, topics=tuple(options.topics), clock_hz=options.clock,
-        restamp=options.restamp)
+    playback = Playback(**given_options(Playback, options))
     with open_bag(options.bag) as reader, ros_process(arguments):
         node = Node('play_bag', start_parameter_services=False)
         try:
@@ -81,8 +76,7 @@ def _play(player: BagPlayer, options: argparse.Namespace, console: Console) -> i
     if player.message_count == 0:
         console.print(f'{options.bag}: no message to play', soft_wrap=True, highlight=False)
         return 0
-    lonely = player.wait_for_subscribers(options.wait, options.wait_for, options.subscribers)
-    if lonely:
+    if lonely := player.wait_for_subscribers(options.wait, options.wait_for, options.subscribers):
         few = 'no subscriber' if options.subscribers == 1 else (
             f'fewer than {options.subscribers} subscribers')
         console.print(f'{few} of {", ".join(lonely)}', soft_wrap=True, highlight=False)
@@ -92,7 +86,6 @@ def _play(player: BagPlayer, options: argparse.Namespace, console: Console) -> i
         task = progress.add_task('playing', total=player.message_count)
         while True:
             count += player.play(partial(progress.advance, task))
-            player.flush()
             if not options.loop:
                 break
             progress.reset(task)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+import math
 import struct
 import time
 from typing import Any
@@ -40,24 +41,18 @@ class Playback:
     """
     How to play a bag.
 
-    :ivar rate: 2 is twice as fast as recorded.
-    :ivar topics: topics to play; empty: all.
+    :ivar topics: empty: all.
     :ivar clock_hz: frequency in real time at which ``/clock`` is published, with the bag's time;
         0: never.
-    :ivar restamp: whether stamps of headers are set to now.
     """
 
-    rate: float = setting(1., above=0)
-    topics: tuple[str, ...] = ()
+    rate: float = setting(1., above=0, metavar='R', help='2 plays twice as fast as recorded')
+    topics: tuple[str, ...] = setting(
+        (), metavar='TOPIC', help='play these only (default: all)')
     clock_hz: float = setting(0., lowest=0)
-    restamp: bool = False
+    restamp: bool = setting(False, help='set header stamps to now (default: as recorded)')
 
     def __post_init__(self) -> None:
-        """
-        Check the values.
-
-        :raises ConfigError: naming every value that is out of its range.
-        """
         check_settings(self, ConfigError, 'playing:')
 
 
@@ -116,21 +111,22 @@ class BagPlayer:
         return lonely
 
     def _listeners(self, publisher: 'Publisher[Any]') -> int:
-        """Return the number of subscribed nodes; unconnected ones do not count."""
+        """Return the number of subscribed nodes; those that are not connected do not count."""
         nodes = {(info.node_namespace, info.node_name) for info
                  in self._node.get_subscriptions_info_by_topic(publisher.topic_name)}
         return min(len(nodes), publisher.get_subscription_count())
 
     def play(self, on_message: Callable[[], None] = lambda: None) -> int:
         """
-        Publish all messages once; late ones are published at once, none is left out.
+        Publish all messages once, and wait until reliable subscribers have received them.
+
+        Late ones are published at once, none is left out.
 
         :param on_message: called after each message.
         :return: number of messages published.
         """
-        count = 0
+        count = bag_begin_ns = 0
         begin = time.monotonic()
-        bag_begin_ns = 0
         # Without connections the reader would return all messages.
         messages = self._reader.messages(self._played) if self._played else ()
         for connection, bag_ns, raw in messages:
@@ -141,12 +137,9 @@ class BagPlayer:
             self._publishers[connection.topic].publish(self._serialized(connection, raw))
             count += 1
             on_message()
-        return count
-
-    def flush(self) -> None:
-        """Wait until reliable subscribers have received the last messages."""
         for publisher in self._publishers.values():
             publisher.wait_for_all_acked(Duration(seconds=FLUSH_S))
+        return count
 
     def _add(self, connection: Connection) -> None:
         topic = connection.topic
@@ -172,21 +165,19 @@ class BagPlayer:
 
     def _sleep(self, begin: float, due_s: float, bag_begin_ns: int) -> None:
         """Wait until ``due_s`` after ``begin``, publishing the clock meanwhile."""
-        while True:
+        left_s = math.inf
+        while left_s > 0.:
             passed_s = time.monotonic() - begin
-            if self._clock is None:
-                pause_s = due_s - passed_s
-            else:
+            pause_s = due_s - passed_s
+            if self._clock is not None:
                 now_ns = bag_begin_ns + int(
                     min(passed_s, due_s) * self._playback.rate * NS_PER_S)
                 message = Clock()
                 message.clock.sec, message.clock.nanosec = divmod(now_ns, NS_PER_S)
                 self._clock.publish(message)
-                pause_s = min(due_s - passed_s, 1. / self._playback.clock_hz)
-            if pause_s > 0.:
-                time.sleep(pause_s)
-            if time.monotonic() - begin >= due_s:
-                return
+                pause_s = min(pause_s, 1. / self._playback.clock_hz)
+            time.sleep(max(0., pause_s))
+            left_s = begin + due_s - time.monotonic()
 
 
 def message_class(name: str) -> Any:
@@ -208,16 +199,14 @@ def recorded_qos(connection: Connection) -> QoSProfile:
     if not offered:
         return QoSProfile(depth=10)
     first = offered[0]
-    keep_all = first.history is QosHistory.KEEP_ALL
-    best_effort = first.reliability is QosReliability.BEST_EFFORT
-    latched = first.durability is QosDurability.TRANSIENT_LOCAL
-    return QoSProfile(
-        depth=max(1, first.depth),
-        history=QoSHistoryPolicy.KEEP_ALL if keep_all else QoSHistoryPolicy.KEEP_LAST,
-        reliability=(QoSReliabilityPolicy.BEST_EFFORT if best_effort
-                     else QoSReliabilityPolicy.RELIABLE),
-        durability=(QoSDurabilityPolicy.TRANSIENT_LOCAL if latched
-                    else QoSDurabilityPolicy.VOLATILE))
+    profile = QoSProfile(depth=max(1, first.depth))     # reliable, volatile, keep the last
+    if first.history is QosHistory.KEEP_ALL:
+        profile.history = QoSHistoryPolicy.KEEP_ALL
+    if first.reliability is QosReliability.BEST_EFFORT:
+        profile.reliability = QoSReliabilityPolicy.BEST_EFFORT
+    if first.durability is QosDurability.TRANSIENT_LOCAL:
+        profile.durability = QoSDurabilityPolicy.TRANSIENT_LOCAL
+    return profile
 
 
 def restamped(raw: bytes, now_ns: int) -> bytes:

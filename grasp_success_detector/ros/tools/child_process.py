@@ -1,6 +1,6 @@
-"""Processes that a command starts beside itself: the detector and the bag player."""
+"""Processes that a command starts beside itself, such as the detector and the bag player."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 import re
@@ -8,15 +8,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 
 from grasp_success_detector.errors import GraspSuccessDetectorError
-from grasp_success_detector.ros.tools.demo_bag import DemoBag
 
 #: Time in which the detector must load its network (a cold disk, a small machine).
 START_TIMEOUT_S = 120.
-
-_COMMANDS = 'grasp_success_detector.cli'
 
 #: Prefix of an error of a command, or of ROS's log: '[ERROR] [1700000000.0] [node]: '.
 _LOG_PREFIX = re.compile(r'^(error: |\[[A-Z]+\] \[[\d.]+\] \[[^]]*\]: )')
@@ -27,59 +23,31 @@ class ChildError(GraspSuccessDetectorError):
 
 
 class ChildProcess(subprocess.Popen[bytes]):
-    """A command whose output goes to a file, so that it does not disturb the terminal."""
+    """A command of ours whose output goes to a file, so that it does not disturb the terminal."""
 
-    def __init__(self, arguments: Sequence[str], log: Path) -> None:
-        self._log = log
-        self._name = arguments[2].rpartition('.')[2]
+    def __init__(self, command: str, arguments: Sequence[str], log: Path) -> None:
+        self._command, self._log = command, log
         with open(log, 'wb') as output:
-            super().__init__(arguments, stdout=output, stderr=subprocess.STDOUT)
+            super().__init__(
+                [sys.executable, '-m', f'grasp_success_detector.cli.{command}', *arguments],
+                stdout=output, stderr=subprocess.STDOUT)
 
-    def check(self) -> None:
+    def error(self, what: str | None = None) -> ChildError:
         """
-        Check that it still runs.
+        Return an error that ends with the last line that the process printed.
 
-        :raises ChildError: it has ended; with the last line that it printed.
+        :param what: what is wrong; None: the process has ended.
         """
-        if self.poll() is not None:
-            raise ChildError(f'{self._name} ended with {self.returncode}: {self._last_line()}')
-
-    def wait_until_ready(self, is_ready: Callable[[], bool], step: Callable[[], None]) -> None:
-        """
-        Call ``step`` until the process is ready.
-
-        :raises ChildError: it has ended, or START_TIMEOUT_S are over.
-        """
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not is_ready():
-            step()
-            self.check()
-            if time.monotonic() > deadline:
-                raise ChildError(f'{self._name} is not active after {START_TIMEOUT_S:.0f} s: '
-                                 f'{self._last_line()}')
-
-    def wait_until_done(self, step: Callable[[], None]) -> None:
-        """
-        Call ``step`` until the process has ended.
-
-        :raises ChildError: it ended with an error.
-        """
-        while self.poll() is None:
-            step()
-        if self.returncode:
-            self.check()
-
-    def _last_line(self) -> str:
-        """Return the last line that it printed, without the prefix of an error."""
         lines = self._log.read_text(encoding='utf-8', errors='replace').strip().splitlines()
-        return _LOG_PREFIX.sub('', lines[-1]) if lines else 'it printed nothing'
+        last = _LOG_PREFIX.sub('', lines[-1]) if lines else 'it printed nothing'
+        return ChildError(f'{self._command} {what or f"ended with {self.returncode}"}: {last}')
 
 
 @contextmanager
-def child_process(arguments: Sequence[str]) -> Iterator[ChildProcess]:
-    """Run a module of ours for the block, and end it with the block."""
+def child_process(command: str, arguments: Sequence[str]) -> Iterator[ChildProcess]:
+    """Run a command of ours for the block, and end it with the block."""
     with tempfile.TemporaryDirectory(prefix='grasp_child_') as folder:
-        child = ChildProcess([sys.executable, '-m', *arguments], Path(folder) / 'log')
+        child = ChildProcess(command, arguments, Path(folder) / 'log')
         try:
             yield child
         finally:
@@ -94,19 +62,3 @@ def end(process: subprocess.Popen[bytes], patience_s: float = 5.) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def detector_command(bag: DemoBag, checkpoint: str | None) -> list[str]:
-    """Return the command of a detector that subscribes to a bag's frames."""
-    transport, name = ('compressed', 'image/compressed') if bag.compressed else ('raw', 'image')
-    arguments = [f'{_COMMANDS}.detector_node', '--ros-args', '-r', f'{name}:={bag.topic}',
-                 '-p', f'image_transport:={transport}']
-    # Quoted: rcl reads the value as YAML, where 1 would be a number.
-    return arguments + (['-p', f"checkpoint:='{Path(checkpoint).resolve()}'"]
-                        if checkpoint else [])
-
-
-def player_command(bag: DemoBag, rate: float) -> list[str]:
-    """Return the command that plays a bag once detector and caller subscribe to its frames."""
-    return [f'{_COMMANDS}.play_bag', str(bag.path), '--rate', str(rate), '--wait-for', bag.topic,
-            '--subscribers', '2', '--wait', '20']

@@ -1,7 +1,7 @@
 """The bag of the demo: its frames, attempts and ground truth."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import json
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,7 @@ from rosbags.highlevel import AnyReader
 from grasp_success_detector.errors import BagError
 from grasp_success_detector.images.decoding import decode_message
 from grasp_success_detector.images.message_fields import header_stamp_ns
-from grasp_success_detector.recordings.bags import (
-    ATTEMPT_TOPIC,
-    COMPRESSED_TOPIC,
-    GROUND_TRUTH_TOPIC,
-    image_topic,
-    open_bag,
-)
+from grasp_success_detector.recordings import bags
 
 
 @dataclass(frozen=True)
@@ -49,9 +43,9 @@ class DemoBag:
     path: Path
     topic: str
     compressed: bool
-    attempts: tuple[Attempt, ...]
-    truth: Mapping[int, bool]
-    simulated: bool
+    attempts: tuple[Attempt, ...] = ()
+    truth: Mapping[int, bool] = field(default_factory=dict)
+    simulated: bool = False
 
     def attempt_at(self, stamp_ns: int) -> Attempt | None:
         """Return the attempt that a frame belongs to."""
@@ -66,7 +60,7 @@ class DemoBag:
         :return: stamp -> RGB uint8 (H, W, 3).
         """
         found = {}
-        with open_bag(self.path) as reader:
+        with bags.open_bag(self.path) as reader:
             connections = [c for c in reader.connections if c.topic == self.topic]
             for connection, _, raw in reader.messages(connections):
                 if (stamp_ns := header_stamp_ns(raw, ros1=not reader.is2)) in stamps:
@@ -81,12 +75,13 @@ def read_demo_bag(path: Path) -> DemoBag:
     :raises BagError: the bag cannot be read, has no frames, several image topics, or malformed
         attempts.
     """
-    with open_bag(path) as reader:
+    with bags.open_bag(path) as reader:
         recorded = {connection.topic: connection for connection in reader.connections}
-        topic = COMPRESSED_TOPIC if COMPRESSED_TOPIC in recorded else image_topic(reader)
+        topic = (bags.COMPRESSED_TOPIC if bags.COMPRESSED_TOPIC in recorded
+                 else bags.image_topic(reader))
         attempts = _attempts(reader)
-        truth = {
-            at: bool(message.data) for at, message in _messages(reader, GROUND_TRUTH_TOPIC)}
+        truth = {at: bool(message.data)
+                 for at, message in _messages(reader, bags.GROUND_TRUTH_TOPIC)}
         return DemoBag(
             path, topic, recorded[topic].msgtype.endswith('/CompressedImage'),
             attempts or (Attempt(0, '', None, 0, 2 ** 63),), truth, simulated=bool(attempts))
@@ -95,13 +90,14 @@ def read_demo_bag(path: Path) -> DemoBag:
 def _attempts(reader: AnyReader) -> tuple[Attempt, ...]:
     attempts: list[Attempt] = []
     begun: dict[int, int] = {}
-    for at, message in _messages(reader, ATTEMPT_TOPIC):
+    for at, message in _messages(reader, bags.ATTEMPT_TOPIC):
         try:
             event = json.loads(message.data)
             number, kind = int(event['attempt']), event['event']
         except (ValueError, KeyError, TypeError) as error:
-            raise BagError(f'{reader.paths[0]}: {ATTEMPT_TOPIC} holds {message.data[:60]!r}; '
-                           'expected JSON with "attempt" and "event"') from error
+            raise BagError(
+                f'{reader.paths[0]}: {bags.ATTEMPT_TOPIC} holds {message.data[:60]!r}; expected '
+                'JSON with "attempt" and "event"') from error
         if kind == 'begin':
             begun[number] = at
         elif kind == 'end' and number in begun:
@@ -114,7 +110,6 @@ def _attempts(reader: AnyReader) -> tuple[Attempt, ...]:
 
 def _messages(reader: AnyReader, topic: str) -> list[tuple[int, Any]]:
     connections = [c for c in reader.connections if c.topic == topic]
-    if not connections:
-        return []
+    # Without connections the reader would return all messages.
     return [(at, reader.deserialize(raw, connection.msgtype))
-            for connection, at, raw in reader.messages(connections)]
+            for connection, at, raw in reader.messages(connections)] if connections else []

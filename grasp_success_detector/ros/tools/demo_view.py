@@ -1,6 +1,8 @@
 """The demo on a terminal, and its picture: a strip of frames with verdicts for each attempt."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
 
 import cv2
 import numpy as np
@@ -11,12 +13,17 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from grasp_success_detector.decision import NS_PER_S
+from grasp_success_detector.evaluation.replay import NodeAnswer, ShownFrame
 from grasp_success_detector.labels import Verdict
 from grasp_success_detector.ros.node.outputs import COLOURS
-from grasp_success_detector.ros.tools.demo_monitor import DemoAnswer, DemoMonitor, DemoResult
+from grasp_success_detector.ros.tools.demo_bag import Attempt, DemoBag
 
 STYLES = {Verdict.SUCCESS: 'bold green', Verdict.FAILURE: 'bold dark_orange',
           Verdict.UNKNOWN: 'dim'}
+
+#: Number of frames from which the rate is computed.
+RATE_FRAMES = 30
 
 FRAMES_PER_ATTEMPT = 6
 CELL_WIDTH, CELL_HEIGHT = 216, 162      # of a frame, pixels
@@ -27,24 +34,66 @@ BORDER, GAP, MARGIN, TITLE_HEIGHT = 5, 10, 16, 70
 BLACK, GREY = (20, 20, 20), (110, 110, 110)
 
 
-def live_view(monitor: DemoMonitor, phase: str) -> RenderableType:
+@dataclass(frozen=True)
+class DemoResult:
+    """
+    An attempt and the answers to its frames, by stamp in ns, in order.
+
+    The result is the answer to the last frame.
+    """
+
+    attempt: Attempt
+    answers: Mapping[int, NodeAnswer]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return the last verdict; UNKNOWN without any."""
+        return [Verdict.UNKNOWN, *(answer.verdict for answer in self.answers.values())][-1]
+
+    @property
+    def probability(self) -> float | None:
+        """Return the last confidence; None for UNKNOWN."""
+        return None if self.verdict is Verdict.UNKNOWN else [*self.answers.values()][-1].confidence
+
+    @property
+    def correct(self) -> bool | None:
+        """Return whether the last verdict is the truth; None where the truth is not known."""
+        success = self.attempt.success
+        return None if success is None else self.verdict is _verdict_of(success)
+
+
+def result_of(attempt: Attempt, answers: Mapping[int, NodeAnswer]) -> DemoResult:
+    """Return the result of an attempt, given the answers to all frames by stamp in ns."""
+    return DemoResult(attempt, {
+        stamp_ns: answer for stamp_ns, answer in sorted(answers.items())
+        if attempt.begin_ns <= stamp_ns <= attempt.end_ns})
+
+
+def median_latency_s(answers: Mapping[int, NodeAnswer]) -> float | None:
+    """Return the median time from a frame's publication to its verdict's."""
+    known = [a.latency_s for a in answers.values() if a.latency_s is not None]
+    return median(known) if known else None
+
+
+def live_view(bag: DemoBag, frames: Sequence[ShownFrame], answers: Mapping[int, NodeAnswer],
+              phase: str) -> RenderableType:
     """Return the panel of this moment; ``phase`` is one line on what goes on."""
-    bag, newest_ns = monitor.bag, monitor.newest_ns
-    attempt = None if newest_ns is None else bag.attempt_at(newest_ns)
-    truth = None if newest_ns is None else bag.truth.get(newest_ns)
-    answer = next(reversed(monitor.answers.values()), None)
-    verdict = answer.verdict if answer else Verdict.UNKNOWN
-    probability = answer.probability if answer else 0.
-    latency = monitor.latency_s
+    attempt = bag.attempt_at(frames[-1].stamp_ns) if frames else None
+    truth = bag.truth.get(frames[-1].stamp_ns) if frames else None
+    verdict, probability, _ = [NodeAnswer(Verdict.UNKNOWN, 0., None), *answers.values()][-1]
+    latency_s = median_latency_s(answers)
+    recent = frames[-RATE_FRAMES:]
+    span_ns = recent[-1].sent_ns - recent[0].sent_ns if recent else 0
+    rate_hz = (len(recent) - 1) * NS_PER_S / span_ns if span_ns else 0.
     grid = Table.grid(padding=(0, 2))
     grid.add_row('attempt', '-' if attempt is None else
                  f'{attempt.number} {attempt.object_name} ({len(bag.attempts)} in all)')
-    grid.add_row('camera', f'{monitor.rate_hz:5.1f} frames/s, {monitor.frames} so far')
-    grid.add_row('latency', '-' if latency is None else
-                 f'{latency * 1e3:5.0f} ms from frame to verdict (median)')
+    grid.add_row('camera', f'{rate_hz:5.1f} frames/s, {len(frames)} so far')
+    grid.add_row('latency', '-' if latency_s is None else
+                 f'{latency_s * 1e3:5.0f} ms from frame to verdict (median)')
     grid.add_row('P(success)', Group(ProgressBar(total=1., completed=probability, width=40),
                                      Text(f'{probability:.2f}')))
-    grid.add_row('verdict', Text(verdict.name, STYLES[verdict]))
+    grid.add_row('verdict', _styled(verdict))
     grid.add_row('truth', _truth_text(truth))
     return Panel(grid, title='grasp_success_detector', subtitle=phase, width=72)
 
@@ -66,16 +115,16 @@ def result_table(results: Sequence[DemoResult]) -> Table:
     for result in results:
         table.add_row(
             str(result.attempt.number), result.attempt.object_name,
-            _truth_text(result.attempt.success), Text(result.verdict.name, STYLES[result.verdict]),
+            _truth_text(result.attempt.success), _styled(result.verdict),
             _number(result.probability), _correct(result.correct))
     return table
 
 
-def chosen_answers(result: DemoResult) -> list[DemoAnswer]:
-    """Return evenly spaced answers of an attempt, the last one included."""
-    count = len(result.answers)
-    picks = np.linspace(0, count - 1, min(count, FRAMES_PER_ATTEMPT)).round().astype(int)
-    return [result.answers[pick] for pick in picks]
+def chosen_answers(result: DemoResult) -> dict[int, NodeAnswer]:
+    """Return evenly spaced answers of an attempt by stamp in ns, the last one included."""
+    stamps = [*result.answers]
+    picks = np.linspace(0, len(stamps) - 1, min(len(stamps), FRAMES_PER_ATTEMPT)).round()
+    return {stamps[pick]: result.answers[stamps[pick]] for pick in picks.astype(int)}
 
 
 def draw_demo(
@@ -98,11 +147,10 @@ def draw_demo(
     for row, result in enumerate(results):
         top = MARGIN + TITLE_HEIGHT + row * row_height
         _draw_label(canvas, result, top)
-        for column, answer in enumerate(chosen_answers(result)):
+        for column, (stamp_ns, answer) in enumerate(chosen_answers(result).items()):
             left = MARGIN + LABEL_WIDTH + column * (CELL_WIDTH + GAP)
-            if answer.stamp_ns in frames:
-                _draw_cell(canvas, frames[answer.stamp_ns], answer, truth.get(answer.stamp_ns),
-                           left, top)
+            if stamp_ns in frames:
+                _draw_cell(canvas, frames[stamp_ns], answer, truth.get(stamp_ns), left, top)
     return canvas
 
 
@@ -121,7 +169,7 @@ def _draw_label(canvas: NDArray[np.uint8], result: DemoResult, top: int) -> None
 
 
 def _draw_cell(
-    canvas: NDArray[np.uint8], frame: NDArray[np.uint8], answer: DemoAnswer, truth: bool | None,
+    canvas: NDArray[np.uint8], frame: NDArray[np.uint8], answer: NodeAnswer, truth: bool | None,
     left: int, top: int,
 ) -> None:
     colour = COLOURS[answer.verdict]
@@ -130,10 +178,8 @@ def _draw_cell(
     inner = CELL_WIDTH - 2 * BORDER, CELL_HEIGHT - 2 * BORDER
     canvas[top + BORDER:bottom - BORDER, left + BORDER:right - BORDER] = cv2.resize(
         frame, inner, interpolation=cv2.INTER_AREA)
-    said = answer.verdict.name
-    if answer.verdict is not Verdict.UNKNOWN:
-        said += f'  P = {answer.probability:.2f}'
-    _text(canvas, said, left, bottom + 17, colour, 0.5)
+    probability = '' if answer.verdict is Verdict.UNKNOWN else f'  P = {answer.confidence:.2f}'
+    _text(canvas, answer.verdict.name + probability, left, bottom + 17, colour, 0.5)
     _text(canvas, f'truth: {_word(truth, "not labelled")}', left, bottom + 35,
           COLOURS[_verdict_of(truth)], 0.45)
 
@@ -150,9 +196,12 @@ def _verdict_of(truth: bool | None) -> Verdict:
     return Verdict.UNKNOWN if truth is None else Verdict.SUCCESS if truth else Verdict.FAILURE
 
 
+def _styled(verdict: Verdict) -> Text:
+    return Text(verdict.name, STYLES[verdict])
+
+
 def _truth_text(truth: bool | None) -> Text:
-    verdict = _verdict_of(truth)
-    return Text('-' if truth is None else verdict.name, STYLES[verdict])
+    return _styled(_verdict_of(truth)) if truth is not None else Text('-', 'dim')
 
 
 def _word(truth: bool | None, none: str) -> str:

@@ -1,13 +1,15 @@
-"""Record what the detector publishes while a bag is played, and write it as a bag."""
+"""Play a bag to a detector, record what it publishes, and write that as a bag."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
-from importlib import import_module
+import json
+import math
 from pathlib import Path
 import time
 from typing import Any, Final, NamedTuple
 
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.serialization import deserialize_message
@@ -23,17 +25,25 @@ from rosbags.interfaces import (
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import get_types_from_msg, get_typestore, Stores
 from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import Bool, Float32
 
 from grasp_success_detector.decision import NS_PER_S
-from grasp_success_detector.evaluation.replay import (
-    bag_time_ns,
-    Said,
-    ShownFrame,
-    without_header,
-)
+from grasp_success_detector.evaluation import replay
 from grasp_success_detector.images.message_fields import header_stamp_ns
 from grasp_success_detector.labels import Verdict
+from grasp_success_detector.recordings.bags import open_bag
+from grasp_success_detector.ros.tools.bag_player import message_class, recorded_qos
+from grasp_success_detector.ros.tools.child_process import (
+    child_process,
+    ChildError,
+    START_TIMEOUT_S,
+)
+from grasp_success_detector.ros.tools.demo_bag import DemoBag
+
+#: Time in which the detector must find the player and subscribe with its reliability.
+ADAPT_TIMEOUT_S = 15.
+
+#: Time to listen on after the last frame: for its verdict, and the last diagnostics.
+LAST_VERDICT_S = 1.5
 
 VERDICT_TOPIC, CONFIDENCE_TOPIC = '/grasp_success', '/grasp_success/confidence'
 STAMPED_TOPIC = '/grasp_success/stamped'
@@ -49,8 +59,6 @@ _TOPICS = {VERDICT_TOPIC: ('std_msgs/msg/Bool', 1),
 _VERDICT_QOS = QoSProfile(depth=1000)
 
 _BAG_VERSION: Final = 8    # of rosbag2's metadata: the oldest that rosbags writes
-_FOREVER = QosTime(2147483647, 4294967295)
-
 
 class Published(NamedTuple):
     """
@@ -65,37 +73,33 @@ class Published(NamedTuple):
     data: bytes
 
 
-class VerdictRecorder:
+class VerdictRecorder(Node):
     """
-    Subscribe to the frames and to all that the detector publishes.
+    A node that subscribes to the frames and to all that the detector publishes.
 
     :ivar frames: in order.
     :ivar published: messages of the detector, in order of arrival.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, name: str) -> None:
         """Subscribe to the detector; to its stamped verdict only where vision_msgs is present."""
-        self._node = node
-        self.frames: list[ShownFrame] = []
+        super().__init__(name, start_parameter_services=False)
+        self.frames: list[replay.ShownFrame] = []
         self.published: list[Published] = []
-        topics = {VERDICT_TOPIC: Bool, CONFIDENCE_TOPIC: Float32,
-                  DIAGNOSTICS_TOPIC: DiagnosticArray}
-        try:
-            self._classification: Any = import_module('vision_msgs.msg').Classification
-        except ImportError:
-            pass
-        else:
-            topics[STAMPED_TOPIC] = self._classification
-        for topic, message_type in topics.items():
+        for topic, (type_name, _) in _TOPICS.items():
+            try:
+                message_type = message_class(type_name)
+            except ImportError:
+                continue
             self._subscribe(message_type, topic, _VERDICT_QOS, partial(self._keep, topic))
 
-    def watch(self, topic: str, compressed: bool, reliability: QoSReliabilityPolicy) -> None:
+    def watch(self, bag: DemoBag, reliability: QoSReliabilityPolicy) -> None:
         """
         Subscribe to the frames as well.
 
         :param reliability: the publisher's; a reliable one loses no frame on the way.
         """
-        self._subscribe(CompressedImage if compressed else Image, topic,
+        self._subscribe(CompressedImage if bag.compressed else Image, bag.topic,
                         QoSProfile(depth=50, reliability=reliability), self._on_frame)
 
     @property
@@ -108,66 +112,141 @@ class VerdictRecorder:
                         return {pair.key: pair.value for pair in status.values}
         return {}
 
-    def said(self) -> list[Said]:
-        """Return the verdicts without header, in order."""
-        verdicts, confidences = (
-            sorted((message.sent_ns, deserialize_message(message.data, message_type).data)
-                   for message in self.published if message.topic == topic)
-            for topic, message_type in ((VERDICT_TOPIC, Bool), (CONFIDENCE_TOPIC, Float32)))
-        return without_header(verdicts, confidences)
+    def matched(self) -> tuple[replay.Matched, bool]:
+        """Match the verdicts to the frames; return too whether that was by their header."""
+        if stamped := self._messages(STAMPED_TOPIC):
+            return replay.match_by_header(self.frames, [
+                replay.Said(sent_ns, Verdict(message.results[0].class_id),
+                            message.results[0].score,
+                            message.header.stamp.sec * NS_PER_S + message.header.stamp.nanosec)
+                for sent_ns, message in stamped]), True
+        verdicts, confidences = ([(sent_ns, message.data) for sent_ns, message
+                                  in self._messages(topic)]
+                                 for topic in (VERDICT_TOPIC, CONFIDENCE_TOPIC))
+        said = replay.without_header(verdicts, confidences)
+        return replay.Matched(replay.match_by_time(self.frames, said), {}), False
 
-    def said_stamped(self) -> list[Said]:
-        """Return the verdicts with the header of the frame, in order; none without vision_msgs."""
-        said = []
-        for message in self.published:
-            if message.topic == STAMPED_TOPIC:
-                told = deserialize_message(message.data, self._classification)
-                stamp = told.header.stamp
-                said.append(Said(message.sent_ns, Verdict(told.results[0].class_id),
-                                 told.results[0].score, stamp.sec * NS_PER_S + stamp.nanosec))
-        return sorted(said, key=lambda verdict: verdict.sent_ns)
+    def write_bag(self, path: Path, rate: float) -> None:
+        """
+        Write the detector's messages as a rosbag2 folder (mcap), on the time of the played bag.
+
+        :param path: must not exist. Without any frame, which relates the two times, the bag gets
+            no messages.
+        :param rate: at which the bag was played.
+        """
+        typestore = get_typestore(Stores.ROS2_JAZZY)
+        # rosbags does not know vision_msgs; this is version 4.
+        typestore.register(get_types_from_msg(
+            'string class_id\nfloat64 score\n', 'vision_msgs/msg/ObjectHypothesis'))
+        typestore.register(get_types_from_msg(
+            'std_msgs/Header header\nvision_msgs/ObjectHypothesis[] results\n',
+            'vision_msgs/msg/Classification'))
+        timed = sorted(((replay.bag_time_ns(message.sent_ns, self.frames, rate), message)
+                        for message in self.published),
+                       key=lambda pair: pair[0]) if self.frames else []
+        topics = {message.topic for message in self.published}
+        with Writer(path, version=_BAG_VERSION, storage_plugin=StoragePlugin.MCAP) as writer:
+            connections = {
+                topic: writer.add_connection(
+                    topic, name, typestore=typestore, offered_qos_profiles=[_qos(depth)])
+                for topic, (name, depth) in _TOPICS.items()
+                if topic != STAMPED_TOPIC or topic in topics}
+            for at_ns, message in timed:
+                writer.write(connections[message.topic], at_ns, message.data)
+
+    def _messages(self, topic: str) -> list[tuple[int, Any]]:
+        """Return the time of publication in ns and the message, in order of these times."""
+        published = sorted((message for message in self.published if message.topic == topic),
+                           key=lambda message: message.sent_ns)
+        return [(message.sent_ns, deserialize_message(
+            message.data, message_class(_TOPICS[topic][0]))) for message in published]
 
     def _subscribe(self, message_type: Any, topic: str, qos: QoSProfile, take: Any) -> None:
         """Call ``take`` with each serialized message and the time of its publication in ns."""
         callback: Any = lambda data, info: take(data, info['source_timestamp'])  # noqa: E731
         if not hasattr(Subscription, 'CallbackType'):   # Humble does not tell the time
             callback = lambda data: take(data, time.time_ns())  # noqa: E731
-        self._node.create_subscription(message_type, topic, callback, qos, raw=True)
+        self.create_subscription(message_type, topic, callback, qos, raw=True)
 
     def _keep(self, topic: str, data: bytes, sent_ns: int) -> None:
         self.published.append(Published(topic, sent_ns, data))
 
     def _on_frame(self, data: bytes, sent_ns: int) -> None:
         try:
-            self.frames.append(ShownFrame(sent_ns, header_stamp_ns(data)))
+            self.frames.append(replay.ShownFrame(sent_ns, header_stamp_ns(data)))
         except ValueError:
             pass  # not a message of this type; the node refuses it too
 
 
-def write_verdict_bag(path: Path, published: Sequence[Published], frames: Sequence[ShownFrame],
-                      rate: float) -> None:
-    """
-    Write messages of the detector as a rosbag2 folder (mcap), on the time of the played bag.
+def _qos(depth: int) -> Qos:
+    forever = QosTime(2147483647, 4294967295)
+    return Qos(QosHistory.KEEP_LAST, depth, QosReliability.RELIABLE, QosDurability.VOLATILE,
+               forever, forever, QosLiveliness.AUTOMATIC, forever, False)
 
-    :param path: must not exist.
-    :param frames: relate the two times; without any the bag is empty.
-    :param rate: at which the bag was played.
+
+def play_to_detector(recorder: VerdictRecorder, bag: DemoBag, rate: float,
+                     parameters: Mapping[str, Any], on_step: Callable[[str], None]) -> None:
     """
-    typestore = get_typestore(Stores.ROS2_JAZZY)
-    # rosbags does not know vision_msgs; this is version 4.
-    typestore.register(get_types_from_msg(
-        'string class_id\nfloat64 score\n', 'vision_msgs/msg/ObjectHypothesis'))
-    typestore.register(get_types_from_msg(
-        'std_msgs/Header header\nvision_msgs/ObjectHypothesis[] results\n',
-        'vision_msgs/msg/Classification'))
-    timed = sorted(((bag_time_ns(message.sent_ns, frames, rate), message)
-                    for message in published), key=lambda pair: pair[0]) if frames else []
-    with Writer(path, version=_BAG_VERSION, storage_plugin=StoragePlugin.MCAP) as writer:
-        connections: dict[str, Any] = {
-            topic: writer.add_connection(topic, name, typestore=typestore, offered_qos_profiles=[
-                Qos(QosHistory.KEEP_LAST, depth, QosReliability.RELIABLE, QosDurability.VOLATILE,
-                    _FOREVER, _FOREVER, QosLiveliness.AUTOMATIC, _FOREVER, False)])
-            for topic, (name, depth) in _TOPICS.items()
-            if topic != STAMPED_TOPIC or any(topic == message.topic for message in published)}
-        for at_ns, message in timed:
-            writer.write(connections[message.topic], at_ns, message.data)
+    Start a detector, play a bag's frames to it once, and record until the last verdict.
+
+    :param recorder: a new one; it is destroyed as a node, and keeps what it has recorded.
+    :param parameters: of the detector, by name.
+    :param on_step: called many times a second with what is going on.
+    :raises ChildError: the detector or the player failed, or another process publishes on the
+        same topics.
+    """
+    with open_bag(bag.path) as reader:
+        reliability = next(recorded_qos(connection).reliability
+                           for connection in reader.connections if connection.topic == bag.topic)
+    transport, name = ('compressed', 'image/compressed') if bag.compressed else ('raw', 'image')
+    detector_arguments = ['--ros-args', '-r', f'{name}:={bag.topic}']
+    for parameter, value in {'image_transport': transport, **parameters}.items():
+        # rcl reads the value as YAML, where an unquoted 1 would be a number; JSON is YAML.
+        text = json.dumps(value, ensure_ascii=False)
+        detector_arguments += ['-p', f'{parameter}:={text}']
+    # The frames only: the bag may hold verdicts from when it was recorded. The player waits for
+    # two subscribers: the detector, and the recorder, which comes last.
+    player_arguments = [str(bag.path), '--topics', bag.topic, '--rate', str(rate), '--wait-for',
+                        bag.topic, '--subscribers', '2', '--wait', '20']
+    executor = SingleThreadedExecutor()
+    executor.add_node(recorder)
+
+    def wait(phase: str, timeout_s: float, is_over: Callable[[], bool]) -> bool:
+        deadline = time.monotonic() + timeout_s
+        while not (over := is_over()) and time.monotonic() < deadline:
+            executor.spin_once(timeout_sec=.05)
+            if detector.poll() is not None:
+                raise detector.error()
+            on_step(phase)
+        return over
+
+    def detector_subscribes() -> bool:
+        return recorder.count_subscribers(bag.topic) > 0
+
+    def detector_has_adapted() -> bool:
+        return any(info.qos_profile.reliability is reliability
+                   for info in recorder.get_subscriptions_info_by_topic(bag.topic))
+
+    try:
+        with child_process('detector_node', detector_arguments) as detector:
+            if not wait('the detector loads its network', START_TIMEOUT_S, detector_subscribes):
+                raise detector.error(f'is not active after {START_TIMEOUT_S:.0f} s')
+            _check_alone(recorder, bag)
+            with child_process('play_bag', player_arguments) as player:
+                wait('playing', ADAPT_TIMEOUT_S, detector_has_adapted)
+                recorder.watch(bag, reliability)
+                wait('playing', math.inf, lambda: player.poll() is not None)
+                if player.returncode:
+                    raise player.error()
+                wait('done', LAST_VERDICT_S, lambda: False)
+    finally:
+        executor.shutdown(timeout_sec=.5)
+        recorder.destroy_node()
+
+
+def _check_alone(node: Node, bag: DemoBag) -> None:
+    frames, verdicts = map(node.get_publishers_info_by_topic, (bag.topic, VERDICT_TOPIC))
+    if frames or len(verdicts) > 1:
+        raise ChildError(
+            f'{bag.topic if frames else VERDICT_TOPIC}: another process on this ROS_DOMAIN_ID '
+            'publishes it, a camera or a detector; end it, or set another ROS_DOMAIN_ID')
