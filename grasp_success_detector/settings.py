@@ -1,10 +1,11 @@
 """Settings as frozen dataclasses: types and limits stated once per field, checked in one place."""
 
-from argparse import ArgumentParser, BooleanOptionalAction, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, BooleanOptionalAction, Namespace
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import Field, field, fields, MISSING
 from enum import Enum
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 import sys
 from types import NoneType, UnionType
@@ -23,7 +24,8 @@ def setting(default: Any = MISSING, *, lowest: float | None = None, highest: flo
     :param lowest: smallest value allowed; ``highest`` is the largest one.
     :param above: limit that is not itself allowed; so is ``below``.
     :param more: further metadata of the field. :func:`add_options` uses ``help``, ``metavar``,
-        and ``option`` (name of the option, where it is not the field's).
+        ``option`` (name of the option, where it is not the field's), and ``separator`` (between
+        the numbers of a tuple that is given as one text, such as 320x240).
     """
     limits = {'lowest': lowest, 'highest': highest, 'above': above, 'below': below}
     return field(default=default, metadata=limits | more)
@@ -84,19 +86,28 @@ def add_options(parser: ArgumentParser | Any, owner: type, *names: str,
     for declared in (known[name] for name in names):
         kind, more = _alternatives(_hints(owner)[declared.name])[0], declared.metadata
         inner = get_args(kind)[0] if get_origin(kind) is tuple else kind
-        words = [more.get('help', '')]
+        words, separator = [more.get('help', '')], more.get('separator')
         if _is_enum(inner) and not all(member.value in words[0] for member in inner):
             words.append(_expected_of(inner, declared))
         default = declared.default
         if defaults and default not in (None, MISSING):
-            words.append(f'({default.value if isinstance(default, Enum) else default})')
+            words.append(f'({default.value if isinstance(default, Enum) else default})'
+                         if separator is None else f'({separator.join(map(str, default))})')
         settings: dict[str, Any] = {'action': BooleanOptionalAction} if kind is bool else {
-            'type': inner if inner in (int, float, Path) else str,
+            'type': (inner if inner in (int, float, Path) else str) if separator is None else
+            partial(_numbers, inner, len(get_args(kind)), separator, more['metavar']),
             'metavar': more.get('metavar', _METAVARS.get(inner, 'NAME')),
-            'nargs': None if inner is kind else '+'}
+            'nargs': None if inner is kind or separator else '+'}
         parser.add_argument(
             '--' + more.get('option', declared.name).replace('_', '-'), dest=declared.name,
             default=None, help=' '.join(filter(None, words)), **settings)
+
+
+def _numbers(kind: type, count: int, separator: str, expected: str, text: str) -> tuple[Any, ...]:
+    with suppress(ValueError):
+        if len(parts := text.lower().split(separator)) == count:
+            return tuple(map(kind, parts))
+    raise ArgumentTypeError(f'{text!r}: expected {expected}, each {_TYPE_NAMES[kind]}')
 
 
 def given_options(owner: type, args: Namespace) -> dict[str, Any]:

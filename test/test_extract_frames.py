@@ -336,9 +336,9 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, arguments, text, cap
 
 
 @pytest.mark.parametrize(('option', 'text'), [
-    (['--resize', '10.9x10.9'], "argument --resize: '10.9x10.9': expected WIDTHxHEIGHT in whole"),
-    (['--resize', '10'], "argument --resize: '10': expected WIDTHxHEIGHT in whole pixels"),
-    (['--roi', '1,2,3'], "argument --roi: '1,2,3': expected x,y,width,height"),
+    (['--resize', '10.9x10.9'], "argument --resize: '10.9x10.9': expected WIDTHxHEIGHT, each"),
+    (['--resize', '10'], "argument --resize: '10': expected WIDTHxHEIGHT, each a whole number"),
+    (['--roi', '1,2,3'], "argument --roi: '1,2,3': expected X,Y,WIDTH,HEIGHT, each a number"),
     (['--quality', 'best'], "argument --quality: invalid int value: 'best'"),
 ])
 def test_options_that_cannot_be_parsed_are_usage_errors(tmp_path, option, text, capsys):

@@ -93,8 +93,8 @@ def test_damaged_changed_missing_and_unlisted_files_are_named(dataset, capsys):
     (dataset / 'success/extra.jpg').write_bytes(files[3].read_bytes())
     inspect(dataset, rc=1)
     printed = capsys.readouterr().out
-    assert '3 frames are not what the manifest says' in printed
-    assert '1 files are not in the manifest, such as success/extra.jpg' in printed
+    assert '3 frames not as the manifest says: ' in printed
+    assert '1 file not in the manifest, such as success/extra.jpg' in printed
     text = (dataset.with_name('set-inspection') / 'index.html').read_text()
     for part in ('ends too early', 'cannot be read', 'its sha256 is not', 'Not to be trusted'):
         assert part in text
@@ -118,8 +118,8 @@ def test_a_leak_fails_loudly(dataset, exact, capsys):
     inspect(dataset, rc=1)
     printed = capsys.readouterr().out
     kind = 'the same picture' if exact else 'nearly the same picture'
-    assert re.search(rf'WRONG: 1 frames leak between splits: \S+ \(\w+\) is {kind} as', printed)
-    assert '1 frames leak' in (dataset.with_name('set-inspection') / 'index.html').read_text()
+    assert re.search(rf'WRONG: 1 frame leaks between splits: \S+ \(\w+\) is {kind} as', printed)
+    assert '1 frame leaks' in (dataset.with_name('set-inspection') / 'index.html').read_text()
 
 
 def test_what_is_no_data_set_is_one_line(tmp_path, capsys):

@@ -5,13 +5,10 @@ from collections import Counter
 from frames import colour_frames, split_frames
 import pytest
 import torch
+from torch.utils.data import Subset
 import yaml
 
-from grasp_success_detector.datasets.torch_dataset import (
-    AugmentedFrame,
-    FixedSamples,
-    FrameDataset,
-)
+from grasp_success_detector.datasets.torch_dataset import AugmentedFrame, FrameDataset
 from grasp_success_detector.errors import ConfigError, DatasetError
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.labels import Label
@@ -89,7 +86,7 @@ def test_a_sample_is_the_same_whenever_it_is_asked_for_and_leaves_the_generator_
     plain = FrameDataset(frames, Preprocessing(32, 32))
     assert torch.equal(dataset[1][0], plain[1][0])
     assert torch.equal(plain[AugmentedFrame(1, 5)][0], plain[1][0])
-    fixed = FixedSamples(dataset, [AugmentedFrame(1, 5), AugmentedFrame(0, 1)])
+    fixed = Subset(dataset, [AugmentedFrame(1, 5), AugmentedFrame(0, 1)])
     assert len(fixed) == 2 and torch.equal(fixed[0][0], first)
 
 

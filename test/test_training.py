@@ -357,23 +357,23 @@ def test_a_data_set_that_cannot_be_trained_on_names_all_culprits(tmp_path, capsy
     assert fails(one_class, tmp_path, capsys).startswith(
         'error: these splits lack frames of a label: train (')
     one_attempt = write_dataset(tmp_path / 'attempt', Split(tuple(frames[:3]), (), ()))
-    assert ('train (1 attempts: 0 failure, 3 success); val (0 attempts: 0 failure, 0 success); '
+    assert ('train (1 attempt: 0 failure, 3 success); val (0 attempts: 0 failure, 0 success); '
             'test (0 attempts') in fails(one_attempt, tmp_path, capsys)
     broken = write_dataset(tmp_path / 'broken', split_frames(frames))
     culprits = sorted(broken.glob('*/*.jpg'))[3:5]
     for culprit in culprits:
         culprit.write_bytes(b'no picture any more')
     err = fails(broken, tmp_path, capsys)
-    assert '2 frames are not what was extracted' in err
+    assert '2 frames not what was extracted' in err
     assert all(str(culprit.relative_to(broken)) in err for culprit in culprits)
     mislabelled = write_dataset(tmp_path / 'mis', split_frames(frames))
     manifest = mislabelled / 'manifest.csv'
     manifest.write_text(re.sub(
         r'(success/\S+?),success', r'\1,failure', manifest.read_text(), count=2))
-    assert '2 frames lie in the folder of another label' in fails(mislabelled, tmp_path, capsys)
+    assert '2 frames in the folder of another label' in fails(mislabelled, tmp_path, capsys)
     lost = sorted(broken.glob('*/*.jpg'))[0]
     lost.unlink()
-    assert f'1 frames are missing: {lost.relative_to(broken)};' in fails(broken, tmp_path, capsys)
+    assert f'1 frame missing: {lost.relative_to(broken)};' in fails(broken, tmp_path, capsys)
 
 
 def fails(folder: Path, tmp_path, capsys):

@@ -4,14 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from grasp_success_detector.console import command, ExitCode
-from grasp_success_detector.datasets.inspection import (
-    describe_leaks,
-    inspect_dataset as inspect,
-    Inspection,
-    SAME_BITS,
-    table,
-)
+from grasp_success_detector.console import command, counted, ExitCode
+from grasp_success_detector.datasets import inspection
 from grasp_success_detector.datasets.workers import open_workers, usable_cores
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.files import write_whole
@@ -34,13 +28,13 @@ exit codes: 0 sound, 1 something is wrong with the data set, 2 wrong option, 130
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the arguments, look at every frame, and say what was found."""
+    """Parse the arguments, inspect the data set, and print what was found."""
     args = _parser().parse_args(argv)
     if args.most < 1:
         raise ConfigError(f'--most {args.most}: expected 1 or more lines')
     out = args.out or args.dataset.with_name(f'{args.dataset.resolve().name}-inspection')
     with open_workers(args.jobs) as workers:
-        found = inspect(args.dataset, args.near_bits, workers)
+        found = inspection.inspect_dataset(args.dataset, args.near_bits, workers)
     sheet = contact_sheet(args.dataset, found.rows)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -50,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ConfigError(f'{out}: cannot be written ({error.strerror}); choose another --out'
                           ) from error
     for by in ('split', 'source', 'attempt'):
-        entries = table(found.rows, by)
+        entries = inspection.table(found.rows, by)
         width = max(len(by), *(len(entry[0]) for entry in entries[:args.most])) + 2
         print(f'{by:{width}}{"success":>9}{"failure":>9}{"attempts":>10}')
         for value, success, failure, attempts in entries[:args.most]:
@@ -58,21 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if len(entries) > args.most:
             print(f'and {len(entries) - args.most} more')
         print()
-    print(f'{len(found.rows)} frames; pictures and distributions: {out / "index.html"}')
-    for line in _faults(found):
-        print(f'WRONG: {line}')
-    return ExitCode.OK if found.sound else ExitCode.ERROR
-
-
-def _faults(found: Inspection) -> list[str]:
-    lines = [describe_leaks(leaks) for leaks in (found.exact, found.near) if leaks]
-    if faults := found.faults:
-        row, fault = faults[0]
-        lines.append(f'{len(faults)} frames are not what the manifest says: {row.file}: {fault}')
-    if found.unlisted:
-        lines.append(f'{len(found.unlisted)} files are not in the manifest, such as '
-                     f'{found.unlisted[0]}')
-    return lines
+    print(f'{counted(len(found.rows), "frame")}; pictures and distributions: {out / "index.html"}')
+    for problem in found.problems:
+        print(f'WRONG: {problem}')
+    return ExitCode.ERROR if found.problems else ExitCode.OK
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -81,9 +64,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('dataset', type=Path, help='folder made by extract_frames')
     parser.add_argument('--out', type=Path, help='folder for page and sheet (DATASET-inspection)')
-    parser.add_argument('--near-bits', type=int, default=SAME_BITS, choices=range(33),
+    parser.add_argument('--near-bits', type=int, default=inspection.SAME_BITS, choices=range(33),
                         metavar='N', help='largest number of differing bits, of 256, at which two '
-                        f'pictures count as nearly the same ({SAME_BITS}; 0 to 32)')
+                        'pictures count as nearly the same (%(default)s; 0 to 32)')
     parser.add_argument('--most', type=int, default=20, help='lines per table (20)')
     parser.add_argument('--jobs', type=int, help=f'processes (one per core: {usable_cores()})')
     return parser

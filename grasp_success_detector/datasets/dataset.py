@@ -7,6 +7,7 @@ import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from grasp_success_detector.console import counted
 from grasp_success_detector.datasets.splits import SPLITS
 from grasp_success_detector.errors import DatasetError
 from grasp_success_detector.files import csv_text, json_text, read_json, write_whole
@@ -31,7 +32,7 @@ class ManifestRow(NamedTuple):
 
     :ivar file: path relative to the data set's folder, with ``/``.
     :ivar topic: ``video`` for a frame of a video.
-    :ivar stamp_ns: of the frame's header; in videos since their start.
+    :ivar stamp_ns: stamp of the frame's header; time since the start of a video.
     :ivar attempt: unique over all sources, such as ``'rig_train/17'``.
     :ivar sha256: of the file, in hexadecimal digits.
     """
@@ -47,13 +48,13 @@ class ManifestRow(NamedTuple):
 
 
 def write_manifest(folder: Path, rows: Iterable[ManifestRow]) -> None:
-    """Write manifest.csv, whole or not at all."""
+    """Write manifest.csv."""
     write_whole(folder / MANIFEST, csv_text(ManifestRow._fields, (
         (row.file, CLASS_NAMES[row.label], *row[2:]) for row in rows)))
 
 
 def write_marker(folder: Path, description: Mapping[str, Any]) -> None:
-    """Write dataset.json: from now on the data set is complete."""
+    """Write dataset.json, which completes the data set."""
     write_whole(folder / MARKER, json_text({'format_version': FORMAT_VERSION, **description}))
 
 
@@ -61,15 +62,14 @@ def read_marker(folder: Path) -> dict[str, Any]:
     """
     Return the content of dataset.json.
 
-    :raises DatasetError: no data set, an unfinished one, or one of a newer format.
+    :raises DatasetError: no data set, an unfinished one, or one of another format.
     """
     path = folder / MARKER
     if not path.is_file():
-        if (folder / JOURNAL).is_file():
-            raise DatasetError(f'{folder}: this data set is not finished; run the extract_frames '
-                               'command that began it again')
-        raise DatasetError(f'{folder}: no data set ({MARKER} is missing); extract_frames makes '
-                           'one')
+        raise DatasetError(f'{folder}: ' + (
+            'this data set is not finished; run the extract_frames command that began it again'
+            if (folder / JOURNAL).is_file() else
+            f'no data set ({MARKER} is missing); extract_frames makes one'))
     try:
         description: dict[str, Any] = read_json(path)
         version = description['format_version']
@@ -84,7 +84,7 @@ def read_manifest(folder: Path) -> list[ManifestRow]:
     """
     Read the rows of a finished data set.
 
-    :raises DatasetError: not finished, damaged, or a row has an impossible value.
+    :raises DatasetError: not finished, damaged, or a row has an invalid value.
     """
     read_marker(folder)
     path = folder / MANIFEST
@@ -94,7 +94,13 @@ def read_manifest(folder: Path) -> list[ManifestRow]:
             if tuple(reader.fieldnames or ()) != ManifestRow._fields:
                 raise DatasetError(f'{path}: expected the columns '
                                    f'{",".join(ManifestRow._fields)}')
-            rows = [_row(path, reader.line_num, row) for row in reader]
+            rows = []
+            for values in reader:
+                try:
+                    rows.append(_row(values))
+                except (ValueError, TypeError) as error:
+                    raise DatasetError(f'{path}: line {reader.line_num} has an invalid value '
+                                       f'({error})') from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(f'{path}: cannot be read ({error})') from error
     if not rows:
@@ -107,25 +113,18 @@ def read_manifest(folder: Path) -> list[ManifestRow]:
     return rows
 
 
-def _row(path: Path, line: int, row: Mapping[str, str]) -> ManifestRow:
-    try:
-        if row['label'] not in CLASS_NAMES or row['split'] not in SPLITS:
-            raise ValueError(f'label {row["label"]!r}, split {row["split"]!r}')
-        if Path(row['file']).is_absolute() or '..' in Path(row['file']).parts:
-            raise ValueError(f'file {row["file"]!r} lies outside of the data set')
-        return ManifestRow._make({**row, 'label': Label[row['label'].upper()],
-                                  'stamp_ns': int(row['stamp_ns'])}.values())
-    except (ValueError, TypeError) as error:
-        raise DatasetError(f'{path}: line {line} has an impossible value ({error})') from error
+def _row(row: Mapping[str, str]) -> ManifestRow:
+    if row['label'] not in CLASS_NAMES or row['split'] not in SPLITS:
+        raise ValueError(f'label {row["label"]!r}, split {row["split"]!r}')
+    if Path(row['file']).is_absolute() or '..' in Path(row['file']).parts:
+        raise ValueError(f'file {row["file"]!r} lies outside of the data set')
+    return ManifestRow._make({**row, 'label': Label[row['label'].upper()],
+                              'stamp_ns': int(row['stamp_ns'])}.values())
 
 
 @dataclass(frozen=True)
 class StoredFrame:
-    """
-    A frame's file in the form of a ``sensor_msgs/CompressedImage``, for ``decode_message``.
-
-    The file is read each time its data is asked for.
-    """
+    """A frame's file, read on access, as ``decode_message`` takes a CompressedImage."""
 
     path: Path
     format: str = ''
@@ -139,14 +138,9 @@ class StoredFrame:
 @dataclass(frozen=True)
 class LabelledFrame:
     """
-    One frame with its label and origin; the picture stays encoded until it is needed.
+    One encoded frame with its fields of :class:`ManifestRow`.
 
     :ivar message: :class:`StoredFrame`, or an image message, for ``decode_message``.
-    :ivar label: ground truth.
-    :ivar source: name of the bag or video.
-    :ivar attempt: unique over all sources, such as ``'rig_train/17'``; never in two splits.
-    :ivar stamp_ns: the frame's header stamp.
-    :ivar file: path relative to the data set's folder.
     """
 
     message: Any
@@ -159,7 +153,7 @@ class LabelledFrame:
 
 @dataclass(frozen=True)
 class Split:
-    """The frames of each split, in order of time within each source; whole attempts only."""
+    """The frames of each split, in order of time within each source."""
 
     train: tuple[LabelledFrame, ...]
     val: tuple[LabelledFrame, ...]
@@ -168,18 +162,16 @@ class Split:
 
 def read_extracted(folder: Path) -> Split:
     """
-    Read which frames each split of a data set has; the pictures are not loaded.
-
-    Every file's SHA-256 is compared with that in the manifest.
+    Read which frames each split of a data set has, and verify their files.
 
     :raises DatasetError: not finished, damaged, or files are missing, were changed, or lie in the
         folder of another label; it names them.
     """
     rows = read_manifest(folder)
-    _refuse(folder, 'are missing', rows, lambda row: not (folder / row.file).is_file())
-    _refuse(folder, 'lie in the folder of another label than the manifest says', rows,
+    _refuse(folder, 'missing', rows, lambda row: not (folder / row.file).is_file())
+    _refuse(folder, 'in the folder of another label than the manifest says', rows,
             lambda row: Path(row.file).parts[0] != CLASS_NAMES[row.label])
-    _refuse(folder, 'are not what was extracted (another SHA-256 than the manifest says)', rows,
+    _refuse(folder, 'not what was extracted (another SHA-256 than the manifest says)', rows,
             lambda row: hashlib.sha256((folder / row.file).read_bytes()).hexdigest() != row.sha256)
     return Split(*(tuple(
         LabelledFrame(StoredFrame(folder / row.file), row.label, row.source, row.attempt,
@@ -189,17 +181,16 @@ def read_extracted(folder: Path) -> Split:
 
 def _refuse(folder: Path, fault: str, rows: Sequence[ManifestRow],
             faulty: Callable[[ManifestRow], bool]) -> None:
-    if culprits := [row.file for row in rows if faulty(row)]:
-        more = len(culprits) - _MOST_NAMED
-        raise DatasetError(f'{folder}: {len(culprits)} frames {fault}: '
-                           + ', '.join(culprits[:_MOST_NAMED])
-                           + (f' and {more} more' if more > 0 else '')
-                           + '; extract the data set again, or remove their lines from the '
-                             'manifest')
+    if files := [row.file for row in rows if faulty(row)]:
+        named, more = files[:_MOST_NAMED], len(files) - _MOST_NAMED
+        raise DatasetError(
+            f'{folder}: {counted(len(files), "frame")} {fault}: {", ".join(named)}'
+            f'{f" and {more} more" if more > 0 else ""}; extract the data set again, or remove '
+            'their lines from the manifest')
 
 
 def describe_frames(frames: Iterable[LabelledFrame]) -> dict[str, Any]:
-    """Count frames as JSON holds it: sources, frames, attempts, success_frames."""
+    """Return the sources of frames and numbers of frames, attempts and success frames."""
     frames = list(frames)
     return {'sources': sorted({frame.source for frame in frames}), 'frames': len(frames),
             'attempts': len({frame.attempt for frame in frames}),

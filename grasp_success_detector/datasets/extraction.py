@@ -3,8 +3,10 @@
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict
 from functools import partial
+import json
+from operator import attrgetter
 import os
 from pathlib import Path
 import shutil
@@ -18,7 +20,7 @@ from grasp_success_detector.datasets.dataset import (
     write_manifest,
     write_marker,
 )
-from grasp_success_detector.datasets.frame_writer import FrameBatch, PictureOptions, write_batch
+from grasp_success_detector.datasets.frame_writer import PictureOptions, write_batch
 from grasp_success_detector.datasets.inspection import (
     describe_leaks,
     exact_leaks,
@@ -27,17 +29,19 @@ from grasp_success_detector.datasets.inspection import (
     near_leaks,
     SAME_BITS,
 )
-from grasp_success_detector.datasets.journal import BatchResult, differences, Journal
+from grasp_success_detector.datasets.journal import (
+    BatchResult,
+    differences,
+    Journal,
+    open_journal,
+    SourceProgress,
+)
 from grasp_success_detector.datasets.splits import balanced_split, SplitBy, SplitOptions, SPLITS
 from grasp_success_detector.datasets.workers import Workers
 from grasp_success_detector.errors import DatasetError, one_line
 from grasp_success_detector.labels import CLASS_NAMES, Label
 from grasp_success_detector.recordings.labels import intervals_of, read_intervals
-from grasp_success_detector.recordings.selection import (
-    FrameSelection,
-    plan_source,
-    SourcePlan,
-)
+from grasp_success_detector.recordings.selection import FrameSelection, plan_source, SourcePlan
 from grasp_success_detector.recordings.sources import Source
 
 _BATCH_FRAMES = 48
@@ -48,24 +52,9 @@ _UNPACKED = '.unpacked'
 OnFrames = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
-class ExtractionReport:
-    """
-    Result of an extraction.
-
-    :ivar description: content of dataset.json; where there is no frame, its ``sources`` only.
-    :ivar frames: number of frames in the data set.
-    :ivar already: it was complete before; nothing was done.
-    """
-
-    description: dict[str, Any]
-    frames: int
-    already: bool = False
-
-
 def extract(sources: Sequence[Source], selection: FrameSelection, pictures: PictureOptions,
             split: SplitOptions, out: Path, workers: Workers,
-            on_frames: OnFrames = lambda done, total: None) -> ExtractionReport:
+            on_frames: OnFrames = lambda done, total: None) -> dict[str, Any]:
     """
     Extract the labelled frames of all sources into a data set, or go on with one.
 
@@ -74,107 +63,104 @@ def extract(sources: Sequence[Source], selection: FrameSelection, pictures: Pict
 
     :param out: folder of the data set; new, empty, or begun by the same call.
     :param on_frames: called now and then with the frames done and the frames known so far.
+    :return: content of dataset.json; without any frame, ``frames`` is 0 and ``splits`` missing.
     :raises BagError: a source's image topic must be chosen.
     :raises DatasetError: ``out`` holds something else or cannot be written, or the data set leaks
         between its splits.
     """
-    plan = {'sources': [source.identity() for source in sources], **selection.to_json(),
-            **split.to_json(), 'output': pictures.to_json()}
     # How frames are divided can be changed as long as the data set isn't finished.
-    begun = {name: value for name, value in plan.items() if name not in split.to_json()}
+    begun = {'sources': [source.identity() for source in sources], **selection.to_json(),
+             'output': asdict(pictures)}
+    begun, plan = json.loads(json.dumps([begun, begun | asdict(split)],
+                                        default=attrgetter('value')))
     try:
         if (out / MARKER).exists():
             description = read_marker(out)
-            if description['plan'] != plan:
-                raise DatasetError(
-                    f'{out}: holds a finished data set, made with '
-                    f'{differences(description["plan"], plan)}; choose another --out')
+            if different := differences(description['plan'], plan):
+                raise DatasetError(f'{out}: holds a finished data set, made with {different}; '
+                                   'choose another --out')
             (out / JOURNAL).unlink(missing_ok=True)
-            return ExtractionReport(description, int(description['frames']), already=True)
+            return description
         if not (out / JOURNAL).is_file() and out.exists() and (
                 not out.is_dir() or any(path.name != _UNPACKED for path in out.iterdir())):
             raise DatasetError(f'{out}: is not empty and no data set of extract_frames; choose '
                                'another --out')
-        tasks = _planning(sources, selection, out)
+        intervals = {} if selection.labels is None else read_intervals(selection.labels)
         out.mkdir(parents=True, exist_ok=True)
-        journal = Journal(out, begun)   # first of all: it marks the folder as ours
-        try:
-            for label in CLASS_NAMES:
-                (out / label).mkdir(exist_ok=True)
-            _write_frames(tasks, pictures, out, workers, journal, on_frames)
-            summaries = {s.name: journal.progress(s.name).summary for s in sources}
-            if not journal.has_frames:
-                for label in CLASS_NAMES:   # frames of an earlier selection, never recorded
-                    shutil.rmtree(out / label)
-                return ExtractionReport({'sources': summaries}, 0)
-            shutil.rmtree(out / _UNPACKED, ignore_errors=True)
-            rows = [ManifestRow(frame.file, Label(frame.label), source.name, frame.topic,
-                                frame.stamp_ns, frame.attempt, '', frame.sha256)
-                    for source in sources
-                    for _, frame in sorted(journal.progress(source.name).written.items())]
-            description = _finish(rows, split, out, workers, {'sources': summaries, 'plan': plan})
-            journal.remove()
-            return ExtractionReport(description, int(description['frames']))
-        finally:
-            if not journal.has_frames:
-                _remove_unused(out, journal)
-            journal.close()
+        with open_journal(out, begun) as journal:   # first of all: it marks the folder as ours
+            try:
+                for label in CLASS_NAMES:
+                    (out / label).mkdir(exist_ok=True)
+                tasks = deque(
+                    partial(plan_source, source, selection, intervals_of(source, intervals),
+                            (out / _UNPACKED).absolute(), verify_all=False)
+                    for source in sources if journal.sources[source.name].summary is None)
+                _write_frames(tasks, pictures, out, workers, journal, on_frames)
+                origin = {'sources': {s.name: journal.sources[s.name].summary for s in sources},
+                          'plan': plan}
+                if not journal.has_frames:
+                    for label in CLASS_NAMES:   # frames of an earlier selection, never recorded
+                        shutil.rmtree(out / label)
+                    return {'frames': 0, **origin}
+                shutil.rmtree(out / _UNPACKED, ignore_errors=True)
+                rows = [ManifestRow(frame.file, Label(frame.label), source.name, frame.topic,
+                                    frame.stamp_ns, frame.attempt, '', frame.sha256)
+                        for source in sources
+                        for _, frame in sorted(journal.sources[source.name].written.items())]
+                description = _finish(rows, split, out, workers, origin)
+                journal.remove()
+                return description
+            finally:
+                if not journal.has_frames:
+                    _remove_unused(out, journal)
     except OSError as error:
         raise DatasetError(f'{out}: cannot be written ({one_line(error)}); once it can be, the '
                            'same command goes on') from error
 
 
-def _planning(sources: Sequence[Source], selection: FrameSelection, out: Path,
-              ) -> 'deque[partial[Any]]':
-    """Return a task for each source that plans which of its frames to write."""
-    intervals = read_intervals(selection.labels) if selection.labels is not None else {}
-    return deque(partial(plan_source, source, selection, intervals_of(source, intervals),
-                         (out / _UNPACKED).absolute(), verify_all=False) for source in sources)
-
-
 def _write_frames(tasks: 'deque[partial[Any]]', pictures: PictureOptions, out: Path,
                   workers: Workers, journal: Journal, on_frames: OnFrames) -> None:
-    """Plan the sources and write their frames, as far as the journal doesn't have them yet."""
-    for task in list(tasks):
-        if journal.progress(task.args[0].name).summary is not None:
-            tasks.remove(task)
+    """
+    Plan sources and write their frames, as far as the journal doesn't have them yet.
+
+    :param tasks: one that returns the plan for each source; those that write frames are added.
+    """
     plans: dict[str, SourcePlan] = {}
     batches_left: Counter[str] = Counter()
     done = total = 0
     for _, result in workers.run(tasks):
         if isinstance(result, SourcePlan):
             name = result.source.name
-            progress = journal.progress(name)
+            progress = journal.sources[name]
             settled = progress.written.keys() | progress.refused.keys()
-            todo = tuple(frame for frame in result.frames if frame.number not in settled)
+            todo = [frame for frame in result.frames if frame.number not in settled]
             # A video is read from its start each time, so that it is one batch.
             size = _BATCH_FRAMES if result.topic else len(todo) or 1
-            batches = [FrameBatch(name, result.files, result.topic, todo[i:i + size],
-                                  out.absolute(), pictures) for i in range(0, len(todo), size)]
+            batches = [partial(write_batch, name, result.files, result.topic, todo[i:i + size],
+                               out.absolute(), pictures) for i in range(0, len(todo), size)]
             # Before the plans of further sources, so that not many plans are held at a time.
-            tasks.extendleft(partial(write_batch, batch) for batch in reversed(batches))
+            tasks.extendleft(reversed(batches))
             plans[name], batches_left[name] = result, len(batches)
             total += len(result.frames)
             done += len(result.frames) - len(todo)
         else:
             assert isinstance(result, BatchResult)
             name = result.source
-            journal.add_batch(result)
+            journal.add(result._asdict())
             batches_left[name] -= 1
             done += len(result.written) + len(result.refused)
             on_frames(done, total)
         if not batches_left[name]:
             shutil.rmtree(out / _UNPACKED / name, ignore_errors=True)
-            journal.add_source(name, _summary(plans.pop(name), journal))
+            journal.add({'source': name,
+                         'done': _summary(plans.pop(name), journal.sources[name])})
 
 
-def _summary(plan: SourcePlan, journal: Journal) -> dict[str, Any]:
+def _summary(plan: SourcePlan, progress: SourceProgress) -> dict[str, Any]:
     """Account for every frame of a source."""
-    progress = journal.progress(plan.source.name)
     damage = Counter(plan.damage) + Counter({'damaged chunk': len(progress.wrong_chunks)})
     return {
-        'path': str(plan.source.path), 'kind': plan.source.kind.value,
-        'topic': plan.topic_name,
+        'path': str(plan.source.path), 'kind': plan.source.kind.value, 'topic': plan.topic_name,
         'found': plan.messages, 'written': len(progress.written), 'skipped': dict(plan.skipped),
         'refused': dict(Counter(progress.refused.values())), 'damage': dict(damage),
         'unreadable': plan.unreadable}
@@ -182,14 +168,8 @@ def _summary(plan: SourcePlan, journal: Journal) -> dict[str, Any]:
 
 def _finish(rows: Sequence[ManifestRow], options: SplitOptions, out: Path, workers: Workers,
             origin: Mapping[str, Any]) -> dict[str, Any]:
-    """
-    Divide the frames into splits and write manifest.csv and, last, dataset.json.
-
-    :param origin: what dataset.json says besides the counts.
-    :return: the content of dataset.json.
-    :raises DatasetError: the same picture would be in two splits.
-    """
-    kept, fingerprints, undecodable = list(rows), None, set[int]()
+    """Divide the frames into splits, write manifest.csv and, last, dataset.json; return that."""
+    kept, fingerprints, undecodable = list(rows), list[int](), set[int]()
     if options.dedupe:
         measured = measure_pictures(out, rows, workers)
         undecodable = {i for i, picture in enumerate(measured) if not picture.width}
@@ -201,10 +181,7 @@ def _finish(rows: Sequence[ManifestRow], options: SplitOptions, out: Path, worke
     split_of = balanced_split(groups, [row.label for row in kept], options.split, options.seed)
     kept = [row._replace(split=split_of[group])
             for row, group in zip(kept, groups, strict=True)]
-    leaks = exact_leaks(kept)
-    if not leaks and fingerprints is not None:
-        leaks = near_leaks(kept, fingerprints, SAME_BITS)
-    if leaks:
+    if leaks := exact_leaks(kept) or near_leaks(kept, fingerprints, SAME_BITS):
         raise DatasetError(
             f'{out}: {describe_leaks(leaks)}; nothing needs to be extracted again: run the same '
             'command with --dedupe, or with --split-by source, or leave one of the sources out')
@@ -231,8 +208,8 @@ def _remove_unused(out: Path, journal: Journal) -> None:
     """
     Remove a data set without frames.
 
-    When stopped, other processes may just have written some; then the folder stays, and the
-    journal with it, so that the same command can go on.
+    When stopped, other processes may just have written some; then folder and journal stay, so
+    that the same command can go on.
     """
     shutil.rmtree(out / _UNPACKED, ignore_errors=True)
     with suppress(OSError):

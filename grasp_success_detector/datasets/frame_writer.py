@@ -1,6 +1,7 @@
 """Write batches of chosen frames: copied, or cropped, resized and encoded."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 import hashlib
@@ -41,19 +42,18 @@ class PictureFormat(Enum):
 
 @dataclass(frozen=True)
 class PictureOptions:
-    """
-    How a frame is cropped, resized and encoded.
+    """How a frame is cropped, resized and encoded."""
 
-    :ivar roi: x, y, width, height; fractions of the picture if none is above 1, else pixels.
-    :ivar resize: width, height in pixels.
-    :ivar format: frames that have it already are copied byte for byte.
-    :ivar quality: of jpg.
-    """
-
-    roi: tuple[float, float, float, float] | None = setting(None, lowest=0, highest=MAX_PIXELS)
-    resize: tuple[int, int] | None = setting(None, lowest=1, highest=_MAX_SIDE)
-    format: PictureFormat = PictureFormat.JPG
-    quality: int = setting(95, lowest=1, highest=100)
+    roi: tuple[float, float, float, float] | None = setting(
+        None, lowest=0, highest=MAX_PIXELS, metavar='X,Y,WIDTH,HEIGHT', separator=',',
+        help='region to cut out: fractions of the picture if none is above 1, else pixels')
+    resize: tuple[int, int] | None = setting(
+        None, lowest=1, highest=_MAX_SIDE, metavar='WIDTHxHEIGHT', separator='x',
+        help='pixels, after --roi')
+    format: PictureFormat = setting(
+        PictureFormat.JPG, metavar='FORMAT',
+        help='jpg or png; frames that have this format already are copied unchanged')
+    quality: int = setting(95, lowest=1, highest=100, help='of jpg, 1 to 100')
 
     def __post_init__(self) -> None:
         check_settings(self, ConfigError, 'cannot extract with', (
@@ -62,11 +62,6 @@ class PictureOptions:
             ('resize', self.resize is None or math.prod(self.resize) <= MAX_PIXELS,
              f'width and height of at most {MAX_PIXELS // 1_000_000} megapixels')))
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the options as JSON has them."""
-        return asdict(self) | {'roi': self.roi and list(self.roi), 'format': self.format.value,
-                               'resize': self.resize and list(self.resize)}
-
 
 def _within_the_picture(x: float, y: float, width: float, height: float) -> bool:
     relative = max(x, y, width, height) <= 1
@@ -74,58 +69,40 @@ def _within_the_picture(x: float, y: float, width: float, height: float) -> bool
         not relative or max(x + width, y + height) <= 1 + 1e-9)
 
 
-@dataclass(frozen=True)
-class FrameBatch:
+def write_batch(source: str, files: Sequence[StorageFile], topic: ImageTopic | None,
+                frames: Sequence[ChosenFrame], out: Path, pictures: PictureOptions) -> BatchResult:
     """
-    Some frames of one source that one process reads, decodes or copies, and writes.
+    Write some frames of a source; one that cannot be decoded does not affect the others.
 
-    :ivar source: name of the source.
-    :ivar files: of the source.
-    :ivar topic: None for a video.
-    :ivar out: the data set's folder, which has a folder for each label.
-    """
-
-    source: str
-    files: tuple[StorageFile, ...]
-    topic: ImageTopic | None
-    frames: tuple[ChosenFrame, ...]
-    out: Path
-    pictures: PictureOptions
-
-
-def write_batch(batch: FrameBatch) -> BatchResult:
-    """
-    Write the frames of a batch; one that cannot be decoded does not affect the others.
-
+    :param files: of the source.
+    :param topic: None for a video.
+    :param out: the data set's folder, which has a folder for each label.
     :raises OSError: the data set cannot be written.
     """
-    result = BatchResult(batch.source, [], [], set())
-    topic = VIDEO_TOPIC if batch.topic is None else batch.topic.name
-    frames = read_frames(batch.files, batch.topic, batch.frames,
-                         partial(_content, pictures=batch.pictures),
-                         partial(_encode, pictures=batch.pictures), result.wrong_chunks)
-    for frame, content in frames:
-        if isinstance(content, RefusedFrame):
-            result.refused.append((content.number, content.reason))
+    wrong_chunks: set[tuple[int, int]] = set()
+    result = BatchResult(source, [], [], [])
+    suffix = pictures.format.value
+    for frame, data in read_frames(files, topic, frames, partial(_content, pictures=pictures),
+                                   partial(_encode, pictures=pictures), wrong_chunks):
+        if isinstance(data, RefusedFrame):
+            result.refused.append((data.number, data.reason))
             continue
-        data, suffix = content
         assert frame.label is not None  # only labelled frames are selected for a data set
         file = f'{CLASS_NAMES[frame.label]}/{frame.stem}.{suffix}'
-        write_whole(f'{batch.out}/{file}', data)
+        write_whole(f'{out}/{file}', data)
         result.written.append(ExtractedFrame(
-            frame.number, file, hashlib.sha256(data).hexdigest(), int(frame.label), topic,
-            frame.stamp_ns, frame.attempt))
-    return result
+            frame.number, file, hashlib.sha256(data).hexdigest(), int(frame.label),
+            VIDEO_TOPIC if topic is None else topic.name, frame.stamp_ns, frame.attempt))
+    return result._replace(wrong_chunks=sorted(wrong_chunks))
 
 
-def _content(message: Any, pictures: PictureOptions) -> tuple[bytes, str]:
+def _content(message: Any, pictures: PictureOptions) -> bytes:
     copied = _copied(message, pictures)
-    return (copied, pictures.format.value) if copied is not None else _encode(
-        decode_message(message), pictures)
+    return _encode(decode_message(message), pictures) if copied is None else copied
 
 
 def _copied(message: Any, pictures: PictureOptions) -> bytes | None:
-    """Return a compressed frame's own bytes where they already are what is asked for."""
+    """Return a compressed frame's own bytes; None: it must be decoded and encoded."""
     if pictures.roi or pictures.resize or hasattr(message, 'encoding'):
         return None
     data = bytes(message.data)
@@ -139,23 +116,18 @@ def _copied(message: Any, pictures: PictureOptions) -> bytes | None:
     return data
 
 
-def _encode(rgb: RgbImage, pictures: PictureOptions) -> tuple[bytes, str]:
-    rgb = transform(rgb, pictures)
+def _encode(rgb: RgbImage, pictures: PictureOptions) -> bytes:
+    rgb = _transform(rgb, pictures)
     if pictures.format is PictureFormat.PNG:
-        return encode_png(rgb), 'png'
+        return encode_png(rgb)
     try:
-        return encode_jpeg(rgb, pictures.quality), 'jpg'
+        return encode_jpeg(rgb, pictures.quality)
     except ValueError as error:
         raise ImageDecodeError('too_large', str(error)) from error
 
 
-def transform(rgb: RgbImage, pictures: PictureOptions) -> RgbImage:
-    """
-    Cut out the region of interest and resize it.
-
-    :param rgb: RGB uint8 (H, W, 3).
-    :raises ImageDecodeError: the region does not lie within the picture.
-    """
+def _transform(rgb: RgbImage, pictures: PictureOptions) -> RgbImage:
+    """Cut out the region of interest and resize it."""
     if pictures.roi is not None:
         height, width, _ = rgb.shape
         x, y, w, h = pictures.roi
@@ -164,7 +136,7 @@ def transform(rgb: RgbImage, pictures: PictureOptions) -> RgbImage:
         left, top, right, bottom = (round(value) for value in (x, y, x + w, y + h))
         if right > width or bottom > height or right <= left or bottom <= top:
             raise ImageDecodeError('roi_outside', f'picture of {width} x {height}; expected one '
-                                   f'that holds the roi {pictures.roi}')
+                                   f'that contains the roi {pictures.roi}')
         rgb = np.ascontiguousarray(rgb[top:bottom, left:right])
     if pictures.resize is not None and pictures.resize != (rgb.shape[1], rgb.shape[0]):
         shrinks = pictures.resize[0] < rgb.shape[1] and pictures.resize[1] < rgb.shape[0]

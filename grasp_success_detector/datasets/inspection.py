@@ -5,13 +5,14 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 import hashlib
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from grasp_success_detector.console import counted
 from grasp_success_detector.datasets.dataset import ManifestRow, read_manifest
 from grasp_success_detector.datasets.splits import SPLITS
 from grasp_success_detector.datasets.workers import Workers
@@ -21,7 +22,6 @@ from grasp_success_detector.labels import CLASS_NAMES
 
 #: Rows and columns of the frequencies that a fingerprint describes; 16 x 16 bits.
 _SIDE = 16
-_WORDS = _SIDE * _SIDE // 64
 
 #: Fingerprints that differ in at most this many bits belong to pictures that look the same. In
 #: simulated bags a frame that was compressed again or halved differs by up to 6 bits, the most
@@ -48,22 +48,22 @@ class Leak(NamedTuple):
 
 class PictureStatistics(NamedTuple):
     """
-    Measurements of one frame's file; all 0 for a file that is no picture.
+    Measurements of one frame's file; 0 where it cannot be decoded.
 
     :ivar size: of the file, in bytes.
+    :ivar fault: in what way the file differs from the manifest; '' if it doesn't.
     :ivar brightness: mean grey level, 0 to 255.
     :ivar sharpness: variance of the Laplacian of the grey picture.
-    :ivar fingerprint: uint64 (4,).
-    :ivar fault: in what way the file differs from the manifest; '' if it doesn't.
+    :ivar fingerprint: 256 bits; see :func:`fingerprint`.
     """
 
-    width: int
-    height: int
     size: int
-    brightness: float
-    sharpness: float
-    fingerprint: NDArray[np.uint64]
     fault: str
+    width: int = 0
+    height: int = 0
+    brightness: float = 0.
+    sharpness: float = 0.
+    fingerprint: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,11 @@ class Inspection:
     """
 
     folder: Path
-    rows: tuple[ManifestRow, ...]
-    pictures: tuple[PictureStatistics, ...]
-    exact: tuple[Leak, ...]
-    near: tuple[Leak, ...]
-    unlisted: tuple[str, ...]
+    rows: list[ManifestRow]
+    pictures: list[PictureStatistics]
+    exact: list[Leak]
+    near: list[Leak]
+    unlisted: list[str]
 
     @property
     def faults(self) -> list[tuple[ManifestRow, str]]:
@@ -91,9 +91,17 @@ class Inspection:
             self.rows, self.pictures, strict=True) if picture.fault]
 
     @property
-    def sound(self) -> bool:
-        """Return whether nothing is wrong with the data set."""
-        return not (self.exact or self.near or self.unlisted or self.faults)
+    def problems(self) -> list[str]:
+        """Return a line with number and example for each kind of fault; none: all is well."""
+        lines = [describe_leaks(leaks) for leaks in (self.exact, self.near) if leaks]
+        if faults := self.faults:
+            row, fault = faults[0]
+            lines.append(f'{counted(len(faults), "frame")} not as the manifest says: {row.file}: '
+                         f'{fault}')
+        if self.unlisted:
+            lines.append(f'{counted(len(self.unlisted), "file")} not in the manifest, such as '
+                         f'{self.unlisted[0]}')
+        return lines
 
 
 def inspect_dataset(folder: Path, near_bits: int, workers: Workers) -> Inspection:
@@ -106,7 +114,6 @@ def inspect_dataset(folder: Path, near_bits: int, workers: Workers) -> Inspectio
     rows = read_manifest(folder)
     pictures = measure_pictures(folder, rows, workers)
     whole = [i for i, picture in enumerate(pictures) if not picture.fault]
-    exact = exact_leaks(rows)
     near = [leak for leak in near_leaks(
         [rows[i] for i in whole], [pictures[i].fingerprint for i in whole], near_bits)
         if leak.first.sha256 != leak.second.sha256]
@@ -115,8 +122,7 @@ def inspect_dataset(folder: Path, near_bits: int, workers: Workers) -> Inspectio
         name for label in {CLASS_NAMES[row.label] for row in rows}
         for path in (folder / label).iterdir()
         if (name := f'{label}/{path.name}') not in names)
-    return Inspection(folder, tuple(rows), tuple(pictures), tuple(exact), tuple(near),
-                      tuple(unlisted))
+    return Inspection(folder, rows, pictures, exact_leaks(rows), near, unlisted)
 
 
 def measure_pictures(folder: Path, rows: Sequence[ManifestRow], workers: Workers,
@@ -128,28 +134,27 @@ def measure_pictures(folder: Path, rows: Sequence[ManifestRow], workers: Workers
 
 
 def _measure(folder: Path, rows: Sequence[ManifestRow]) -> list[PictureStatistics]:
-    pictures = []
-    for row in rows:
-        data = b''
-        try:
-            data = (folder / row.file).read_bytes()
-            rgb = decode_bytes(data)
-        except (OSError, ImageDecodeError) as error:
-            fault = f'cannot be read ({error.strerror})' if isinstance(error, OSError) else (
-                str(error))
-            pictures.append(PictureStatistics(
-                0, 0, len(data), 0., 0., np.zeros(_WORDS, np.uint64), fault))
-        else:
-            grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-            fault = '' if hashlib.sha256(data).hexdigest() == row.sha256 else (
-                'was changed: its sha256 is not that of the manifest')
-            pictures.append(PictureStatistics(
-                rgb.shape[1], rgb.shape[0], len(data), float(grey.mean()),
-                float(cv2.Laplacian(grey, cv2.CV_32F).var()), fingerprint(rgb), fault))
-    return pictures
+    return [_measure_one(folder / row.file, row.sha256) for row in rows]
 
 
-def fingerprint(rgb: RgbImage) -> NDArray[np.uint64]:
+def _measure_one(path: Path, sha256: str) -> PictureStatistics:
+    data = b''
+    try:
+        data = path.read_bytes()
+        rgb = decode_bytes(data)
+    except OSError as error:
+        return PictureStatistics(0, f'cannot be read ({error.strerror})')
+    except ImageDecodeError as error:
+        return PictureStatistics(len(data), str(error))
+    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+    fault = '' if hashlib.sha256(data).hexdigest() == sha256 else (
+        'was changed: its sha256 is not that of the manifest')
+    return PictureStatistics(
+        len(data), fault, rgb.shape[1], rgb.shape[0], float(grey.mean()),
+        float(cv2.Laplacian(grey, cv2.CV_32F).var()), fingerprint(rgb))
+
+
+def fingerprint(rgb: RgbImage) -> int:
     """
     Return a picture's perceptual hash: which of 16 x 16 low frequencies are clearly positive.
 
@@ -159,42 +164,33 @@ def fingerprint(rgb: RgbImage) -> NDArray[np.uint64]:
     median, so that frequencies that a picture hardly has give no bits at random).
 
     :param rgb: RGB uint8 (H, W, 3).
-    :return: uint64 (4,).
+    :return: 256 bits.
     """
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     small = cv2.resize(grey, (64, 64), interpolation=cv2.INTER_AREA).astype(np.float32)
     waves = np.asarray(cv2.dct(small))[:_SIDE, :_SIDE].reshape(-1)
     waves[0] = 0.  # the mean brightness says nothing about what is seen
-    bits: NDArray[np.uint8] = np.packbits(waves > _LEAST_AMPLITUDE)
-    return bits.view(np.uint64)
+    return int.from_bytes(np.packbits(waves > _LEAST_AMPLITUDE).tobytes(), 'little')
 
 
-def near_duplicates(fingerprints: Iterable[NDArray[np.uint64]], labels: Sequence[Hashable],
+def near_duplicates(fingerprints: Iterable[int], labels: Sequence[Hashable],
                     bits: int = SAME_BITS) -> set[int]:
-    """
-    Return the frames that look like an earlier frame with the same label that is kept.
-
-    :param fingerprints: (N, 4).
-    """
+    """Return the frames that look like an earlier frame with the same label that is kept."""
     dropped: set[int] = set()
-    index = _FingerprintIndex(bits)
-    for i, value in enumerate(map(_as_int, fingerprints)):
-        if any(labels[j] == labels[i] for j, _ in index.close_to(value)):
+    indexes: dict[Hashable, _FingerprintIndex] = defaultdict(lambda: _FingerprintIndex(bits))
+    for i, (value, label) in enumerate(zip(fingerprints, labels, strict=True)):
+        if any(indexes[label].close_to(value)):
             dropped.add(i)
         else:
-            index.add(i, value)
+            indexes[label].add(i, value)
     return dropped
 
 
-def close_pairs(fingerprints: Iterable[NDArray[np.uint64]], bits: int,
+def close_pairs(fingerprints: Iterable[int], bits: int,
                 groups: Sequence[Hashable]) -> Iterator[tuple[int, int, int]]:
-    """
-    Yield (later, earlier, distance) of frames of different groups that look the same.
-
-    :param fingerprints: (N, 4).
-    """
+    """Yield (later, earlier, distance) of frames of different groups that look the same."""
     indexes: dict[Hashable, _FingerprintIndex] = defaultdict(lambda: _FingerprintIndex(bits))
-    for i, value in enumerate(map(_as_int, fingerprints)):
+    for i, value in enumerate(fingerprints):
         for group, index in indexes.items():
             if group != groups[i]:
                 yield from ((i, j, distance) for j, distance in index.close_to(value))
@@ -211,9 +207,8 @@ class _FingerprintIndex:
 
     def __init__(self, bits: int) -> None:
         self._bits = bits
-        edges = np.linspace(0, 64 * _WORDS, bits + 2).astype(int).tolist()
-        self._bands = [(start, (1 << (end - start)) - 1)
-                       for start, end in zip(edges, edges[1:], strict=False)]
+        edges = np.linspace(0, _SIDE ** 2, bits + 2).astype(int).tolist()
+        self._bands = [(start, (1 << (end - start)) - 1) for start, end in pairwise(edges)]
         self._members: dict[tuple[int, int], dict[int, int]] = defaultdict(dict)
 
     def _keys(self, value: int) -> Iterator[tuple[int, int]]:
@@ -233,30 +228,21 @@ class _FingerprintIndex:
                 yield number, distance
 
 
-def _as_int(fingerprint: NDArray[np.uint64]) -> int:
-    return int.from_bytes(fingerprint.tobytes(), 'little')
-
-
 def exact_leaks(rows: Sequence[ManifestRow]) -> list[Leak]:
     """Return a pair for each file whose bytes are also in another split."""
-    seen: dict[str, dict[str, ManifestRow]] = defaultdict(dict)
+    first_of: dict[str, dict[str, ManifestRow]] = defaultdict(dict)
     leaks = []
     for row in rows:
-        others = [other for split, other in seen[row.sha256].items() if split != row.split]
-        if others:
-            leaks.append(Leak(others[0], row, 0))
-        seen[row.sha256].setdefault(row.split, row)
+        by_split = first_of[row.sha256]
+        leaks += [Leak(other, row, 0) for split, other in by_split.items()
+                  if split != row.split][:1]
+        by_split.setdefault(row.split, row)
     return leaks
 
 
-def near_leaks(rows: Sequence[ManifestRow], fingerprints: Iterable[NDArray[np.uint64]],
+def near_leaks(rows: Sequence[ManifestRow], fingerprints: Iterable[int],
                bits: int) -> list[Leak]:
-    """
-    Return a pair for each frame that looks like one of another split, with the closest one.
-
-    :param fingerprints: (N, 4), of each row.
-    :param bits: pictures whose fingerprints differ in at most this many bits look the same.
-    """
+    """Return a pair for each frame that looks like one of another split, with the closest one."""
     best: dict[int, Leak] = {}
     for i, j, distance in close_pairs(fingerprints, bits, [row.split for row in rows]):
         if i not in best or distance < best[i].distance:
@@ -268,16 +254,16 @@ def describe_leaks(leaks: Sequence[Leak]) -> str:
     """Return one line with the number of leaks and an example."""
     first, second, _ = leaks[0]
     kind = 'the same picture as' if first.sha256 == second.sha256 else 'nearly the same picture as'
-    return (f'{len(leaks)} frames leak between splits: {second.file} ({second.split}) is {kind} '
-            f'{first.file} ({first.split})')
+    return (f'{counted(len(leaks), "frame")} {"leaks" if len(leaks) == 1 else "leak"} between '
+            f'splits: {second.file} ({second.split}) is {kind} {first.file} ({first.split})')
 
 
 def table(rows: Iterable[ManifestRow], by: str) -> list[tuple[str, int, int, int]]:
     """
     Count the frames by a column of the manifest.
 
-    :return: value, frames of success, frames of failure and attempts; splits in the order of
-        ``SPLITS``, other values in that of the manifest.
+    :return: value, success frames, failure frames and attempts; splits in the order of ``SPLITS``,
+        other values in that of the manifest.
     """
     rows = list(rows)
     labels = Counter((getattr(row, by), row.label.name) for row in rows)
@@ -289,6 +275,4 @@ def table(rows: Iterable[ManifestRow], by: str) -> list[tuple[str, int, int, int
 
 def examples(rows: Sequence[ManifestRow], count: int) -> list[ManifestRow]:
     """Return at most ``count`` frames, spread evenly over all of them."""
-    if len(rows) <= count:
-        return list(rows)
-    return [rows[int(i)] for i in np.linspace(0, len(rows) - 1, count)]
+    return [rows[int(i)] for i in np.linspace(0, len(rows) - 1, min(count, len(rows)))]

@@ -1,6 +1,8 @@
 """The journal of an unfinished extraction: a file that only grows, from which it goes on."""
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 import fcntl
 import json
@@ -42,17 +44,15 @@ class BatchResult(NamedTuple):
     source: str
     written: list[ExtractedFrame]
     refused: list[tuple[int, str]]
-    wrong_chunks: set[tuple[int, int]]
+    wrong_chunks: list[tuple[int, int]]
 
 
 @dataclass
 class SourceProgress:
     """
-    What is done of one source.
+    What is done of one source; the fields are those of its batches together.
 
-    :ivar written: by the frame's number.
-    :ivar refused: the reason, by the frame's number.
-    :ivar wrong_chunks: (file, offset) of chunks whose checksums are wrong.
+    :ivar written: by the frame's number, as is ``refused``.
     :ivar summary: account of the whole source; None while some of it is still to be done.
     """
 
@@ -62,85 +62,68 @@ class SourceProgress:
     summary: dict[str, Any] | None = None
 
 
-class Journal:
+@contextmanager
+def open_journal(folder: Path, plan: Mapping[str, Any]) -> 'Iterator[Journal]':
     """
-    The file ``extraction.jsonl``: one line for the plan, one for each batch and each source.
+    Begin or continue the journal of a data set, locked against other processes.
 
-    It is locked until it is closed. What is in it is read at once.
-
-    :ivar sources: progress of each source, by name.
-    :param folder: the data set's folder.
     :param plan: what decides the content of the frames; only the same plan is continued.
     :raises DatasetError: another plan was begun here, or another process is at work.
     :raises OSError: the file cannot be written.
     """
-
-    def __init__(self, folder: Path, plan: Mapping[str, Any]) -> None:
-        self._path = folder / JOURNAL
-        self.sources: dict[str, SourceProgress] = {}
-        self._file: BinaryIO = self._path.open('ab+', 0)
+    with (folder / JOURNAL).open('ab+', 0) as file:
         try:
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise DatasetError(f'{folder}: another extract_frames is writing it') from error
-            self._read(folder, plan)
-        except BaseException:
-            self._file.close()
-            raise
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DatasetError(f'{folder}: another extract_frames is writing it') from error
+        yield Journal(file, folder, plan)
 
-    def _read(self, folder: Path, plan: Mapping[str, Any]) -> None:
-        self._file.seek(0)
-        text = self._file.read()
+
+class Journal:
+    """
+    The file ``extraction.jsonl``: one line for the plan, one for each batch and each source.
+
+    :ivar sources: progress of each source, by name.
+    """
+
+    def __init__(self, file: BinaryIO, folder: Path, plan: Mapping[str, Any]) -> None:
+        self._file, self._path = file, folder / JOURNAL
+        self.sources: defaultdict[str, SourceProgress] = defaultdict(SourceProgress)
+        file.seek(0)
+        text = file.read()
         # The last line may be cut off: by the end of the process that wrote it, or a full disk.
         end = text.rfind(b'\n') + 1
         lines = text[:end].splitlines()
-        begun = len(lines) > 1
+        if len(lines) < 2:
+            file.truncate(0)
+            self._append({'plan': plan})
+            return
         try:
-            old = json.loads(lines[0])['plan'] if begun else plan
-            if old != plan:
-                raise DatasetError(f'{folder}: holds a data set begun with '
-                                   f'{differences(old, plan)}'
-                                   '; run that command again or choose another --out')
-            for line in lines[1:]:
-                self._take(json.loads(line))
+            records = map(json.loads, lines)
+            if different := differences(next(records)['plan'], plan):
+                raise DatasetError(f'{folder}: holds a data set begun with {different}; run that '
+                                   'command again or choose another --out')
+            for record in records:
+                self._take(record)
         except (ValueError, KeyError, TypeError) as error:
             raise DatasetError(f'{self._path}: damaged ({error}); delete {folder} to begin anew'
                                ) from error
-        self._file.truncate(end if begun else 0)
-        if not begun:
-            self._append({'plan': plan})
+        file.truncate(end)
 
-    def progress(self, source: str) -> SourceProgress:
-        """Return what is done of a source."""
-        return self.sources.setdefault(source, SourceProgress())
-
-    def add_batch(self, result: BatchResult) -> None:
-        """Record a batch whose files are written."""
-        self._add({'source': result.source, 'written': result.written, 'refused': result.refused,
-                   'wrong_chunks': sorted(result.wrong_chunks)})
-
-    def add_source(self, source: str, summary: Mapping[str, Any]) -> None:
-        """Record that all of a source is done."""
-        self._add({'source': source, 'done': dict(summary)})
+    def add(self, line: Mapping[str, Any]) -> None:
+        """Record the fields of a BatchResult, or the summary (``done``) of a ``source``."""
+        self._append(line)
+        self._take(line)
 
     @property
     def has_frames(self) -> bool:
         """Return whether any frame was written."""
         return any(progress.written for progress in self.sources.values())
 
-    def close(self) -> None:
-        """Let other processes continue the data set."""
-        self._file.close()
-
     def remove(self) -> None:
-        """Delete the journal: the data set is complete, or nothing came of it."""
+        """Delete the journal: the data set is complete, or has no frame."""
         self._path.unlink(missing_ok=True)
-        self.close()
-
-    def _add(self, line: Mapping[str, Any]) -> None:
-        self._append(line)
-        self._take(line)
+        self._file.close()
 
     def _append(self, line: Mapping[str, Any]) -> None:
         data = memoryview(json.dumps(line, separators=(',', ':')).encode() + b'\n')
@@ -148,7 +131,7 @@ class Journal:
             data = data[os.write(self._file.fileno(), data):]
 
     def _take(self, line: Mapping[str, Any]) -> None:
-        progress = self.progress(line['source'])
+        progress = self.sources[line['source']]
         for row in line.get('written', ()):
             frame = ExtractedFrame(*row)
             progress.written[frame.number] = frame
@@ -159,10 +142,7 @@ class Journal:
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """Return the options in which two plans differ, such as ``fps 5 (now 10)``."""
-    return ', '.join(f'{name} {_short(old.get(name))} (now {_short(new.get(name))})'
-                     for name in {**old, **new} if old.get(name) != new.get(name))
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f'{text[:57]}...'
+    texts = {name: [text if len(text) <= 60 else f'{text[:57]}...' for text in (
+        json.dumps(old.get(name)), json.dumps(new.get(name)))]
+             for name in {**old, **new} if old.get(name) != new.get(name)}
+    return ', '.join(f'{name} {before} (now {now})' for name, (before, now) in texts.items())

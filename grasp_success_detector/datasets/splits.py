@@ -1,12 +1,13 @@
 """Division of a data set into training, validation and test: always whole attempts."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 
+from grasp_success_detector.console import counted
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.labels import Label
 from grasp_success_detector.settings import check_settings, setting
@@ -25,26 +26,19 @@ class SplitBy(Enum):
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """
-    How the extracted frames are divided.
+    """How the extracted frames are divided."""
 
-    :ivar split: fractions of the frames for train, val and test.
-    :ivar seed: the same seed and frames give the same split.
-    :ivar dedupe: leave out frames that look like an earlier one of the same label.
-    """
-
-    split: tuple[float, float, float] = setting((.7, .15, .15), lowest=0)
-    split_by: SplitBy = SplitBy.ATTEMPT
-    seed: int = setting(0, lowest=0)
-    dedupe: bool = False
+    split: tuple[float, float, float] = setting(
+        (.7, .15, .15), lowest=0, metavar='TRAIN/VAL/TEST', separator='/',
+        help='fractions of the frames, which add up to 1')
+    split_by: SplitBy = setting(SplitBy.ATTEMPT, metavar='UNIT', help='what is never divided:')
+    seed: int = setting(0, lowest=0, help='the same seed and frames give the same split')
+    dedupe: bool = setting(
+        False, help='leave out frames that look like an earlier one with the same label')
 
     def __post_init__(self) -> None:
         check_settings(self, ConfigError, 'cannot extract with', (
             ('split', abs(sum(self.split) - 1) < 1e-6, 'three fractions that add up to 1'),))
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the options as JSON has them."""
-        return asdict(self) | {'split': list(self.split), 'split_by': self.split_by.value}
 
 
 def outcomes(attempts: Sequence[Attempt], labels: Sequence[Label]) -> dict[Attempt, Label]:
@@ -58,14 +52,12 @@ def check_labels(split: str, attempts: Sequence[Hashable], labels: Sequence[Labe
 
     A split with one label can neither be trained on nor tell how good a classifier is.
 
-    :param split: its name.
-    :param attempts: attempt of each frame.
-    :param labels: label of each frame.
-    :return: such as ``'val (1 attempts: 0 failure, 12 success)'``.
+    :return: such as ``'val (1 attempt: 0 failure, 12 success)'``.
     """
     failures, successes = (list(labels).count(label) for label in Label)
     return None if failures and successes else (
-        f'{split} ({len(set(attempts))} attempts: {failures} failure, {successes} success)')
+        f'{split} ({counted(len(set(attempts)), "attempt")}: {failures} failure, '
+        f'{successes} success)')
 
 
 def balanced_split(groups: Sequence[Attempt], labels: Sequence[Label],

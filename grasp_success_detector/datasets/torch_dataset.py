@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 import torch
 from torch.utils.data import Dataset
 
-from grasp_success_detector.datasets.dataset import LabelledFrame, StoredFrame
+from grasp_success_detector.datasets.dataset import LabelledFrame
 from grasp_success_detector.errors import DatasetError, ImageDecodeError
 from grasp_success_detector.images.decoding import decode_message
 from grasp_success_detector.images.preprocessing import Preprocessing
@@ -32,11 +32,10 @@ class FrameDataset(Dataset[tuple[torch.Tensor, int]]):
     """
     Items are an RGB uint8 tensor (h, w, 3) at the classifier's input size, and the label.
 
-    A number gives the frame as it is, an :class:`AugmentedFrame` the frame changed at random.
-    Frames are decoded when they are asked for, so that memory need not hold them all.
+    A number gives the unchanged frame, an :class:`AugmentedFrame` one that is changed at random.
+    Frames are decoded on access, so that memory need not hold them all.
 
-    :param augmentation: maps uint8 (3, h, w) to the same, drawing from torch's generator; None
-        leaves frames as they are.
+    :param augmentation: maps uint8 (3, h, w) to the same shape, drawing from torch's generator.
     :raises DatasetError: on access; a frame cannot be decoded.
     """
 
@@ -60,24 +59,10 @@ class FrameDataset(Dataset[tuple[torch.Tensor, int]]):
         return image, int(frame.label)
 
 
-class FixedSamples(Dataset[tuple[torch.Tensor, int]]):
-    """A fixed list of augmented frames, each the same whenever it is asked for."""
-
-    def __init__(self, frames: FrameDataset, samples: Sequence[AugmentedFrame]) -> None:
-        self._frames, self._samples = frames, samples
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        return self._frames[self._samples[index]]
-
-
 def prepare_message(message: Any, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """
-    Decode, crop and resize an image as the node does.
+    Decode, crop and resize an image message as the node does.
 
-    :param message: as for ``decode_message``.
     :return: RGB uint8 (h, w, 3), at the classifier's input size.
     :raises ImageDecodeError: it cannot be decoded.
     """
@@ -85,16 +70,10 @@ def prepare_message(message: Any, preprocessing: Preprocessing) -> NDArray[np.ui
 
 
 def prepare(frame: LabelledFrame, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """
-    Decode, crop and resize a frame of a data set as the node does.
-
-    :return: RGB uint8 (h, w, 3), at the classifier's input size.
-    :raises DatasetError: the frame cannot be decoded; the error names it.
-    """
+    """Prepare a frame as :func:`prepare_message` does; a DatasetError names a damaged one."""
     try:
         return prepare_message(frame.message, preprocessing)
     except (ImageDecodeError, OSError) as error:
-        name = frame.message.path if isinstance(frame.message, StoredFrame) else (
-            f'{frame.attempt} at {frame.stamp_ns}')
+        name = getattr(frame.message, 'path', f'{frame.attempt} at {frame.stamp_ns}')
         raise DatasetError(f'{name}: this frame cannot be read ({error}); extract the data set '
                            'again') from error

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import cv2
 
+from grasp_success_detector.console import needing
 from grasp_success_detector.errors import ConfigError
 
 Part = TypeVar('Part')
@@ -33,7 +34,7 @@ class Workers(NamedTuple):
 
     :ivar size: number of processes, or of cores of a cluster.
     :ivar executor: runs tasks in other processes; None: there are no others.
-    :ivar helps: the calling process does tasks too, instead of only waiting for the others.
+    :ivar helps: whether the calling process runs tasks too.
     """
 
     size: int
@@ -53,8 +54,8 @@ class Workers(NamedTuple):
                 task = tasks.popleft()
                 running[self.executor.submit(task)] = task
             if own is None and self.helps:  # rather than wait, take one back
-                last = next((future for future in reversed(running) if future.cancel()), None)
-                own = None if last is None else running.pop(last)
+                own = next((running.pop(future) for future in reversed([*running])
+                            if future.cancel()), None)
             if own is not None:
                 yield own, own()
             done, _ = wait(running, None if own is None else 0, FIRST_COMPLETED)
@@ -73,7 +74,7 @@ def open_workers(jobs: int | None = None, dask: str | None = None) -> Iterator[W
     """
     Start worker processes; at the end of the block, tasks that have not begun are dropped.
 
-    :param jobs: processes of this machine, this one included; None for one per usable core.
+    :param jobs: processes of this machine, this one included; None: one per usable core.
     :param dask: address of a Dask scheduler, such as ``tcp://host:8786``; wins over ``jobs``.
     :raises ConfigError: ``jobs`` below 1, Dask not installed, or no answer from the scheduler.
     """
@@ -103,11 +104,8 @@ def open_workers(jobs: int | None = None, dask: str | None = None) -> Iterator[W
 
 
 def _dask_workers(address: str) -> Iterator[Workers]:
-    try:
+    with needing('dask', '--dask'):
         from distributed import Client
-    except ImportError as error:
-        raise ConfigError(f'--dask needs Dask ({error}); pip install '
-                          'grasp_success_detector[dask]') from error
     try:
         client: Any = Client(address, timeout=5, set_as_default=False)
     except (OSError, ValueError) as error:
@@ -150,7 +148,6 @@ def _start_worker() -> None:
 
 
 def _end_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
+    if (parent := parent_process()) is not None:
         parent.join()
         os._exit(1)

@@ -90,11 +90,10 @@ def inspection_page(found: Inspection) -> str:
         numbers=[(len(rows), 'frames'), (len({row.attempt for row in rows}), 'attempts'),
                  (len({row.source for row in rows}), 'sources'),
                  (f'{success / len(rows):.0%}', 'success')],
-        leaks=[(name, leaks, [_figure(found, row, f'{row.split}: {row.file}')
-                              for leak in leaks[::max(1, len(leaks) // 4)][:4]
-                              for row in (leak.first, leak.second)])
-               for name, leaks in (('the same bytes', found.exact),
-                                   ('nearly the same picture', found.near)) if leaks],
+        leaks=[_figure(found, row, f'{row.split}: {row.file}')
+               for leaks in (found.exact, found.near)
+               for leak in leaks[::max(1, len(leaks) // 4)][:4]
+               for row in (leak.first, leak.second)],
         tables={by: table(rows, by) for by in ('split', 'source', 'attempt')},
         charts=_charts(found),
         sizes=[f'{size} ({count})' for size, count in sizes.most_common(6)],

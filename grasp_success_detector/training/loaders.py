@@ -11,16 +11,12 @@ import lightning
 from rich.console import Console
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset, TensorDataset
 from torchvision.transforms import v2
 
 from grasp_success_detector.console import progress_bar
 from grasp_success_detector.datasets.dataset import Split
-from grasp_success_detector.datasets.torch_dataset import (
-    AugmentedFrame,
-    FixedSamples,
-    FrameDataset,
-)
+from grasp_success_detector.datasets.torch_dataset import AugmentedFrame, FrameDataset
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.inference.torch_network import fold_batch_norm
 from grasp_success_detector.labels import Label
@@ -201,7 +197,7 @@ def make_loaders(config: TrainingConfig, split: Split, model: nn.Module,
     rest, workers = None, config.workers
     if config.samples is Samples.ONCE:
         draws = draw_samples(labels, config.samples_per_class, config.seed, 0)
-        train = FixedSamples(frames, draws)
+        train = Subset(frames, draws)  # type: ignore[arg-type]
         samples_of = partial(shuffled, len(draws), config.seed)
         if config.reuse_features:
             trunk, rest = split_at_freeze(model, config.architecture)
