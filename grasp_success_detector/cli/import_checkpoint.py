@@ -11,12 +11,16 @@ from grasp_success_detector.console import command, ExitCode
 from grasp_success_detector.errors import CheckpointError, ConfigError
 from grasp_success_detector.files import check_new_file
 from grasp_success_detector.labels import CLASS_NAMES
+from grasp_success_detector.networks.architectures import (
+    build,
+    default_preprocessing,
+    head_parameters,
+)
+from grasp_success_detector.networks.checkpoint import CheckpointMetadata, save
+from grasp_success_detector.networks.tensors_file import check_tensors, named_errors, Tensors
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from grasp_success_detector.networks.checkpoint import CheckpointMetadata
-    from grasp_success_detector.networks.tensors_file import Tensors
+    import torch
 
 #: Architectures that are recognised by the names of their tensors.
 RECOGNISED = ('resnet34', 'cifar_cnn')
@@ -43,11 +47,6 @@ exit codes: 0 written, 1 bad input, 2 wrong option, 130 Ctrl-C; a file is never 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, import, and say what was taken for what."""
     args = _parser().parse_args(argv)
-    # Slow to import: only once the arguments are known to be right.
-    from grasp_success_detector.networks.architectures import default_preprocessing
-    from grasp_success_detector.networks.checkpoint import CheckpointMetadata, save
-    from grasp_success_detector.networks.weights import read_pickle
-
     if args.size is not None and len(args.size) > 2:
         raise ConfigError(f'--size has {len(args.size)} values; expected HEIGHT WIDTH, or one '
                           'for both')
@@ -55,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ConfigError(f'classes {" ".join(args.classes)}; expected {" ".join(CLASS_NAMES)}, '
                           f'or {" ".join(reversed(CLASS_NAMES))}, as the outputs of the file mean')
     check_new_file(args.out, CheckpointError)
+    from grasp_success_detector.networks.weights import read_pickle  # slow to import
+
     tensors = read_pickle(args.file)
     name = args.architecture or _recognised(tensors, args.file)
     given = {key: value for key, value in (
@@ -72,11 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return ExitCode.OK
 
 
-def _recognised(tensors: 'Tensors', legacy: Path) -> str:
+def _recognised(tensors: Tensors, legacy: Path) -> str:
     """Return the architecture that shares most names with the tensors."""
     import torch
-
-    from grasp_success_detector.networks.architectures import build
 
     with torch.device('meta'):  # names without numbers
         shared = {name: len(tensors.keys() & build(name).state_dict().keys())
@@ -90,12 +89,10 @@ def _recognised(tensors: 'Tensors', legacy: Path) -> str:
     return best
 
 
-def _model(tensors: 'Tensors', legacy: Path, metadata: 'CheckpointMetadata') -> 'nn.Module':
+def _model(tensors: Tensors, legacy: Path, metadata: CheckpointMetadata) -> 'torch.nn.Module':
     """Return a model with the tensors, its outputs in the order of Label, after trying it."""
     import torch
 
-    from grasp_success_detector.networks.architectures import build, head_parameters
-    from grasp_success_detector.networks.tensors_file import check_tensors, named_errors
     from grasp_success_detector.networks.weights import with_counters
 
     name, size = metadata.architecture, metadata.preprocessing

@@ -73,13 +73,10 @@ _ENCODINGS = {
     '8UC3': _Encoding(3, cv2.COLOR_BGR2RGB),
     '16UC1': _Encoding(2, cv2.COLOR_GRAY2RGB),
     **_BAYER,
-    'yuv422': _UYVY,
-    'uyvy': _UYVY,
-    'yuv422_yuy2': _YUYV,
-    'yuyv': _YUYV,
+    **dict.fromkeys(('yuv422', 'uyvy'), _UYVY),
+    **dict.fromkeys(('yuv422_yuy2', 'yuyv'), _YUYV),
 }
 _SIXTEEN_BIT = ('mono16', '16UC1')
-
 #: Every value of Image.encoding that can be decoded.
 ENCODINGS = tuple(_ENCODINGS)
 
@@ -120,9 +117,7 @@ def decode_bytes(data: Any, half_suffices: HalfSuffices | None = None) -> RgbIma
     EXIF orientation is ignored.
 
     :param data: bytes, bytearray, memoryview, array.array or uint8 array.
-    :param half_suffices: as of :func:`decode_message`.
-    :returns: RGB uint8 (H, W, 3), C-contiguous.
-    :raises ImageDecodeError: with one of :class:`ImageFault`.
+    :param half_suffices: as of :func:`decode_message`; so are the result and the errors.
     """
     return _decode_compressed(_as_bytes(data).tobytes(), None, half_suffices)
 
@@ -132,7 +127,7 @@ def read_image(path: Path | str) -> RgbImage:
     Read a jpeg or png file; its content says which of them it is, not its name.
 
     :returns: RGB uint8 (H, W, 3), C-contiguous.
-    :raises ImageDecodeError: with one of :class:`ImageFault`; the text begins with the path.
+    :raises ImageDecodeError: as of :func:`decode_message`; the text begins with the path.
     """
     try:
         data = Path(path).read_bytes()
@@ -244,8 +239,7 @@ def _decode_compressed(payload: bytes, declared: str | None,
     height, width = found.height, found.width
     if height and width:
         _check_size(height, width, encoding)
-        half = (found.kind == 'jpeg' and half_suffices is not None
-                and half_suffices(height, width))
+        half = found.kind == 'jpeg' and half_suffices is not None and half_suffices(height, width)
         if half:
             height, width = (height + 1) // 2, (width + 1) // 2
         # EXIF may say that the camera hung upside down, but its raw topic is not turned either.

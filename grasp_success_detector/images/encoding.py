@@ -16,8 +16,7 @@ try:
 except ImportError:
     _deflate = None
 
-_FILTER_UP = 2
-_COLOUR_RGB = 2
+_FILTER_UP, _COLOUR_RGB = 2, 2
 
 
 def encode_jpeg(rgb: RgbImage, quality: int = 95) -> bytes:
@@ -35,9 +34,9 @@ def encode_jpeg(rgb: RgbImage, quality: int = 95) -> bytes:
 
 def encode_png(rgb: RgbImage) -> bytes:
     """
-    Encode RGB uint8 (H, W, 3) as png, without loss (PNG specification, sections 5, 9 and 10).
+    Encode RGB uint8 (H, W, 3) as png, without loss; ValueError for any other array.
 
-    :raises ValueError: not an RGB uint8 image.
+    The format is that of the PNG specification, sections 5, 9 and 10.
     """
     if _deflate is None:
         return _encode('.png', rgb, [])

@@ -53,8 +53,7 @@ def read_image_message(payload: bytes | memoryview, msgtype: str) -> Any:
     """
     Return an object with the message's fields but its header; ``data`` is a view of the payload.
 
-    :param payload: the message in CDR.
-    :param msgtype: one of ``IMAGE_TYPES``.
+    :param payload: the message, one of ``IMAGE_TYPES``, in CDR.
     :returns: None where it is not little-endian.
     :raises ValueError: shorter than its own lengths say, or with further bytes at its end.
     :raises struct.error: ends within a field.
@@ -62,14 +61,14 @@ def read_image_message(payload: bytes | memoryview, msgtype: str) -> Any:
     if payload[:2] != _LITTLE_ENDIAN:
         return None
     view = memoryview(payload)
-    at = _aligned(_text_end(view, _FRAME_ID))
+    _, end = _text(view, _FRAME_ID)
+    at = _aligned(end)
     if msgtype == COMPRESSED_IMAGE:
-        end = _text_end(view, at)
-        return SimpleNamespace(format=_text(view, at, end), data=_data(view, _aligned(end)))
+        kind, end = _text(view, at)
+        return SimpleNamespace(format=kind, data=_data(view, _aligned(end)))
     height, width = struct.unpack_from('<II', view, at)
-    end = _text_end(view, at + 8)
-    encoding, is_bigendian = _text(view, at + 8, end), view[end]
-    at = _aligned(end + 1)
+    encoding, end = _text(view, at + 8)
+    is_bigendian, at = view[end], _aligned(end + 1)
     step, = struct.unpack_from('<I', view, at)
     data = _data(view, at + 4)
     if at + 8 + len(data) + 3 < len(view):  # up to 3 bytes of padding are right
@@ -79,39 +78,27 @@ def read_image_message(payload: bytes | memoryview, msgtype: str) -> Any:
 
 
 class PictureHeader(NamedTuple):
-    """
-    Kind, size and completeness of a jpeg or png, as its markers or chunks tell.
-
-    :ivar kind: ``'jpeg'`` or ``'png'``.
-    :ivar height: rows; 0 where the header does not say.
-    :ivar width: columns; 0 where the header does not say.
-    :ivar grey: png with one grey channel and no alpha.
-    :ivar complete: the end-of-image marker (jpeg) or the IEND chunk (png) is there.
-    """
+    """What the markers of a jpeg or the chunks of a png say."""
 
     kind: Literal['jpeg', 'png']
-    height: int
+    height: int     # in pixels; 0 where the header does not say, as is the width
     width: int
-    grey: bool
-    complete: bool
+    grey: bool      # png with one grey channel and no alpha
+    complete: bool  # the end-of-image marker (jpeg) or the IEND chunk (png) is there
 
 
 def read_picture_header(payload: bytes) -> PictureHeader | None:
     """Return what the bytes of a jpeg or png say; None for any other bytes. Never raises."""
     if payload.startswith(JPEG_MAGIC):
         return _jpeg_header(payload)
-    if payload.startswith(PNG_MAGIC):
-        return _png_header(payload)
-    return None
+    return _png_header(payload) if payload.startswith(PNG_MAGIC) else None
 
 
-def _text_end(view: memoryview, at: int) -> int:
+def _text(view: memoryview, at: int) -> tuple[str, int]:
+    """Return a text, and where it ends."""
     size, = struct.unpack_from('<I', view, at)
-    return at + 4 + int(size)
-
-
-def _text(view: memoryview, at: int, end: int) -> str:
-    return bytes(view[at + 4:end]).rstrip(b'\0').decode('utf-8', 'replace')
+    end = at + 4 + int(size)
+    return bytes(view[at + 4:end]).rstrip(b'\0').decode('utf-8', 'replace'), end
 
 
 def _aligned(at: int) -> int:

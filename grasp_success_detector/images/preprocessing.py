@@ -53,9 +53,14 @@ class Preprocessing:
 
         :param frame: RGB uint8 (H, W, 3).
         :returns: RGB uint8 (height, width, 3), contiguous, never a view of the frame.
-        :raises ImageDecodeError: the frame is not RGB uint8 (H, W, 3), or has no pixels.
+        :raises ImageDecodeError: reason ``'not_rgb'``: another type or shape, or no pixels.
         """
-        check_rgb(frame)
+        if (not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3
+                or frame.shape[2] != 3 or frame.size == 0):
+            given = (f'{frame.dtype} {frame.shape}' if isinstance(frame, np.ndarray)
+                     else type(frame).__name__)
+            raise ImageDecodeError(
+                'not_rgb', f'frame: got {given}; expected an RGB array, uint8 (H, W, 3)')
         top, left, height, width = self.region(frame.shape[0], frame.shape[1])
         crop = frame[top:top + height, left:left + width]
         shrinking = height * width > self.height * self.width
@@ -97,11 +102,7 @@ class Preprocessing:
         return pixels.permute(0, 3, 1, 2)  # (B, 3, H, W)
 
     def factor_and_offset(self) -> 'tuple[torch.Tensor, torch.Tensor]':
-        """
-        Return the terms of ``v * factor + offset``, which equals ``(v / 255 - mean) / std``.
-
-        :returns: float32 (3,) each, on the CPU.
-        """
+        """Return float32 (3,) so that ``v * factor + offset`` is ``(v / 255 - mean) / std``."""
         import torch
 
         std = torch.tensor(self.std)
@@ -126,11 +127,7 @@ class Preprocessing:
         return cls(**metadata)
 
     def region(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """
-        Return the rectangle that is cut out of a frame of this size.
-
-        :returns: top, left, height and width in pixels.
-        """
+        """Return top, left, height and width of what is cut out of such a frame, in pixels."""
         x, y, roi_width, roi_height = self.roi
         wide, high = roi_width * width, roi_height * height
         scale = min(wide / self.width, high / self.height)
@@ -140,20 +137,6 @@ class Preprocessing:
         top = round(y * height + (high - crop_height) / 2)
         return (min(max(top, 0), height - crop_height), min(max(left, 0), width - crop_width),
                 crop_height, crop_width)
-
-
-def check_rgb(frame: Any) -> None:
-    """
-    Refuse what is not an RGB image.
-
-    :raises ImageDecodeError: reason ``'not_rgb'``: not RGB uint8 (H, W, 3), or without pixels.
-    """
-    if (not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3
-            or frame.shape[2] != 3 or frame.size == 0):
-        given = (f'{frame.dtype} {frame.shape}' if isinstance(frame, np.ndarray)
-                 else type(frame).__name__)
-        raise ImageDecodeError(
-            'not_rgb', f'frame: got {given}; expected an RGB array, uint8 (H, W, 3)')
 
 
 def _roi_checks(given: Preprocessing) -> Iterator[tuple[str, bool, str]]:

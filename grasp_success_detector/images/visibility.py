@@ -15,10 +15,8 @@ from grasp_success_detector.settings import check_settings, setting
 
 #: A pixel is black when its brightest channel is at most this: black level of video, 8 bit.
 BLACK = 16
-
 #: A pixel is white when its darkest channel is at least this.
 WHITE = 250
-
 #: Approximate number of pixels that are sampled, whatever the frame's size.
 SAMPLES = 16_000
 
@@ -48,17 +46,11 @@ class VisibilityConfig:
 
 
 class Appearance(NamedTuple):
-    """
-    What visibility is judged by.
+    """What visibility is judged by."""
 
-    :ivar black: share of black pixels in a regular sample.
-    :ivar white: share of white pixels in it.
-    :ivar checksum: CRC-32 of all pixels.
-    """
-
-    black: float
-    white: float
-    checksum: int
+    black: float   # share of black pixels in a regular sample
+    white: float   # share of white pixels in it
+    checksum: int  # CRC-32 of all pixels
 
 
 class VisibilityCheck:
@@ -93,11 +85,7 @@ class VisibilityCheck:
 
 
 def appearance(frame: NDArray[np.uint8]) -> Appearance:
-    """
-    Return what visibility is judged by; this takes the time, and needs no other frame.
-
-    :param frame: RGB uint8 (H, W, 3).
-    """
+    """Return what visibility is judged by on an RGB frame; this takes most of the time."""
     return Appearance(*black_and_white(frame), crc32(np.ascontiguousarray(frame).data))
 
 

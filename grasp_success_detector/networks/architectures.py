@@ -74,12 +74,7 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Freezing:
-    """
-    Names of a model's parameters.
-
-    :ivar frozen: those that keep their values.
-    :ivar trainable: those that learn.
-    """
+    """Names of a model's parameters: those that keep their values, and those that learn."""
 
     frozen: tuple[str, ...]
     trainable: tuple[str, ...]
@@ -87,11 +82,9 @@ class Freezing:
 
 def check_architecture(name: object) -> None:
     """
-    Refuse what cannot be the name of an architecture.
+    Raise a ConfigError for what cannot be the name of an architecture.
 
     Whether timm has a model ``timm:NAME`` is left to :func:`build`: importing timm takes seconds.
-
-    :raises ConfigError: unknown name.
     """
     if name not in ARCHITECTURES and not (isinstance(name, str) and _TIMM_NAME.fullmatch(name)):
         raise ConfigError(f'unknown architecture {name!r}; expected one of '
@@ -130,11 +123,7 @@ def build(name: str, pretrained: bool = False, weights: Path | None = None) -> '
 
 
 def default_preprocessing(name: str) -> Preprocessing:
-    """
-    Return size, mean and standard deviation that the architecture's backbone was trained with.
-
-    :raises ConfigError: unknown name.
-    """
+    """Return size, mean and standard deviation that the architecture's backbone learnt with."""
     return _architecture(name).preprocessing
 
 
@@ -150,7 +139,6 @@ def freeze(model: 'nn.Module', name: str, conv_layers: int | None = None) -> Fre
     What belongs to a convolution is frozen with it. A frozen BatchNorm also keeps its statistics,
     even after ``model.train()``.
 
-    :param name: the model's architecture.
     :param conv_layers: how many convolutions of the main path to freeze, counted in forward order
         from the stem; 0 for none, None for the recipe's default. cifar_cnn has 2. resnet34 has 33,
         and 25 end with layer3[4]; a projection shortcut is frozen with the last convolution of
@@ -159,31 +147,26 @@ def freeze(model: 'nn.Module', name: str, conv_layers: int | None = None) -> Fre
         without projection shortcuts and squeeze-and-excitation; everything up to the next
         convolution is frozen with each, the default is the whole backbone, and a transformer has
         only one: its patch embedding, with everything after it.
-    :returns: the names of frozen and trainable parameters.
     :raises ConfigError: unknown name, or more convolutions than the architecture has.
     """
     from torch.nn.modules.batchnorm import _NormBase
 
     architecture = _architecture(name)
     steps = [step for stage in architecture.stages(model) for step in stage.steps]
-    if conv_layers is None:
-        conv_layers = architecture.freeze_conv_layers
-    if conv_layers is None:
-        conv_layers = len(steps)
-    if not 0 <= conv_layers <= len(steps):
-        raise ConfigError(
-            f'{name}: {conv_layers} convolutions to freeze; expected 0 to {len(steps)}')
+    choices = (conv_layers, architecture.freeze_conv_layers, len(steps))
+    count = next(choice for choice in choices if choice is not None)
+    if not 0 <= count <= len(steps):
+        raise ConfigError(f'{name}: {count} convolutions to freeze; expected 0 to {len(steps)}')
     model.requires_grad_(True)
-    for step in steps[:conv_layers]:
+    for step in steps[:count]:
         step.requires_grad_(False)
         for module in step.modules():
             if (isinstance(module, _NormBase)
                     and _keep_statistics not in module._forward_pre_hooks.values()):
                 module.register_forward_pre_hook(_keep_statistics)
-    parameters = dict(model.named_parameters())
-    return Freezing(
-        frozen=tuple(n for n, p in parameters.items() if not p.requires_grad),
-        trainable=tuple(n for n, p in parameters.items() if p.requires_grad))
+    return Freezing(*(
+        tuple(n for n, p in model.named_parameters() if p.requires_grad is trainable)
+        for trainable in (False, True)))
 
 
 def head_parameters(model: 'nn.Module', name: str) -> tuple[str, ...]:
@@ -200,18 +183,14 @@ def split_at_freeze(model: 'nn.Module', name: str) -> 'tuple[nn.Sequential, nn.S
     need to be computed only once. A stage that is frozen in part (a block; of a timm model the
     whole backbone) belongs to the rest. Both parts share their parameters with the model; a part
     without stages returns its input.
-
-    :param name: the model's architecture.
-    :returns: trunk, rest.
     """
     from torch import nn
 
-    parts = stages(model, name)
-    cut = 0
-    while cut < len(parts) and not any(p.requires_grad for p in parts[cut].module.parameters()):
-        cut += 1
-    return (nn.Sequential(*(stage.module for stage in parts[:cut])),
-            nn.Sequential(*(stage.module for stage in parts[cut:])))
+    modules = [stage.module for stage in stages(model, name)]
+    learning = (i for i, module in enumerate(modules)
+                if any(p.requires_grad for p in module.parameters()))
+    cut = next(learning, len(modules))
+    return nn.Sequential(*modules[:cut]), nn.Sequential(*modules[cut:])
 
 
 def _keep_statistics(module: 'nn.Module', _: Any) -> None:

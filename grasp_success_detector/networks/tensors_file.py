@@ -29,6 +29,7 @@ Tensors = dict[str, 'torch.Tensor']
 Arrays = dict[str, NDArray[Any]]
 
 _MOST_NAMED = 8
+_HEADER_START = b'{'  # of the JSON that follows the 8 bytes of its length
 _PICKLES = (b'PK\x03\x04', b'\x80\x02', b'\x80\x03', b'\x80\x04', b'\x80\x05')
 
 
@@ -55,7 +56,6 @@ def write_tensors(path: Path, state: 'Mapping[str, torch.Tensor]', key: str,
     """
     Write a file; it appears whole or not at all, and is known to be readable.
 
-    :param state: the tensors; not changed.
     :param key: of the document in the file's header; its ``sha256`` is added here.
     :param verify: reads the finished file under another name; raises CheckpointError where it
         could not be used.
@@ -154,10 +154,9 @@ def read_document(text: str, newest: int) -> tuple[dict[str, Any], str]:
 def check_tensors(tensors: 'Mapping[str, torch.Tensor]',
                   expected: 'Mapping[str, torch.Tensor]', whose: str) -> None:
     """
-    Refuse tensors that are not exactly those of a model.
+    Raise a CheckpointError for tensors that are missing, unexpected, of another shape or type.
 
     :param whose: name of the model that has the ``expected`` tensors.
-    :raises CheckpointError: naming those that are missing, unexpected, of another shape or type.
     """
     faults = {
         'missing': expected.keys() - tensors.keys(),
@@ -172,11 +171,7 @@ def check_tensors(tensors: 'Mapping[str, torch.Tensor]',
 
 
 def check_intact(tensors: 'Mapping[str, torch.Tensor | NDArray[Any]]', sha256: str) -> None:
-    """
-    Refuse tensors that have changed since they were written, or that are not finite.
-
-    :raises CheckpointError: their hash differs, or there are NaN or infinite values.
-    """
+    """Raise a CheckpointError for tensors with another hash, or with NaN or infinite values."""
     if (actual := tensors_sha256(tensors)) != sha256:
         raise CheckpointError(
             f'damaged: the SHA-256 of its tensors is {actual}, the file says {sha256}; copy or '
@@ -203,10 +198,9 @@ def _finite(tensor: 'torch.Tensor | NDArray[Any]') -> bool:
 
 def _check_file(path: Path, expected: str) -> None:
     """Refuse what is not a safetensors file, saying what it is instead."""
-    if not path.exists():
-        raise CheckpointError(f'{path}: no such file; expected {expected}')
-    if path.is_dir():
-        raise CheckpointError(f'{path}: is a folder; expected {expected}')
+    if path.is_dir() or not path.exists():
+        raise CheckpointError(f'{path}: {"is a folder" if path.is_dir() else "no such file"}; '
+                              f'expected {expected}')
     if is_pickle(path):
         raise CheckpointError(
             f'{path}: is a legacy PyTorch checkpoint (pickle), which is never loaded directly; '
@@ -214,18 +208,14 @@ def _check_file(path: Path, expected: str) -> None:
     start = _start(path)
     if not start:
         raise CheckpointError(f'{path}: is empty; copy or train it again')
-    if not _begins_header(start) or int.from_bytes(start[:8], 'little') >= 100_000_000:
+    if start[8:] != _HEADER_START or int.from_bytes(start[:8], 'little') >= 100_000_000:
         raise CheckpointError(f'{path}: is no safetensors file; expected {expected}')
 
 
 def is_pickle(path: Path) -> bool:
-    """
-    Return whether a file begins as torch.save writes it, and not as safetensors does.
-
-    :raises CheckpointError: it cannot be read.
-    """
+    """Return whether a file begins as torch.save writes it, and not as safetensors does."""
     start = _start(path)
-    return start.startswith(_PICKLES) and not _begins_header(start)
+    return start.startswith(_PICKLES) and start[8:] != _HEADER_START
 
 
 def _start(path: Path) -> bytes:
@@ -234,10 +224,6 @@ def _start(path: Path) -> bytes:
             return file.read(9)
     except OSError as error:
         raise CheckpointError(f'{path}: cannot be read: {error.strerror}') from error
-
-
-def _begins_header(start: bytes) -> bool:
-    return start[8:] == b'{'  # after the 8 bytes of its length the header is JSON
 
 
 def _kind(tensor: 'torch.Tensor') -> str:

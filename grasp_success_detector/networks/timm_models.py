@@ -9,6 +9,7 @@ through the backbone calls them.
 from collections.abc import KeysView
 from difflib import get_close_matches
 from functools import partial
+from itertools import chain
 import logging
 from typing import Any
 
@@ -97,7 +98,6 @@ class _Backbone(nn.Module):
     """
     What a timm model computes before its head, with the parameters of that part only.
 
-    :param children: submodules that take part in it.
     :param own: parameters outside the submodules, such as a transformer's class token.
     """
 
@@ -130,13 +130,12 @@ def _stages(model: Any) -> list[Stage]:
     backbone = _Backbone(model, children, list(model.parameters(recurse=False)))
     names = {module: set(name.split('.')) for name, module in model.named_modules()}
     steps: list[list[nn.Module]] = [[]]
-    convolutions = 0
     for module in called:
         if isinstance(module, nn.Conv2d) and not names[module] & _SIDE_PATHS:
-            convolutions += 1
-            if convolutions > 1:
-                steps.append([])
+            steps.append([])
         steps[-1].append(_without_parts(module))
+    # What is called before the first convolution belongs to it.
+    steps[:2] = [list(chain(*steps[:2]))]
     # Parameters that are used without a call of a module, such as a class token, come last.
     steps[-1] += [backbone.own, *(_without_parts(module) for child in children
                                   for module in child.modules() if module not in called)]

@@ -19,10 +19,6 @@ _SCHEMAS = {
     name: f'{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor'
     for name in ('nms', 'qnms')}
 
-# torch has no types for these two.
-_library: Any = torch.library.Library
-_load: Any = torch.ops.load_library
-
 # A library's declarations live as long as this object does.
 _declared: list[torch.library.Library] = []
 
@@ -40,7 +36,7 @@ def declare_missing_operators() -> tuple[str, ...]:
         return ()
     missing = tuple(name for name in _SCHEMAS if not hasattr(torch.ops.torchvision, name))
     if missing:
-        library = _library('torchvision', 'FRAGMENT')
+        library: Any = torch.library.Library('torchvision', 'FRAGMENT')
         for name in missing:
             library.define(_SCHEMAS[name])
         _declared.append(library)
@@ -54,7 +50,7 @@ def _load_compiled_operators() -> bool:
         extension = FileFinder(folder, (ExtensionFileLoader, EXTENSION_SUFFIXES)).find_spec('_C')
         if extension is not None and extension.origin is not None:
             try:
-                _load(extension.origin)
+                torch.ops.load_library(extension.origin)
             except OSError:  # a shared library it is linked with (libtorch_cuda.so) is not here
                 return False
             return True
