@@ -11,6 +11,7 @@ from torch import nn
 from grasp_success_detector.cli.import_checkpoint import main
 from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.labels import CLASS_NAMES, Label
+from grasp_success_detector.networks import torchvision_ops  # noqa: F401 (before torchvision)
 from grasp_success_detector.networks.checkpoint import Checkpoint
 from grasp_success_detector.networks.cifar_cnn import CifarCnn
 
