@@ -242,6 +242,13 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_epoch(tmp_path, 
     assert len(epochs_of(tmp_path / 'run')) == 2
 
 
+def test_weights_that_overflow_in_the_last_step_of_an_epoch_are_that_error_too(tmp_path):
+    config = TrainingConfig(architecture='cifar_cnn', pretrained=False, batch_size=256, lr=1e30,
+                            backbone_lr=1e30, optimizer='sgd', schedule='constant')
+    with pytest.raises(TrainingError, match='^the validation loss is nan in epoch 1; no epoch'):
+        fit(config, split_frames(colour_frames()), tmp_path / 'run', [tmp_path], say=quiet)
+
+
 def test_too_high_a_learning_rate_really_diverges_into_that_error(dataset, tmp_path, capsys):
     assert main([str(dataset), '--arch', 'cifar_cnn', '--no-pretrained', '--optimizer', 'sgd',
                  '--lr', '1e30', '--backbone-lr', '1e30', '--schedule', 'constant', '--device',

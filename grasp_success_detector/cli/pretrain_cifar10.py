@@ -2,13 +2,14 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grasp_success_detector.console import command, ExitCode, needing
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.files import check_new_file
+from grasp_success_detector.settings import add_options, given_options
+from grasp_success_detector.training.recipe import PretrainingConfig
 
 if TYPE_CHECKING:
     from grasp_success_detector.training.cifar10 import EpochResult
@@ -35,13 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     # Slow to import: only once the arguments are known to be fine.
     with needing('train', 'training'):
-        from grasp_success_detector.training.cifar10 import pretrain, PretrainingConfig
+        from grasp_success_detector.training.cifar10 import pretrain
         from grasp_success_detector.training.cifar10_images import read_images
     from grasp_success_detector.networks.architectures import default_preprocessing
 
-    config = PretrainingConfig(**{
-        field.name: value for field in fields(PretrainingConfig)
-        if (value := getattr(args, field.name, None)) is not None})
+    config = PretrainingConfig(**given_options(PretrainingConfig, args))
     check_new_file(args.out, ConfigError)
     preprocessing = default_preprocessing('cifar_cnn')
     train, test = read_images(args.data, preprocessing, args.download)
@@ -74,10 +73,5 @@ def _parser() -> argparse.ArgumentParser:
                         help='fetch CIFAR-10 into the folder, unless it is there')
     parser.add_argument('--data-name', metavar='TEXT', help='name of the training data in the '
                         "file's metadata (default: the folder's name)")
-    # Defaults live in PretrainingConfig alone: an option left out is not passed on.
-    parser.add_argument('--epochs', type=int)
-    parser.add_argument('--batch-size', type=int)
-    parser.add_argument('--lr', type=float, help='peak learning rate')
-    parser.add_argument('--seed', type=int)
-    parser.add_argument('--device', help='auto, cpu, gpu')
+    add_options(parser, PretrainingConfig, 'epochs', 'batch_size', 'lr', 'seed', 'device')
     return parser

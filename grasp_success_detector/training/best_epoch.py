@@ -1,26 +1,22 @@
 """The callback that reports each epoch, keeps the best one, and stops when none gets better."""
 
 from collections.abc import Callable
+import math
 import time
 from typing import Any
 
 import lightning
+import torch
 from torch.nn import functional as F
 
 from grasp_success_detector.datasets.dataset import LabelledFrame
-from grasp_success_detector.datasets.splits import outcomes
-from grasp_success_detector.evaluation.judging import SPARSE
-from grasp_success_detector.evaluation.metrics import (
-    attempt_accuracy,
-    attempt_verdicts,
-    class_accuracy,
-    frame_accuracy,
-)
+from grasp_success_detector.errors import TrainingError
+from grasp_success_detector.evaluation.judging import predictions_of, SPARSE
+from grasp_success_detector.evaluation.metrics import class_accuracy, summarize
 from grasp_success_detector.images.preprocessing import Preprocessing
-from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.architectures import success_probabilities
 from grasp_success_detector.networks.checkpoint import CheckpointMetadata, save
-from grasp_success_detector.training.module import Answers, GraspTraining
+from grasp_success_detector.training.module import GraspTraining
 from grasp_success_detector.training.recipe import TrainingConfig
 from grasp_success_detector.training.run_folder import RunFolder
 
@@ -53,7 +49,7 @@ class BestEpoch(lightning.Callback):
 
     def on_train_epoch_start(self, trainer: lightning.Trainer,
                              pl_module: lightning.LightningModule) -> None:
-        """Start the clock."""
+        """Note the time."""
         self._began = time.monotonic()
 
     def on_validation_epoch_end(self, trainer: lightning.Trainer,
@@ -61,8 +57,10 @@ class BestEpoch(lightning.Callback):
         """Evaluate the epoch, report it, and keep it if it is the best."""
         assert isinstance(pl_module, GraspTraining)
         val, *train = pl_module.take_answers()
-        loss = float(F.cross_entropy(val.logits, val.labels))
+        loss = float(F.cross_entropy(*val))
         epoch = trainer.current_epoch + 1
+        if not math.isfinite(loss):
+            raise TrainingError(f'the validation loss is {loss} in epoch {epoch}')
         best = loss < self._loss
         if best:
             self._loss, self.epoch = loss, epoch
@@ -70,7 +68,7 @@ class BestEpoch(lightning.Callback):
             line = {'epoch': epoch, 'seconds': time.monotonic() - self._began,
                     'learning_rate': trainer.optimizers[0].param_groups[0]['lr'],
                     'train_loss': pl_module.train_loss, 'val_loss': loss,
-                    **self._judge(val), 'train_classes': _classes(*train) if train else None}
+                    **self._judge(val[0]), 'train_classes': _classes(*train[0]) if train else None}
             self._run.add_epoch(line)
             self._say(_sentence(line, self._config.epochs))
             if best:
@@ -82,26 +80,18 @@ class BestEpoch(lightning.Callback):
             if trainer.is_global_zero:
                 self._say(f'stopped: no lower validation loss in {patience} epochs')
 
-    def _judge(self, answers: Answers) -> dict[str, Any]:
-        probabilities = success_probabilities(answers.logits.numpy())
-        truth = [frame.label for frame in self._val]
-        attempts = [frame.attempt for frame in self._val]
-        verdicts = attempt_verdicts(
-            probabilities, [frame.stamp_ns for frame in self._val], attempts, SPARSE)
-        return {
-            'val_frames': frame_accuracy(probabilities, truth, _THRESHOLD).to_json(),
-            'val_attempts': attempt_accuracy(verdicts, outcomes(attempts, truth)).to_json(),
-            'val_classes': _classes(answers)}
+    def _judge(self, logits: torch.Tensor) -> dict[str, Any]:
+        rows = predictions_of(self._val, logits.numpy(), 1., 'val')
+        metrics = summarize(rows, _THRESHOLD, SPARSE)
+        return {f'val_{name}': metrics[name] for name in ('frames', 'attempts', 'classes')}
 
 
-def _classes(answers: Answers) -> dict[str, Any]:
-    labels = [Label(label) for label in answers.labels.tolist()]
+def _classes(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
     return {name: accuracy.to_json() for name, accuracy in class_accuracy(
-        success_probabilities(answers.logits.numpy()), labels, _THRESHOLD).items()}
+        success_probabilities(logits.numpy()), labels.tolist(), _THRESHOLD).items()}
 
 
 def _sentence(line: dict[str, Any], epochs: int) -> str:
-    """Return one epoch's metrics as a sentence."""
     text = (f'epoch {line["epoch"]}/{epochs}: loss {line["train_loss"]:.3f}, validation loss '
             f'{line["val_loss"]:.3f}; validation: frames {_share(line["val_frames"])}, attempts '
             f'{_share(line["val_attempts"])}, {_each(line["val_classes"])}')

@@ -1,9 +1,4 @@
-"""
-Pre-train the small network on CIFAR-10, so that its convolutions can be transferred.
-
-The network is the one of PyTorch's CIFAR-10 tutorial; optimizer, schedule and random shifts and
-mirror images are better than the tutorial's.
-"""
+"""Pre-train the small network on CIFAR-10, so that its convolutions can be transferred."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -12,23 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-from rich.console import Console
 import torch
 from torch.nn import functional as F
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
-from grasp_success_detector.console import progress_bar
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.evaluation.metrics import Accuracy
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.networks.checkpoint import BackboneMetadata, save
 from grasp_success_detector.networks.cifar_cnn import CifarCnn
-from grasp_success_detector.settings import check_settings, setting
 from grasp_success_detector.training.cifar10_images import LabelledImages
-from grasp_success_detector.training.module import lightning_run
-from grasp_success_detector.training.recipe import Accelerator, MAX_SEED
-
-Batch = tuple[torch.Tensor, torch.Tensor]
+from grasp_success_detector.training.module import Batch, lightning_run, make_trainer
+from grasp_success_detector.training.recipe import PretrainingConfig
 
 #: The largest random shift of a training image, in pixels.
 _SHIFT = 2
@@ -37,34 +27,8 @@ _TEST_BATCH = 1000
 
 
 @dataclass(frozen=True)
-class PretrainingConfig:
-    """
-    The recipe, chosen on 5,000 training images that were kept out of training.
-
-    :ivar lr: peak learning rate of stochastic gradient descent with Nesterov's momentum, which
-        rises in the first fifth of the steps and then falls (one cycle).
-    """
-
-    epochs: int = setting(10, lowest=1)
-    batch_size: int = setting(64, lowest=1)
-    lr: float = setting(.05, above=0)
-    momentum: float = setting(.9, lowest=0, below=1)
-    weight_decay: float = setting(5e-4, lowest=0)
-    seed: int = setting(0, lowest=0, highest=MAX_SEED)
-    device: Accelerator = Accelerator.AUTO
-
-    def __post_init__(self) -> None:
-        check_settings(self, ConfigError, 'pre-training:')
-
-
-@dataclass(frozen=True)
 class EpochResult:
-    """
-    Accuracy on the test images after an epoch.
-
-    :ivar epoch: from 1.
-    :ivar classes: accuracy by the name of the class.
-    """
+    """Accuracy on the test images, all and by class, after an epoch (from 1)."""
 
     epoch: int
     train_loss: float
@@ -80,26 +44,18 @@ class EpochResult:
 
 def pretrain(train: LabelledImages, test: LabelledImages, preprocessing: Preprocessing,
              config: PretrainingConfig, out: Path, data_name: str,
-             on_epoch: Callable[[EpochResult], None]) -> EpochResult:
+             on_epoch: Callable[[EpochResult], None]) -> None:
     """
     Train and write the weights of the last epoch; the test images choose nothing.
 
-    :param preprocessing: of the images.
     :param out: file to write, which must not exist.
     :param data_name: name of the data in the file's metadata.
     :param on_epoch: called with the result of each epoch.
-    :returns: the result of the last epoch.
     :raises ConfigError: this machine lacks the device, or the loss is not finite.
     :raises CheckpointError: the file cannot be written.
     """
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     model = CifarCnn(len(train.class_names))
-    results: list[EpochResult] = []
-
-    def note(result: EpochResult) -> None:
-        results.append(result)
-        on_epoch(result)
-
     dataset = TensorDataset(train.images, train.labels)
     # A list of indexes fetches a batch at once: 50,000 single images an epoch would take longer
     # than this network does.
@@ -107,13 +63,11 @@ def pretrain(train: LabelledImages, test: LabelledImages, preprocessing: Preproc
         RandomSampler(dataset, generator=torch.Generator().manual_seed(config.seed)),
         config.batch_size, drop_last=len(dataset) > config.batch_size)
     loader = DataLoader(dataset, sampler=batches, batch_size=None)
-    module = _Pretraining(model, preprocessing, config, test.class_names, note)
+    module = _Pretraining(model, preprocessing, config, test.class_names, on_epoch)
     with lightning_run():
-        lightning.Trainer(
+        make_trainer(
             max_epochs=config.epochs, accelerator=config.device.value, devices=1,
-            deterministic=True,
-            logger=False, enable_checkpointing=False, enable_model_summary=False,
-            enable_progress_bar=False, num_sanity_val_steps=0, callbacks=[_Bar()],
+            logger=False, enable_checkpointing=False,
         ).fit(module, loader, DataLoader(TensorDataset(test.images, test.labels), _TEST_BATCH))
     save(out, model, BackboneMetadata(
         'cifar_cnn', preprocessing, train.class_names,
@@ -121,16 +75,15 @@ def pretrain(train: LabelledImages, test: LabelledImages, preprocessing: Preproc
                   'config': asdict(config) | {'device': config.device.value},
                   'images': {'train': len(train.labels), 'test': len(test.labels)},
                   'versions': {'torch': torch.__version__, 'lightning': lightning.__version__}},
-        metrics={'test': results[-1].to_json()['test'],
-                 'epochs': [result.to_json() for result in results]}))
-    return results[-1]
+        metrics={'test': module.results[-1].to_json()['test'],
+                 'epochs': [result.to_json() for result in module.results]}))
 
 
 def shift_and_mirror(images: torch.Tensor) -> torch.Tensor:
     """
-    Shift each image by up to 2 pixels, its rim reflected, and mirror one half of them.
+    Shift each image by up to 2 pixels, with reflected borders, and mirror it with probability 1/2.
 
-    A mirror image of a frog is a frog. (Of a right hand it is a left one: see ``augmentation``.)
+    A mirrored frog is still a frog; images of a right hand are never mirrored.
 
     :param images: uint8 (B, h, w, 3).
     :returns: the same shape.
@@ -162,6 +115,7 @@ class _Pretraining(lightning.LightningModule):
         self._config = config
         self._class_names = class_names
         self._on_epoch = on_epoch
+        self.results: list[EpochResult] = []
         self._losses: list[torch.Tensor] = []
         self._answers: list[Batch] = []
 
@@ -178,12 +132,12 @@ class _Pretraining(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Gather the answers to one batch of test images."""
+        """Note the classes given to one batch of test images."""
         images, labels = batch
         self._answers.append((self(images).argmax(1).cpu(), labels.cpu()))
 
     def on_validation_epoch_end(self) -> None:
-        """Report the epoch."""
+        """Measure the epoch and report it."""
         epoch = self.current_epoch + 1
         train_loss = float(torch.stack(self._losses).mean())
         answers, labels = (torch.cat(parts) for parts in zip(*self._answers, strict=True))
@@ -193,10 +147,11 @@ class _Pretraining(lightning.LightningModule):
             raise ConfigError(f'the loss is not finite in epoch {epoch}; '
                               f'try a learning rate below {self._config.lr}')
         right = answers == labels
-        self._on_epoch(EpochResult(
+        self.results.append(EpochResult(
             epoch, train_loss, Accuracy(int(right.sum()), len(right)),
             {name: Accuracy(int(right[labels == i].sum()), int((labels == i).sum()))
              for i, name in enumerate(self._class_names)}))
+        self._on_epoch(self.results[-1])
 
     def configure_optimizers(self) -> Any:
         """Return stochastic gradient descent and one cycle of the learning rate."""
@@ -208,30 +163,3 @@ class _Pretraining(lightning.LightningModule):
             total_steps=int(self.trainer.estimated_stepping_batches))
         return {'optimizer': optimizer,
                 'lr_scheduler': {'scheduler': schedule, 'interval': 'step'}}
-
-
-class _Bar(lightning.Callback):
-    """A bar for each epoch, at rest before the epoch's report is printed."""
-
-    def __init__(self) -> None:
-        self._bar = progress_bar(Console(stderr=True))
-
-    def on_train_epoch_start(self, trainer: lightning.Trainer,
-                             module: lightning.LightningModule) -> None:
-        """Show the bar."""
-        self._bar = progress_bar(Console(stderr=True))
-        self._bar.add_task(f'epoch {trainer.current_epoch + 1}/{trainer.max_epochs}',
-                           total=trainer.num_training_batches)
-        self._bar.start()
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Advance it."""
-        self._bar.advance(self._bar.task_ids[0])
-
-    def on_validation_start(self, *_: Any) -> None:
-        """Let it stand."""
-        self._bar.stop()
-
-    def on_exception(self, *_: Any) -> None:
-        """Give the terminal back."""
-        self._bar.stop()

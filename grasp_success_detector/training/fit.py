@@ -5,10 +5,9 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 import platform
-import sys
 
 import lightning
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 import torch
@@ -24,25 +23,18 @@ from grasp_success_detector.evaluation.threshold import choose_threshold
 from grasp_success_detector.files import json_text, write_whole
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.inference.classifier import GraspClassifier
-from grasp_success_detector.networks.architectures import (
-    build,
-    default_preprocessing,
-    freeze,
-    Freezing,
-    stages,
-    success_probabilities,
-)
+from grasp_success_detector.networks import architectures
 from grasp_success_detector.networks.checkpoint import Checkpoint, save
 from grasp_success_detector.training.best_epoch import BestEpoch
 from grasp_success_detector.training.loaders import make_loaders
-from grasp_success_detector.training.module import GraspTraining, lightning_run
+from grasp_success_detector.training.module import GraspTraining, lightning_run, make_trainer
 from grasp_success_detector.training.recipe import Accelerator, TrainingConfig
 from grasp_success_detector.training.run_folder import RunFolder
 
 #: Features are computed by each process for itself: the others wait for the last one.
 _PATIENCE_OF_PROCESSES = timedelta(hours=12)
 
-#: torch's names of Lightning's kinds of devices, where they differ.
+#: The classifier's names of Lightning's kinds of devices, where they differ.
 _DEVICES = {Accelerator.GPU: 'cuda', Accelerator.CUDA: 'auto', Accelerator.MPS: 'auto'}
 
 
@@ -63,16 +55,16 @@ def fit(config: TrainingConfig, split: Split, out: Path, datasets: Sequence[Path
         finished before.
     :raises ConfigError: ``out`` exists, or holds a run of another configuration.
     :raises DatasetError: a split lacks a label, or a frame cannot be read.
-    :raises TrainingError: the loss is no number any more; the best epoch before stays in ``out``.
+    :raises TrainingError: the loss is not finite; the best epoch before stays in ``out``.
     :raises KeyboardInterrupt: the run can be resumed.
     """
     _check_labels(split)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
-    preprocessing = default_preprocessing(config.architecture)
+    preprocessing = architectures.default_preprocessing(config.architecture)
     weights = None if config.weights is None else Path(config.weights)
-    model = build(config.architecture, config.pretrained, weights)
+    model = architectures.build(config.architecture, config.pretrained, weights)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    freezing = freeze(model, config.architecture, config.freeze_conv_layers)
+    freezing = architectures.freeze(model, config.architecture, config.freeze_conv_layers)
     run = RunFolder(out)
     best = BestEpoch(config, preprocessing, split.val, run, say)
     with lightning_run():
@@ -93,27 +85,25 @@ def fit(config: TrainingConfig, split: Split, out: Path, datasets: Sequence[Path
 
 
 def _check_labels(split: Split) -> None:
-    faults = []
-    for name in SPLITS:
-        frames = getattr(split, name)
-        fault = check_labels(name, [frame.attempt for frame in frames],
-                             [frame.label for frame in frames])
-        if fault:
-            faults.append(fault)
-    if faults:
+    parts = {name: getattr(split, name) for name in SPLITS}
+    if faults := list(filter(None, (
+            check_labels(name, [f.attempt for f in frames], [f.label for f in frames])
+            for name, frames in parts.items()))):
         raise DatasetError('these splits lack frames of a label: ' + '; '.join(faults)
                            + '; record more attempts, or extract with another --split or --seed')
 
 
 def _train(config: TrainingConfig, split: Split, model: torch.nn.Module,
            preprocessing: Preprocessing, run: RunFolder, trainer: lightning.Trainer) -> None:
-    loaders = make_loaders(config, split, model, preprocessing, trainer)
-    module = GraspTraining(model, preprocessing, config, loaders.sizes, loaders.rest)
+    train, judged, rest = make_loaders(config, split, model, preprocessing, trainer)
     state = run.state if run.state.is_file() else None
     if trainer.is_global_zero:
-        run.drop_epochs_after(_epochs_done(state))
+        done = 0 if state is None else 1 + int(
+            torch.load(state, map_location='cpu', weights_only=True)['epoch'])
+        run.drop_epochs_after(done)
     try:
-        trainer.fit(module, loaders.train, loaders.judged, ckpt_path=state)
+        trainer.fit(GraspTraining(model, preprocessing, config, rest), train, judged,
+                    ckpt_path=state)
     except TrainingError as error:
         kept = (f'the best epoch before is kept in {run.best}' if run.best.is_file() else
                 'no epoch was finished before')
@@ -122,53 +112,39 @@ def _train(config: TrainingConfig, split: Split, model: torch.nn.Module,
 
 
 def _trainer(config: TrainingConfig, run: RunFolder, best: BestEpoch) -> lightning.Trainer:
-    callbacks: list[lightning.Callback] = [best, ModelCheckpoint(
-        run.path, run.state.stem, save_top_k=1, save_on_train_epoch_end=True,
-        enable_version_counter=False)]
-    shows = sys.stderr.isatty()
-    if shows:
-        callbacks.append(RichProgressBar(leave=False))
-    return lightning.Trainer(
+    return make_trainer(
+        best, ModelCheckpoint(run.path, run.state.stem, save_top_k=1,
+                              save_on_train_epoch_end=True, enable_version_counter=False),
         max_epochs=config.epochs, accelerator=config.device.value, devices=config.devices,
-        num_nodes=config.num_nodes, precision=config.precision.value, deterministic=True,
+        num_nodes=config.num_nodes, precision=config.precision.value,
         strategy=DDPStrategy(timeout=_PATIENCE_OF_PROCESSES) if config.processes > 1 else 'auto',
         gradient_clip_val=1., logger=TensorBoardLogger(run.path, name='tensorboard', version=''),
-        callbacks=callbacks, enable_progress_bar=shows, enable_model_summary=False,
-        num_sanity_val_steps=0, log_every_n_steps=10, use_distributed_sampler=False)
+        log_every_n_steps=10, use_distributed_sampler=False)
 
 
-def _epochs_done(state: Path | None) -> int:
-    if state is None:
-        return 0
-    return int(torch.load(state, map_location='cpu', weights_only=True)['epoch']) + 1
-
-
-def _layers(model: torch.nn.Module, architecture: str, freezing: Freezing) -> list[str]:
+def _layers(model: torch.nn.Module, architecture: str,
+            freezing: architectures.Freezing) -> list[str]:
     """Say which layers are frozen and which learn, and how many parameters that is."""
     learns = {id(p) for name, p in model.named_parameters() if name in freezing.trainable}
-    named: dict[str, list[str]] = {'frozen': [], 'learn': []}
+    layers: dict[str, list[str]] = {'frozen': [], 'learn': []}
     seen: set[int] = set()  # a head of timm is the whole model, used from where its backbone ends
-    for stage in stages(model, architecture):
+    for stage in architectures.stages(model, architecture):
         own = {id(p) for p in stage.module.parameters()} - seen
         seen |= own
-        parameters = [p in learns for p in own]
-        if parameters:
-            part = ' (in part)' if any(parameters) and not all(parameters) else ''
-            named['learn' if any(parameters) else 'frozen'].append(stage.name + part)
-    counts = {name: sum(p.numel() for p in model.parameters() if (id(p) in learns) == wanted)
-              for name, wanted in (('frozen', False), ('learn', True))}
-    return [f'{architecture}: {counts[name]:,} parameters {verb}: {", ".join(layers) or "none"}'
-            for (name, layers), verb in zip(named.items(), ('frozen', 'learn'), strict=True)]
+        if own:
+            part = ' (in part)' if own & learns and own - learns else ''
+            layers['learn' if own & learns else 'frozen'].append(stage.name + part)
+    counts = {'frozen': 0, 'learn': 0}
+    for parameter in model.parameters():
+        counts['learn' if id(parameter) in learns else 'frozen'] += parameter.numel()
+    return [f'{architecture}: {counts[verb]:,} parameters {verb}: {", ".join(names) or "none"}'
+            for verb, names in layers.items()]
 
 
 def _finish(config: TrainingConfig, split: Split, run: RunFolder, best_epoch: int,
-            freezing: Freezing, datasets: Sequence[Path], say: Callable[[str], None]) -> None:
-    """
-    Write the result of a training into its run folder.
-
-    Temperature and threshold are chosen on the validation frames; the test frames are judged
-    once, here.
-    """
+            freezing: architectures.Freezing, datasets: Sequence[Path],
+            say: Callable[[str], None]) -> None:
+    """Choose temperature and threshold on validation frames, test once, and write the result."""
     best = Checkpoint.open(run.best)
     classifier = GraspClassifier(best, _DEVICES.get(config.device, config.device.value))
     logits = {name: logits_of(classifier, getattr(split, name), f'{name} frames')
@@ -176,16 +152,16 @@ def _finish(config: TrainingConfig, split: Split, run: RunFolder, best_epoch: in
     val_labels = torch.tensor([int(frame.label) for frame in split.val])
     temperature = fit_temperature(torch.from_numpy(logits['val']), val_labels)
     threshold = choose_threshold(
-        success_probabilities(logits['val'], temperature),
+        architectures.success_probabilities(logits['val'], temperature),
         [frame.label for frame in split.val], config.max_false_positive_rate)
     predictions = {name: predictions_of(getattr(split, name), logits[name], temperature, name)
                    for name in logits}
     write_predictions(run.predictions, [row for rows in predictions.values() for row in rows])
     metrics = {name: summarize(rows, threshold, decision_for(getattr(split, name), threshold))
                for name, rows in predictions.items()}
-    record = {'threshold': threshold, 'temperature': temperature,
-              'max_false_positive_rate': config.max_false_positive_rate}
-    write_whole(run.metrics, json_text({**metrics, **record}))
+    write_whole(run.metrics, json_text({
+        **metrics, 'threshold': threshold, 'temperature': temperature,
+        'max_false_positive_rate': config.max_false_positive_rate}))
     data = {name: describe_frames(getattr(split, name)) for name in SPLITS}
     versions = {'python': platform.python_version(), 'torch': torch.__version__,
                 'lightning': lightning.__version__}

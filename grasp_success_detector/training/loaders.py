@@ -1,11 +1,10 @@
-"""The samples of a training: drawn per epoch, augmented, shared out to processes, loaded."""
+"""The samples of a training: drawn for an epoch, augmented, divided among processes, loaded."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
 import itertools
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import lightning
 from rich.console import Console
@@ -18,6 +17,7 @@ from grasp_success_detector.console import progress_bar
 from grasp_success_detector.datasets.dataset import Split
 from grasp_success_detector.datasets.torch_dataset import AugmentedFrame, FrameDataset
 from grasp_success_detector.images.preprocessing import Preprocessing
+from grasp_success_detector.inference.classifier import BATCH_SIZE
 from grasp_success_detector.inference.torch_network import fold_batch_norm
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.architectures import split_at_freeze
@@ -55,12 +55,16 @@ def draw_samples(labels: Sequence[Label], per_class: int | None, seed: int,
     :param per_class: number of samples of each class: each frame of a class is drawn equally often
         or, at random, once more; None: every frame is drawn once.
     """
-    generator = torch.Generator().manual_seed(_mix(seed, epoch))
+    generator = _generator(seed, epoch)
     if per_class is None:
         drawn = list(range(len(labels)))
     else:
-        drawn = [index for label in Label for index in _of_class(
-            [i for i, other in enumerate(labels) if other == label], per_class, generator)]
+        drawn = []
+        for label in Label:
+            frames = [i for i, other in enumerate(labels) if other == label]
+            orders = [torch.randperm(len(frames), generator=generator).tolist()
+                      for _ in range(-(-per_class // len(frames)))]
+            drawn += [frames[i] for i in itertools.chain(*orders)][:per_class]
     seeds = torch.randint(2 ** 62, (len(drawn),), generator=generator).tolist()
     order = torch.randperm(len(drawn), generator=generator).tolist()
     return [AugmentedFrame(drawn[i], seeds[i]) for i in order]
@@ -68,29 +72,21 @@ def draw_samples(labels: Sequence[Label], per_class: int | None, seed: int,
 
 def shuffled(count: int, seed: int, epoch: int) -> list[int]:
     """Return 0 to ``count`` - 1 in random order; seed and epoch alone decide it."""
-    generator = torch.Generator().manual_seed(_mix(seed, epoch))
-    return torch.randperm(count, generator=generator).tolist()
+    return torch.randperm(count, generator=_generator(seed, epoch)).tolist()
 
 
-def _of_class(frames: Sequence[int], count: int, generator: torch.Generator) -> Iterator[int]:
-    rounds = -(-count // len(frames))
-    order = itertools.chain.from_iterable(
-        torch.randperm(len(frames), generator=generator).tolist() for _ in range(rounds))
-    return (frames[i] for i in itertools.islice(order, count))
-
-
-def _mix(seed: int, epoch: int) -> int:
-    """Keep the epochs of neighbouring seeds apart."""
-    return (seed * 1_000_003 + epoch) % 2 ** 63
+def _generator(seed: int, epoch: int) -> torch.Generator:
+    # The factor keeps the epochs of neighbouring seeds apart.
+    return torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2 ** 63)
 
 
 class EpochSampler(Sampler[Sample], Generic[Sample]):
     """
-    Shares the samples of each epoch out to the processes of a training.
+    Divides the samples of each epoch among the processes of a training.
 
     All batches are whole, as BatchNorm cannot learn from a single sample; fewer samples than a
-    batch are one batch. Taken together, the processes' n-th batches are the n-th batch that one
-    process would take.
+    batch are one batch. The n-th batches of all processes together are the n-th batch of a
+    training in one process.
 
     :param samples_of: returns all samples of an epoch, counted from 0; always the same number.
     :param batch_size: of all processes together; a multiple of their number.
@@ -122,7 +118,7 @@ class EpochSampler(Sampler[Sample], Generic[Sample]):
 
 
 def share(samples: Sequence[Sample], rank: int, processes: int) -> Sequence[Sample]:
-    """Return a process's share, equal for each; the first samples may be repeated for that."""
+    """Return every n-th sample, where n processes take equally many; the first may be repeated."""
     missing = -len(samples) % processes
     return [*samples, *samples[:missing]][rank::processes]
 
@@ -147,12 +143,11 @@ def cache_features(trunk: nn.Module, frames: Dataset[Item], preprocessing: Prepr
     start = 0
     with torch.no_grad(), precision, progress_bar(Console(stderr=True)) as progress:
         task = progress.add_task('features of the frozen part', total=len(labels))
-        for images, batch_labels in DataLoader(frames, 32, num_workers=workers):
+        for images, batch_labels in DataLoader(frames, BATCH_SIZE, num_workers=workers):
             normalised = preprocessing.normalize(images.to(device))
             batch = trunk(normalised.to(memory_format=torch.channels_last))  # (B, C, h, w)
             if features is None:
-                features = torch.empty(
-                    (len(labels), *batch.shape[1:]), dtype=batch.dtype)
+                features = torch.empty((len(labels), *batch.shape[1:]), dtype=batch.dtype)
             features[start:start + len(batch)] = batch
             labels[start:start + len(batch)] = batch_labels
             start += len(batch)
@@ -161,21 +156,18 @@ def cache_features(trunk: nn.Module, frames: Dataset[Item], preprocessing: Prepr
     return TensorDataset(features, labels)
 
 
-@dataclass(frozen=True)
-class Loaders:
+class Loaders(NamedTuple):
     """
     The loaders of a training.
 
     :ivar train: samples of each epoch.
     :ivar judged: loaders of the validation frames and, with ``train_accuracy``, of the training
         images.
-    :ivar sizes: number of frames of each loader in ``judged``.
     :ivar rest: the part of the model that takes the batches if they hold features; else None.
     """
 
     train: DataLoader[Any]
     judged: tuple[DataLoader[Any], ...]
-    sizes: tuple[int, ...]
     rest: nn.Module | None
 
 
@@ -212,15 +204,11 @@ def make_loaders(config: TrainingConfig, split: Split, model: nn.Module,
     per_process = config.batch_size // processes
     judged = (val, train) if config.train_accuracy else (val,)
     options: dict[str, Any] = {'num_workers': workers, 'persistent_workers': workers > 0}
+    sampler = EpochSampler(samples_of, config.batch_size, rank, processes)
     return Loaders(
-        DataLoader(train, per_process,
-                   sampler=EpochSampler(samples_of, config.batch_size, rank, processes),
-                   **options),
-        tuple(DataLoader(part, per_process, sampler=_share(part, rank, processes), **options)
-              for part in judged),
-        tuple(len(part) for part in judged),  # type: ignore[arg-type]
+        DataLoader(train, per_process, sampler=sampler, **options),
+        tuple(DataLoader(
+            part, per_process, sampler=share(
+                range(len(part)), rank, processes), **options)  # type: ignore[arg-type]
+            for part in judged),
         rest)
-
-
-def _share(frames: Dataset[Any], rank: int, processes: int) -> Sequence[int]:
-    return share(range(len(frames)), rank, processes)  # type: ignore[arg-type]

@@ -1,15 +1,18 @@
 """The training as a Lightning module: loss, optimizer, schedule; and how Lightning is run."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 import logging
 import math
 import signal
-from typing import Any, NamedTuple
+import sys
+from typing import Any
 import warnings
 
 import lightning
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import RichProgressBar
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -17,13 +20,9 @@ from torch.nn import functional as F
 from grasp_success_detector.errors import ConfigError, one_line, TrainingError
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.networks.architectures import head_parameters
-from grasp_success_detector.training.recipe import (
-    Optimizer,
-    Schedule,
-    TrainingConfig,
-    TrainingPrecision,
-)
+from grasp_success_detector.training import recipe
 
+#: Images or features, and their labels; or logits (N, 2), and the labels (N,).
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 #: Share of the steps in which the learning rate rises from 0.
@@ -33,10 +32,9 @@ _WARM_UP = .1
 @contextmanager
 def lightning_run() -> Iterator[None]:
     """
-    Make and run a trainer within this: it is quiet, and its errors are ours.
+    Silence Lightning within the block, and turn its errors into those of this package.
 
-    Its hints about hardware, loaders and products are silenced, as they name no mistake of the
-    user.
+    Its hints concern hardware, loaders and products, not mistakes of the user.
 
     :raises ConfigError: this machine lacks what the trainer is asked for, such as a GPU.
     :raises KeyboardInterrupt: on Ctrl-C, which Lightning turns into ``sys.exit(1)``.
@@ -62,39 +60,31 @@ def lightning_run() -> Iterator[None]:
             logger.setLevel(level)
 
 
-class Answers(NamedTuple):
-    """
-    The model's output for the frames of one loader.
-
-    :ivar logits: float32 (N, 2), on the CPU.
-    :ivar labels: int64 (N,).
-    """
-
-    logits: torch.Tensor
-    labels: torch.Tensor
+def make_trainer(*callbacks: lightning.Callback, **options: Any) -> lightning.Trainer:
+    """Return a trainer that repeats its results, with a bar where stderr is a terminal."""
+    shows = sys.stderr.isatty()
+    bars = [RichProgressBar(leave=False, console_kwargs={'stderr': True})] * shows
+    return lightning.Trainer(
+        **options, callbacks=[*callbacks, *bars], enable_progress_bar=shows, deterministic=True,
+        enable_model_summary=False, num_sanity_val_steps=0)
 
 
 class GraspTraining(lightning.LightningModule):
     """
-    Teach a classifier the two labels.
-
-    Only parameters that are not frozen reach the optimizer.
+    Trains the parameters of a classifier that are not frozen.
 
     :param rest: the part of the model after its frozen trunk, if batches hold the trunk's features
         instead of images.
-    :param sizes: number of frames of each validation loader; several processes repeat some frames
-        at the end.
     """
 
-    def __init__(self, model: nn.Module, preprocessing: Preprocessing, config: TrainingConfig,
-                 sizes: tuple[int, ...], rest: nn.Module | None = None) -> None:
+    def __init__(self, model: nn.Module, preprocessing: Preprocessing,
+                 config: recipe.TrainingConfig, rest: nn.Module | None = None) -> None:
         super().__init__()
         self.model = model
         self._rest = rest
         self._preprocessing = preprocessing
         self._config = config
-        self._sizes = sizes
-        self._answers: list[list[Batch]] = [[] for _ in sizes]
+        self._answers: defaultdict[int, list[Batch]] = defaultdict(list)
         self._losses: list[torch.Tensor] = []
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -135,17 +125,19 @@ class GraspTraining(lightning.LightningModule):
         images, labels = batch
         self._answers[dataloader_idx].append((self(images).float(), labels))
 
-    def take_answers(self) -> list[Answers]:
-        """Return the answers of each validation loader since the last call, of all processes."""
+    def take_answers(self) -> list[Batch]:
+        """Return logits and labels of each validation loader since the last call, on the CPU."""
         taken = []
-        for size, batches in zip(self._sizes, self._answers, strict=True):
+        loaders: Any = self.trainer.val_dataloaders
+        for number, loader in enumerate(loaders):
+            batches = self._answers.pop(number)
             logits, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
             if self.trainer.world_size > 1:
                 # Each process has every n-th frame: (processes, n, ...) -> frames in their order.
                 every: Any = self.all_gather((logits, labels))
                 logits, labels = (part.transpose(0, 1).flatten(0, 1) for part in every)
-            taken.append(Answers(logits[:size].cpu(), labels[:size].cpu()))
-            batches.clear()
+            size = len(loader.dataset)  # several processes repeat some frames at the end
+            taken.append((logits[:size].cpu(), labels[:size].cpu()))
         return taken
 
     @property
@@ -164,13 +156,13 @@ class GraspTraining(lightning.LightningModule):
         ) if group['params']]
         # One pass over the weights instead of ten. In mixed precision Lightning cannot clip
         # gradients then, and before torch 2.5 some devices lack it.
-        fused = config.precision is TrainingPrecision.FP32 and torch.__version__ >= '2.5'
+        fused = config.precision is recipe.TrainingPrecision.FP32 and torch.__version__ >= '2.5'
         optimizer: torch.optim.Optimizer = (
             torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=fused)
-            if config.optimizer is Optimizer.ADAMW else
+            if config.optimizer is recipe.Optimizer.ADAMW else
             torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum,
                             weight_decay=config.weight_decay))
-        if config.schedule is Schedule.CONSTANT:
+        if config.schedule is recipe.Schedule.CONSTANT:
             return optimizer
         steps = int(self.trainer.estimated_stepping_batches)
         warm_up = max(1, round(_WARM_UP * steps))
