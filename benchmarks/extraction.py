@@ -11,6 +11,7 @@ process of its own whose start counts; the ratio of the medians is what is claim
 
 import argparse
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 import json
 import os
 from pathlib import Path
@@ -160,6 +161,8 @@ def main() -> None:
     parser.add_argument('--memory-gb', type=float)
     parser.add_argument('--folder', type=Path, help='where to work (a temporary folder)')
     args = parser.parse_args()
+    if not args.memory_gb and find_spec('rosbags.image') is None:
+        sys.exit('the comparison needs rosbags-image; pip install rosbags-image')
     width, height = map(int, args.size.split('x'))
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         if args.memory_gb:

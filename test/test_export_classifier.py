@@ -176,7 +176,7 @@ def test_a_device_on_which_nothing_runs_gives_no_proof(path, dataset, capsys):
 
 def test_without_the_packages(path, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(formats, 'find_spec', lambda name: None)
-    monkeypatch.setattr(formats, 'installed', lambda: False)
+    monkeypatch.setattr(formats.openvino_engine, 'installed', lambda: False)
     assert main([str(path), '--onnx', str(tmp_path / 'm.onnx')]) == 1
     assert 'pip install onnx onnxruntime' in capsys.readouterr().err
     assert main([str(path), '--openvino', str(tmp_path / 'm.xml')]) == 1

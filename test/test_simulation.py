@@ -76,7 +76,7 @@ def test_hand_has_the_published_kinematics():
 def test_fingers_close_and_the_arm_lifts():
     rng = np.random.default_rng(3)
     scene = build_scene(rng, RANGES[Preset.RIG])
-    seen = run_attempt(scene, Motion.draw(rng, scene, 0.), FPS)
+    seen = run_attempt(scene, Motion(rng, scene, 0.), FPS)
     assert len(seen) == round(DURATION_S * FPS)
     before, after = seen[0].joints, seen[int(STARTS['lift'] * FPS)].joints
     bent = [i for i in range(12) if i % 4]

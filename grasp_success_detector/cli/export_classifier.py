@@ -46,15 +46,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _export(args: argparse.Namespace) -> None:
     # Slow to import: only once the arguments are known to be fine.
     from grasp_success_detector.export.agreement import bag_images
-    from grasp_success_detector.export.formats import export_onnx, export_openvino
+    from grasp_success_detector.export.formats import export
     from grasp_success_detector.networks.checkpoint import Checkpoint
 
     checkpoint = Checkpoint.open(args.checkpoint)
     images = bag_images(args.bag or share_path(SAMPLE_BAG), checkpoint.metadata.preprocessing,
                         _FRAMES_TO_COMPARE)
-    for out, export in ((args.onnx, export_onnx), (args.openvino, export_openvino)):
+    for out, suffix in ((args.onnx, '.onnx'), (args.openvino, '.xml')):
         if out:
-            difference = export(checkpoint, out, images, args.overwrite)
+            difference = export(checkpoint, out, suffix, images, args.overwrite)
             print(f'{out}: written; its logits differ from those of torch by {difference:.2g} at '
                   f'most, on {len(images)} frames')
 

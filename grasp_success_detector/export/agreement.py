@@ -14,15 +14,10 @@ from grasp_success_detector.datasets.torch_dataset import prepare, prepare_messa
 from grasp_success_detector.errors import BagError, CheckpointError, ConfigError, DatasetError
 from grasp_success_detector.files import json_text, write_whole
 from grasp_success_detector.images.preprocessing import Preprocessing
+from grasp_success_detector.inference import engine_selection
 from grasp_success_detector.inference.classifier import BATCH_SIZE
 from grasp_success_detector.inference.engine import device_type, Engine, identity
-from grasp_success_detector.inference.engine_selection import (
-    ENGINES,
-    Figure,
-    Proof,
-    proof_path,
-    read_proof,
-)
+from grasp_success_detector.inference.engine_selection import Figure, Proof
 from grasp_success_detector.inference.torch_engine import TorchEngine
 from grasp_success_detector.networks.architectures import success_probabilities
 from grasp_success_detector.networks.checkpoint import Checkpoint
@@ -34,11 +29,7 @@ Images = NDArray[np.uint8]
 
 def batches(frames: Sequence[LabelledFrame], preprocessing: Preprocessing,
             size: int = BATCH_SIZE) -> Iterator[Images]:
-    """
-    Yield frames in batches, at the network's input size.
-
-    :raises DatasetError: a frame cannot be read.
-    """
+    """Yield frames in batches at the network's input size; DatasetError if one is unreadable."""
     for start in range(0, len(frames), size):
         yield np.stack([prepare(frame, preprocessing) for frame in frames[start:start + size]])
 
@@ -82,31 +73,29 @@ def verify(path: Path, dataset: Path, device: str = 'cpu') -> tuple[Proof, dict[
                            'them (extract_frames --split)')
     engines: list[Engine] = []
     missing = {}
-    for kind in ENGINES.values():
+    for kind in engine_selection.ENGINES.values():
         for precision in kind.speed:
             try:
-                if reason := kind.unavailable(checkpoint, precision, device):
-                    raise ConfigError(reason)
+                kind.check_available(checkpoint, precision, device)
                 engines.append(kind(checkpoint, precision, device))
             except ConfigError as error:
                 missing[f'{kind.name} {precision.value}'] = str(error)
     if not engines:
         raise ConfigError(f'no engine runs on device {device!r}: ' + '; '.join(
             dict.fromkeys(missing.values())))
-    figures = tuple(_compare(engines, checkpoint, frames))
+    figures, name = tuple(_compare(engines, checkpoint, frames)), dataset.resolve().name
     try:
-        earlier = read_proof(checkpoint)
+        earlier = engine_selection.read_proof(checkpoint)
     except CheckpointError:
         earlier = None
-    if earlier is not None and earlier.dataset == dataset.resolve().name:
+    if earlier is not None and earlier.dataset == name:
         figures += tuple(figure for figure in earlier.figures
                          if figure.device != device_type(device))
-    proof = Proof(identity(checkpoint), dataset.resolve().name, figures)
+    proof, out = Proof(identity(checkpoint), name, figures), engine_selection.proof_path(path)
     try:
-        write_whole(proof_path(path), json_text(asdict(proof)))
+        write_whole(out, json_text(asdict(proof)))
     except OSError as error:
-        raise CheckpointError(
-            f'{proof_path(path)}: cannot be written: {error.strerror}') from error
+        raise CheckpointError(f'{out}: cannot be written: {error.strerror}') from error
     return proof, missing
 
 
@@ -115,8 +104,7 @@ def _compare(engines: Sequence[Engine], checkpoint: Checkpoint,
     """Yield the figure of each engine on the same frames."""
     temperature, threshold = checkpoint.metadata.temperature, checkpoint.metadata.threshold
     reference = TorchEngine(checkpoint)
-    agreeing = np.zeros(len(engines), int)
-    largest = np.zeros(len(engines))
+    agreeing, largest = np.zeros(len(engines), int), np.zeros(len(engines))
     with progress_bar(Console(stderr=True)) as progress:
         task = progress.add_task('validation frames', total=len(frames))
         for images in batches(frames, checkpoint.metadata.preprocessing):
@@ -130,5 +118,4 @@ def _compare(engines: Sequence[Engine], checkpoint: Checkpoint,
             progress.advance(task, len(images))
     for engine, count, difference in zip(engines, agreeing, largest, strict=True):
         yield Figure(engine.name, engine.precision.value, device_type(engine.device),
-                     engine.version(), engine.artifact, len(frames), int(count),
-                     float(difference))
+                     engine.version(), engine.artifact, len(frames), int(count), float(difference))

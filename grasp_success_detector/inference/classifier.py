@@ -1,6 +1,7 @@
 """From a checkpoint and camera frames to P(success)."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 import ctypes
 import gc
 import os
@@ -9,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grasp_success_detector.inference.engine import Engine, REFERENCE
-from grasp_success_detector.inference.engine_selection import EngineSelection, select_engine
+from grasp_success_detector.inference.engine_selection import select_engine
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.architectures import success_probabilities
-from grasp_success_detector.networks.checkpoint import Checkpoint, CheckpointMetadata
+from grasp_success_detector.networks.checkpoint import Checkpoint
 
 #: Frames per call of a network, in everything but training; bounds the memory.
 BATCH_SIZE = 32
@@ -24,10 +25,8 @@ class GraspClassifier:
 
     Calls from several threads must not overlap.
 
-    :ivar metadata: the checkpoint's description of itself.
     :ivar preprocessing: how frames are prepared, as the checkpoint says; may be replaced by one
         with another region of interest, which holds from the next call on.
-    :ivar sha256: hash of the checkpoint's tensors, hexadecimal.
     :ivar selection: the engine that runs the network, and why no faster one does.
     """
 
@@ -48,11 +47,9 @@ class GraspClassifier:
         :raises ConfigError: engine, precision or device is unknown or cannot be used here, or
             ``threads`` is below 1.
         """
-        self.metadata: CheckpointMetadata = checkpoint.metadata
+        self.metadata, self.sha256 = checkpoint.metadata, checkpoint.sha256
         self.preprocessing = checkpoint.metadata.preprocessing
-        self.sha256: str = checkpoint.sha256
-        self.selection: EngineSelection = select_engine(
-            checkpoint, engine, precision, device, threads)
+        self.selection = select_engine(checkpoint, engine, precision, device, threads)
 
     @classmethod
     def from_checkpoint(cls, path: str | os.PathLike[str], device: str = 'auto',
@@ -65,7 +62,11 @@ class GraspClassifier:
         """
         classifier = cls(Checkpoint.open(path), device, threads, engine=engine,
                          precision=precision)
-        release_memory()
+        # While a network is loaded, checked and converted there are several copies of it; without
+        # their memory, which glibc can return, the node's process is smaller by a tenth and more.
+        gc.collect()
+        with suppress(OSError, AttributeError):     # another C library
+            ctypes.CDLL('libc.so.6').malloc_trim(0)
         return classifier
 
     @property
@@ -75,11 +76,11 @@ class GraspClassifier:
 
     @property
     def threshold(self) -> float:
-        """P(success) from which on a frame counts as success, as the checkpoint says."""
+        """The checkpoint's threshold: lowest P(success) that counts as success."""
         return self.metadata.threshold
 
     def warm_up(self) -> None:
-        """Run on a black frame, as the first runs of an engine are slow."""
+        """Run twice on a black frame, as the first runs of an engine are slow."""
         size = self.metadata.preprocessing
         for _ in range(2):
             self.predict([np.zeros((size.height, size.width, 3), np.uint8)])
@@ -96,14 +97,12 @@ class GraspClassifier:
 
     def prepare(self, frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
         """
-        Crop and scale frames: the first part of :meth:`predict`.
+        Crop and scale one or more frames: the first part of :meth:`predict`.
 
-        :param frames: RGB uint8 (H, W, 3) each, of any size; at least one.
         :returns: RGB uint8 (N, H, W, 3) of the network's input size.
         :raises ImageDecodeError: a frame is not RGB uint8 (H, W, 3).
         """
-        resize = self.preprocessing.crop_and_resize
-        return np.stack([resize(frame) for frame in frames])
+        return np.stack([self.preprocessing.crop_and_resize(frame) for frame in frames])
 
     def predict_prepared(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return P(success), float32 (N,), of what :meth:`prepare` returned."""
@@ -111,28 +110,12 @@ class GraspClassifier:
 
     def logits(self, frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """
-        Return the network's output, before temperature and softmax.
+        Return the network's output, before temperature and softmax: float32 (N, 2), index = Label.
 
-        :param frames: RGB uint8 (H, W, 3) each, of any size; may be empty.
-        :returns: float32 (N, 2), index = Label.
-        :raises ImageDecodeError: a frame is not RGB uint8 (H, W, 3).
+        Parameters and errors are those of :meth:`predict`.
         """
         out = np.empty((len(frames), len(Label)), np.float32)
         for start in range(0, len(frames), BATCH_SIZE):
             batch = frames[start:start + BATCH_SIZE]
             out[start:start + len(batch)] = self.engine.logits(self.prepare(batch))
         return out
-
-
-def release_memory() -> None:
-    """
-    Return freed memory to the system, where the C library can (glibc).
-
-    While a network is loaded, checked and converted there are several copies of it; without them
-    the node's process is smaller by a tenth and more.
-    """
-    gc.collect()
-    try:
-        ctypes.CDLL('libc.so.6').malloc_trim(0)
-    except (OSError, AttributeError):  # another C library
-        pass

@@ -1,4 +1,4 @@
-"""The interface of an engine, which runs a network, and how users ask for one."""
+"""The interface of an engine, which runs a network, and the names by which users choose one."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -11,6 +11,8 @@ from typing import ClassVar, Final, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from grasp_success_detector.errors import ConfigError
 
 if TYPE_CHECKING:   # it loads OpenCV, which the help of a command does not need
     from grasp_success_detector.networks.checkpoint import Checkpoint
@@ -29,7 +31,7 @@ REFERENCE: Final = ('torch', 'fp32')
 
 
 class Precision(str, Enum):
-    """Type of the numbers that a network computes with; input and output are always the same."""
+    """Type of the numbers that a network computes with; input and output do not depend on it."""
 
     FP32 = 'fp32'
     BF16 = 'bf16'
@@ -43,7 +45,7 @@ class Engine(ABC):
 
     :cvar name: for users; also the name of its library's distribution.
     :cvar speed: its precisions, each with its rough speed relative to fp32 torch.
-    :ivar artifact: SHA-256 of the converted model's file; None where it runs the checkpoint's own.
+    :ivar artifact: SHA-256 of the int8 model's file; None in other precisions.
     :ivar reference: fp32 torch's logits of :func:`~.torch_engine.probe_images`, float32 (2, 2),
         where the converted model's file holds them.
     """
@@ -79,15 +81,14 @@ class Engine(ABC):
         """
 
     @classmethod
-    def unavailable(cls, checkpoint: 'Checkpoint', precision: Precision, device: str,
-                    ) -> str | None:
-        """Return why the engine cannot be started so, or None if it can; loads no network."""
-        reason = cls.unsupported(precision, device)
-        if reason is None and precision is Precision.INT8 and not (
+    def check_available(cls, checkpoint: 'Checkpoint', precision: Precision, device: str) -> None:
+        """Raise ConfigError if the engine cannot run a checkpoint so; loads no network."""
+        if reason := cls.unsupported(precision, device):
+            raise ConfigError(reason)
+        if precision is Precision.INT8 and not (
                 checkpoint.path and int8_path(checkpoint.path).exists()):
-            return ('there is no int8 model beside the checkpoint; make it by '
-                    'export_classifier CHECKPOINT --calibrate DATASET')
-        return reason
+            raise ConfigError('there is no int8 model beside the checkpoint; make it by '
+                              'export_classifier CHECKPOINT --calibrate DATASET')
 
     @classmethod
     def version(cls) -> str:
@@ -105,7 +106,7 @@ class Engine(ABC):
 
 
 def int8_path(checkpoint: Path) -> Path:
-    """Return where the int8 model of a checkpoint file lies."""
+    """Return the path of the int8 model beside a checkpoint file."""
     return checkpoint.with_suffix('.int8.safetensors')
 
 

@@ -1,31 +1,20 @@
 """
 Select the engine that runs a network: the requested one, or the fastest that is proven.
 
-A proof lies beside the checkpoint and says on how many validation frames each engine decides as
-torch in fp32 does; ``export_classifier --verify`` writes it.
+The proof is a file beside the checkpoint that says on how many validation frames each engine
+decides as torch in fp32 does; ``export_classifier --verify`` writes it.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from grasp_success_detector.errors import CheckpointError, ConfigError
 from grasp_success_detector.files import read_json
-from grasp_success_detector.inference.engine import (
-    AUTO,
-    device_type,
-    Engine,
-    identity,
-    Precision,
-)
+from grasp_success_detector.inference import torch_engine
+from grasp_success_detector.inference.engine import AUTO, device_type, Engine, identity, Precision
 from grasp_success_detector.inference.openvino_engine import OpenVinoEngine
-from grasp_success_detector.inference.torch_engine import (
-    has_cuda,
-    probe_images,
-    reference_logits,
-    select_device,
-    TorchEngine,
-)
+from grasp_success_detector.inference.torch_engine import TorchEngine
 from grasp_success_detector.networks.architectures import success_probabilities
 from grasp_success_detector.networks.checkpoint import Checkpoint
 from grasp_success_detector.settings import check_settings, setting
@@ -37,7 +26,7 @@ ENGINES: dict[str, type[Engine]] = {kind.name: kind for kind in (OpenVinoEngine,
 MIN_AGREEMENT = .995
 
 # How far P(success) of the probe images may be from torch's: rounding can move these images far.
-# What is broken (a driver, a cache of another machine) is further off, or gives no numbers at all.
+# A broken engine (driver, another machine's cache) is further off, or gives no numbers at all.
 _MAX_DIFFERENCE = .35
 
 _PROOF_FORMAT_VERSION = 1
@@ -50,8 +39,8 @@ class Figure:
 
     :ivar device: its type, without a number.
     :ivar version: of the engine's library.
-    :ivar artifact: as of :class:`Engine`.
-    :ivar agreeing: frames on the same side of the checkpoint's threshold.
+    :ivar artifact: SHA-256 of the int8 model's file; None in other precisions.
+    :ivar agreeing: number of frames on the same side of the checkpoint's threshold.
     :ivar largest_difference: of P(success), over all frames.
     """
 
@@ -76,12 +65,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Proof:
-    """
-    The figures of one checkpoint on the validation frames of one data set.
-
-    :ivar identity: of the checkpoint.
-    :ivar dataset: name of its folder.
-    """
+    """Figures of a checkpoint, given by its identity, on the validation frames of a data set."""
 
     identity: str
     dataset: str
@@ -90,7 +74,7 @@ class Proof:
 
 
 def proof_path(checkpoint: Path) -> Path:
-    """Return where the proof of a checkpoint file lies."""
+    """Return the path of the proof of a checkpoint file."""
     return checkpoint.with_suffix('.engines.json')
 
 
@@ -123,11 +107,11 @@ class EngineSelection:
     """
     The engine that runs, and why no faster one does.
 
-    :ivar skipped: faster ones, each as ``'engine precision: reason'``.
+    :ivar skipped: for each faster one, ``'engine precision'``, the reason.
     """
 
     engine: Engine
-    skipped: tuple[str, ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Return one line for the user."""
@@ -144,12 +128,7 @@ def select_engine(checkpoint: Checkpoint, engine: str, precision: str, device: s
     requested by name may also run in fp32 without proof. Every engine's answers to two probe
     images are compared with those of torch before it is used.
 
-    :param engine: one of :data:`ENGINES`, or ``'auto'``.
-    :param precision: a :class:`Precision`, or ``'auto'``.
-    :param device: ``'auto'``, or one that the engine knows.
-    :param threads: CPU threads; None for the engine's own default.
-    :raises ConfigError: engine, precision or device is unknown or cannot be used here, or
-        ``threads`` is below 1.
+    Parameters and errors are those of :class:`~.classifier.GraspClassifier`.
     """
     for what, given, known in (('engine', engine, ENGINES),
                                ('precision', precision, [each.value for each in Precision])):
@@ -158,52 +137,50 @@ def select_engine(checkpoint: Checkpoint, engine: str, precision: str, device: s
     kinds = list(ENGINES.values()) if engine == AUTO else [ENGINES[engine]]
     precisions = list(Precision) if precision == AUTO else [Precision(precision)]
     if device == AUTO:
-        device = 'cuda' if TorchEngine in kinds and has_cuda() else 'cpu'
+        device = 'cuda' if TorchEngine in kinds and torch_engine.has_cuda() else 'cpu'
     if threads is not None and (type(threads) is not int or threads < 1):
         raise ConfigError(f'threads {threads!r} (expected a whole number of 1 or more)')
     if kinds == [TorchEngine]:
-        select_device(device)   # its error names the devices that there are
-    try:
-        proof, unproven = read_proof(checkpoint), (
-            'not proven; export_classifier CHECKPOINT --verify DATASET does it')
-    except CheckpointError as error:
-        proof, unproven = None, f'not proven: {error}'
+        torch_engine.select_device(device)   # its error names the devices that there are
     pairs = [(kind, number) for kind in kinds for number in precisions if number in kind.speed]
-    skipped: list[str] = []
+    skipped: dict[str, str] = {}
     for kind, number in sorted(pairs, key=lambda pair: -pair[0].speed[pair[1]]):
+        exact = number is Precision.FP32
         try:
-            if reason := kind.unavailable(checkpoint, number, device):
-                raise ConfigError(reason)
+            kind.check_available(checkpoint, number, device)
             figure = None
             if AUTO in (engine, precision) and not (
-                    number is Precision.FP32 and (kind is TorchEngine or engine != AUTO)):
-                figure = _proven(kind, number, device, proof, unproven)
+                    exact and (kind is TorchEngine or engine != AUTO)):
+                figure = _proven(kind, number, device, checkpoint)
             started = kind(checkpoint, number, device, threads)
             if figure is not None and figure.artifact != started.artifact:
                 raise ConfigError('what was proven is another file; prove it again')
-            if not (kind is TorchEngine and number is Precision.FP32):
+            if not (kind is TorchEngine and exact):
                 _check_probe_images(started, checkpoint)
         except ConfigError as error:
-            skipped.append(f'{kind.name} {number.value}: {error}')
+            skipped[f'{kind.name} {number.value}'] = str(error)
             continue
-        return EngineSelection(started, tuple(skipped))
+        return EngineSelection(started, skipped)
     raise ConfigError(f'no engine fits engine={engine}, precision={precision}, device={device}: '
                       f'{_grouped(skipped) or "none has this precision"}; auto always works')
 
 
-def _proven(kind: type[Engine], precision: Precision, device: str, proof: Proof | None,
-            unproven: str) -> Figure:
+def _proven(kind: type[Engine], precision: Precision, device: str,
+            checkpoint: Checkpoint) -> Figure:
     """
-    Return the figure that says that an engine decides as fp32 torch does.
+    Return the figure that shows that an engine decides as fp32 torch does.
 
-    :param unproven: the reason where there is no figure of it.
-    :raises ConfigError: there is none, or it does not say so.
+    :raises ConfigError: there is no such figure, or it shows that the engine does not.
     """
-    wanted = (kind.name, precision.value, device_type(device))
+    try:
+        proof = read_proof(checkpoint)
+    except CheckpointError as error:
+        raise ConfigError(f'not proven: {error}') from error
+    requested = (kind.name, precision.value, device_type(device))
     figure = next((figure for figure in (proof.figures if proof else ())
-                   if (figure.engine, figure.precision, figure.device) == wanted), None)
+                   if (figure.engine, figure.precision, figure.device) == requested), None)
     if figure is None:
-        raise ConfigError(unproven)
+        raise ConfigError('not proven; export_classifier CHECKPOINT --verify DATASET does it')
     # Another version may round, fuse or choose its kernels in another way.
     if figure.version != kind.version():
         raise ConfigError(f'proven with {kind.name} {figure.version}, not with {kind.version()}, '
@@ -214,27 +191,22 @@ def _proven(kind: type[Engine], precision: Precision, device: str, proof: Proof 
 
 
 def _check_probe_images(engine: Engine, checkpoint: Checkpoint) -> None:
-    """
-    Refuse an engine whose answers to two probe images are far from torch's.
-
-    Torch is run only if its answers are not kept in the file that the engine was read from.
-
-    :raises ConfigError: they are.
-    """
-    expected = reference_logits(checkpoint) if engine.reference is None else engine.reference
-    given = engine.logits(probe_images(checkpoint.metadata.preprocessing))
+    """Raise ConfigError if an engine's answers to two probe images are far from torch's."""
+    expected = engine.reference
+    if expected is None:
+        expected = torch_engine.reference_logits(checkpoint)
+    given = engine.logits(torch_engine.probe_images(checkpoint.metadata.preprocessing))
     ours, theirs = (success_probabilities(logits, checkpoint.metadata.temperature)
                     for logits in (given, expected))
     difference = float(abs(ours - theirs).max())
-    if not difference <= _MAX_DIFFERENCE:   # NaN neither
+    if not difference <= _MAX_DIFFERENCE:   # also refuses NaN
         raise ConfigError(f'its P(success) differs by {difference:.2f} from torch: something is '
                           'broken (driver, installation)')
 
 
-def _grouped(skipped: Iterable[str]) -> str:
-    """Return the lines as one, in which each reason stands once, after all that it applies to."""
+def _grouped(skipped: Mapping[str, str]) -> str:
+    """Return names and reasons in one line, each reason once, after all names that it is of."""
     names: dict[str, list[str]] = {}
-    for line in skipped:
-        name, _, reason = line.partition(': ')
+    for name, reason in skipped.items():
         names.setdefault(reason, []).append(name)
     return '; '.join(f'{", ".join(group)}: {reason}' for reason, group in names.items())

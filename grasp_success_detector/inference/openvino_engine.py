@@ -3,7 +3,7 @@ Intel's OpenVINO: the fastest engine on CPUs, AMD's too; also runs on Intel's GP
 
 A network is converted from torch once and kept in one safetensors file: the two parts of
 OpenVINO's model as bytes, torch's logits of two probe images, a hash of these, and the identity of
-the checkpoint that was converted. Reading it needs no torch.
+the checkpoint. Reading it needs no torch.
 """
 
 from importlib.metadata import version
@@ -22,13 +22,8 @@ from grasp_success_detector.errors import CheckpointError, ConfigError, one_line
 from grasp_success_detector.inference.engine import Engine, identity, int8_path, Precision
 from grasp_success_detector.inference.torch_engine import reference_logits
 from grasp_success_detector.labels import Label
+from grasp_success_detector.networks import tensors_file
 from grasp_success_detector.networks.checkpoint import Checkpoint
-from grasp_success_detector.networks.tensors_file import (
-    check_intact,
-    read_document,
-    read_tensors,
-    write_tensors,
-)
 
 _DEVICES = ('cpu', 'gpu', 'npu')
 
@@ -163,9 +158,9 @@ def write_model(path: Path, model: Any, checkpoint: Checkpoint, overwrite: bool)
         parts = {suffix: torch.from_numpy(np.fromfile(xml.with_suffix(f'.{suffix}'), np.uint8))
                  for suffix in ('xml', 'bin')}
     parts['expected'] = torch.from_numpy(reference_logits(checkpoint))
-    document = {'format_version': _FORMAT_VERSION, 'identity': identity(checkpoint)}
-    write_tensors(path, parts, _KEY, document,
-                  lambda written: read_model(written, checkpoint), overwrite)
+    tensors_file.write_tensors(
+        path, parts, _KEY, _document(checkpoint), lambda written: read_model(written, checkpoint),
+        overwrite)
 
 
 def read_model(path: Path, checkpoint: Checkpoint) -> ConvertedModel:
@@ -175,14 +170,14 @@ def read_model(path: Path, checkpoint: Checkpoint) -> ConvertedModel:
     :raises CheckpointError: missing, damaged, foreign, or converted from another checkpoint.
     """
     openvino = load_openvino()
-    header, parts = read_tensors(path)
+    header, parts = tensors_file.read_tensors(path)
     try:
         if _KEY not in header:
             raise CheckpointError('holds no model of OpenVINO')
-        document, sha256 = read_document(header[_KEY], _FORMAT_VERSION)
-        if document != {'format_version': _FORMAT_VERSION, 'identity': identity(checkpoint)}:
+        document, sha256 = tensors_file.read_document(header[_KEY], _FORMAT_VERSION)
+        if document != _document(checkpoint):
             raise CheckpointError('was made of another checkpoint, or by another version')
-        check_intact(parts, sha256)
+        tensors_file.check_intact(parts, sha256)
         model = openvino.Core().read_model(
             parts['xml'].tobytes().decode(), openvino.Tensor(parts['bin']))
     except CheckpointError as error:
@@ -191,6 +186,10 @@ def read_model(path: Path, checkpoint: Checkpoint) -> ConvertedModel:
         raise CheckpointError(
             f'{path}: OpenVINO {openvino.__version__} cannot read it') from error
     return model, parts['expected'], sha256
+
+
+def _document(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {'format_version': _FORMAT_VERSION, 'identity': identity(checkpoint)}
 
 
 def converted(checkpoint: Checkpoint) -> ConvertedModel:
@@ -202,28 +201,24 @@ def converted(checkpoint: Checkpoint) -> ConvertedModel:
 
     :raises CheckpointError: OpenVINO cannot express this network.
     """
-    # The name tells versions apart, so that two of them do not overwrite each other's all the time
+    # With the versions in the name, two installations do not replace each other's files.
     versions = '_'.join(f'{name}-{version(name)}' for name in ('openvino', 'torch'))
-    path = cache_folder() / (
-        f'{identity(checkpoint)[:32]}_{versions}_{_FORMAT_VERSION}.safetensors')
+    # XDG base directory specification: a relative path in the variable does not count.
+    base = Path(os.environ.get('XDG_CACHE_HOME', ''))
+    folder = (base if base.is_absolute() else Path.home() / '.cache'
+              ) / 'grasp_success_detector' / 'openvino'
+    path = folder / f'{identity(checkpoint)[:32]}_{versions}_{_FORMAT_VERSION}.safetensors'
     try:
         return read_model(path, checkpoint)
     except CheckpointError:
         model = convert(checkpoint)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         write_model(path, model, checkpoint, overwrite=True)
-        newest_first = sorted(path.parent.glob('*.safetensors'),
+        newest_first = sorted(folder.glob('*.safetensors'),
                               key=lambda file: file.stat().st_mtime, reverse=True)
         for old in newest_first[_CACHED_MODELS:]:
             old.unlink(missing_ok=True)
         return read_model(path, checkpoint)
     except (OSError, CheckpointError):
         return model, reference_logits(checkpoint), ''
-
-
-def cache_folder() -> Path:
-    """Return where converted networks are kept, by the XDG base directory specification."""
-    base = os.environ.get('XDG_CACHE_HOME', '')
-    return (Path(base) if Path(base).is_absolute() else Path.home() / '.cache'
-            ) / 'grasp_success_detector' / 'openvino'

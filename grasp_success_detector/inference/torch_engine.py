@@ -29,8 +29,8 @@ class TorchEngine(Engine):
     """
     Runs the checkpoint's own model, BatchNorm folded into convolutions.
 
-    Precisions below fp32 are autocast's, with the weights of convolutions and linear layers
-    converted once instead of in every call.
+    Below fp32 it computes as torch.autocast does, with the weights of convolutions and linear
+    layers converted once instead of in every call.
     """
 
     name = 'torch'
@@ -39,7 +39,6 @@ class TorchEngine(Engine):
     def __init__(self, checkpoint: Checkpoint, precision: Precision = Precision.FP32,
                  device: str = 'cpu', threads: int | None = None) -> None:
         import torch
-        from torch import nn
 
         from grasp_success_detector.inference.torch_network import fold_batch_norm
 
@@ -52,7 +51,7 @@ class TorchEngine(Engine):
         model = fold_batch_norm(checkpoint.model)
         if self._dtype != torch.float32:
             for module in model.modules():
-                if isinstance(module, nn.Conv2d | nn.Linear):
+                if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
                     module.to(self._dtype)
         # Convolutions of CPUs, and tensor cores, want the channels of a pixel side by side.
         self._model = model.to(self._device).to(  # type: ignore[call-overload]
@@ -61,11 +60,10 @@ class TorchEngine(Engine):
     @classmethod
     def unsupported(cls, precision: Precision, device: str) -> str | None:
         """Return why not: the device would be slower in this precision than in fp32."""
-        if select_device(device).type != 'cpu':
-            return None
-        if precision is Precision.FP16:
+        on_cpu = select_device(device).type == 'cpu'
+        if on_cpu and precision is Precision.FP16:
             return 'fp16 is for GPUs'
-        if precision is Precision.BF16 and not _has_bf16():
+        if on_cpu and precision is Precision.BF16 and not _has_bf16():
             return 'this CPU has no bf16'
         return None
 
@@ -114,9 +112,8 @@ def has_cuda() -> bool:
 
 def select_device(name: str) -> 'torch.device':
     """
-    Return torch's device of a name, after trying it.
+    Return torch's device of a name such as ``'cuda:1'``, after trying it.
 
-    :param name: as torch writes it, such as ``'cpu'`` or ``'cuda:1'``.
     :raises ConfigError: it is unknown, or not on this machine.
     """
     import torch

@@ -59,7 +59,7 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
 
 
 class _Tracer(fx.Tracer):
-    """Takes convolutions and BatchNorms as leaves, also those of timm, whose code branches."""
+    """Does not trace into convolutions and BatchNorms, as timm's have code with branches."""
 
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
         return isinstance(module, nn.Conv2d | nn.BatchNorm2d) or super().is_leaf_module(

@@ -8,20 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grasp_success_detector.labels import Label
-from grasp_success_detector.simulation.scene import (
-    HAND_PREFIX,
-    HAND_ROTATION,
-    JOINT_NAMES,
-    OPEN,
-    Scene,
-)
+from grasp_success_detector.simulation.scene import HAND_PREFIX, HAND_ROTATION, OPEN, Scene
 
-#: Phases and their lengths in seconds.
-PHASES = (('approach', .6), ('close', .9), ('lift', .9), ('shake', 1.), ('hold', .6))
-DURATION_S = sum(seconds for _, seconds in PHASES)
-#: When each phase starts (s).
-STARTS = dict(zip((name for name, _ in PHASES),
-                  np.cumsum([0., *(seconds for _, seconds in PHASES)]).tolist(), strict=False))
+#: When each phase starts, and when the attempt ends (s).
+STARTS = {'approach': 0., 'close': .6, 'lift': 1.5, 'shake': 2.4, 'hold': 3.4}
+DURATION_S = 4.
 
 #: An object counts as lifted when it is this far above where it stood (m).
 LIFTED_M = .015
@@ -36,15 +27,15 @@ DRIFT_M = .02
 @dataclass(frozen=True)
 class Observation:
     """
-    What physics says at one frame's time.
+    The physical state at one frame's time.
 
     :ivar time_s: since the attempt's start.
-    :ivar qpos: the whole state's positions, to render from later.
-    :ivar joints: the 16 hand joint angles (radians), order index, middle, ring, thumb.
-    :ivar touched: the object touches the hand.
-    :ivar supported: the object touches the table or the floor.
+    :ivar qpos: positions of all joints of the model (nq,), to render from later.
+    :ivar joints: angles (radians) of the hand's 16 joints: index, middle, ring, thumb.
+    :ivar touched: whether the object touches the hand.
+    :ivar supported: whether the object touches the table or the floor.
     :ivar height: of the object above where it stood (m).
-    :ivar in_palm: object position in the palm's frame (3,), m.
+    :ivar in_palm: the object's position in the palm's frame (3,), m.
     """
 
     time_s: float
@@ -57,57 +48,43 @@ class Observation:
 
     @property
     def held(self) -> bool:
-        """Held by the hand and off the table; not asked before lift-off, when it may lie still."""
+        """Whether the hand holds the object off the table; only meaningful after lift-off."""
         return self.touched and not self.supported and self.height > LIFTED_M
 
 
-@dataclass(frozen=True)
 class Motion:
-    """The random part of the movement: start, lift, shake and when the grip loosens."""
+    """The movement of one attempt; start, lift, shake and when the grip loosens are random."""
 
-    retreat: NDArray[np.float64]
-    lift: float
-    shake_direction: NDArray[np.float64]
-    shake_amplitude: float
-    shake_hz: float
-    tilt: NDArray[np.float64]
-    finger_delay: NDArray[np.float64]
-    slip_start: float
-    slip_seconds: float
-    slip_to: float
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator, scene: Scene, wrist_tilt_deg: float) -> 'Motion':
-        """Draw one; without a slip the grip loosens only after the attempt's end."""
+    def __init__(self, rng: np.random.Generator, scene: Scene, wrist_tilt_deg: float) -> None:
+        """Draw a movement; ``wrist_tilt_deg`` is a standard deviation."""
         direction = rng.normal(0, 1, 3)
+        self._shake_direction = direction / np.linalg.norm(direction)
         slip_start = rng.uniform(STARTS['lift'] + .6, STARTS['hold'])
-        return cls(
-            retreat=-HAND_ROTATION[scene.approach][:, 0] * .09,
-            lift=rng.uniform(.12, .17),
-            shake_direction=direction / np.linalg.norm(direction),
-            shake_amplitude=rng.uniform(.005, .035), shake_hz=rng.uniform(2, 5),
-            tilt=np.clip(rng.normal(0, np.radians(wrist_tilt_deg), 3), -.8, .8),
-            finger_delay=rng.uniform(0, .25, 4).repeat(4),
-            slip_start=slip_start if scene.slips else 2 * DURATION_S,
-            slip_seconds=rng.uniform(.2, .8), slip_to=rng.uniform(0., .75))
+        # Without a slip the grip loosens only after the attempt's end.
+        self._slip_start = slip_start if scene.slips else 2 * DURATION_S
+        self._retreat = -HAND_ROTATION[scene.approach][:, 0] * .09
+        self._lift = rng.uniform(.12, .17)
+        self._shake_amplitude, self._shake_hz = rng.uniform(.005, .035), rng.uniform(2, 5)
+        self._tilt = np.clip(rng.normal(0, np.radians(wrist_tilt_deg), 3), -.8, .8)
+        self._finger_delay = rng.uniform(0, .25, 4).repeat(4)
+        self._slip_seconds, self._slip_to = rng.uniform(.2, .8), rng.uniform(0., .75)
 
     def targets(self, t: float, closed: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the 22 servo targets at ``t`` seconds: mount xyz, mount rotation, 16 joints."""
         since = {name: t - start for name, start in STARTS.items()}
-        mount = self.retreat * (1 - _smooth(since['approach'] / .6))
-        mount = mount + np.array([0, 0, self.lift]) * _smooth(since['lift'] / .9)
+        mount = self._retreat * (1 - _smooth(since['approach'] / .6))
+        mount = mount + np.array([0, 0, self._lift]) * _smooth(since['lift'] / .9)
         if 0 < since['shake'] < 1:
-            mount = mount + (self.shake_direction * self.shake_amplitude
-                             * np.sin(2 * np.pi * self.shake_hz * since['shake']))
-        grip = _smooth((since['close'] / .9 - self.finger_delay) / .7)
-        grip = grip * (1 - (1 - self.slip_to) * _smooth((t - self.slip_start)
-                                                        / self.slip_seconds))
-        return np.concatenate([mount, self.tilt * _smooth(since['shake'] * 1.3),
-                               OPEN + (closed - OPEN) * grip])
+            mount = mount + (self._shake_direction * self._shake_amplitude
+                             * np.sin(2 * np.pi * self._shake_hz * since['shake']))
+        grip = _smooth((since['close'] / .9 - self._finger_delay) / .7)
+        slip = (1 - self._slip_to) * _smooth((t - self._slip_start) / self._slip_seconds)
+        return np.concatenate([mount, self._tilt * _smooth(since['shake'] * 1.3),
+                               OPEN + (closed - OPEN) * (grip * (1 - slip))])
 
 
 class UnstableError(Exception):
-    """The physics blew up: draw another attempt."""
+    """The simulation became unstable: draw another attempt."""
 
 
 def run_attempt(scene: Scene, motion: Motion, fps: float) -> list[Observation]:
@@ -117,13 +94,15 @@ def run_attempt(scene: Scene, motion: Motion, fps: float) -> list[Observation]:
     :raises UnstableError: MuJoCo warned of a bad acceleration.
     """
     model, data = scene.model, mujoco.MjData(scene.model)
-    joints = [model.joint(HAND_PREFIX + name).qposadr[0] for name in JOINT_NAMES]
-    data.ctrl[:] = motion.targets(0., scene.closed)
-    data.qpos[[model.joint(f'mount_{i}').qposadr[0] for i in range(3)]] = motion.retreat
-    data.qpos[joints] = OPEN
+    servos = model.jnt_qposadr[model.actuator_trnid[:, 0]]  # of the mount (6), the hand (16)
+    data.ctrl[:] = data.qpos[servos] = motion.targets(0., scene.closed)
     mujoco.mj_forward(model, data)
-    contacts = _ContactQuery(model)
-    start_height = float(data.xpos[contacts.object_body][2])
+    thing, palm = data.body('object'), data.body(HAND_PREFIX + 'palm')
+    start_height = float(thing.xpos[2])
+    owners = [model.body(number).name for number in model.geom_bodyid]
+    is_object = np.array([owner == 'object' for owner in owners])
+    is_hand = np.array([owner.startswith(HAND_PREFIX) for owner in owners])
+    is_support = np.isin(np.arange(model.ngeom), [model.geom(n).id for n in ('table', 'floor')])
     observations: list[Observation] = []
     while len(observations) < round(DURATION_S * fps):
         data.ctrl[:] = motion.targets(data.time, scene.closed)
@@ -131,11 +110,13 @@ def run_attempt(scene: Scene, motion: Motion, fps: float) -> list[Observation]:
         if data.warning[mujoco.mjtWarning.mjWARN_BADQACC].number:
             raise UnstableError
         if data.time >= len(observations) / fps:
-            touched, supported = contacts.read(data)
+            pairs = data.contact.geom  # (n, 2)
+            touching = pairs[is_object[pairs].sum(1) == 1]  # not the object's parts each other
             observations.append(Observation(
-                float(data.time), data.qpos.copy(), data.qpos[joints], touched, supported,
-                float(data.xpos[contacts.object_body][2]) - start_height,
-                contacts.in_palm(data)))
+                float(data.time), data.qpos.copy(), data.qpos[servos[6:]],
+                bool(is_hand[touching].any()), bool(is_support[touching].any()),
+                float(thing.xpos[2]) - start_height,
+                palm.xmat.reshape(3, 3).T @ (thing.xpos - palm.xpos)))
     return observations
 
 
@@ -143,61 +124,31 @@ def label_frames(observations: list[Observation]) -> list[Label | None]:
     """
     Label each frame by physics; None where a person would hesitate.
 
-    Before lift-off the hand is still on its way: failure. After it, held by the hand and off
-    the table is success. Frames near a change, and frames in which the hand has begun to rise
-    and the object not yet, have no label.
+    Before lift-off every frame is a failure. After it, an object held by the hand and off the
+    table is success. Frames near a change have no label, nor have those in which the hand has
+    begun to rise and the object has not.
     """
     lift = STARTS['lift']
-    raw: list[Label | None] = []
+    raw: list[tuple[float, Label | None]] = []
     for seen in observations:
-        if seen.time_s < lift:
-            raw.append(Label.FAILURE)
-        elif seen.held:
-            raw.append(Label.SUCCESS)
-        elif seen.time_s < lift + AMBIGUOUS_S or (
-                seen.touched and seen.time_s < STARTS['shake']):
-            raw.append(None)  # rising: the hand may still take it along
-        else:
-            raw.append(Label.FAILURE)
-    known = [(seen.time_s, label) for seen, label in zip(observations, raw, strict=True)
-             if label is not None]
+        held = seen.time_s >= lift and seen.held
+        # While the hand rises it may still take the object along.
+        rising = lift <= seen.time_s < lift + AMBIGUOUS_S or (
+            seen.touched and lift <= seen.time_s < STARTS['shake'])
+        raw.append((seen.time_s, Label(held) if held or not rising else None))
+    known = [(time_s, label) for time_s, label in raw if label is not None]
     changes = [(a[0] + b[0]) / 2 for a, b in pairwise(known) if a[1] != b[1]]
-    return [None if any(abs(seen.time_s - change) < AMBIGUOUS_S for change in changes) else label
-            for seen, label in zip(observations, raw, strict=True)]
+    return [None if any(abs(time_s - change) < AMBIGUOUS_S for change in changes) else label
+            for time_s, label in raw]
 
 
 def outcome(observations: list[Observation]) -> Label | None:
-    """Return the attempt's result at its end; None if the object neither stays nor leaves."""
+    """Return the result at the attempt's end; None if the object neither stays nor falls."""
     hold = [seen for seen in observations if seen.time_s >= STARTS['hold']]
     if not all(seen.held for seen in hold[-3:]):
         return Label.FAILURE
     drift = float(np.linalg.norm(np.ptp([seen.in_palm for seen in hold], axis=0)))
     return Label.SUCCESS if all(seen.held for seen in hold) and drift < DRIFT_M else None
-
-
-class _ContactQuery:
-    """Who touches the object; ids looked up once per model."""
-
-    def __init__(self, model: mujoco.MjModel) -> None:
-        self.object_body = model.body('object').id
-        self._palm = model.body(HAND_PREFIX + 'palm').id
-        hand = {i for i in range(model.nbody) if model.body(i).name.startswith(HAND_PREFIX)}
-        self._object = model.geom_bodyid == self.object_body
-        self._hand = np.isin(model.geom_bodyid, list(hand))
-        self._support = np.isin(np.arange(model.ngeom),
-                                [model.geom('table').id, model.geom('floor').id])
-
-    def read(self, data: mujoco.MjData) -> tuple[bool, bool]:
-        """Return whether the object touches the hand, and whether table or floor."""
-        pairs = data.contact.geom  # (n, 2)
-        first, second = self._object[pairs[:, 0]], self._object[pairs[:, 1]]
-        others = np.where(first, pairs[:, 1], pairs[:, 0])[first ^ second]
-        return bool(self._hand[others].any()), bool(self._support[others].any())
-
-    def in_palm(self, data: mujoco.MjData) -> NDArray[np.float64]:
-        rotation = data.xmat[self._palm].reshape(3, 3)
-        offset = data.xpos[self.object_body] - data.xpos[self._palm]
-        return np.asarray(rotation.T @ offset)
 
 
 def _smooth(u: NDArray[np.float64] | float) -> NDArray[np.float64]:

@@ -7,8 +7,6 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-_SIZE = 128
-
 
 def noise_texture(rng: np.random.Generator, varied: bool) -> NDArray[np.uint8]:
     """
@@ -18,10 +16,10 @@ def noise_texture(rng: np.random.Generator, varied: bool) -> NDArray[np.uint8]:
     :returns: RGB uint8 (128, 128, 3).
     """
     stretch = int(rng.choice([1, 1, 6]))
-    field = np.zeros((_SIZE, _SIZE), np.float32)
+    field = np.zeros((128, 128), np.float32)
     for octave, cells in enumerate((4, 8, 16, 32, 64)):
         grid = rng.random((max(1, cells // stretch) + 1, cells + 1), dtype=np.float32)
-        field += .6 ** octave * cv2.resize(grid, (_SIZE, _SIZE), interpolation=cv2.INTER_LINEAR)
+        field += .6 ** octave * cv2.resize(grid, field.shape, interpolation=cv2.INTER_LINEAR)
     field = (field - field.min()) / np.ptp(field)
     tint = rng.normal(0, .12, 3) if varied else rng.uniform(0, .12) * np.array([1., 0., -1.])
     light = np.clip(rng.uniform(.3, .85) + tint, 0, 1)
@@ -49,7 +47,7 @@ def add_material(spec: mujoco.MjSpec, name: str, rng: np.random.Generator, repea
 
 BOX, SPHERE = mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_SPHERE
 CAPSULE, CYLINDER = mujoco.mjtGeom.mjGEOM_CAPSULE, mujoco.mjtGeom.mjGEOM_CYLINDER
-_Rgb = tuple[float, float, float]
+_Triple = tuple[float, float, float]
 
 #: Kinds that the fingers can enclose from each approach direction.
 KINDS = {
@@ -63,13 +61,14 @@ class Part:
     """One geom of an object: type, half sizes (m), position and rotation in it, colour."""
 
     geom: mujoco.mjtGeom
-    size: tuple[float, float, float]
-    pos: tuple[float, float, float] = (0., 0., 0.)
-    quat: tuple[float, float, float, float] = (1., 0., 0., 0.)
-    rgb: _Rgb | None = None
+    size: _Triple
+    pos: _Triple = (0., 0., 0.)
+    quat: tuple[float, ...] = (1., 0., 0., 0.)
+    rgb: _Triple | None = None
 
 
-def _cylinder(radius: float, half_length: float, z: float = 0., rgb: _Rgb | None = None) -> Part:
+def _cylinder(radius: float, half_length: float, z: float = 0.,
+              rgb: _Triple | None = None) -> Part:
     return Part(CYLINDER, (radius, half_length, 0), (0, 0, z), rgb=rgb)
 
 
@@ -96,7 +95,7 @@ def draw_shape(rng: np.random.Generator, approach: str) -> ObjectShape:
     tall = approach == 'side'
     r = rng.uniform(.020, .038) if tall else rng.uniform(.022, .040)
     h = rng.uniform(.055, .080) if tall else rng.uniform(.024, .048)
-    accent: _Rgb = tuple(rng.uniform(.1, .95, 3))
+    accent: _Triple = tuple(rng.uniform(.1, .95, 3))
     if kind == 'sphere':
         return ObjectShape(kind, (Part(SPHERE, (r, 0, 0)),), r, r)
     if kind == 'box':
@@ -120,8 +119,7 @@ def draw_shape(rng: np.random.Generator, approach: str) -> ObjectShape:
         r, h = rng.uniform(.030, .038), rng.uniform(.040, .050)
         x = r + .018
         handle = (Part(BOX, (.004, .006, h * .5), (x, 0, 0)),
-                  Part(BOX, (.011, .006, .004), (x - .008, 0, h * .5)),
-                  Part(BOX, (.011, .006, .004), (x - .008, 0, -h * .5)))
+                  *(Part(BOX, (.011, .006, .004), (x - .008, 0, z)) for z in (h * .5, -h * .5)))
         inside = _cylinder(r * .85, .001, h, (.12, .1, .09))
         # The handle points away from a side grasp's palm (+x) or anywhere from a top one.
         return ObjectShape(kind, (_cylinder(r, h), inside, *handle), r, h + .001,
@@ -148,12 +146,12 @@ def add_parts(body: mujoco.MjsBody, shape: ObjectShape, mass: float, friction: f
 
     :param name: of the material of parts without a colour, and prefix of the geoms' names.
     """
-    volumes = [_volume(part) for part in shape.parts]
-    for i, (part, volume) in enumerate(zip(shape.parts, volumes, strict=True)):
+    volume = sum(_volume(part) for part in shape.parts)
+    for i, part in enumerate(shape.parts):
         geom = body.add_geom(
             name=f'{name}_{i}', type=part.geom, size=part.size, pos=part.pos, quat=part.quat,
             friction=[friction, .005, .0002], condim=4, group=2,
-            mass=mass * volume / sum(volumes))
+            mass=mass * _volume(part) / volume)
         if part.rgb is None:
             geom.material = name
         else:

@@ -12,14 +12,14 @@ Range = tuple[float, float]
 @dataclass(frozen=True)
 class Ranges:
     """
-    Ranges from which camera, light and colours of an attempt are drawn (uniform, both ends).
+    Ranges from which camera, light and colours of an attempt are drawn (uniform).
 
     Angles are in degrees, lengths in metres. The camera circles a point above the table's centre:
     azimuth 0 looks along -x, elevation is above the horizontal.
 
     :ivar exposure: factor on the rendered brightness.
     :ivar noise: standard deviation of the sensor noise, in grey levels of 255.
-    :ivar distractors: fewest and most further objects on the table.
+    :ivar distractors: number of further objects on the table.
     :ivar varied_background: floor, walls and table have any colour; else near-grey and wood.
     :ivar wrist_tilt: standard deviation of the hand's tilt while it shakes.
     """
@@ -76,12 +76,12 @@ class ImageEncoding(Enum):
 @dataclass(frozen=True)
 class RecordingSettings:
     """
-    Settings of ``simulate_grasps``, which describes them.
+    Options of ``simulate_grasps``.
 
     :raises SimulationError: names every value that cannot be used.
     """
 
-    # Stamps hold their seconds in 32 bits: what is above these numbers of attempts has no stamp.
+    # The limits of attempts keep the seconds of stamps within 32 bits.
     attempts: int = setting(100, lowest=1, highest=1_000_000, help='number of attempts')
     seed: int = setting(0, lowest=0, help='the same seed gives the same bag')
     first_attempt: int = setting(

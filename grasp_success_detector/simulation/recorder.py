@@ -20,14 +20,7 @@ from grasp_success_detector.datasets.workers import usable_cores
 from grasp_success_detector.errors import SimulationError
 from grasp_success_detector.files import new_folder
 from grasp_success_detector.images.encoding import encode_jpeg
-from grasp_success_detector.recordings.bags import (
-    ATTEMPT_TOPIC,
-    COMPRESSED_TOPIC,
-    GROUND_TRUTH_TOPIC,
-    IMAGE_TOPIC,
-    JOINT_STATES_TOPIC,
-    TYPESTORE,
-)
+from grasp_success_detector.recordings import bags
 from grasp_success_detector.simulation.attempt import DURATION_S
 from grasp_success_detector.simulation.presets import ImageEncoding, RecordingSettings
 from grasp_success_detector.simulation.rendering import Episode, make_episode, SimulatedCamera
@@ -47,13 +40,7 @@ Message = tuple[str, int, bytes]
 
 @dataclass(frozen=True)
 class AttemptSummary:
-    """
-    One recorded attempt in figures.
-
-    :ivar attempt: its number.
-    :ivar success: the physical outcome at its end.
-    :ivar frames: number of frames recorded; ``labelled`` of them have a label.
-    """
+    """Number and outcome of a recorded attempt; how many frames it has, and with a label."""
 
     attempt: int
     success: bool
@@ -61,13 +48,14 @@ class AttemptSummary:
     labelled: int
 
 
+RecordedAttempt = tuple[AttemptSummary, list[Message]]
+
+
 def record(settings: RecordingSettings, out: Path, jobs: int | None = None,
            on_attempt: Callable[[AttemptSummary], None] = lambda summary: None,
            ) -> list[AttemptSummary]:
     """
-    Simulate all attempts and write them, in order, to a new rosbag2 folder.
-
-    The folder appears under its name only when it is complete.
+    Simulate all attempts and write them, in order, to a new rosbag2 folder, whole or not at all.
 
     :param jobs: worker processes; None for one per usable core. The bag does not depend on it.
     :param on_attempt: called after each attempt is written.
@@ -82,7 +70,7 @@ def record(settings: RecordingSettings, out: Path, jobs: int | None = None,
         bag = folder / out.name
         storage = StoragePlugin[settings.storage.name]
         with Writer(bag, version=_BAG_VERSION, storage_plugin=storage) as writer:
-            connections = {topic: writer.add_connection(topic, msgtype, typestore=TYPESTORE)
+            connections = {topic: writer.add_connection(topic, msgtype, typestore=bags.TYPESTORE)
                            for topic, msgtype in _topics(settings).items()}
             for summary, messages in _simulate(settings, jobs or usable_cores()):
                 for topic, stamp_ns, data in messages:
@@ -95,16 +83,14 @@ def record(settings: RecordingSettings, out: Path, jobs: int | None = None,
     return summaries
 
 
-def _simulate(settings: RecordingSettings,
-              jobs: int) -> Iterator[tuple[AttemptSummary, list[Message]]]:
-    first = settings.first_attempt
+def _simulate(settings: RecordingSettings, jobs: int) -> Iterator[RecordedAttempt]:
     jobs = min(jobs, settings.attempts)
     # spawn: a forked child would inherit threads and OpenGL state that do not survive a fork
     pool = ProcessPoolExecutor(jobs, get_context('spawn'), _start_worker)
-    waiting: deque[Future[tuple[AttemptSummary, list[Message]]]] = deque()
+    waiting: deque[Future[RecordedAttempt]] = deque()
     try:
-        for number in range(first, first + settings.attempts):
-            waiting.append(pool.submit(_record_attempt, settings, number))
+        for number in range(settings.attempts):
+            waiting.append(pool.submit(_record_attempt, settings, settings.first_attempt + number))
             if len(waiting) > 3 * jobs:  # bounded: a slow disk must not fill the memory
                 yield waiting.popleft().result()
         while waiting:
@@ -125,8 +111,7 @@ def _start_worker() -> None:
 _camera = cache(SimulatedCamera)  # one per worker process, as an OpenGL context is of one thread
 
 
-def _record_attempt(settings: RecordingSettings,
-                    number: int) -> tuple[AttemptSummary, list[Message]]:
+def _record_attempt(settings: RecordingSettings, number: int) -> RecordedAttempt:
     episode = make_episode(settings.seed, number, settings.preset, settings.fps, settings.frames,
                            _camera(settings.width, settings.height))
     labelled = sum(frame.label is not None for frame in episode.frames)
@@ -136,23 +121,24 @@ def _record_attempt(settings: RecordingSettings,
 
 def _topics(settings: RecordingSettings) -> dict[str, str]:
     """Return the message type of each topic."""
-    image = ({COMPRESSED_TOPIC: 'sensor_msgs/msg/CompressedImage'}
+    image = ({bags.COMPRESSED_TOPIC: 'sensor_msgs/msg/CompressedImage'}
              if settings.encoding is ImageEncoding.JPEG else
-             {IMAGE_TOPIC: 'sensor_msgs/msg/Image'})
-    return image | {JOINT_STATES_TOPIC: 'sensor_msgs/msg/JointState',
-                    GROUND_TRUTH_TOPIC: 'std_msgs/msg/Bool',
-                    ATTEMPT_TOPIC: 'std_msgs/msg/String'}
+             {bags.IMAGE_TOPIC: 'sensor_msgs/msg/Image'})
+    return image | {bags.JOINT_STATES_TOPIC: 'sensor_msgs/msg/JointState',
+                    bags.GROUND_TRUTH_TOPIC: 'std_msgs/msg/Bool',
+                    bags.ATTEMPT_TOPIC: 'std_msgs/msg/String'}
 
 
 def _messages(settings: RecordingSettings, number: int, episode: Episode) -> Iterator[Message]:
-    types, topics = TYPESTORE.types, _topics(settings)
+    store, topics = bags.TYPESTORE, _topics(settings)
 
     def message(topic: str, stamp_ns: int, **fields: Any) -> Message:
         msgtype = topics[topic]
-        return topic, stamp_ns, bytes(TYPESTORE.serialize_cdr(types[msgtype](**fields), msgtype))
+        return topic, stamp_ns, bytes(
+            store.serialize_cdr(store.types[msgtype](**fields), msgtype))
 
     def boundary(event: str, stamp_ns: int, **more: Any) -> Message:
-        return message(ATTEMPT_TOPIC, stamp_ns, data=json.dumps({
+        return message(bags.ATTEMPT_TOPIC, stamp_ns, data=json.dumps({
             'attempt': number, 'event': event, 'seed': settings.seed,
             'preset': settings.preset.value, 'object': episode.kind,
             'approach': episode.approach, **more}))
@@ -162,21 +148,21 @@ def _messages(settings: RecordingSettings, number: int, episode: Episode) -> Ite
     for frame in episode.frames:
         stamp_ns = start + round(frame.time_s * 1e9)
         sec, nanosec = divmod(stamp_ns, 10 ** 9)
-        header = types['std_msgs/msg/Header'](
-            stamp=types['builtin_interfaces/msg/Time'](sec=sec, nanosec=nanosec),
+        header = store.types['std_msgs/msg/Header'](
+            stamp=store.types['builtin_interfaces/msg/Time'](sec=sec, nanosec=nanosec),
             frame_id='camera')
         yield message(
-            JOINT_STATES_TOPIC, stamp_ns, header=header, name=list(JOINT_NAMES),
+            bags.JOINT_STATES_TOPIC, stamp_ns, header=header, name=list(JOINT_NAMES),
             position=frame.joints, velocity=np.zeros(0), effort=np.zeros(0))
         if settings.encoding is ImageEncoding.JPEG:
-            yield message(COMPRESSED_TOPIC, stamp_ns, header=header,
+            yield message(bags.COMPRESSED_TOPIC, stamp_ns, header=header,
                           format='rgb8; jpeg compressed bgr8',
                           data=np.frombuffer(encode_jpeg(frame.image, 90), np.uint8))
         else:
             height, width, _ = frame.image.shape
-            yield message(IMAGE_TOPIC, stamp_ns, header=header, height=height, width=width,
+            yield message(bags.IMAGE_TOPIC, stamp_ns, header=header, height=height, width=width,
                           encoding='rgb8', is_bigendian=0, step=3 * width,
                           data=frame.image.reshape(-1))
         if frame.label is not None:
-            yield message(GROUND_TRUTH_TOPIC, stamp_ns, data=bool(frame.label))
+            yield message(bags.GROUND_TRUTH_TOPIC, stamp_ns, data=bool(frame.label))
     yield boundary('end', start + round(DURATION_S * 1e9), success=episode.success)

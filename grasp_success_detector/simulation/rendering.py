@@ -1,6 +1,7 @@
 """Render attempts: the simulated camera, its sensor, and the labelled frames of an attempt."""
 
 from dataclasses import dataclass
+from itertools import count
 import os
 import sys
 from typing import Any
@@ -12,15 +13,8 @@ from numpy.typing import NDArray
 
 from grasp_success_detector.errors import SimulationError
 from grasp_success_detector.labels import Label
-from grasp_success_detector.simulation.attempt import (
-    label_frames,
-    Motion,
-    Observation,
-    outcome,
-    run_attempt,
-    STARTS,
-    UnstableError,
-)
+from grasp_success_detector.simulation import attempt
+from grasp_success_detector.simulation.attempt import Observation, STARTS
 from grasp_success_detector.simulation.presets import Preset, RANGES, Ranges
 from grasp_success_detector.simulation.scene import build_scene
 
@@ -28,49 +22,29 @@ from grasp_success_detector.simulation.scene import build_scene
 _EARLY_SHARE = .25
 
 
-@dataclass(frozen=True)
 class Sensor:
-    """
-    Properties of the image sensor, constant during an attempt.
+    """An image sensor with random properties, which stay the same during an attempt."""
 
-    :ivar gain: factor per colour channel (exposure and white balance), RGB.
-    :ivar noise: standard deviation in grey levels of 255.
-    :ivar blur: three-tap smoothing, as a cheap lens does.
-    """
+    def __init__(self, rng: np.random.Generator, ranges: Ranges) -> None:
+        self._rng = rng
+        # Factor per colour channel: exposure and white balance, RGB.
+        self._gain = (rng.uniform(*ranges.exposure) * rng.normal(1, .03, 3)).astype(np.float32)
+        self._noise = np.float32(rng.uniform(*ranges.noise))
+        self._blur = rng.random() < .5  # three-tap smoothing, as a cheap lens does
 
-    gain: tuple[float, float, float]
-    noise: float
-    blur: bool
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator, ranges: Ranges) -> 'Sensor':
-        """Draw a sensor at random."""
-        gain = rng.uniform(*ranges.exposure) * rng.normal(1, .03, 3)
-        return cls(tuple(gain), float(rng.uniform(*ranges.noise)), bool(rng.random() < .5))
-
-    def expose(self, image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-        """
-        Return what the sensor records of a rendered image.
-
-        :param image: RGB uint8 (H, W, 3).
-        :returns: RGB uint8 (H, W, 3).
-        """
-        seen = image.astype(np.float32) * np.asarray(self.gain, np.float32)
-        if self.blur:
+    def expose(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return what the sensor records of a rendered image, both RGB uint8 (H, W, 3)."""
+        seen = image.astype(np.float32) * self._gain
+        if self._blur:
             seen = np.asarray(cv2.GaussianBlur(seen, (3, 3), 0), np.float32)
-        seen += np.float32(self.noise) * rng.standard_normal(seen.shape, dtype=np.float32)
-        return np.clip(seen, 0, 255).astype(np.uint8)
+        seen += self._noise * self._rng.standard_normal(seen.shape, dtype=np.float32)
+        return np.asarray(np.clip(seen, 0, 255), np.uint8)
 
 
 class SimulatedCamera:
-    """
-    Renders the camera named ``camera`` of one model after another, in one OpenGL context.
-
-    :raises SimulationError: MuJoCo gets no OpenGL context here.
-    """
+    """Renders one model after another; SimulationError if MuJoCo gets no OpenGL context here."""
 
     def __init__(self, width: int, height: int) -> None:
-        self._size = (width, height)
         self._rect = mujoco.MjrRect(0, 0, width, height)
         self._option = mujoco.MjvOption()
         self._view = mujoco.MjvCamera()
@@ -84,9 +58,9 @@ class SimulatedCamera:
                 'libgl1, or set MUJOCO_GL to osmesa or glfw') from error
 
     def load(self, model: mujoco.MjModel) -> None:
-        """Upload a compiled model; must come before the first ``render`` of that model."""
-        width, height = self._size
-        model.vis.global_.offwidth, model.vis.global_.offheight = width, height
+        """Upload a compiled model, which :meth:`render` then shows."""
+        model.vis.global_.offwidth = self._rect.width
+        model.vis.global_.offheight = self._rect.height
         if self._context is not None:
             self._context.free()
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
@@ -97,14 +71,8 @@ class SimulatedCamera:
         self._view.fixedcamid = model.camera('camera').id
 
     def render(self, qpos: NDArray[np.float64]) -> NDArray[np.uint8]:
-        """
-        Render one state of the model that was loaded last.
-
-        :param qpos: positions of all joints (nq,).
-        :returns: RGB uint8 (H, W, 3).
-        """
-        width, height = self._size
-        image = np.empty((height, width, 3), np.uint8)
+        """Return RGB uint8 (H, W, 3) of the loaded model with these joint positions (nq,)."""
+        image = np.empty((self._rect.height, self._rect.width, 3), np.uint8)
         self._data.qpos[:] = qpos
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
@@ -118,7 +86,6 @@ class SimulatedCamera:
         """Free the OpenGL context."""
         if self._context is not None:
             self._context.free()
-            self._context = None
         self._gl.free()
 
 
@@ -134,12 +101,10 @@ def _gl_context(width: int, height: int) -> Any:
 @dataclass(frozen=True)
 class RenderedFrame:
     """
-    One frame of an episode.
+    One frame of an episode: ``time_s`` and ``joints`` are those of :class:`Observation`.
 
-    :ivar time_s: since the attempt's start.
     :ivar image: RGB uint8 (H, W, 3).
     :ivar label: None where the outcome is ambiguous at this moment.
-    :ivar joints: the 16 joint angles (radians).
     """
 
     time_s: float
@@ -150,13 +115,7 @@ class RenderedFrame:
 
 @dataclass(frozen=True)
 class Episode:
-    """
-    A simulated and rendered attempt.
-
-    :ivar success: the physical outcome at its end.
-    :ivar approach: ``'top'`` or ``'side'``.
-    :ivar kind: of the object.
-    """
+    """A simulated and rendered attempt: success at its end, approach, kind of the object."""
 
     frames: tuple[RenderedFrame, ...]
     success: bool
@@ -175,45 +134,41 @@ def make_episode(seed: int, number: int, preset: Preset, fps: float, frames: int
     :param number: of the attempt; each number of a seed is another attempt.
     :param frames: how many labelled frames, spread over the attempt; None for all at ``fps``.
     """
-    ranges, retry = RANGES[preset], 0
-    while True:
+    ranges = RANGES[preset]
+    for retry in count():
         rng = np.random.default_rng([seed, number, retry])
-        retry += 1
         scene = build_scene(rng, ranges)
-        motion = Motion.draw(rng, scene, ranges.wrist_tilt)
+        motion = attempt.Motion(rng, scene, ranges.wrist_tilt)
         try:
-            observations = run_attempt(scene, motion, fps)
-        except UnstableError:
+            observations = attempt.run_attempt(scene, motion, fps)
+        except attempt.UnstableError:
             continue
-        labels = label_frames(observations)
-        result = outcome(observations)
+        labels = attempt.label_frames(observations)
+        result = attempt.outcome(observations)
         if result is not None and result == labels[-1]:
             break
-    sensor = Sensor.draw(rng, ranges)
+    sensor = Sensor(rng, ranges)
     camera.load(scene.model)
     chosen = (range(len(observations)) if frames is None
               else choose_frames(observations, labels, frames, rng))
     return Episode(
         tuple(RenderedFrame(observations[i].time_s,
-                            sensor.expose(camera.render(observations[i].qpos), rng),
+                            sensor.expose(camera.render(observations[i].qpos)),
                             labels[i], observations[i].joints) for i in chosen),
         result == Label.SUCCESS, scene.approach, scene.shape.kind)
 
 
-def choose_frames(observations: list[Observation], labels: list[Label | None], count: int,
+def choose_frames(observations: list[Observation], labels: list[Label | None], most: int,
                   rng: np.random.Generator) -> list[int]:
     """
     Choose labelled frames: a quarter before lift-off, the rest after it, each spread evenly.
 
-    :returns: indices in order of time; fewer than ``count`` only if fewer are labelled.
+    :returns: indices in order of time; fewer than ``most`` only if fewer are labelled.
     """
     labelled = [i for i, label in enumerate(labels) if label is not None]
     early = [i for i in labelled if observations[i].time_s < STARTS['lift']]
     late = [i for i in labelled if observations[i].time_s >= STARTS['lift']]
-    n_early = min(len(early), max(round(count * _EARLY_SHARE), count - len(late)))
-    return _spread(early, n_early, rng) + _spread(late, min(len(late), count - n_early), rng)
-
-
-def _spread(candidates: list[int], count: int, rng: np.random.Generator) -> list[int]:
-    """Draw one candidate from each of ``count`` equal parts."""
-    return [int(rng.choice(part)) for part in np.array_split(candidates, count)] if count else []
+    n_early = min(len(early), max(round(most * _EARLY_SHARE), most - len(late)))
+    n_late = min(len(late), most - n_early)
+    return [int(rng.choice(part)) for candidates, number in ((early, n_early), (late, n_late))
+            if number for part in np.array_split(candidates, number)]

@@ -1,22 +1,15 @@
 """One random scene: table, lights, camera, arm and hand, the object to grasp, distractors."""
 
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from grasp_success_detector.simulation.objects import (
-    add_material,
-    add_parts,
-    BOX,
-    CYLINDER,
-    draw_shape,
-    ObjectShape,
-)
+from grasp_success_detector.simulation import objects
+from grasp_success_detector.simulation.objects import BOX, CYLINDER
 from grasp_success_detector.simulation.presets import Ranges
 
 #: Joint angles (radians) in the order index, middle, ring, thumb.
@@ -40,48 +33,39 @@ BAD_SHARE = .33
 #: Share of attempts whose grip loosens after lift-off.
 SLIP_SHARE = .22
 
-_KUKA_ORANGE = (.93, .42, .10)
-
 #: Cylinders of the arm behind the wrist: position along the forearm, radius, half length (m), RGB.
-ARM = ((-.108, .036, .012, (.65, .65, .68)), (-.150, .042, .030, _KUKA_ORANGE),
-       (-.186, .040, .006, (.3, .3, .32)), (-.330, .052, .140, _KUKA_ORANGE))
+ARM = ((-.108, .036, .012, (.65, .65, .68)), (-.150, .042, .030, (.93, .42, .10)),
+       (-.186, .040, .006, (.3, .3, .32)), (-.330, .052, .140, (.93, .42, .10)))
 
 
 @dataclass(frozen=True)
 class Scene:
     """
-    A compiled model and what the hand will try in it.
+    A compiled model and how the hand grasps in it.
 
     :ivar approach: ``'top'`` or ``'side'``.
-    :ivar closed: the 16 joint targets (radians) of the closed hand.
-    :ivar slips: the grip loosens after lift-off.
+    :ivar closed: targets (radians) of the 16 joints of the closed hand.
+    :ivar slips: whether the grip loosens after lift-off.
     """
 
     model: mujoco.MjModel
     approach: str
-    shape: ObjectShape
+    shape: objects.ObjectShape
     closed: NDArray[np.float64]
     slips: bool
-
-
-@cache
-def _hand_xml() -> str:
-    return (files('grasp_success_detector.simulation') / 'allegro_hand.xml').read_text(
-        encoding='utf-8')
 
 
 def build_scene(rng: np.random.Generator, ranges: Ranges) -> Scene:
     """Draw and compile a scene."""
     spec = mujoco.MjSpec()
-    spec.option.timestep = .002
-    spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
-    spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
-    spec.option.impratio = 10  # stiff friction: held objects don't creep out of the fingers
-    spec.visual.quality.shadowsize = 1024
-    spec.visual.quality.offsamples = 4
+    option, quality = spec.option, spec.visual.quality
+    option.timestep, option.integrator = .002, mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+    option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
+    option.impratio = 10  # stiff friction: held objects don't creep out of the fingers
+    quality.shadowsize, quality.offsamples = 1024, 4
     approach = str(rng.choice(['top', 'side']))
     bad, slips = bool(rng.random() < BAD_SHARE), bool(rng.random() < SLIP_SHARE)
-    shape = draw_shape(rng, approach)
+    shape = objects.draw_shape(rng, approach)
     _add_room(spec, rng, ranges)
     _add_distractors(spec, rng, ranges, approach)
     _add_object(spec, rng, shape, bad, slips)
@@ -92,13 +76,13 @@ def build_scene(rng: np.random.Generator, ranges: Ranges) -> Scene:
     return Scene(model, approach, shape, _closed_joints(rng, model, approach, bad), slips)
 
 
-def _palm_position(rng: np.random.Generator, approach: str, shape: ObjectShape, bad: bool
+def _palm_position(rng: np.random.Generator, approach: str, shape: objects.ObjectShape, bad: bool
                    ) -> NDArray[np.float64]:
     """Return the palm's origin (world, m) with the object in the hand, and an error of aim."""
     towards_palm = shape.radius if approach == 'side' else shape.half_height
     depth = .0117 + towards_palm + rng.uniform(.002, .012)  # .0117: palm surface from its origin
     along = rng.normal(.045, .035) if bad else rng.normal(.035, .012)
-    across = rng.normal(.008, .03) if bad else rng.normal(.008, .01)
+    across = rng.normal(.008, .03 if bad else .01)
     if approach == 'side':
         across = rng.uniform(-.01, .02)
     centre = np.array([0, 0, shape.half_height])
@@ -123,19 +107,18 @@ def _add_room(spec: mujoco.MjSpec, rng: np.random.Generator, ranges: Ranges) -> 
     world = spec.worldbody
     varied = ranges.varied_background
     for name, repeat in (('table', 2.), ('floor', 4.), ('wall', 3.)):
-        add_material(spec, name, rng, repeat, varied)
-    add_material(spec, 'object', rng, 1., True)
-    spec.visual.headlight.ambient = [rng.uniform(.25, .4)] * 3
-    spec.visual.headlight.diffuse = [rng.uniform(.2, .4)] * 3
-    spec.visual.headlight.specular = [.1] * 3
+        objects.add_material(spec, name, rng, repeat, varied)
+    objects.add_material(spec, 'object', rng, 1., True)
+    light = spec.visual.headlight
+    light.ambient, light.diffuse = [rng.uniform(.25, .4)] * 3, [rng.uniform(.2, .4)] * 3
+    light.specular = [.1] * 3
     world.add_geom(name='table', type=BOX, size=[.45, .45, .02], pos=[0, 0, -.02],
                    material='table', friction=[.8, .005, .0001])
     world.add_geom(name='floor', type=mujoco.mjtGeom.mjGEOM_PLANE, size=[4, 4, .1],
                    pos=[0, 0, -.7], material='floor')
-    for sign in (1, -1):
-        _add_visual(world, BOX, [2, .02, 1.8], [0, sign * 1.6, 0], material='wall')
-    for sign in (1, -1):
-        _add_visual(world, BOX, [.02, 2, 1.8], [sign * 1.6, 0, 0], material='wall')
+    for x, y in ((0, 1.6), (0, -1.6), (1.6, 0), (-1.6, 0)):
+        _add_visual(world, BOX, [.02 if x else 2, .02 if y else 2, 1.8], [x, y, 0],
+                    material='wall')
     for _ in range(rng.integers(2, 7)):  # a lab's clutter behind the table
         azimuth, distance = rng.uniform(0, 2 * np.pi), rng.uniform(1., 1.4)
         size = rng.uniform(.05, .22, 3)
@@ -151,7 +134,7 @@ def _add_room(spec: mujoco.MjSpec, rng: np.random.Generator, ranges: Ranges) -> 
 
 def _add_visual(body: mujoco.MjsBody, kind: mujoco.mjtGeom, size: Any, pos: Any,
                 **more: Any) -> mujoco.MjsGeom:
-    """Add a geom that is seen but touches nothing."""
+    """Add a geom that is visible but collides with nothing."""
     return body.add_geom(type=kind, size=size, pos=pos, contype=0, conaffinity=0, **more)
 
 
@@ -160,39 +143,35 @@ def _add_distractors(spec: mujoco.MjSpec, rng: np.random.Generator, ranges: Rang
     fewest, most = ranges.distractors
     for i in range(rng.integers(fewest, most + 1)):
         azimuth, distance = rng.uniform(0, 2 * np.pi), rng.uniform(.22, .38)
-        shape = draw_shape(rng, approach)
+        shape = objects.draw_shape(rng, approach)
         body = spec.worldbody.add_body(
             pos=[distance * np.cos(azimuth), distance * np.sin(azimuth), shape.half_height],
             quat=_yaw_quat(rng.uniform(-np.pi, np.pi)))
-        name = f'distractor{i}'
-        add_material(spec, name, rng, 1., True)
-        add_parts(body, shape, .1, 1., name)
+        objects.add_material(spec, f'distractor{i}', rng, 1., True)
+        objects.add_parts(body, shape, .1, 1., f'distractor{i}')
         for geom in body.geoms:  # the arm must not run into them
             geom.contype = geom.conaffinity = 0
 
 
-def _add_object(spec: mujoco.MjSpec, rng: np.random.Generator, shape: ObjectShape, bad: bool,
-                slips: bool) -> None:
+def _add_object(spec: mujoco.MjSpec, rng: np.random.Generator, shape: objects.ObjectShape,
+                bad: bool, slips: bool) -> None:
     offset = rng.normal(0, .02 if bad else .008, 2)
     body = spec.worldbody.add_body(name='object', quat=_yaw_quat(rng.uniform(*shape.yaw)),
                                    pos=[*offset, shape.half_height + .0005])
     body.add_freejoint()
     mass = float(np.exp(rng.uniform(np.log(.03), np.log(.4))))
     friction = rng.uniform(.3, .7) if slips else rng.uniform(.4, 1.1)
-    add_parts(body, shape, mass, friction, 'object')
+    objects.add_parts(body, shape, mass, friction, 'object')
 
 
 def _add_arm_and_hand(spec: mujoco.MjSpec, rng: np.random.Generator, approach: str,
                       palm: NDArray[np.float64], kp: float) -> None:
-    """
-    Add the hand on a mount whose six joints are position servos, so that contacts see real speeds.
-
-    :param kp: gain of the hand's joints (Nm/rad).
-    """
+    """Add the hand (``kp``: gain of its joints, Nm/rad) on a mount that servos move."""
+    # Six position servos, so that contacts see real speeds.
     mount = spec.worldbody.add_body(name='mount', pos=palm, gravcomp=1)
-    gains = [(mujoco.mjtJoint.mjJNT_SLIDE, 2e4, 600, .5)] * 3
-    gains += [(mujoco.mjtJoint.mjJNT_HINGE, 400, 15, .01)] * 3
-    for i, (kind, stiffness, damping, armature) in enumerate(gains):
+    slide = (mujoco.mjtJoint.mjJNT_SLIDE, 2e4, 600, .5)
+    hinge = (mujoco.mjtJoint.mjJNT_HINGE, 400, 15, .01)
+    for i, (kind, stiffness, damping, armature) in enumerate([slide] * 3 + [hinge] * 3):
         mount.add_joint(name=f'mount_{i}', type=kind, axis=np.eye(3)[i % 3], armature=armature)
         _add_servo(spec, f'mount_{i}', stiffness, damping)
     frame = mount.add_frame(quat=_matrix_quat(HAND_ROTATION[approach]))
@@ -202,11 +181,11 @@ def _add_arm_and_hand(spec: mujoco.MjSpec, rng: np.random.Generator, approach: s
     if rng.random() < .4:  # the hand's controller box, as some labs strap it to the wrist
         _add_visual(mount, BOX, [.012, .03, .025], [-.045, 0, -.15], rgba=[.15, .5, .2, 1],
                     mass=.02).set_frame(frame)
-    hand = mujoco.MjSpec.from_string(_hand_xml())
+    hand = mujoco.MjSpec.from_file(str(Path(__file__).with_name('allegro_hand.xml')))
     black = rng.uniform(.04, .14)
     for geom in hand.geoms:
-        if geom.classname.name != 'tip':
-            geom.rgba = [*[black * (1.3 if geom.classname.name == 'shell' else 1.)] * 3, 1]
+        if (part := geom.classname.name) != 'tip':
+            geom.rgba = [*[black * (1.3 if part == 'shell' else 1.)] * 3, 1]
     for body in hand.bodies:
         body.gravcomp = 1
     frame.attach_body(hand.body('palm'), HAND_PREFIX, '')
