@@ -162,17 +162,13 @@ class WindowedDecider:
         """
         if not 0. <= probability <= 1.:     # also refuses NaN
             raise ValueError(f'P(success) = {probability}; expected a number in [0, 1]')
-        again = False
-        if self._window:
-            newest = self._window[-1][0]
-            again = stamp_ns == newest
-            gap_ns = received_ns - self._received_ns
-            if stamp_ns < newest or (
-                    not again and gap_ns > self.config.stale_after_s * NS_PER_S):
-                self._window.clear()
-                self._lose()
-            elif again:
-                self._window.pop()
+        again = bool(self._window) and stamp_ns == self._window[-1][0]
+        if again:
+            self._window.pop()
+        elif self._window and (stamp_ns < self._window[-1][0] or (
+                received_ns - self._received_ns > self.config.stale_after_s * NS_PER_S)):
+            self._window.clear()
+            self._lose()
         self._window.append((stamp_ns, probability))
         if not again:
             self._received_ns = received_ns
@@ -203,13 +199,11 @@ class WindowedDecider:
             return unknown(Reason.STALE)
         if len(self._window) < self.config.min_frames:
             return unknown(Reason.TOO_FEW_FRAMES)
-        probability, stamp_ns = self._mean(), self._window[-1][0]
+        known = self._mean(), len(self._window), self._window[-1][0]
         if self._decided_ns is None or self._run_ns is None:
-            return Decision(Verdict.UNKNOWN, Reason.UNDECIDED, probability, len(self._window),
-                            stamp_ns)
-        return Decision(
-            Verdict.SUCCESS if self._holds else Verdict.FAILURE, Reason.DECIDED, probability,
-            len(self._window), stamp_ns, (self._decided_ns - self._run_ns) / NS_PER_S)
+            return Decision(Verdict.UNKNOWN, Reason.UNDECIDED, *known)
+        return Decision(Verdict.SUCCESS if self._holds else Verdict.FAILURE, Reason.DECIDED,
+                        *known, (self._decided_ns - self._run_ns) / NS_PER_S)
 
     def _mean(self) -> float:
         return fmean(probability for _, probability in self._window)

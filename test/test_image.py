@@ -502,9 +502,7 @@ def decoders(monkeypatch):
     pytest.importorskip('sensor_msgs.msg', reason='needs ROS 2: sensor_msgs')
     from grasp_success_detector.ros.node import frame_judge
     monkeypatch.setitem(sys.modules, 'cv_bridge', None)
-    frame_judge._cv_bridge.cache_clear()
-    yield frame_judge
-    frame_judge._cv_bridge.cache_clear()
+    return frame_judge
 
 
 def test_select_decoder(decoders):

@@ -74,11 +74,6 @@ class CameraSubscription:
         return bool(self._listeners)
 
     @property
-    def publishers(self) -> int:
-        """Return the number of publishers on the topic, also of those that do not match."""
-        return int(self._node.count_publishers(self.topic))
-
-    @property
     def reliability(self) -> str:
         """Return the reliability that is requested of the camera."""
         if self._overridden and self.is_open:
@@ -144,13 +139,12 @@ class CameraSubscription:
 
     def _offered(self) -> qos.QoSReliabilityPolicy:
         """Return the best reliability that every publisher offers; without any, as before."""
-        offers = [info.qos_profile.reliability
-                  for info in self._node.get_publishers_info_by_topic(self.topic)]
+        offers = {info.qos_profile.reliability
+                  for info in self._node.get_publishers_info_by_topic(self.topic)}
         if not offers:
             return self._requested
-        reliable = qos.QoSReliabilityPolicy.RELIABLE
-        return (reliable if all(offer == reliable for offer in offers)
-                else qos.QoSReliabilityPolicy.BEST_EFFORT)
+        policies = qos.QoSReliabilityPolicy
+        return policies.RELIABLE if offers == {policies.RELIABLE} else policies.BEST_EFFORT
 
     def _events(self) -> SubscriptionEventCallbacks:
         def changed(event: Any) -> None:
@@ -207,9 +201,7 @@ def qos_advice(topic: str, end: str, policy: str) -> str:
 
 def _image_topic(node: LifecycleNode, compressed: bool) -> str:
     """Return the full name; remapping ``image`` also moves ``image/compressed``."""
-    if not compressed:
-        return str(node.resolve_topic_name('image'))
-    remapped = node.resolve_topic_name('image/compressed')
-    if remapped != node.resolve_topic_name('image/compressed', only_expand=True):
-        return str(remapped)
-    return f'{node.resolve_topic_name("image")}/compressed'
+    remapped = str(node.resolve_topic_name('image/compressed'))
+    if compressed and remapped != node.resolve_topic_name('image/compressed', only_expand=True):
+        return remapped
+    return f'{node.resolve_topic_name("image")}{"/compressed" if compressed else ""}'

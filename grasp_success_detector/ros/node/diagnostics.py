@@ -85,11 +85,11 @@ class FrameStatistics:
             recent = [at for at in self._received_ns if now_ns - at < RATE_SPAN_NS]
             span_ns = recent[-1] - recent[0] if recent else 0
             age_s = (now_ns - self._received_ns[-1]) / NS_PER_S if self._received_ns else None
-            latency_ms = _percentiles_ms(map(sum, self._times))
-            stages_ms = {
-                f'{stage}_p{percent}_ms': f'{time_ms:.2f}'
-                for stage in StageTimes._fields for percent, time_ms in _percentiles_ms(
-                    getattr(times, stage) for times in self._times).items()} if stages else {}
+            latency = {f'latency_p{percent}_ms': '' for percent in PERCENTILES}
+            latency |= _percentiles_ms('latency', map(sum, self._times))
+            for stage in StageTimes._fields if stages else ():
+                latency |= _percentiles_ms(stage, (
+                    getattr(times, stage) for times in self._times))
             values = {
                 'verdict': decision.verdict.value,
                 'reason': decision.reason.value,
@@ -97,9 +97,7 @@ class FrameStatistics:
                 'window_frames': str(decision.frames),
                 'time_to_decision_s': _optional(decision.seconds),
                 'rate_hz': f'{(len(recent) - 1) * NS_PER_S / span_ns if span_ns else 0.:.2f}',
-                **{f'latency_p{percent}_ms': _optional(latency_ms.get(percent))
-                   for percent in PERCENTILES},
-                **stages_ms,
+                **latency,
                 'age_s': _optional(age_s),
                 'received': str(self._received),
                 'judged': str(self._judged),
@@ -135,7 +133,9 @@ class FrameStatistics:
             case Reason.BAD_FRAMES:
                 worst = max(self._bad, key=lambda reason: self._bad[reason], default='unknown')
                 return DiagnosticStatus.ERROR, f'unknown: frames cannot be decoded ({worst})'
-            case Reason.STALE if self._is_behind and (age_s or 0.) < ARRIVING_S:
+            # Frames came after the newest judged one.
+            case Reason.STALE if self._received_ns and (
+                    self._received_ns[-1] > self._judged_ns) and (age_s or 0.) < ARRIVING_S:
                 return DiagnosticStatus.ERROR, (
                     'unknown: frames arrive, but none was judged within stale_after_s; raise it '
                     'or take a faster device')
@@ -144,14 +144,10 @@ class FrameStatistics:
         assert decision.verdict is not Verdict.UNKNOWN
         return DiagnosticStatus.OK, f'{decision.verdict.value} ({decision.confidence:.2f})'
 
-    @property
-    def _is_behind(self) -> bool:
-        """Return whether a frame was received after the newest judged one."""
-        return bool(self._received_ns) and self._received_ns[-1] > self._judged_ns
 
-
-def _percentiles_ms(times_ns: Iterable[int]) -> dict[int, float]:
-    return nearest_rank_percentiles(time_ns / 1e6 for time_ns in times_ns)
+def _percentiles_ms(name: str, times_ns: Iterable[int]) -> dict[str, str]:
+    return {f'{name}_p{percent}_ms': f'{time_ns / 1e6:.2f}'
+            for percent, time_ns in nearest_rank_percentiles(times_ns).items()}
 
 
 def _optional(value: float | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import replace
-from functools import lru_cache
+from functools import partial
 from importlib import import_module
 from time import monotonic_ns
 from typing import Any, NamedTuple, TYPE_CHECKING
@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import Header
 
 from grasp_success_detector.decision import NS_PER_S, Reason
 from grasp_success_detector.errors import ConfigError, ImageDecodeError, one_line
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from grasp_success_detector.images.preprocessing import Preprocessing
 
 
-class UnjudgedFrameError(Exception):
+class UnjudgedError(Exception):
     """
     A frame cannot be judged and is dropped.
 
@@ -134,18 +133,21 @@ class FrameJudge:
             torch.cuda.empty_cache()
 
     def judge(self, frame: ReceivedFrame) -> JudgedFrame:
-        """Deserialize, decode, check visibility, classify; UnjudgedFrameError if a step fails."""
+        """Deserialize, decode, check visibility, classify; UnjudgedError if a step fails."""
         try:
             message = deserialize_message(frame.data, self.message_type)
         except Exception as error:  # rclpy raises what its C layer raised
-            raise UnjudgedFrameError('malformed_message', (
+            raise UnjudgedError('malformed_message', (
                 f'no {self.message_type.__name__}: {one_line(error)}')) from error
         deserialized_ns = monotonic_ns()
-        stamp = self._stamp(message.header, frame.received_ns)
+        stamp_ns = message.header.stamp.sec * NS_PER_S + message.header.stamp.nanosec
+        # Frames of a driver that leaves the stamp empty still follow each other in time.
+        by_reception = self._use_receive_time or stamp_ns == 0
+        stamp = Stamp(frame.received_ns if by_reception else stamp_ns, by_reception)
         try:
             image = self._decode(message, self._classifier.preprocessing.half_suffices)
             if blindness := self._visibility.look(image, stamp.ns):
-                raise UnjudgedFrameError(
+                raise UnjudgedError(
                     blindness.value, f'nothing can be seen: {blindness.value}', blindness)
             decoded_ns = monotonic_ns()
             prepared = self._classifier.prepare([image])
@@ -153,14 +155,14 @@ class FrameJudge:
             probability = float(self._classifier.predict_prepared(prepared)[0])
             inferred_ns = monotonic_ns()
         except ImageDecodeError as error:
-            raise UnjudgedFrameError(error.reason, str(error)) from error
-        except UnjudgedFrameError:
+            raise UnjudgedError(error.reason, str(error)) from error
+        except UnjudgedError:
             raise
         except Exception as error:  # one frame must not end the node
-            raise UnjudgedFrameError(
+            raise UnjudgedError(
                 'not_judged', f'{type(error).__name__}: {one_line(error)}') from error
         if not 0. <= probability <= 1.:
-            raise UnjudgedFrameError('not_finite', f'P(success) of the network is {probability}')
+            raise UnjudgedError('not_finite', f'P(success) of the network is {probability}')
         return JudgedFrame(message, probability, stamp, StageTimes(
             receive=deserialized_ns - frame.received_ns, decode=decoded_ns - deserialized_ns,
             preprocess=preprocessed_ns - decoded_ns, infer=inferred_ns - preprocessed_ns))
@@ -168,12 +170,6 @@ class FrameJudge:
     def picture(self, judged: JudgedFrame) -> NDArray[np.uint8]:
         """Return a judged frame in full size, RGB uint8 (H, W, 3)."""
         return self._decode(judged.message, None)
-
-    def _stamp(self, header: Header, received_ns: int) -> Stamp:
-        stamp_ns = header.stamp.sec * NS_PER_S + header.stamp.nanosec
-        # Frames of a driver that leaves the stamp empty still follow each other in time.
-        received = self._use_receive_time or stamp_ns == 0
-        return Stamp(received_ns if received else stamp_ns, received)
 
     def _preprocessing(self, values: Parameters) -> Preprocessing:
         given = self._classifier.metadata.preprocessing
@@ -192,29 +188,19 @@ def select_decoder(decoder: ImageDecoder) -> decoding.Decoder:
     """
     if decoder is ImageDecoder.NATIVE:
         return decoding.decode_message
-    bridge = _cv_bridge()
-    if isinstance(bridge, Exception):
-        raise ConfigError(
-            f'image_decoder cv_bridge: cannot be imported ({one_line(bridge)}); install '
-            'ros-$ROS_DISTRO-cv-bridge or set image_decoder to native') from bridge
-
-    def decode(msg: Any, half_suffices: decoding.HalfSuffices | None = None) -> decoding.RgbImage:
-        return _decode_with(bridge, msg)
-    return decode
-
-
-@lru_cache(maxsize=1)
-def _cv_bridge() -> Any:
-    """Return the one CvBridge, or the exception of its import."""
     try:
         # The compiled part first: cv_bridge itself imports it only at the first frame.
         import_module('cv_bridge.boost.cv_bridge_boost')
-        return import_module('cv_bridge').CvBridge()
-    except Exception as error:  # noqa: BLE001 - one built for another numpy fails in many ways
-        return error
+        bridge = import_module('cv_bridge').CvBridge()
+    except Exception as error:  # one built for another numpy fails in many ways
+        raise ConfigError(
+            f'image_decoder cv_bridge: cannot be imported ({one_line(error)}); install '
+            'ros-$ROS_DISTRO-cv-bridge or set image_decoder to native') from error
+    return partial(_decode_with, bridge)
 
 
-def _decode_with(bridge: Any, msg: Any) -> decoding.RgbImage:
+def _decode_with(bridge: Any, msg: Any, _: decoding.HalfSuffices | None = None,
+                 ) -> decoding.RgbImage:
     compressed = hasattr(msg, 'format')
     try:
         if compressed:

@@ -55,10 +55,8 @@ class DetectorNode(LifecycleNode):
 
     @property
     def autostart(self) -> bool:
-        """Return whether the node shall go to active by itself."""
+        """Return whether the node is to go to active by itself."""
         return bool(self.get_parameter('autostart').value)
-
-    # Transitions
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Read the parameters, load and warm up the checkpoint, create the publishers."""
@@ -119,8 +117,6 @@ class DetectorNode(LifecycleNode):
             self._pipeline.free()
             self._pipeline = None
 
-    # Services
-
     async def _on_verify(self, request: Trigger.Request, response: Trigger.Response) -> Any:
         """Answer from frames to come; ``success`` for a verdict of SUCCESS only."""
         # A coroutine, so that any number of calls wait at once without blocking the executor.
@@ -164,11 +160,12 @@ class DetectorNode(LifecycleNode):
         topic, latest, facts = '', unknown(Reason.INACTIVE), {}
         if (pipeline := self._pipeline) is not None:
             topic, latest = pipeline.camera.topic, pipeline.keeper.latest
-            facts = {**pipeline.judge.facts, 'publishers': str(pipeline.camera.publishers),
+            # Publishers are counted also where their QoS does not match.
+            facts = {**pipeline.judge.facts, 'publishers': str(self.count_publishers(topic)),
                      'reliability': pipeline.camera.reliability}
-        debug = self.get_logger().is_enabled_for(LoggingSeverity.DEBUG)
-        status = self._statistics.status(self.get_fully_qualified_name(), topic, latest, facts,
-                                         time.monotonic_ns(), stages=debug)
+        status = self._statistics.status(
+            self.get_fully_qualified_name(), topic, latest, facts, time.monotonic_ns(),
+            stages=self.get_logger().is_enabled_for(LoggingSeverity.DEBUG))
         array = DiagnosticArray(status=[status])
         array.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(array)

@@ -217,7 +217,7 @@ class DeclaredParameters:
         if wrong := '; '.join(filter(None, complaints)):
             raise ConfigError(wrong)
         if ours and pipeline is not None:
-            pipeline.check(self._with(ours))
+            pipeline.judge.check(self._with(ours))
 
     def _apply(self, parameters: 'list[Parameter[Any]]') -> None:
         ours = self._ours(parameters)

@@ -13,11 +13,7 @@ from grasp_success_detector.decision import NS_PER_S, Reason
 from grasp_success_detector.errors import one_line
 from grasp_success_detector.ros.node.camera_subscription import CameraSubscription, RateLimit
 from grasp_success_detector.ros.node.diagnostics import FrameStatistics
-from grasp_success_detector.ros.node.frame_judge import (
-    FrameJudge,
-    ReceivedFrame,
-    UnjudgedFrameError,
-)
+from grasp_success_detector.ros.node.frame_judge import FrameJudge, ReceivedFrame, UnjudgedError
 from grasp_success_detector.ros.node.outputs import draw_overlay, VerdictOutputs
 from grasp_success_detector.ros.node.parameters import Parameters
 from grasp_success_detector.ros.node.verdict_keeper import VerdictKeeper
@@ -61,10 +57,6 @@ class DetectionPipeline:
     def is_active(self) -> bool:
         """Return whether the node is active, taking frames or disabled."""
         return not self._watchdog.is_canceled()
-
-    def check(self, values: Parameters) -> None:
-        """Raise a ConfigError for values that cannot be used while running."""
-        self.judge.check(values)
 
     def apply(self, values: Parameters) -> None:
         """Use checked values from the next frame on."""
@@ -144,13 +136,13 @@ class DetectionPipeline:
                 self.keeper.publish_overlay(frame, [
                     (publisher, self._outputs.overlay_message(
                         publisher, drawn, judged.message.header)) for publisher in publishers])
-        except UnjudgedFrameError as error:
+        except UnjudgedError as error:
             self._skip(frame, error)
         except Exception as error:  # noqa: BLE001 - the thread must live on for the next frame
-            self._skip(frame, UnjudgedFrameError(
+            self._skip(frame, UnjudgedError(
                 'internal', f'{type(error).__name__}: {one_line(error)}'))
 
-    def _skip(self, frame: ReceivedFrame, error: UnjudgedFrameError) -> None:
+    def _skip(self, frame: ReceivedFrame, error: UnjudgedError) -> None:
         self._statistics.add_bad(error.reason)
         self._node.get_logger().warning(
             f'frame dropped: {error}', throttle_duration_sec=BAD_FRAME_LOG_PERIOD_S)

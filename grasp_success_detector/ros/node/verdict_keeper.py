@@ -17,11 +17,7 @@ from grasp_success_detector.decision import (
 )
 from grasp_success_detector.labels import Verdict
 from grasp_success_detector.ros.node.diagnostics import FrameStatistics
-from grasp_success_detector.ros.node.frame_judge import (
-    JudgedFrame,
-    ReceivedFrame,
-    UnjudgedFrameError,
-)
+from grasp_success_detector.ros.node.frame_judge import JudgedFrame, ReceivedFrame, UnjudgedError
 from grasp_success_detector.ros.node.outputs import VerdictOutputs
 from grasp_success_detector.ros.node.verify_request import refusal, VerifyAnswer, VerifyRequest
 
@@ -126,7 +122,7 @@ class VerdictKeeper:
                 judged.stamp, judged.probability, frame.received_ns)]
             return decision
 
-    def skip(self, frame: ReceivedFrame, error: UnjudgedFrameError) -> None:
+    def skip(self, frame: ReceivedFrame, error: UnjudgedError) -> None:
         """Take note of a frame that could not be judged."""
         with self._lock:
             if not self._is_open(frame):
