@@ -108,9 +108,7 @@ class Decision:
     @property
     def confidence(self) -> float:
         """Return what is published as confidence: P(success), and 0 for UNKNOWN."""
-        if self.verdict is Verdict.UNKNOWN or self.probability is None:
-            return 0.
-        return self.probability
+        return 0. if self.verdict is Verdict.UNKNOWN else self.probability or 0.
 
 
 def unknown(reason: Reason) -> Decision:
@@ -229,11 +227,7 @@ class WindowedDecider:
 
 
 def nearest_rank_percentiles(values: Iterable[float]) -> dict[int, float]:
-    """
-    Return each of ``PERCENTILES`` by nearest rank, so that it is one of the values.
-
-    Without values the result is empty.
-    """
+    """Return each of ``PERCENTILES``, by nearest rank one of the values; empty without values."""
     in_order = sorted(values)
     return {percent: in_order[ceil(percent / 100 * len(in_order)) - 1]
             for percent in PERCENTILES} if in_order else {}

@@ -41,15 +41,11 @@ class UnjudgedError(Exception):
 
 
 class ReceivedFrame(NamedTuple):
-    """
-    One message as received, still serialized, so that a dropped frame costs nothing more.
-
-    ``received_ns`` is monotonic; ``period`` is that of the VerdictKeeper at the reception.
-    """
+    """One message as received, still serialized, so that a dropped frame costs nothing more."""
 
     data: bytes
-    received_ns: int
-    period: int
+    received_ns: int    #: monotonic
+    period: int         #: that of the VerdictKeeper at the reception
 
 
 class Stamp(NamedTuple):
@@ -69,19 +65,10 @@ class JudgedFrame(NamedTuple):
 
 
 class FrameJudge:
-    """
-    Deserializer, decoder and classifier of one configuration.
-
-    :ivar message_type: class of the messages, Image or CompressedImage.
-    :ivar facts: key -> value for diagnostics.
-    """
+    """Deserializer, decoder and classifier; ``facts`` are keys and values for diagnostics."""
 
     def __init__(self, values: Parameters) -> None:
-        """
-        Load the checkpoint and run it once, since the first run is slow.
-
-        :raises GraspSuccessDetectorError: the checkpoint or another parameter cannot be used.
-        """
+        """Load and warm up the checkpoint; a GraspSuccessDetectorError names what is wrong."""
         # Imported here because an unconfigured node needs none of it.
         from grasp_success_detector.inference.classifier import GraspClassifier
 

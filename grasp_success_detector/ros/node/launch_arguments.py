@@ -23,9 +23,8 @@ class CameraArgument(NamedTuple):
 
 def read_cameras(text: str) -> tuple[CameraArgument, ...]:
     """
-    Read a list such as ``left:/left/image_raw,right:/right/image_raw``.
+    Read ``NAME:TOPIC`` or ``NAME`` (``image`` in its namespace), separated by commas.
 
-    :param text: ``NAME:TOPIC`` or ``NAME`` (``image`` in its namespace), separated by commas.
     :raises ConfigError: an item has another form, or a name comes twice.
     """
     cameras = []
@@ -44,9 +43,8 @@ def read_cameras(text: str) -> tuple[CameraArgument, ...]:
 
 def read_remappings(text: str) -> list[tuple[str, str]]:
     """
-    Read a list such as ``grasp_success:=held,/diagnostics:=/hand/diagnostics``.
+    Read ``FROM:=TO``, separated by commas.
 
-    :param text: ``FROM:=TO``, separated by commas.
     :raises ConfigError: an item has another form.
     """
     pairs = []

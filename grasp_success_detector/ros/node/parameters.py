@@ -164,11 +164,9 @@ class DeclaredParameters:
         self._rejected: dict[str, str] = {}     # name -> error of its override
         overrides = node._parameter_overrides   # private: rclpy cannot tell which one is wrong
         for name, declared in self._fields.items():
-            default = default_value(declared)
-            given = overrides[name].value if name in overrides else default
-            if wrong := _complaint(declared, given):
+            if name in overrides and (wrong := _complaint(declared, overrides[name].value)):
                 self._rejected[name] = wrong
-            node.declare_parameter(name, default, _descriptor(declared),
+            node.declare_parameter(name, default_value(declared), _descriptor(declared),
                                    ignore_override=name in self._rejected)
         node.add_on_set_parameters_callback(self._check)
         # Humble has no callback that comes after the change; there the check applies the values.
@@ -212,10 +210,9 @@ class DeclaredParameters:
                      if self._fields[parameter.name].metadata['change'] is change]
             if names and (change is Change.START or pipeline is not None):
                 raise ConfigError(f'{", ".join(names)}: {change.value}')
-        complaints = [_complaint(self._fields[parameter.name], parameter.value)
-                      for parameter in ours]
-        if wrong := '; '.join(filter(None, complaints)):
-            raise ConfigError(wrong)
+        if wrong := [complaint for parameter in ours if (
+                complaint := _complaint(self._fields[parameter.name], parameter.value))]:
+            raise ConfigError('; '.join(wrong))
         if ours and pipeline is not None:
             pipeline.judge.check(self._with(ours))
 

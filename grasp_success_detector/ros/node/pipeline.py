@@ -32,13 +32,9 @@ class DetectionPipeline:
     and publishes. Between ``start`` and ``stop`` the node is active.
     """
 
-    def __init__(self, node: LifecycleNode, values: Parameters, statistics: FrameStatistics,
-                 ) -> None:
-        """
-        Load and warm up the checkpoint and create the publishers.
-
-        :raises GraspSuccessDetectorError: a parameter or the checkpoint cannot be used.
-        """
+    def __init__(
+            self, node: LifecycleNode, values: Parameters, statistics: FrameStatistics) -> None:
+        """Load the checkpoint, with the errors of FrameJudge, and create the publishers."""
         self._node, self._statistics = node, statistics
         self.judge = FrameJudge(values)
         self.judge.check(values)
@@ -81,8 +77,7 @@ class DetectionPipeline:
         self._watchdog.cancel()
         self._outputs.flush(0.3)
         if not self._worker.stop(timeout_s=1.):
-            self._node.get_logger().warning(
-                'a frame is still being judged; its answer is dropped')
+            self._node.get_logger().warning('a frame is still being judged and will be dropped')
 
     def free(self) -> None:
         """Stop, and remove publishers, timer and network."""

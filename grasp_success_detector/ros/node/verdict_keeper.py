@@ -36,10 +36,7 @@ class VerdictKeeper:
     Keep the verdict; called by the worker's thread and by the executor's.
 
     Its lock is held for no longer than the publishing of a small message. Times are monotonic ns.
-
-    :ivar latest: the decision that was published last.
-    :ivar period: a new one begins when all frames are forgotten; frames of earlier periods are not
-        answered.
+    A new ``period`` begins when all frames are forgotten; frames of earlier ones are not answered.
     """
 
     def __init__(self, outputs: VerdictOutputs, statistics: FrameStatistics) -> None:
@@ -48,7 +45,7 @@ class VerdictKeeper:
         self._decider = WindowedDecider(DecisionConfig())
         self._closed: Reason | None = Reason.INACTIVE     # why no frames are taken
         self.period = 0
-        self.latest, self._published_ns = unknown(Reason.INACTIVE), 0
+        self.latest, self._published_ns = unknown(Reason.INACTIVE), 0   # the last one published
         self._header = Header()
         self._requests: list[VerifyRequest] = []
 
@@ -83,11 +80,7 @@ class VerdictKeeper:
             self._requests.clear()
 
     def reset(self, stamp_ns: int) -> None:
-        """
-        Forget all frames, also the one being judged; waiting calls count later frames only.
-
-        :param stamp_ns: now, by the clock of the frames' stamps.
-        """
+        """Forget all frames up to now, also for waiting calls; ``stamp_ns`` as in ``verify``."""
         with self._lock:
             self._begin_period()
             now_ns = time.monotonic_ns()

@@ -54,11 +54,10 @@ class VerifyRequest:
     def __init__(self, config: DecisionConfig, stamp_ns: int, now_ns: int, timeout_s: float,
                  topic: str, answer: Callable[[VerifyAnswer], None]) -> None:
         """
-        Begin to wait.
+        Begin to wait; ``answer`` is called once, from any thread, and must return quickly.
 
         :param stamp_ns: now, by the clock of the frames' stamps; ``now_ns`` is monotonic.
         :param topic: the camera's, for the text.
-        :param answer: called once, from any thread; it must return quickly.
         """
         self._decider = WindowedDecider(config)
         self._called_ns, self._timeout_s = now_ns, timeout_s
