@@ -58,21 +58,16 @@ def open_bag(path: Path | str) -> Iterator[AnyReader]:
 
 
 def image_topic(reader: AnyReader, wanted: str | None = None) -> str:
-    """
-    Return the image topic of an open bag, as :func:`choose_topic` does.
-
-    :raises BagError: the topic does not exist or must be chosen.
-    """
+    """Return the image topic of an open bag, as :func:`choose_topic` does."""
     return choose_topic(str(reader.paths[0]), {
         c.topic: c.msgcount for c in reader.connections if c.msgtype in IMAGE_TYPES}, wanted)
 
 
 def choose_topic(bag: Path | str, messages: Mapping[str, int], wanted: str | None) -> str:
     """
-    Return the wanted image topic of a bag, or the only one that there is.
+    Return the topic ``wanted`` of a bag; for None the only one that there is.
 
     :param messages: number of messages of each image topic.
-    :param wanted: None: the only one.
     :raises BagError: there is no such topic, none at all, or several (they are listed).
     """
     listed = ', '.join(f'{topic} ({count})' for topic, count in messages.items()) or 'none'

@@ -1,7 +1,6 @@
 """Index a recording: read all but its pictures once, to know its frames, labels and attempts."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 import json
 from pathlib import Path
@@ -11,14 +10,9 @@ from typing import NamedTuple
 
 from grasp_success_detector.errors import BagError
 from grasp_success_detector.images.message_fields import header_stamp_ns, IMAGE_TYPES
+from grasp_success_detector.recordings import reader
 from grasp_success_detector.recordings.bags import ATTEMPT_TOPIC
 from grasp_success_detector.recordings.labels import AttemptEvent
-from grasp_success_detector.recordings.reader import (
-    ImageTopic,
-    open_storage,
-    StorageFile,
-    video_times,
-)
 from grasp_success_detector.recordings.sources import Source, SourceKind
 from grasp_success_detector.recordings.storage import (
     decompress_file,
@@ -30,17 +24,11 @@ _BOOL, _STRING = 'std_msgs/msg/Bool', 'std_msgs/msg/String'
 
 
 class IndexedFrame(NamedTuple):
-    """
-    One frame of a recording.
+    """One frame of a recording."""
 
-    :ivar received_ns: when it was recorded.
-    :ivar stamp_ns: of its header; None: not set.
-    :ivar file: index of its file.
-    """
-
-    received_ns: int
-    stamp_ns: int | None
-    file: int
+    received_ns: int        # when it was recorded
+    stamp_ns: int | None    # of its header; None: not set
+    file: int               # index of its file
     location: MessageLocation
 
 
@@ -51,12 +39,11 @@ class RecordingIndex:
 
     :ivar frames: by image topic; of a video under None.
     :ivar bools: time of recording in ns and value of each message of the label topic.
-    :ivar damage: number of faults by kind.
     :ivar unchecked_chunks: chunks (file, offset) whose checksums have not been verified.
     """
 
-    files: list[StorageFile] = field(default_factory=list)
-    frames: dict[ImageTopic | None, list[IndexedFrame]] = field(
+    files: list[reader.StorageFile] = field(default_factory=list)
+    frames: dict[reader.ImageTopic | None, list[IndexedFrame]] = field(
         default_factory=lambda: defaultdict(list))
     bools: list[tuple[int, bool]] = field(default_factory=list)
     attempts: list[AttemptEvent] = field(default_factory=list)
@@ -73,6 +60,16 @@ class RecordingIndex:
         self.damage += other.damage
         self.unchecked_chunks |= other.unchecked_chunks
 
+    def check_chunks(self) -> None:
+        """Verify the checksums of the unchecked chunks, and count the wrong ones as damage."""
+        for number, chunk in sorted(self.unchecked_chunks):
+            try:
+                with reader.open_storage(self.files[number]) as storage:
+                    storage.payload(MessageLocation(chunk, 0, 0))  # reading no byte verifies all
+                    self.damage['damaged chunk'] += len(storage.wrong_chunks)
+            except (ValueError, BagError):
+                self.damage['damaged chunk'] += 1
+
 
 def index_recording(source: Source, label_topic: str | None, unpack_into: Path) -> RecordingIndex:
     """
@@ -83,9 +80,15 @@ def index_recording(source: Source, label_topic: str | None, unpack_into: Path) 
         the pictures.
     :raises BagError: none of its files can be read, or it has no frame.
     """
-    if source.kind is SourceKind.VIDEO:
-        return _index_video(source.path)
     index, unreadable = RecordingIndex(), []
+    if source.kind is SourceKind.VIDEO:
+        index.files.append(reader.StorageFile(source.path))
+        times = reader.video_times(source.path, index.damage)
+        index.frames[None] = [IndexedFrame(time, time, 0, MessageLocation(-1, number, -1))
+                              for number, time in enumerate(times)]
+        if not index.frames[None]:
+            raise BagError(f'{source.path}: no frame can be decoded')
+        return index
     for path in source.files:
         if path.suffix.lower() == '.zstd':
             target = unpack_into / source.name / path.stem
@@ -97,7 +100,7 @@ def index_recording(source: Source, label_topic: str | None, unpack_into: Path) 
             index.append(_index_file(path, len(index.files), label_topic))
         except BagError as error:
             unreadable.append(str(error))
-            index.files.append(StorageFile(path))
+            index.files.append(reader.StorageFile(path))
             index.damage['unreadable file'] += 1
     if len(unreadable) == len(source.files):
         raise BagError('; '.join(unreadable))
@@ -106,43 +109,22 @@ def index_recording(source: Source, label_topic: str | None, unpack_into: Path) 
     return index
 
 
-def count_wrong_chunks(files: Sequence[StorageFile], chunks: Iterable[tuple[int, int]]) -> int:
-    """Return how many of some chunks (file, offset) have a wrong checksum."""
-    wrong = 0
-    for number, chunk in sorted(chunks):
-        try:
-            with open_storage(files[number]) as storage:
-                storage.payload(MessageLocation(chunk, 0, 0))  # reading no byte verifies all
-                wrong += len(storage.wrong_chunks)
-        except (ValueError, BagError):
-            wrong += 1
-    return wrong
-
-
-def _index_video(path: Path) -> RecordingIndex:
-    index = RecordingIndex([StorageFile(path)])
-    index.frames[None] = [IndexedFrame(time, time, 0, MessageLocation(-1, number, -1))
-                          for number, time in enumerate(video_times(path, index.damage))]
-    if not index.frames[None]:
-        raise BagError(f'{path}: no frame can be decoded')
-    return index
-
-
 def _index_file(path: Path, number: int, label_topic: str | None) -> RecordingIndex:
     try:
-        return _index_messages(StorageFile(path), number, label_topic)
+        return _index_messages(reader.StorageFile(path), number, label_topic)
     except sqlite3.DatabaseError:
-        index = _index_messages(StorageFile(path, damaged=True), number, label_topic)
+        index = _index_messages(reader.StorageFile(path, damaged=True), number, label_topic)
         index.damage['damaged sqlite3 file'] += 1
         return index
 
 
-def _index_messages(file: StorageFile, number: int, label_topic: str | None) -> RecordingIndex:
+def _index_messages(file: reader.StorageFile, number: int, label_topic: str | None,
+                    ) -> RecordingIndex:
     index = RecordingIndex([file])
-    with open_storage(file) as storage:
+    with reader.open_storage(file) as storage:
         for message in storage.messages():
             if message.msgtype in IMAGE_TYPES:
-                topic = ImageTopic(message.topic, message.msgtype, message.ros1)
+                topic = reader.ImageTopic(message.topic, message.msgtype, message.ros1)
                 index.frames[topic].append(IndexedFrame(
                     message.received_ns, _stamp_ns(message), number, message.location))
             elif message.msgtype == _BOOL and message.topic == label_topic:
@@ -156,10 +138,9 @@ def _index_messages(file: StorageFile, number: int, label_topic: str | None) -> 
 
 def _stamp_ns(message: StoredMessage) -> int | None:
     try:
-        stamp_ns = header_stamp_ns(message.head, message.ros1)
+        return max(header_stamp_ns(message.head, message.ros1), 0) or None
     except ValueError:
         return None
-    return stamp_ns if stamp_ns > 0 else None
 
 
 def _add_bool(message: StoredMessage, index: RecordingIndex) -> None:
@@ -175,8 +156,8 @@ def _add_attempt(message: StoredMessage, index: RecordingIndex) -> None:
     try:
         order = '>' if at and not message.head[1] & 1 else '<'
         size, = struct.unpack_from(order + 'I', message.head, at)
-        text = message.head[at + 4:at + 4 + size].decode('utf-8', 'replace').rstrip('\0')
-        event = json.loads(text)
+        event = json.loads(
+            message.head[at + 4:at + 4 + size].decode('utf-8', 'replace').rstrip('\0'))
         index.attempts.append(AttemptEvent(
             message.received_ns, {'begin': True, 'end': False}[event['event']],
             str(event['attempt'])))

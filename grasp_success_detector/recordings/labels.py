@@ -4,14 +4,13 @@ The label and the attempt of each frame of a recording.
 The label comes from one place, which the user chooses: one label for all frames, a CSV file of
 labelled intervals, or the messages of a ``std_msgs/Bool`` topic. The attempt comes from the CSV
 file, else from the recording's own messages about its attempts, else from pauses between frames.
-:meth:`GroundTruth.label_and_attempt` is where all of this comes together.
 """
 
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 import csv
-from itertools import pairwise
+from itertools import accumulate, pairwise
 import math
 import os
 from pathlib import Path
@@ -22,23 +21,16 @@ from grasp_success_detector.labels import CLASS_NAMES, Label
 from grasp_success_detector.recordings.sources import safe_name, Source
 
 _COLUMNS = ('source', 'start_s', 'end_s', 'label')
-#: Limit of a time; 30,000 years.
-_LARGEST_S = 1e12
+_LARGEST_S = 1e12   #: limit of a time; 30,000 years
 
 
 class Interval(NamedTuple):
-    """
-    The label of all frames of a recording from one time to another.
+    """The label of all frames of a recording from one time to another."""
 
-    :ivar start_ns: since the first frame of the recording; included.
-    :ivar end_ns: since the first frame; not included.
-    :ivar attempt: None: not given.
-    """
-
-    start_ns: int
-    end_ns: int
+    start_ns: int           # since the first frame of the recording; included
+    end_ns: int             # since the first frame; not included
     label: Label
-    attempt: str | None
+    attempt: str | None     # None: not given
 
 
 def read_intervals(path: Path) -> dict[str, list[Interval]]:
@@ -52,11 +44,10 @@ def read_intervals(path: Path) -> dict[str, list[Interval]]:
     try:
         with path.open(newline='', encoding='utf-8-sig') as file:
             rows = csv.DictReader(file)
-            columns = [name.strip() for name in rows.fieldnames or ()]
+            rows.fieldnames = columns = [name.strip() for name in rows.fieldnames or ()]
             if missing := [name for name in _COLUMNS if name not in columns]:
                 raise DatasetError(f'{path}: no column {", ".join(missing)}; expected a CSV with '
                                    f'{",".join(_COLUMNS)}[,attempt]')
-            rows.fieldnames = columns
             found: dict[str, list[Interval]] = defaultdict(list)
             wrong: list[str] = []
             for row in rows:
@@ -67,14 +58,16 @@ def read_intervals(path: Path) -> dict[str, list[Interval]]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(f'{path}: cannot be read as a CSV of intervals ({error})') from error
     # By their times alone: attempts that are None cannot be compared.
-    ordered = {source: sorted(intervals, key=lambda interval: interval[:2])
-               for source, intervals in found.items()}
-    wrong += [text for source, intervals in ordered.items()
-              for text in _overlaps(source, intervals)]
+    for source, intervals in found.items():
+        intervals.sort(key=lambda interval: interval[:2])
+        wrong += [f'{source}: {a.start_ns / 1e9:g} to {a.end_ns / 1e9:g} s and '
+                  f'{b.start_ns / 1e9:g} to {b.end_ns / 1e9:g} s overlap'
+                  for a, b in pairwise(intervals)
+                  if b.start_ns < a.end_ns and (a.label, a.attempt) != (b.label, b.attempt)]
     if wrong:
         raise DatasetError(f'{path}: ' + '; '.join(wrong[:5])
                            + (f'; and {len(wrong) - 5} more' if len(wrong) > 5 else ''))
-    return ordered
+    return dict(found)
 
 
 def intervals_of(source: Source, intervals: Mapping[str, Sequence[Interval]],
@@ -107,24 +100,13 @@ def _interval(row: Mapping[str, str | None]) -> Interval:
                     values['attempt'] or None)
 
 
-def _overlaps(source: str, intervals: list[Interval]) -> list[str]:
-    return [f'{source}: {a.start_ns / 1e9:g} to {a.end_ns / 1e9:g} s and {b.start_ns / 1e9:g} to '
-            f'{b.end_ns / 1e9:g} s overlap'
-            for a, b in pairwise(intervals)
-            if b.start_ns < a.end_ns and (a.label, a.attempt) != (b.label, b.attempt)]
-
-
 #: A clock that goes back by more, or forward by more than a day, was set anew.
 _BACK_NS = 500_000_000
 _FORWARD_NS = 86_400 * 10 ** 9
 
 
 def elapsed_times(received_ns: Sequence[int]) -> tuple[list[int], int]:
-    """
-    Return the time of each frame since the first one, and how often the clock was set meanwhile.
-
-    :param received_ns: when each frame was recorded, by a clock that may be set in between.
-    """
+    """Return each frame's time since the first one, and how often the clock was set meanwhile."""
     times, elapsed, behind, jumps = [0] * len(received_ns), 0, 0, 0
     for i in range(1, len(received_ns)):
         step = received_ns[i] - received_ns[i - 1]
@@ -140,16 +122,10 @@ def elapsed_times(received_ns: Sequence[int]) -> tuple[list[int], int]:
 
 
 def attempts_by_pauses(elapsed_ns: Sequence[int], gap_s: float | None) -> list[str]:
-    """
-    Return the attempt of each frame; a pause longer than ``gap_s`` begins a new one.
-
-    :param gap_s: None: all frames belong to one attempt.
-    """
-    attempts, number = [], 0
-    for previous, time in zip((*elapsed_ns[:1], *elapsed_ns), elapsed_ns, strict=False):
-        number += gap_s is not None and time - previous > gap_s * 1e9
-        attempts.append(str(number))
-    return attempts
+    """Return each frame's attempt; a pause longer than ``gap_s`` (None: none) begins a new one."""
+    gap_ns = math.inf if gap_s is None else gap_s * 1e9
+    pauses = (time - before > gap_ns for before, time in pairwise(elapsed_ns))
+    return [str(number) for number in accumulate(pauses, initial=0)][:len(elapsed_ns)]
 
 
 class AttemptEvent(NamedTuple):
@@ -164,12 +140,12 @@ class GroundTruth:
     """
     Label and attempt of each frame of one recording.
 
-    :param label: of all frames; None: ``intervals`` or ``bools`` tell the label.
-    :param intervals: those of the recording, sorted; None: ``bools`` tell the label.
+    :param label: of all frames; None: ``intervals`` or ``bools`` give the label.
+    :param intervals: those of the recording, sorted; None: ``bools`` give the label.
     :param bools: time of recording in ns and value of each message of the label topic.
     :param hold_ns: how long a message labels the frames after it; 0: only frames recorded at the
         same time.
-    :param events: begin and end of the attempts; empty: pauses tell the attempts.
+    :param events: begin and end of the attempts; empty: attempts are divided by pauses.
     """
 
     def __init__(self, label: Label | None, intervals: Sequence[Interval] | None,
@@ -185,7 +161,6 @@ class GroundTruth:
         """
         Return the label and the attempt of one frame; None: it has none.
 
-        :param received_ns: when it was recorded.
         :param elapsed_ns: time since the first frame.
         :param pauses_attempt: its attempt by :func:`attempts_by_pauses`.
         """
@@ -218,6 +193,5 @@ class GroundTruth:
         while (latest >= 0 and not self._events[latest].begins
                and self._events[latest].received_ns == received_ns):
             latest -= 1
-        if latest < 0 or not self._events[latest].begins:
-            return None
-        return self._events[latest].attempt
+        event = self._events[latest] if latest >= 0 else None
+        return event.attempt if event is not None and event.begins else None

@@ -10,7 +10,6 @@ import sqlite3
 from typing import Any, NamedTuple, TYPE_CHECKING, TypeVar
 
 from rosbags.typesys import get_typestore, Stores
-from rosbags.typesys.store import Typestore
 
 from grasp_success_detector.errors import BagError, ImageDecodeError, one_line
 from grasp_success_detector.images.message_fields import read_image_message
@@ -29,15 +28,12 @@ if TYPE_CHECKING:   # they load OpenCV, which bags and the help of a command do 
 Made = TypeVar('Made')
 
 _FALLBACK_FPS = 30.
+_typestore = cache(get_typestore)
 
 
 @dataclass(frozen=True)
 class StorageFile:
-    """
-    One file of a recording.
-
-    :ivar damaged: a sqlite3 file that SQLite refuses to read.
-    """
+    """One file of a recording; ``damaged``: a sqlite3 file that SQLite refuses to read."""
 
     path: Path
     damaged: bool = False
@@ -52,34 +48,22 @@ class ImageTopic(NamedTuple):
 
 
 class ChosenFrame(NamedTuple):
-    """
-    A frame to read, with what is known of it.
+    """A frame to read, with what is known of it."""
 
-    :ivar number: among all frames of its topic or video, from 0.
-    :ivar file: index of its file among those of the recording.
-    :ivar label: None: it has none.
-    :ivar attempt: ``''``: it belongs to none.
-    :ivar stem: file name for its picture, without suffix.
-    """
-
-    number: int
-    file: int
+    number: int         # among all frames of its topic or video, from 0
+    file: int           # index of its file among those of the recording
     location: MessageLocation
     stamp_ns: int
     label: Label | None
-    attempt: str
-    stem: str
+    attempt: str        # '': it belongs to none
+    stem: str           # file name for its picture, without suffix
 
 
 class RefusedFrame(NamedTuple):
-    """
-    A frame that could not be decoded.
-
-    :ivar reason: short slug, by which refused frames are counted.
-    """
+    """A frame that could not be decoded."""
 
     number: int
-    reason: str
+    reason: str     # short slug, by which refused frames are counted
     text: str
 
 
@@ -107,12 +91,10 @@ def read_frames(files: Sequence[StorageFile], topic: ImageTopic | None,
     """
     Yield each frame with what a function returns for it, or why it was refused.
 
-    :param files: those of the recording.
     :param topic: None: the recording is a video.
     :param frames: in the order of recording.
     :param of_message: called with each image message; may raise ImageDecodeError.
-    :param of_picture: called with each picture of a video, RGB uint8 (H, W, 3); may raise
-        ImageDecodeError.
+    :param of_picture: like it, for a video; called with RGB pictures, uint8 (H, W, 3).
     :param wrong_chunks: is filled with the chunks (file, offset) whose checksums are wrong.
     """
     make: Callable[[Any], Made] = of_message
@@ -161,25 +143,16 @@ def _pictures(path: Path, frames: Sequence[ChosenFrame]) -> Iterator[tuple[Chose
 
 
 def _deserialize(payload: bytes | memoryview, topic: ImageTopic) -> Any:
-    """
-    Return the message.
-
-    :raises ValueError: the bytes are not of this type.
-    """
+    """Return the message; raise ValueError if the bytes are not of its type."""
     try:
         if topic.ros1:
-            return _ros1_types().deserialize_ros1(payload, topic.msgtype)
+            return _typestore(Stores.ROS1_NOETIC).deserialize_ros1(payload, topic.msgtype)
         if (message := read_image_message(payload, topic.msgtype)) is not None:
             return message
         return TYPESTORE.deserialize_cdr(payload, topic.msgtype)
     except Exception as error:  # generated code: damaged lengths raise errors of any kind
         raise ValueError(f'{len(payload)} bytes are no {topic.msgtype} '
                          f'({type(error).__name__}: {one_line(error)[:80]})') from error
-
-
-@cache
-def _ros1_types() -> Typestore:
-    return get_typestore(Stores.ROS1_NOETIC)
 
 
 def video_times(path: Path, damage: Counter[str]) -> list[int]:

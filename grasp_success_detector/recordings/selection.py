@@ -13,28 +13,15 @@ from ruamel.yaml.error import YAMLError
 
 from grasp_success_detector.errors import BagError, ConfigError
 from grasp_success_detector.labels import CLASS_NAMES, Label
+from grasp_success_detector.recordings import labels as ground_truth
 from grasp_success_detector.recordings.bags import choose_topic, GROUND_TRUTH_TOPIC
-from grasp_success_detector.recordings.index import (
-    count_wrong_chunks,
-    index_recording,
-    IndexedFrame,
-    RecordingIndex,
-)
-from grasp_success_detector.recordings.labels import (
-    attempts_by_pauses,
-    elapsed_times,
-    GroundTruth,
-    Interval,
-)
+from grasp_success_detector.recordings.index import index_recording, RecordingIndex
 from grasp_success_detector.recordings.reader import ChosenFrame, ImageTopic, StorageFile
 from grasp_success_detector.recordings.sources import safe_name, Source, SourceKind
 from grasp_success_detector.settings import check_settings, setting
 
-#: What takes the place of a topic's name for a video.
-VIDEO_TOPIC = 'video'
-
-#: What the damage calls frames whose header has no stamp.
-STAMP_NOT_SET = 'stamp not set, receive time used'
+VIDEO_TOPIC = 'video'   #: takes the place of a topic's name for a video
+STAMP_NOT_SET = 'stamp not set, receive time used'  #: damage: the header has no stamp
 
 
 @dataclass(frozen=True)
@@ -115,24 +102,16 @@ class FrameSelection:
 
 @dataclass(frozen=True)
 class SourcePlan:
-    """
-    The frames of one source to read.
-
-    :ivar topic: None for a video, or if nothing could be read.
-    :ivar messages: number of frames of the topic, whether selected or not.
-    :ivar skipped: number of frames that were not selected, by reason.
-    :ivar damage: number of faults of the recording, by kind.
-    :ivar unreadable: why nothing of the source could be read; else ``''``.
-    """
+    """The frames of one source to read."""
 
     source: Source
-    topic: ImageTopic | None = None
+    topic: ImageTopic | None = None     # None for a video, or if nothing could be read
     files: tuple[StorageFile, ...] = ()
     frames: tuple[ChosenFrame, ...] = ()
-    messages: int = 0
-    skipped: Mapping[str, int] = field(default_factory=dict)
-    damage: Mapping[str, int] = field(default_factory=dict)
-    unreadable: str = ''
+    messages: int = 0                   # frames of the topic, whether selected or not
+    skipped: Mapping[str, int] = field(default_factory=dict)    # frames not selected, by reason
+    damage: Mapping[str, int] = field(default_factory=dict)     # faults of the recording, by kind
+    unreadable: str = ''                # why nothing of the source could be read
 
     @property
     def topic_name(self) -> str:
@@ -140,8 +119,9 @@ class SourcePlan:
         return VIDEO_TOPIC if self.topic is None else self.topic.name
 
 
-def plan_source(source: Source, selection: FrameSelection, intervals: Sequence[Interval],
-                unpack_into: Path, *, unlabelled: bool = False, outside: bool = False,
+def plan_source(source: Source, selection: FrameSelection,
+                intervals: Sequence[ground_truth.Interval], unpack_into: Path, *,
+                unlabelled: bool = False, outside: bool = False,
                 verify_all: bool = True) -> SourcePlan:
     """
     Select the frames of one source, without reading pictures.
@@ -168,34 +148,33 @@ def plan_source(source: Source, selection: FrameSelection, intervals: Sequence[I
         missing = _declared_messages(source.path, topic.name) - len(frames)
         index.damage['frames missing that metadata.yaml counts'] += max(missing, 0)
         index.damage[STAMP_NOT_SET] += sum(frame.stamp_ns is None for frame in frames)
-    chosen, skipped = _select(source.name, VIDEO_TOPIC if topic is None else topic.name, frames,
-                              index, selection, intervals, unlabelled, outside)
-    unchecked = index.unchecked_chunks
+    chosen, skipped = _select(source.name, topic, index, selection, intervals, unlabelled, outside)
     if not verify_all:
-        unchecked -= {(frame.file, frame.location.container) for frame in chosen}
-    index.damage['damaged chunk'] += count_wrong_chunks(index.files, unchecked)
+        index.unchecked_chunks -= {(frame.file, frame.location.container) for frame in chosen}
+    index.check_chunks()
     return SourcePlan(source, topic, tuple(index.files), tuple(chosen), len(frames),
                       dict(skipped), dict(+index.damage))
 
 
-def _select(source: str, topic: str, frames: Sequence[IndexedFrame], index: RecordingIndex,
-            selection: FrameSelection, intervals: Sequence[Interval], unlabelled: bool,
-            outside: bool) -> tuple[list[ChosenFrame], Counter[str]]:
+def _select(source: str, topic: ImageTopic | None, index: RecordingIndex,
+            selection: FrameSelection, intervals: Sequence[ground_truth.Interval],
+            unlabelled: bool, outside: bool) -> tuple[list[ChosenFrame], Counter[str]]:
     """Return the selected frames, in the order of recording, and why others were skipped."""
-    elapsed_ns, jumps = elapsed_times([frame.received_ns for frame in frames])
+    frames = index.frames[topic]
+    elapsed_ns, jumps = ground_truth.elapsed_times([frame.received_ns for frame in frames])
     stamps_ns = [frame.received_ns if frame.stamp_ns is None else frame.stamp_ns
                  for frame in frames]
     index.damage['clock set while recording'] += jumps
     index.damage['stamp earlier than the one before'] += sum(
         after < before for before, after in pairwise(stamps_ns))
-    pauses_attempts = attempts_by_pauses(elapsed_ns, selection.attempt_gap_s)
-    truth = GroundTruth(
+    pauses_attempts = ground_truth.attempts_by_pauses(elapsed_ns, selection.attempt_gap_s)
+    truth = ground_truth.GroundTruth(
         None if selection.label is None else Label[selection.label.upper()],
         None if selection.labels is None else intervals,
         index.bools, selection.hold_ns(), index.attempts)
     start_ns = (selection.start_s or 0.) * 1e9
     end_ns = math.inf if selection.end_s is None else selection.end_s * 1e9
-    skipped: Counter[str] = Counter()
+    skipped = Counter[str]()
     candidates: list[tuple[int, Label | None, str | None]] = []
     for number, frame in enumerate(frames):
         if not start_ns <= elapsed_ns[number] < end_ns:
@@ -214,9 +193,8 @@ def _select(source: str, topic: str, frames: Sequence[IndexedFrame], index: Reco
     taken = _at_lower_rate([elapsed_ns[number] for number, _, _ in candidates],
                            selection.fps, selection.every)
     skipped['thinned out by --fps or --every'] += len(candidates) - len(taken)
-    chosen = []
-    stem = f'{source}__{safe_name(topic)}'
-    used: Counter[int] = Counter()
+    chosen, used = [], Counter[int]()
+    stem = f'{source}__{VIDEO_TOPIC if topic is None else safe_name(topic.name)}'
     for number, label, attempt in (candidates[i] for i in taken):
         stamp_ns = stamps_ns[number]
         used[stamp_ns] += 1

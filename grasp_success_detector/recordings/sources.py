@@ -12,6 +12,7 @@ from zlib import crc32
 from grasp_success_detector.errors import BagError
 
 STORAGE_SUFFIXES = ('.mcap', '.db3', '.mcap.zstd', '.db3.zstd')
+_BAG_SUFFIXES = ('.bag', '.bag.active')
 VIDEO_SUFFIXES = ('.mp4', '.webm', '.avi', '.mkv')
 
 
@@ -24,18 +25,12 @@ class SourceKind(str, Enum):
 
 @dataclass(frozen=True)
 class Source:
-    """
-    One recording.
+    """One recording."""
 
-    :ivar name: unique among the sources of a data set; safe as part of a file name.
-    :ivar path: what the user named: a file or a rosbag2 folder.
-    :ivar files: the files to read, in order of recording.
-    """
-
-    name: str
-    path: Path
+    name: str                   # unique in a data set; safe as part of a file name
+    path: Path                  # what the user named: a file or a rosbag2 folder
     kind: SourceKind
-    files: tuple[Path, ...]
+    files: tuple[Path, ...]     # those to read, in the order of recording
 
     def identity(self) -> dict[str, object]:
         """Return what must stay the same for an extraction to be continued."""
@@ -57,18 +52,13 @@ def find_sources(given: Sequence[str | Path]) -> list[Source]:
         if not matches:
             wrong.append(f'{text}: no such bag or video')
         paths += [path for match in matches if (path := Path(match)) not in paths]
-    found: list[tuple[Path, SourceKind, tuple[Path, ...]]] = []
-    for path in paths:
-        kind, files = _files_of(path)
-        if files:
-            found.append((path, kind, files))
-        else:
-            wrong.append(f'{path}: no recording; expected a rosbag2 folder, .mcap, .db3, .bag or '
-                         f'a video ({", ".join(VIDEO_SUFFIXES)})')
+    sources = [Source(name, path, *_files_of(path))
+               for name, path in zip(_unique_names(paths), paths, strict=True)]
+    wrong += [f'{source.path}: no recording; expected a rosbag2 folder, .mcap, .db3, .bag or a '
+              f'video ({", ".join(VIDEO_SUFFIXES)})' for source in sources if not source.files]
     if wrong:
         raise BagError('; '.join(wrong))
-    names = _unique_names([path for path, _, _ in found])
-    return [Source(name, *parts) for name, parts in zip(names, found, strict=True)]
+    return sources
 
 
 def safe_name(text: str) -> str:
@@ -86,11 +76,9 @@ def _files_of(path: Path) -> tuple[SourceKind, tuple[Path, ...]]:
             (file for file in path.iterdir()
              if file.is_file() and file.name.lower().endswith(STORAGE_SUFFIXES)),
             key=lambda file: _natural(file.name)))
-    if name.endswith((*STORAGE_SUFFIXES, '.bag', '.bag.active')):
-        return SourceKind.BAG, (path,)
     if name.endswith(VIDEO_SUFFIXES):
         return SourceKind.VIDEO, (path,)
-    return SourceKind.BAG, ()
+    return SourceKind.BAG, (path,) if name.endswith((*STORAGE_SUFFIXES, *_BAG_SUFFIXES)) else ()
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -102,8 +90,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
 def _unique_names(paths: Iterable[Path]) -> list[str]:
     """Name each source by its last parts, as few as tell it from the others."""
     parts = [path.resolve().parts for path in paths]
-    names: list[str] = []
-    taken: Counter[str] = Counter()
+    names, taken = [], Counter[str]()
     for own in parts:
         depth = next((n for n in range(1, len(own)) if sum(
             _name(other, n) == _name(own, n) for other in parts) == 1), len(own))
@@ -115,8 +102,6 @@ def _unique_names(paths: Iterable[Path]) -> list[str]:
 
 def _name(parts: tuple[str, ...], depth: int) -> str:
     *folders, last = parts[-depth:]
-    for suffix in (*STORAGE_SUFFIXES, '.bag.active', '.bag', *VIDEO_SUFFIXES):
-        if last.lower().endswith(suffix):
-            last = last[:-len(suffix)]
-            break
-    return safe_name('.'.join([*folders, last]))
+    suffix = next((suffix for suffix in (*STORAGE_SUFFIXES, *_BAG_SUFFIXES, *VIDEO_SUFFIXES)
+                   if last.lower().endswith(suffix)), '')
+    return safe_name('.'.join([*folders, last[:len(last) - len(suffix)]]))

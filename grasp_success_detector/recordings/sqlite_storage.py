@@ -3,7 +3,7 @@ Read rosbag2's .db3 files: by SQLite, and where SQLite refuses, page by page.
 
 A cut-off or damaged database cannot be queried, but every leaf page of a table still holds whole
 rows (https://www.sqlite.org/fileformat2.html, 1.6 and 2.1); the pages of the tree above them are
-not needed. Rows are told apart by their columns: a message is (id, topic, time, bytes), a topic
+not needed. Rows are recognised by their columns: a message is (id, topic, time, bytes), a topic
 is (id, name, type, ...).
 """
 
@@ -180,7 +180,7 @@ class DamagedSqliteStorage(storage.Storage):
 
 
 def _columns(row: bytes) -> list[_Column]:
-    """Return the columns of a row, as its header tells them (2.1); none if it is damaged."""
+    """Return the columns of a row, as its header lists them (2.1); none if it is damaged."""
     columns: list[_Column] = []
     try:
         header, at = _varint(row, 0)

@@ -43,7 +43,7 @@ class StoredMessage(NamedTuple):
 
 class Storage(ABC):
     """
-    An open file of a recording, read without its index, so that damage costs only what is damaged.
+    An open file of a recording, read without its index, so that only the damaged part is lost.
 
     :ivar damage: number of faults by kind, complete when all messages have been read.
     :ivar unchecked_chunks: offsets of chunks whose checksums :meth:`messages` did not verify.
