@@ -11,6 +11,7 @@ from grasp_success_detector.cli.export_classifier import main
 from grasp_success_detector.export import formats
 from grasp_success_detector.export.agreement import bag_images
 from grasp_success_detector.files import SAMPLE_BAG, share_path
+from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.networks.checkpoint import Checkpoint
 
@@ -56,7 +57,7 @@ def test_onnx(path, images, tmp_path, capsys):
     classifier = GraspClassifier.from_checkpoint(path, 'cpu')
     np.testing.assert_allclose(logits, classifier.logits(list(images)), atol=1e-3)
     said = json.loads(session.get_modelmeta().custom_metadata_map[formats.METADATA_KEY])
-    assert said['preprocessing'] == classifier.metadata.preprocessing.to_metadata()
+    assert Preprocessing.from_metadata(said['preprocessing']) == classifier.metadata.preprocessing
     assert said['class_names'] == ['failure', 'success']
     assert (said['sha256'], said['threshold']) == (classifier.sha256, classifier.threshold)
 

@@ -1,5 +1,6 @@
 """Crop, scaling and normalisation against references computed another way."""
 
+from dataclasses import asdict
 import json
 
 import cv2
@@ -155,12 +156,12 @@ def test_what_is_no_rgb_frame_is_refused(frame, text):
 
 def test_metadata_round_trip():
     preprocessing = Preprocessing(224, 200, roi=(.1, .2, .5, .6), **IMAGENET)
-    text = json.dumps(preprocessing.to_metadata())
+    text = json.dumps(asdict(preprocessing))
     assert Preprocessing.from_metadata(json.loads(text)) == preprocessing
 
 
 @pytest.mark.parametrize('metadata', [
-    {}, [1], None, {**Preprocessing(4, 4).to_metadata(), 'gamma': 1}])
+    {}, [1], None, {**asdict(Preprocessing(4, 4)), 'gamma': 1}])
 def test_metadata_with_other_fields_is_refused(metadata):
     with pytest.raises(ConfigError, match=r"expected \['height', 'mean', 'roi', 'std', 'width'\]"):
         Preprocessing.from_metadata(metadata)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from grasp_success_detector.errors import CheckpointError
+from grasp_success_detector.networks import torchvision_ops  # noqa: F401 (before torchvision)
 from grasp_success_detector.networks.architectures import build, default_preprocessing
 from grasp_success_detector.networks.checkpoint import (
     BackboneMetadata,

@@ -1,5 +1,6 @@
 """Export a checkpoint to ONNX and OpenVINO IR, and quantize it to int8 for OpenVINO."""
 
+from dataclasses import asdict
 from importlib.util import find_spec
 import json
 import logging
@@ -110,7 +111,7 @@ def describe(checkpoint: Checkpoint) -> str:
         'architecture': metadata.architecture, 'sha256': checkpoint.sha256,
         'class_names': list(metadata.class_names), 'threshold': metadata.threshold,
         'temperature': metadata.temperature,
-        'preprocessing': metadata.preprocessing.to_metadata(),
+        'preprocessing': asdict(metadata.preprocessing),
         'input': 'RGB uint8 (N, height, width, 3): the roi, of it the largest centred rectangle '
                  "of the input's aspect ratio, scaled to height x width (by area when shrinking); "
                  'mean and std are applied inside',

@@ -130,12 +130,10 @@ def read_image(path: Path | str) -> RgbImage:
     :raises ImageDecodeError: as of :func:`decode_message`; the text begins with the path.
     """
     try:
-        data = Path(path).read_bytes()
+        return decode_bytes(Path(path).read_bytes())
     except OSError as error:
         raise _error(ImageFault.UNREADABLE_FILE, f'{path}: cannot be read ({error.strerror}); '
                      'expected a jpeg or png file') from error
-    try:
-        return decode_bytes(data)
     except ImageDecodeError as error:
         raise ImageDecodeError(error.reason, f'{path}: {error}') from error
 
@@ -203,10 +201,8 @@ def _check_size(height: int, width: int, encoding: str) -> None:
 
 
 def _to_rgb(pixels: NDArray[np.uint8], code: int | None) -> RgbImage:
-    if code is None:
-        return np.ascontiguousarray(pixels)
-    rgb: Any = cv2.cvtColor(pixels, code)  # reads padded rows too
-    return np.asarray(rgb, np.uint8)
+    rgb: Any = pixels if code is None else cv2.cvtColor(pixels, code)  # reads padded rows too
+    return np.asarray(rgb, np.uint8, 'C')
 
 
 def _decode_compressed(payload: bytes, declared: str | None,

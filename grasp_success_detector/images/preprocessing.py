@@ -1,7 +1,7 @@
 """From a frame to a network's input: crop, size, mean and standard deviation, everywhere alike."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, TYPE_CHECKING
 
 import cv2
@@ -12,9 +12,7 @@ from grasp_success_detector.errors import ConfigError, ImageDecodeError
 from grasp_success_detector.settings import check_settings, setting
 
 if TYPE_CHECKING:
-    import torch
-
-# torch takes a second to import, and a converted network does not need it.
+    import torch  # takes a second, and a converted network does not need it
 
 Triple = tuple[float, float, float]
 
@@ -90,9 +88,8 @@ class Preprocessing:
         import torch
 
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[-1] != 3:
-            raise ConfigError(
-                f'normalize: got {images.dtype} {tuple(images.shape)}; expected torch.uint8 '
-                '(B, H, W, 3), RGB')
+            raise ConfigError(f'normalize: got {images.dtype} {tuple(images.shape)}; expected '
+                              'torch.uint8 (B, H, W, 3), RGB')
         # Whole rows instead of pixels of three values: long loops are fast on processors.
         batch, height, width, _ = images.shape
         factor, offset = (each.to(images.device).repeat(width)
@@ -108,22 +105,17 @@ class Preprocessing:
         std = torch.tensor(self.std)
         return 1 / (255 * std), -torch.tensor(self.mean) / std
 
-    def to_metadata(self) -> dict[str, Any]:
-        """Return the fields as JSON holds them."""
-        return {name: list(value) if isinstance(value, tuple) else value
-                for name, value in asdict(self).items()}
-
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> 'Preprocessing':
         """
-        Build from what :meth:`to_metadata` returned.
+        Build from the fields as JSON holds them.
 
         :raises ConfigError: fields are missing, unknown, or have values that cannot be used.
         """
-        names = {declared.name for declared in fields(cls)}
-        if not isinstance(metadata, Mapping) or set(metadata) != names:
-            given = sorted(metadata) if isinstance(metadata, Mapping) else metadata
-            raise ConfigError(f'preprocessing: got {given!r}; expected {sorted(names)}')
+        names = tuple(sorted(declared.name for declared in fields(cls)))
+        given = tuple(sorted(metadata)) if isinstance(metadata, Mapping) else metadata
+        if given != names:
+            raise ConfigError(f'preprocessing: got {given!r}; expected {names}')
         return cls(**metadata)
 
     def region(self, height: int, width: int) -> tuple[int, int, int, int]:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import asdict
 from enum import Enum
 import hashlib
 from importlib import metadata
@@ -118,6 +119,6 @@ def device_type(device: str) -> str:
 def identity(checkpoint: 'Checkpoint') -> str:
     """Return a hash, hexadecimal, of everything that a checkpoint's decisions depend on."""
     about = checkpoint.metadata
-    content = [checkpoint.sha256, about.architecture, about.preprocessing.to_metadata(),
+    content = [checkpoint.sha256, about.architecture, asdict(about.preprocessing),
                about.threshold, about.temperature]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -6,7 +6,7 @@ with a head for any classes) are written and read in the same way, under another
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 import os
 from pathlib import Path
@@ -30,9 +30,7 @@ from grasp_success_detector.networks.tensors_file import (
 from grasp_success_detector.settings import check_settings, setting
 
 if TYPE_CHECKING:
-    from torch import nn
-
-# torch and the networks take seconds to import: only where a model is read.
+    from torch import nn  # takes seconds, as the networks do: only where a model is read
 
 _Metadata = TypeVar('_Metadata', bound='BackboneMetadata')
 
@@ -79,16 +77,10 @@ class BackboneMetadata:
     def _checks(self) -> Iterable[tuple[str, bool, str]]:
         return ()
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON holds them."""
-        return {**{declared.name: getattr(self, declared.name) for declared in fields(self)},
-                'class_names': list(self.class_names),
-                'preprocessing': self.preprocessing.to_metadata()}
-
     @classmethod
     def from_json(cls: type[_Metadata], document: Mapping[str, Any]) -> _Metadata:
         """
-        Build from what :meth:`to_json` returned, now or before further fields were added.
+        Build from the fields as JSON holds them; those that were added later may be missing.
 
         :raises CheckpointError: fields are missing, unknown, or have unusable values.
         :raises ConfigError: the architecture or the preprocessing cannot be used.
@@ -195,7 +187,7 @@ def save(path: str | os.PathLike[str], model: 'nn.Module', metadata: BackboneMet
             return Checkpoint.open(written).model
         return read_backbone(written)
 
-    document = replace(metadata, format_version=FORMAT_VERSION).to_json()
+    document = {**asdict(metadata), 'format_version': FORMAT_VERSION}
     return write_tensors(Path(path), model.state_dict(), metadata.KEY, document, load, overwrite)
 
 
