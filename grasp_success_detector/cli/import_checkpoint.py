@@ -11,16 +11,10 @@ from grasp_success_detector.console import command, ExitCode
 from grasp_success_detector.errors import CheckpointError, ConfigError
 from grasp_success_detector.files import check_new_file
 from grasp_success_detector.labels import CLASS_NAMES
-from grasp_success_detector.networks.architectures import (
-    build,
-    default_preprocessing,
-    head_parameters,
-)
-from grasp_success_detector.networks.checkpoint import CheckpointMetadata, save
-from grasp_success_detector.networks.tensors_file import check_tensors, named_errors, Tensors
 
 if TYPE_CHECKING:
-    import torch
+    from grasp_success_detector.networks.checkpoint import CheckpointMetadata
+    from grasp_success_detector.networks.tensors_file import Tensors
 
 #: Architectures that are recognised by the names of their tensors.
 RECOGNISED = ('resnet34', 'cifar_cnn')
@@ -54,28 +48,56 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ConfigError(f'classes {" ".join(args.classes)}; expected {" ".join(CLASS_NAMES)}, '
                           f'or {" ".join(reversed(CLASS_NAMES))}, as the outputs of the file mean')
     check_new_file(args.out, CheckpointError)
-    from grasp_success_detector.networks.weights import read_pickle  # slow to import
-
-    tensors = read_pickle(args.file)
-    name = args.architecture or _recognised(tensors, args.file)
-    given = {key: value for key, value in (
-        ('height', args.size and args.size[0]), ('width', args.size and args.size[-1]),
-        ('mean', args.mean), ('std', args.std)) if value is not None}
-    metadata = CheckpointMetadata(name, replace(default_preprocessing(name), **given), training={
-        'imported_from': args.file.name, 'imported_classes': args.classes,
-        'imported_sha256': hashlib.sha256(args.file.read_bytes()).hexdigest()})
-    save(args.out, _model(tensors, args.file, metadata), metadata)
+    metadata = _imported(args)
     size = metadata.preprocessing
-    print(f'{args.out}: {name}, outputs of the file: {", ".join(args.classes)}; '
+    print(f'{args.out}: {metadata.architecture}, outputs of the file: {", ".join(args.classes)}; '
           f'input {size.width} x {size.height}, mean {list(size.mean)}, std {list(size.std)}')
     print('its threshold (0.5) and temperature (1) were not measured: before a planner trusts it, '
           'look at it with evaluate_classifier on your own frames')
     return ExitCode.OK
 
 
-def _recognised(tensors: Tensors, legacy: Path) -> str:
+def _imported(args: argparse.Namespace) -> 'CheckpointMetadata':
+    """Write the checkpoint, its outputs in the order of Label, after trying the model."""
+    # Slow to import: only once the arguments are known to be right.
+    import torch
+
+    from grasp_success_detector.networks import architectures, checkpoint, tensors_file, weights
+
+    tensors = weights.read_pickle(args.file)
+    name = args.architecture or _recognised(tensors, args.file)
+    given = {key: value for key, value in (
+        ('height', args.size and args.size[0]), ('width', args.size and args.size[-1]),
+        ('mean', args.mean), ('std', args.std)) if value is not None}
+    size = replace(architectures.default_preprocessing(name), **given)
+    metadata = checkpoint.CheckpointMetadata(name, size, training={
+        'imported_from': args.file.name, 'imported_classes': args.classes,
+        'imported_sha256': hashlib.sha256(args.file.read_bytes()).hexdigest()})
+    with torch.random.fork_rng(devices=[]):
+        model = architectures.build(name)
+    expected = model.state_dict()
+    tensors = weights.with_counters(tensors, expected)
+    with tensors_file.named_errors(args.file):
+        tensors_file.check_tensors(tensors, expected, f'{name} with {len(CLASS_NAMES)} outputs')
+    order = [args.classes.index(label) for label in CLASS_NAMES]
+    for parameter in architectures.head_parameters(model, name):
+        tensors[parameter] = tensors[parameter][order]
+    model.load_state_dict(tensors)
+    try:
+        with torch.inference_mode():
+            model.eval()(torch.zeros(1, 3, size.height, size.width))
+    except (RuntimeError, AssertionError) as error:  # torch's own, or a transformer's check
+        raise ConfigError(f'{name} cannot take images of {size.width} x {size.height} pixels '
+                          '(width x height); give the size that it was trained on') from error
+    checkpoint.save(args.out, model, metadata)
+    return metadata
+
+
+def _recognised(tensors: 'Tensors', legacy: Path) -> str:
     """Return the architecture that shares most names with the tensors."""
     import torch
+
+    from grasp_success_detector.networks.architectures import build
 
     with torch.device('meta'):  # names without numbers
         shared = {name: len(tensors.keys() & build(name).state_dict().keys())
@@ -87,32 +109,6 @@ def _recognised(tensors: Tensors, legacy: Path) -> str:
             f'({", ".join(list(tensors)[:5])}, ...); name the architecture, or its tensors as '
             'the architecture does')
     return best
-
-
-def _model(tensors: Tensors, legacy: Path, metadata: CheckpointMetadata) -> 'torch.nn.Module':
-    """Return a model with the tensors, its outputs in the order of Label, after trying it."""
-    import torch
-
-    from grasp_success_detector.networks.weights import with_counters
-
-    name, size = metadata.architecture, metadata.preprocessing
-    with torch.random.fork_rng(devices=[]):
-        model = build(name)
-    expected = model.state_dict()
-    tensors = with_counters(tensors, expected)
-    with named_errors(legacy):
-        check_tensors(tensors, expected, f'{name} with {len(CLASS_NAMES)} outputs')
-    order = [metadata.training['imported_classes'].index(label) for label in CLASS_NAMES]
-    for parameter in head_parameters(model, name):
-        tensors[parameter] = tensors[parameter][order]
-    model.load_state_dict(tensors)
-    try:
-        with torch.inference_mode():
-            model.eval()(torch.zeros(1, 3, size.height, size.width))
-    except (RuntimeError, AssertionError) as error:  # torch's own, or a transformer's check
-        raise ConfigError(f'{name} cannot take images of {size.width} x {size.height} pixels '
-                          '(width x height); give the size that it was trained on') from error
-    return model
 
 
 def _parser() -> argparse.ArgumentParser:
