@@ -55,11 +55,9 @@ class _Encoding(NamedTuple):
 # the second and third pixel of the SECOND row, ROS by the first two of both rows: ROS's rggb is
 # OpenCV's BG.
 _BAYER = {
-    'bayer_rggb8': _Encoding(1, cv2.COLOR_BayerBG2RGB, smallest=3),
-    'bayer_bggr8': _Encoding(1, cv2.COLOR_BayerRG2RGB, smallest=3),
-    'bayer_gbrg8': _Encoding(1, cv2.COLOR_BayerGR2RGB, smallest=3),
-    'bayer_grbg8': _Encoding(1, cv2.COLOR_BayerGB2RGB, smallest=3),
-}
+    f'bayer_{order}8': _Encoding(1, code, smallest=3) for order, code in (
+        ('rggb', cv2.COLOR_BayerBG2RGB), ('bggr', cv2.COLOR_BayerRG2RGB),
+        ('gbrg', cv2.COLOR_BayerGR2RGB), ('grbg', cv2.COLOR_BayerGB2RGB))}
 _UYVY = _Encoding(2, cv2.COLOR_YUV2RGB_UYVY, pairs=True)
 _YUYV = _Encoding(2, cv2.COLOR_YUV2RGB_YUY2, pairs=True)
 _ENCODINGS = {
@@ -210,8 +208,7 @@ def _decode_compressed(payload: bytes, declared: str | None,
     """
     Decode a jpeg or png, whatever the message says that it is.
 
-    :param declared: ``CompressedImage.format``, such as ``'rgb8; jpeg compressed bgr8'``; used
-        only for what the content cannot tell: that a grey png is a Bayer mosaic.
+    :param declared: ``CompressedImage.format``, such as ``'rgb8; jpeg compressed bgr8'``.
     """
     given = '' if declared is None else f' (format {_shown(declared)})'
     if not payload:

@@ -107,15 +107,11 @@ class Preprocessing:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> 'Preprocessing':
-        """
-        Build from the fields as JSON holds them.
-
-        :raises ConfigError: fields are missing, unknown, or have values that cannot be used.
-        """
+        """Build from the fields as JSON holds them, all of them."""
         names = tuple(sorted(declared.name for declared in fields(cls)))
         given = tuple(sorted(metadata)) if isinstance(metadata, Mapping) else metadata
         if given != names:
-            raise ConfigError(f'preprocessing: got {given!r}; expected {names}')
+            raise ConfigError(f'preprocessing: got {given!r}; expected {list(names)}')
         return cls(**metadata)
 
     def region(self, height: int, width: int) -> tuple[int, int, int, int]:

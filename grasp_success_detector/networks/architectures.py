@@ -36,7 +36,6 @@ class Stage:
     """
     One part of a forward pass, after which a network may be cut.
 
-    :ivar name: where it is in the model.
     :ivar module: computes it; shares its parameters with the model.
     :ivar steps: what is frozen together, one for each convolution of the main path, in forward
         order: the convolution with what belongs to it, such as its BatchNorm. With the last step
@@ -93,18 +92,15 @@ def check_architecture(name: object) -> None:
 
 def build(name: str, pretrained: bool = False, weights: Path | None = None) -> 'nn.Module':
     """
-    Build a classifier with 2 logits, index = Label, in training mode.
-
-    The head always has random weights.
+    Build a classifier with 2 logits, index = Label, in training mode; its head is random.
 
     :param name: one of ``ARCHITECTURES``, or ``timm:NAME``.
     :param pretrained: give the backbone published weights: cifar_cnn those of CIFAR-10 that ship
         with the package; resnet34 ImageNet's, from torch's cache or a download;
         efficientnet_lite0 ImageNet's, from a Python package; ``timm:NAME`` timm's default, from
         Hugging Face's cache or a download.
-    :param weights: give the backbone those of this file, whatever ``pretrained`` is: a state dict
-        of torchvision's or timm's model, with a head of any number of classes, or a checkpoint of
-        the same architecture.
+    :param weights: file to use instead: a state dict of torchvision's or timm's model, with a
+        head of any number of classes, or a checkpoint of the same architecture.
     :raises ConfigError: unknown name.
     :raises CheckpointError: the weights are not available, or do not fit.
     """
@@ -140,13 +136,12 @@ def freeze(model: 'nn.Module', name: str, conv_layers: int | None = None) -> Fre
     even after ``model.train()``.
 
     :param conv_layers: how many convolutions of the main path to freeze, counted in forward order
-        from the stem; 0 for none, None for the recipe's default. cifar_cnn has 2. resnet34 has 33,
-        and 25 end with layer3[4]; a projection shortcut is frozen with the last convolution of
-        its block. efficientnet_lite0 has 49: the stem, 2 in the first block, 3 in each of the
-        others, 1 after them. In models of timm those count that ``forward_features`` calls,
-        without projection shortcuts and squeeze-and-excitation; everything up to the next
-        convolution is frozen with each, the default is the whole backbone, and a transformer has
-        only one: its patch embedding, with everything after it.
+        from the stem; None for the recipe's default. cifar_cnn has 2. resnet34 has 33, and a
+        projection shortcut is frozen with the last one of its block. efficientnet_lite0 has 49:
+        the stem, 2 in the first block, 3 in each of the others, 1 after them. In models of timm
+        those count that ``forward_features`` calls, without projection shortcuts and
+        squeeze-and-excitation; everything up to the next one is frozen with each. A transformer
+        has only one: its patch embedding, with everything after it.
     :raises ConfigError: unknown name, or more convolutions than the architecture has.
     """
     from torch.nn.modules.batchnorm import _NormBase

@@ -95,16 +95,13 @@ class BackboneMetadata:
 
 @dataclass(frozen=True)
 class CheckpointMetadata(BackboneMetadata):
-    """
-    What a checkpoint says about its weights.
-
-    :ivar threshold: P(success) from which on a frame counts as success.
-    :ivar temperature: what the logits are divided by before the softmax.
-    """
+    """What a checkpoint says about its weights."""
 
     KEY: ClassVar[str] = 'grasp_success_detector'
 
+    #: P(success) from which on a frame counts as success.
     threshold: float = setting(0.5, lowest=0., highest=1.)
+    #: What the logits are divided by before the softmax.
     temperature: float = setting(1., above=0.)
 
     def _checks(self) -> Iterator[tuple[str, bool, str]]:
@@ -204,7 +201,6 @@ def read_metadata(header: Mapping[str, str], tensors: 'Tensors | Arrays',
     """
     Return the metadata in a file's header, and the hash of the tensors, which are checked.
 
-    :param kind: the class of the metadata that is expected.
     :raises CheckpointError: the metadata is missing or unusable, or the tensors are damaged.
     :raises ConfigError: as of :meth:`BackboneMetadata.from_json`.
     """

@@ -1,8 +1,8 @@
 """
-Named tensors and a JSON document in a safetensors file: reading, writing, checks.
+Named tensors and a JSON document in a safetensors file; nothing in it is ever executed.
 
 The document is under one key of the file's header and holds a format version and a SHA-256 of the
-tensors. Nothing in the file is ever executed.
+tensors.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -54,12 +54,11 @@ def write_tensors(path: Path, state: 'Mapping[str, torch.Tensor]', key: str,
                   document: Mapping[str, Any], verify: Callable[[Path], object],
                   overwrite: bool = False) -> str:
     """
-    Write a file; it appears whole or not at all, and is known to be readable.
+    Write a file that appears whole or not at all, and is known to be readable.
 
     :param key: of the document in the file's header; its ``sha256`` is added here.
     :param verify: reads the finished file under another name; raises CheckpointError where it
         could not be used.
-    :param overwrite: whether an existing file is replaced.
     :returns: the SHA-256 of the tensors, hexadecimal.
     :raises CheckpointError: the file exists, cannot be written, or could not be read again.
     """
@@ -128,12 +127,7 @@ def named_errors(subject: object) -> Iterator[None]:
 
 
 def read_document(text: str, newest: int) -> tuple[dict[str, Any], str]:
-    """
-    Return the document of a header, without the hash, and the hash of the tensors.
-
-    :param newest: the latest format version that this package can read.
-    :raises CheckpointError: not such a document, or one of a later version.
-    """
+    """Return a header's document without the hash, and the hash of the tensors."""
     try:
         document = json.loads(text)
         version = document['format_version']

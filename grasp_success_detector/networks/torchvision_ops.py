@@ -1,11 +1,10 @@
 """
 Makes torchvision, and timm which imports it, importable beside a torch it was not linked with.
 
-PyPI's torchvision is linked against CUDA. Beside a CPU-only torch its compiled operators cannot
-load, and ``import torchvision`` ends with ``operator torchvision::nms does not exist``, because it
-registers shape functions for two operators that may be missing. This package uses neither, so
-declaring their schemas is enough. Import this module before torchvision, timm, lightning or
-torchmetrics; it declares nothing where torchvision's own operators load.
+PyPI's torchvision is linked against CUDA. Beside a CPU-only torch its operators cannot load, and
+``import torchvision`` ends with ``operator torchvision::nms does not exist``. This package needs
+none of them, so declaring two schemas is enough. Import this module before torchvision, timm,
+lightning or torchmetrics; it declares nothing where torchvision's own operators load.
 """
 
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, FileFinder
@@ -25,12 +24,10 @@ _declared: list[torch.library.Library] = []
 
 def declare_missing_operators() -> tuple[str, ...]:
     """
-    Declare the schemas that ``import torchvision`` needs and that are not registered.
+    Declare those operators that ``import torchvision`` needs and lacks, and return their names.
 
     torchvision's compiled operators are loaded first: they would clash with a schema declared
     before them. That torchvision then loads them again has no effect.
-
-    :returns: names of the operators declared now.
     """
     if 'torchvision' in sys.modules or _load_compiled_operators():
         return ()

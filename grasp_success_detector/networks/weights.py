@@ -36,11 +36,7 @@ _COUNTER = '.num_batches_tracked'
 
 
 def read_backbone_weights(path: Path, architecture: str) -> Tensors:
-    """
-    Read the file whose weights are to fill a backbone; its head may have any number of classes.
-
-    :raises CheckpointError: it cannot be read, or its metadata names another architecture.
-    """
+    """Read weights for :func:`fill_backbone`; CheckpointError for another architecture's."""
     if path.is_file() and is_pickle(path):
         return read_pickle(path)
     header, tensors = read_tensors(path, 'weights: .safetensors, or .pth of torch.save', 'pt')
@@ -61,7 +57,6 @@ def fill_backbone(model: nn.Module, tensors: Tensors, head: tuple[str, ...],
     Load weights into all of a model but its head.
 
     :param tensors: under the model's names; those of a head, of any size, are ignored.
-    :param head: names of the modules that compute the model's logits.
     :raises CheckpointError: names every tensor that is missing, unexpected or of another shape.
     """
     prefixes = tuple(f'{name}.' for name in head)
