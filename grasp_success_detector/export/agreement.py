@@ -1,6 +1,7 @@
 """Measure how often each engine decides as torch does in fp32, and write the proof."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -84,13 +85,11 @@ def verify(path: Path, dataset: Path, device: str = 'cpu') -> tuple[Proof, dict[
         raise ConfigError(f'no engine runs on device {device!r}: ' + '; '.join(
             dict.fromkeys(missing.values())))
     figures, name = tuple(_compare(engines, checkpoint, frames)), dataset.resolve().name
-    try:
+    with suppress(CheckpointError):     # an earlier proof that is of no use here
         earlier = engine_selection.read_proof(checkpoint)
-    except CheckpointError:
-        earlier = None
-    if earlier is not None and earlier.dataset == name:
-        figures += tuple(figure for figure in earlier.figures
-                         if figure.device != device_type(device))
+        if earlier is not None and earlier.dataset == name:
+            figures += tuple(figure for figure in earlier.figures
+                             if figure.device != device_type(device))
     proof, out = Proof(identity(checkpoint), name, figures), engine_selection.proof_path(path)
     try:
         write_whole(out, json_text(asdict(proof)))

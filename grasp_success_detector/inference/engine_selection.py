@@ -115,8 +115,7 @@ class EngineSelection:
 
     def __str__(self) -> str:
         """Return one line for the user."""
-        return (f'{self.engine} (skipped: {_grouped(self.skipped)})' if self.skipped
-                else str(self.engine))
+        return f'{self.engine}' + (f' (skipped: {_grouped(self.skipped)})' if self.skipped else '')
 
 
 def select_engine(checkpoint: Checkpoint, engine: str, precision: str, device: str,
@@ -167,11 +166,7 @@ def select_engine(checkpoint: Checkpoint, engine: str, precision: str, device: s
 
 def _proven(kind: type[Engine], precision: Precision, device: str,
             checkpoint: Checkpoint) -> Figure:
-    """
-    Return the figure that shows that an engine decides as fp32 torch does.
-
-    :raises ConfigError: there is no such figure, or it shows that the engine does not.
-    """
+    """Return the figure that shows that an engine decides as fp32 torch does; else ConfigError."""
     try:
         proof = read_proof(checkpoint)
     except CheckpointError as error:

@@ -145,11 +145,7 @@ ConvertedModel = tuple[Any, NDArray[np.float32], str]
 
 
 def write_model(path: Path, model: Any, checkpoint: Checkpoint, overwrite: bool) -> None:
-    """
-    Write an ``openvino.Model`` into one file, which appears whole or not at all.
-
-    :raises CheckpointError: the file exists, or cannot be written.
-    """
+    """Write an ``openvino.Model`` into one file, whole or not at all; else CheckpointError."""
     import torch
 
     with tempfile.TemporaryDirectory() as folder:
@@ -164,11 +160,7 @@ def write_model(path: Path, model: Any, checkpoint: Checkpoint, overwrite: bool)
 
 
 def read_model(path: Path, checkpoint: Checkpoint) -> ConvertedModel:
-    """
-    Read what :func:`write_model` wrote.
-
-    :raises CheckpointError: missing, damaged, foreign, or converted from another checkpoint.
-    """
+    """Read what write_model wrote; CheckpointError if damaged or not of this checkpoint."""
     openvino = load_openvino()
     header, parts = tensors_file.read_tensors(path)
     try:

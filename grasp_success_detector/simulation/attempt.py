@@ -32,8 +32,7 @@ class Observation:
     :ivar time_s: since the attempt's start.
     :ivar qpos: positions of all joints of the model (nq,), to render from later.
     :ivar joints: angles (radians) of the hand's 16 joints: index, middle, ring, thumb.
-    :ivar touched: whether the object touches the hand.
-    :ivar supported: whether the object touches the table or the floor.
+    :ivar touched: whether the object touches the hand; ``supported``: the table or the floor.
     :ivar height: of the object above where it stood (m).
     :ivar in_palm: the object's position in the palm's frame (3,), m.
     """
