@@ -1,13 +1,10 @@
 """Console script ``evaluate_replay``: play a bag to the running node and evaluate it."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 import tempfile
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -28,9 +25,6 @@ from grasp_success_detector.ros.tools.bag_player import Playback
 from grasp_success_detector.ros.tools.demo_bag import DemoBag
 from grasp_success_detector.ros.tools.verdict_recorder import play_to_detector, VerdictRecorder
 from grasp_success_detector.settings import add_options, given_options
-
-if TYPE_CHECKING:
-    from grasp_success_detector.evaluation.replay import Difference, Replay
 
 EPILOG = """\
 examples:
@@ -87,11 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     from grasp_success_detector.inference.classifier import GraspClassifier
     from grasp_success_detector.networks.checkpoint import Checkpoint
-    from grasp_success_detector.reports.evaluation_page import (
-        Extras,
-        MATCHED_BY,
-        write_evaluation,
-    )
+    from grasp_success_detector.reports import evaluation_page
 
     path = args.checkpoint or share_path(DEFAULT_CHECKPOINT)
     loaded = Checkpoint.open(path)
@@ -133,28 +123,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             path, loaded, str(classifier.engine), decision, [inside],
             origin_of(recordings, selection), replayed_attempts(direct, replay, decision),
             {'replay': replay_json(replay, difference)})
-        write_evaluation(evaluation, folder, report.timelines, report.videos,
-                         Extras(replay=(replay, difference)))
-    for line in (*evaluation_lines(evaluation), *_replay_lines(
-            replay, difference, MATCHED_BY[replay.by_header])):
-        print(line)
+        evaluation_page.write_evaluation(evaluation, folder, report.timelines, report.videos,
+                                         evaluation_page.Extras(replay=(replay, difference)))
+    latency = ', '.join(f'{value:.0f} ms ({percent} %)'
+                        for percent, value in replay.latency_ms.items())
+    print(*evaluation_lines(evaluation),
+          f'{replay.played} frames played at rate {replay.rate:g}, {len(replay.answers)} '
+          f'answered; latency {latency or "unknown"}',
+          f'verdicts matched to frames by {evaluation_page.MATCHED_BY[replay.by_header]}',
+          f'same verdict as evaluate_classifier on {difference.agree} of {difference.frames} '
+          f'frames that both judged; {difference.agree_same}, given only the frames that the node '
+          'answered', sep='\n')
     print(f'report: {args.out / "report.html"}')
     if evaluation.judged == 0:
         print('no frame could be judged' if judged.refused else 'no verdict came through')
         return ExitCode.NOTHING_DONE
     return ExitCode.OK
-
-
-def _replay_lines(replay: Replay, difference: Difference, matched_by: str) -> list[str]:
-    """Return the results of a replay as lines for a terminal."""
-    latency = ', '.join(f'{value:.0f} ms ({percent} %)'
-                        for percent, value in replay.latency_ms.items())
-    return [
-        f'{replay.played} frames played at rate {replay.rate:g}, {len(replay.answers)} '
-        f'answered; latency {latency or "unknown"}',
-        f'verdicts matched to frames by {matched_by}',
-        f'same verdict as evaluate_classifier on {difference.agree} of {difference.frames} frames '
-        f'that both judged; {difference.agree_same}, given only the frames that the node answered']
 
 
 if __name__ == '__main__':

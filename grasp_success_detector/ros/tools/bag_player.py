@@ -100,10 +100,9 @@ class BagPlayer:
         awaited = [publisher for topic, publisher in self._publishers.items()
                    if not topics or topic in topics]
         deadline = time.monotonic() + timeout_s
-        while True:
-            lonely = [publisher.topic_name for publisher in awaited
-                      if self._listeners(publisher) < least]
-            if not lonely or time.monotonic() >= deadline:
+        while lonely := [publisher.topic_name for publisher in awaited
+                         if self._listeners(publisher) < least]:
+            if time.monotonic() >= deadline:
                 break
             time.sleep(POLL_S)
         if len(lonely) < len(awaited):
@@ -211,12 +210,9 @@ def recorded_qos(connection: Connection) -> QoSProfile:
 
 def restamped(raw: bytes, now_ns: int) -> bytes:
     """
-    Return the message with another stamp in its header.
+    Return the CDR of a message that begins with a ``std_msgs/Header``, with another stamp.
 
-    The header is the first field, so its stamp follows the four bytes of the encapsulation (the
-    second of them is odd for little-endian).
-
-    :param raw: CDR of a message that begins with a ``std_msgs/Header``.
+    The stamp follows the four bytes of the encapsulation (the second is odd for little-endian).
     """
     if len(raw) < 12:
         return raw

@@ -36,11 +36,7 @@ BLACK, GREY = (20, 20, 20), (110, 110, 110)
 
 @dataclass(frozen=True)
 class DemoResult:
-    """
-    An attempt and the answers to its frames, by stamp in ns, in order.
-
-    The result is the answer to the last frame.
-    """
+    """An attempt and the answers to its frames by stamp in ns; the last one is the result."""
 
     attempt: Attempt
     answers: Mapping[int, NodeAnswer]

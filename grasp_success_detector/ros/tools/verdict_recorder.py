@@ -55,18 +55,10 @@ _TOPICS = {VERDICT_TOPIC: ('std_msgs/msg/Bool', 1),
            STAMPED_TOPIC: ('vision_msgs/msg/Classification', 1),
            DIAGNOSTICS_TOPIC: ('diagnostic_msgs/msg/DiagnosticArray', 10)}
 
-#: Deep, so that nothing is lost while this process is busy.
-_VERDICT_QOS = QoSProfile(depth=1000)
-
 _BAG_VERSION: Final = 8    # of rosbag2's metadata: the oldest that rosbags writes
 
 class Published(NamedTuple):
-    """
-    One message of the detector.
-
-    :ivar sent_ns: time of publication, ns.
-    :ivar data: CDR, as it came over DDS.
-    """
+    """One message of the detector: time of publication in ns, and CDR as it came over DDS."""
 
     topic: str
     sent_ns: int
@@ -91,7 +83,9 @@ class VerdictRecorder(Node):
                 message_type = message_class(type_name)
             except ImportError:
                 continue
-            self._subscribe(message_type, topic, _VERDICT_QOS, partial(self._keep, topic))
+            # Deep, so that nothing is lost while this process is busy.
+            self._subscribe(message_type, topic, QoSProfile(depth=1000),
+                            partial(self._keep, topic))
 
     def watch(self, bag: DemoBag, reliability: QoSReliabilityPolicy) -> None:
         """
@@ -220,18 +214,22 @@ def play_to_detector(recorder: VerdictRecorder, bag: DemoBag, rate: float,
             on_step(phase)
         return over
 
-    def detector_subscribes() -> bool:
-        return recorder.count_subscribers(bag.topic) > 0
-
     def detector_has_adapted() -> bool:
         return any(info.qos_profile.reliability is reliability
                    for info in recorder.get_subscriptions_info_by_topic(bag.topic))
 
     try:
         with child_process('detector_node', detector_arguments) as detector:
-            if not wait('the detector loads its network', START_TIMEOUT_S, detector_subscribes):
+            if not wait('the detector loads its network', START_TIMEOUT_S,
+                        lambda: recorder.count_subscribers(bag.topic) > 0):
                 raise detector.error(f'is not active after {START_TIMEOUT_S:.0f} s')
-            _check_alone(recorder, bag)
+            frames, verdicts = map(recorder.get_publishers_info_by_topic,
+                                   (bag.topic, VERDICT_TOPIC))
+            if frames or len(verdicts) > 1:
+                raise ChildError(
+                    f'{bag.topic if frames else VERDICT_TOPIC}: another process on this '
+                    'ROS_DOMAIN_ID publishes it, a camera or a detector; end it, or set another '
+                    'ROS_DOMAIN_ID')
             with child_process('play_bag', player_arguments) as player:
                 wait('playing', ADAPT_TIMEOUT_S, detector_has_adapted)
                 recorder.watch(bag, reliability)
@@ -242,11 +240,3 @@ def play_to_detector(recorder: VerdictRecorder, bag: DemoBag, rate: float,
     finally:
         executor.shutdown(timeout_sec=.5)
         recorder.destroy_node()
-
-
-def _check_alone(node: Node, bag: DemoBag) -> None:
-    frames, verdicts = map(node.get_publishers_info_by_topic, (bag.topic, VERDICT_TOPIC))
-    if frames or len(verdicts) > 1:
-        raise ChildError(
-            f'{bag.topic if frames else VERDICT_TOPIC}: another process on this ROS_DOMAIN_ID '
-            'publishes it, a camera or a detector; end it, or set another ROS_DOMAIN_ID')
