@@ -12,30 +12,9 @@ from pathlib import Path
 import shutil
 from typing import Any
 
-from grasp_success_detector.datasets.dataset import (
-    JOURNAL,
-    ManifestRow,
-    MARKER,
-    read_marker,
-    write_manifest,
-    write_marker,
-)
+from grasp_success_detector.datasets import dataset, inspection
 from grasp_success_detector.datasets.frame_writer import PictureOptions, write_batch
-from grasp_success_detector.datasets.inspection import (
-    describe_leaks,
-    exact_leaks,
-    measure_pictures,
-    near_duplicates,
-    near_leaks,
-    SAME_BITS,
-)
-from grasp_success_detector.datasets.journal import (
-    BatchResult,
-    differences,
-    Journal,
-    open_journal,
-    SourceProgress,
-)
+from grasp_success_detector.datasets.journal import BatchResult, differences, Journal
 from grasp_success_detector.datasets.splits import balanced_split, SplitBy, SplitOptions, SPLITS
 from grasp_success_detector.datasets.workers import Workers
 from grasp_success_detector.errors import DatasetError, one_line
@@ -49,12 +28,10 @@ _BATCH_FRAMES = 48
 #: Holds what compressed files contain while their frames are read.
 _UNPACKED = '.unpacked'
 
-OnFrames = Callable[[int, int], None]
-
 
 def extract(sources: Sequence[Source], selection: FrameSelection, pictures: PictureOptions,
             split: SplitOptions, out: Path, workers: Workers,
-            on_frames: OnFrames = lambda done, total: None) -> dict[str, Any]:
+            on_frames: Callable[[int, int], None]) -> dict[str, Any]:
     """
     Extract the labelled frames of all sources into a data set, or go on with one.
 
@@ -62,7 +39,7 @@ def extract(sources: Sequence[Source], selection: FrameSelection, pictures: Pict
     how often that happened nor on the workers.
 
     :param out: folder of the data set; new, empty, or begun by the same call.
-    :param on_frames: called now and then with the frames done and the frames known so far.
+    :param on_frames: called repeatedly with the frames done and the frames known so far.
     :return: content of dataset.json; without any frame, ``frames`` is 0 and ``splits`` missing.
     :raises BagError: a source's image topic must be chosen.
     :raises DatasetError: ``out`` holds something else or cannot be written, or the data set leaks
@@ -74,20 +51,20 @@ def extract(sources: Sequence[Source], selection: FrameSelection, pictures: Pict
     begun, plan = json.loads(json.dumps([begun, begun | asdict(split)],
                                         default=attrgetter('value')))
     try:
-        if (out / MARKER).exists():
-            description = read_marker(out)
-            if different := differences(description['plan'], plan):
+        if (out / dataset.MARKER).exists():
+            description = dataset.read_marker(out)
+            if different := differences(description.get('plan', {}), plan):
                 raise DatasetError(f'{out}: holds a finished data set, made with {different}; '
                                    'choose another --out')
-            (out / JOURNAL).unlink(missing_ok=True)
+            (out / dataset.JOURNAL).unlink(missing_ok=True)
             return description
-        if not (out / JOURNAL).is_file() and out.exists() and (
+        if not (out / dataset.JOURNAL).is_file() and out.exists() and (
                 not out.is_dir() or any(path.name != _UNPACKED for path in out.iterdir())):
             raise DatasetError(f'{out}: is not empty and no data set of extract_frames; choose '
                                'another --out')
         intervals = {} if selection.labels is None else read_intervals(selection.labels)
         out.mkdir(parents=True, exist_ok=True)
-        with open_journal(out, begun) as journal:   # first of all: it marks the folder as ours
+        with Journal.open(out, begun) as journal:   # first of all: it marks the folder as ours
             try:
                 for label in CLASS_NAMES:
                     (out / label).mkdir(exist_ok=True)
@@ -103,10 +80,10 @@ def extract(sources: Sequence[Source], selection: FrameSelection, pictures: Pict
                         shutil.rmtree(out / label)
                     return {'frames': 0, **origin}
                 shutil.rmtree(out / _UNPACKED, ignore_errors=True)
-                rows = [ManifestRow(frame.file, Label(frame.label), source.name, frame.topic,
-                                    frame.stamp_ns, frame.attempt, '', frame.sha256)
-                        for source in sources
-                        for _, frame in sorted(journal.sources[source.name].written.items())]
+                rows = [dataset.ManifestRow(
+                    frame.file, Label(frame.label), source.name, frame.topic, frame.stamp_ns,
+                    frame.attempt, '', frame.sha256) for source in sources
+                    for _, frame in sorted(journal.sources[source.name].written.items())]
                 description = _finish(rows, split, out, workers, origin)
                 journal.remove()
                 return description
@@ -119,12 +96,9 @@ def extract(sources: Sequence[Source], selection: FrameSelection, pictures: Pict
 
 
 def _write_frames(tasks: 'deque[partial[Any]]', pictures: PictureOptions, out: Path,
-                  workers: Workers, journal: Journal, on_frames: OnFrames) -> None:
-    """
-    Plan sources and write their frames, as far as the journal doesn't have them yet.
-
-    :param tasks: one that returns the plan for each source; those that write frames are added.
-    """
+                  workers: Workers, journal: Journal,
+                  on_frames: Callable[[int, int], None]) -> None:
+    """Plan sources by the tasks given, and write the frames that the journal doesn't have yet."""
     plans: dict[str, SourcePlan] = {}
     batches_left: Counter[str] = Counter()
     done = total = 0
@@ -152,12 +126,12 @@ def _write_frames(tasks: 'deque[partial[Any]]', pictures: PictureOptions, out: P
             on_frames(done, total)
         if not batches_left[name]:
             shutil.rmtree(out / _UNPACKED / name, ignore_errors=True)
-            journal.add({'source': name,
-                         'done': _summary(plans.pop(name), journal.sources[name])})
+            journal.add({'source': name, 'done': _summary(plans.pop(name), journal)})
 
 
-def _summary(plan: SourcePlan, progress: SourceProgress) -> dict[str, Any]:
+def _summary(plan: SourcePlan, journal: Journal) -> dict[str, Any]:
     """Account for every frame of a source."""
+    progress = journal.sources[plan.source.name]
     damage = Counter(plan.damage) + Counter({'damaged chunk': len(progress.wrong_chunks)})
     return {
         'path': str(plan.source.path), 'kind': plan.source.kind.value, 'topic': plan.topic_name,
@@ -166,14 +140,14 @@ def _summary(plan: SourcePlan, progress: SourceProgress) -> dict[str, Any]:
         'unreadable': plan.unreadable}
 
 
-def _finish(rows: Sequence[ManifestRow], options: SplitOptions, out: Path, workers: Workers,
-            origin: Mapping[str, Any]) -> dict[str, Any]:
+def _finish(rows: Sequence[dataset.ManifestRow], options: SplitOptions, out: Path,
+            workers: Workers, origin: Mapping[str, Any]) -> dict[str, Any]:
     """Divide the frames into splits, write manifest.csv and, last, dataset.json; return that."""
     kept, fingerprints, undecodable = list(rows), list[int](), set[int]()
     if options.dedupe:
-        measured = measure_pictures(out, rows, workers)
+        measured = inspection.measure_pictures(out, rows, workers)
         undecodable = {i for i, picture in enumerate(measured) if not picture.width}
-        dropped = undecodable | near_duplicates(
+        dropped = undecodable | inspection.near_duplicates(
             [picture.fingerprint for picture in measured], [row.label for row in rows])
         kept = [row for i, row in enumerate(rows) if i not in dropped]
         fingerprints = [p.fingerprint for i, p in enumerate(measured) if i not in dropped]
@@ -181,17 +155,18 @@ def _finish(rows: Sequence[ManifestRow], options: SplitOptions, out: Path, worke
     split_of = balanced_split(groups, [row.label for row in kept], options.split, options.seed)
     kept = [row._replace(split=split_of[group])
             for row, group in zip(kept, groups, strict=True)]
-    if leaks := exact_leaks(kept) or near_leaks(kept, fingerprints, SAME_BITS):
+    if leaks := inspection.exact_leaks(kept) or inspection.near_leaks(kept, fingerprints):
         raise DatasetError(
-            f'{out}: {describe_leaks(leaks)}; nothing needs to be extracted again: run the same '
-            'command with --dedupe, or with --split-by source, or leave one of the sources out')
+            f'{out}: {inspection.describe_leaks(leaks)}; nothing needs to be extracted again: run '
+            'the same command with --dedupe, or with --split-by source, or leave one of the '
+            'sources out')
     # The journal still names what is deleted here, so that this can be stopped and repeated.
     names = {row.file for row in kept}
     for label in CLASS_NAMES:
         for name in os.listdir(out / label):
             if f'{label}/{name}' not in names:
                 os.unlink(out / label / name)
-    write_manifest(out, kept)
+    dataset.write_manifest(out, kept)
     frames = Counter((row.split, row.label) for row in kept)
     attempts = Counter(split for _, split in {(row.attempt, row.split) for row in kept})
     description = {
@@ -200,18 +175,14 @@ def _finish(rows: Sequence[ManifestRow], options: SplitOptions, out: Path, worke
             CLASS_NAMES[label]: frames[split, label] for label in Label}} for split in SPLITS},
         'near_duplicates_dropped': len(rows) - len(kept) - len(undecodable),
         'undecodable_dropped': len(undecodable), **origin}
-    write_marker(out, description)
+    dataset.write_marker(out, description)
     return description
 
 
 def _remove_unused(out: Path, journal: Journal) -> None:
-    """
-    Remove a data set without frames.
-
-    When stopped, other processes may just have written some; then folder and journal stay, so
-    that the same command can go on.
-    """
+    """Remove a data set without frames."""
     shutil.rmtree(out / _UNPACKED, ignore_errors=True)
+    # When stopped, other processes may just have written some: then the same command can go on.
     with suppress(OSError):
         for folder in (out / label for label in CLASS_NAMES):
             if folder.exists():

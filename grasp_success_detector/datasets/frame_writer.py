@@ -19,13 +19,7 @@ from grasp_success_detector.images.decoding import decode_message, MAX_PIXELS, R
 from grasp_success_detector.images.encoding import encode_jpeg, encode_png
 from grasp_success_detector.images.message_fields import PNG_MAGIC, read_picture_header
 from grasp_success_detector.labels import CLASS_NAMES
-from grasp_success_detector.recordings.reader import (
-    ChosenFrame,
-    ImageTopic,
-    read_frames,
-    RefusedFrame,
-    StorageFile,
-)
+from grasp_success_detector.recordings import reader
 from grasp_success_detector.recordings.selection import VIDEO_TOPIC
 from grasp_success_detector.settings import check_settings, setting
 
@@ -69,8 +63,9 @@ def _within_the_picture(x: float, y: float, width: float, height: float) -> bool
         not relative or max(x + width, y + height) <= 1 + 1e-9)
 
 
-def write_batch(source: str, files: Sequence[StorageFile], topic: ImageTopic | None,
-                frames: Sequence[ChosenFrame], out: Path, pictures: PictureOptions) -> BatchResult:
+def write_batch(source: str, files: Sequence[reader.StorageFile], topic: reader.ImageTopic | None,
+                frames: Sequence[reader.ChosenFrame], out: Path, pictures: PictureOptions,
+                ) -> BatchResult:
     """
     Write some frames of a source; one that cannot be decoded does not affect the others.
 
@@ -81,14 +76,14 @@ def write_batch(source: str, files: Sequence[StorageFile], topic: ImageTopic | N
     """
     wrong_chunks: set[tuple[int, int]] = set()
     result = BatchResult(source, [], [], [])
-    suffix = pictures.format.value
-    for frame, data in read_frames(files, topic, frames, partial(_content, pictures=pictures),
-                                   partial(_encode, pictures=pictures), wrong_chunks):
-        if isinstance(data, RefusedFrame):
+    for frame, data in reader.read_frames(
+            files, topic, frames, partial(_content, pictures=pictures),
+            partial(_encode, pictures=pictures), wrong_chunks):
+        if isinstance(data, reader.RefusedFrame):
             result.refused.append((data.number, data.reason))
             continue
         assert frame.label is not None  # only labelled frames are selected for a data set
-        file = f'{CLASS_NAMES[frame.label]}/{frame.stem}.{suffix}'
+        file = f'{CLASS_NAMES[frame.label]}/{frame.stem}.{pictures.format.value}'
         write_whole(f'{out}/{file}', data)
         result.written.append(ExtractedFrame(
             frame.number, file, hashlib.sha256(data).hexdigest(), int(frame.label),
@@ -97,23 +92,18 @@ def write_batch(source: str, files: Sequence[StorageFile], topic: ImageTopic | N
 
 
 def _content(message: Any, pictures: PictureOptions) -> bytes:
-    copied = _copied(message, pictures)
-    return _encode(decode_message(message), pictures) if copied is None else copied
-
-
-def _copied(message: Any, pictures: PictureOptions) -> bytes | None:
-    """Return a compressed frame's own bytes; None: it must be decoded and encoded."""
-    if pictures.roi or pictures.resize or hasattr(message, 'encoding'):
-        return None
-    data = bytes(message.data)
-    found = read_picture_header(data)
-    if (found is None or not found.complete or not found.height or not found.width
-            or found.height * found.width > MAX_PIXELS
-            or found.kind != ('jpeg' if pictures.format is PictureFormat.JPG else 'png')):
-        return None
-    if found.kind == 'png' and (data[len(PNG_MAGIC) + 16] != 8 or 'bayer' in str(message.format)):
-        return None  # 16 bits or a mosaic: not the picture that decoding gives
-    return data
+    """Return a compressed frame's own bytes where they are what is asked for, else encode it."""
+    if not (pictures.roi or pictures.resize or hasattr(message, 'encoding')):
+        data = bytes(message.data)
+        found = read_picture_header(data)
+        kind = 'jpeg' if pictures.format is PictureFormat.JPG else 'png'
+        if (found is not None and found.kind == kind and found.complete
+                and 0 < found.height * found.width <= MAX_PIXELS
+                # Decoding gives another picture of 16 bits or a mosaic.
+                and not (kind == 'png' and (data[len(PNG_MAGIC) + 16] != 8
+                                            or 'bayer' in str(message.format)))):
+            return data
+    return _encode(decode_message(message), pictures)
 
 
 def _encode(rgb: RgbImage, pictures: PictureOptions) -> bytes:

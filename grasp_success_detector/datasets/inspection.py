@@ -1,6 +1,6 @@
 """Inspection of a data set: damaged files, and pictures that leak from one split into another."""
 
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -35,11 +35,7 @@ _BATCH_FRAMES = 128
 
 
 class Leak(NamedTuple):
-    """
-    Two frames in different splits that are the same picture, or look the same.
-
-    :ivar distance: differing bits of their fingerprints; 0 also for the same bytes.
-    """
+    """Two frames in different splits whose fingerprints differ in ``distance`` bits, if any."""
 
     first: ManifestRow
     second: ManifestRow
@@ -54,7 +50,6 @@ class PictureStatistics(NamedTuple):
     :ivar fault: in what way the file differs from the manifest; '' if it doesn't.
     :ivar brightness: mean grey level, 0 to 255.
     :ivar sharpness: variance of the Laplacian of the grey picture.
-    :ivar fingerprint: 256 bits; see :func:`fingerprint`.
     """
 
     size: int
@@ -92,7 +87,7 @@ class Inspection:
 
     @property
     def problems(self) -> list[str]:
-        """Return a line with number and example for each kind of fault; none: all is well."""
+        """Return a line with number and example for each kind of fault; empty where sound."""
         lines = [describe_leaks(leaks) for leaks in (self.exact, self.near) if leaks]
         if faults := self.faults:
             row, fault = faults[0]
@@ -128,9 +123,10 @@ def inspect_dataset(folder: Path, near_bits: int, workers: Workers) -> Inspectio
 def measure_pictures(folder: Path, rows: Sequence[ManifestRow], workers: Workers,
                      ) -> list[PictureStatistics]:
     """Read and decode the file of each row."""
-    parts = [rows[i:i + _BATCH_FRAMES] for i in range(0, len(rows), _BATCH_FRAMES)]
-    return [picture for part in workers.map(partial(_measure, folder.absolute()), parts)
-            for picture in part]
+    tasks = [partial(_measure, folder.absolute(), rows[i:i + _BATCH_FRAMES])
+             for i in range(0, len(rows), _BATCH_FRAMES)]
+    results = dict(workers.run(deque(tasks)))
+    return [picture for task in tasks for picture in results[task]]
 
 
 def _measure(folder: Path, rows: Sequence[ManifestRow]) -> list[PictureStatistics]:
@@ -138,12 +134,12 @@ def _measure(folder: Path, rows: Sequence[ManifestRow]) -> list[PictureStatistic
 
 
 def _measure_one(path: Path, sha256: str) -> PictureStatistics:
-    data = b''
     try:
         data = path.read_bytes()
-        rgb = decode_bytes(data)
     except OSError as error:
         return PictureStatistics(0, f'cannot be read ({error.strerror})')
+    try:
+        rgb = decode_bytes(data)
     except ImageDecodeError as error:
         return PictureStatistics(len(data), str(error))
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
@@ -161,7 +157,7 @@ def fingerprint(rgb: RgbImage) -> int:
     It hardly changes with compression, brightness and size (C. Zauner, "Implementation and
     Benchmarking of Perceptual Image Hash Functions", 2010; here with 256 bits instead of 64, as
     an object in the hand is a small part of a picture, and with a fixed limit instead of the
-    median, so that frequencies that a picture hardly has give no bits at random).
+    median, as frequencies of tiny amplitude would give random bits).
 
     :param rgb: RGB uint8 (H, W, 3).
     :return: 256 bits.
@@ -241,7 +237,7 @@ def exact_leaks(rows: Sequence[ManifestRow]) -> list[Leak]:
 
 
 def near_leaks(rows: Sequence[ManifestRow], fingerprints: Iterable[int],
-               bits: int) -> list[Leak]:
+               bits: int = SAME_BITS) -> list[Leak]:
     """Return a pair for each frame that looks like one of another split, with the closest one."""
     best: dict[int, Leak] = {}
     for i, j, distance in close_pairs(fingerprints, bits, [row.split for row in rows]):

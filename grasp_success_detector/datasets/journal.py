@@ -19,7 +19,6 @@ class ExtractedFrame(NamedTuple):
     A frame whose file is written: a row of the journal, later one of the manifest.
 
     :ivar number: among all frames of its source, from 0.
-    :ivar file: path relative to the data set's folder.
     :ivar label: value of a ``Label``.
     """
 
@@ -36,7 +35,7 @@ class BatchResult(NamedTuple):
     """
     What became of each frame of a batch.
 
-    :ivar source: name of the source that the batch is from.
+    :ivar source: name of its source.
     :ivar refused: number of each frame that cannot be written, and the reason.
     :ivar wrong_chunks: (file, offset) of chunks whose checksums are wrong.
     """
@@ -50,9 +49,8 @@ class BatchResult(NamedTuple):
 @dataclass
 class SourceProgress:
     """
-    What is done of one source; the fields are those of its batches together.
+    Results of a source's batches so far, by the frame's number.
 
-    :ivar written: by the frame's number, as is ``refused``.
     :ivar summary: account of the whole source; None while some of it is still to be done.
     """
 
@@ -62,29 +60,29 @@ class SourceProgress:
     summary: dict[str, Any] | None = None
 
 
-@contextmanager
-def open_journal(folder: Path, plan: Mapping[str, Any]) -> 'Iterator[Journal]':
-    """
-    Begin or continue the journal of a data set, locked against other processes.
-
-    :param plan: what decides the content of the frames; only the same plan is continued.
-    :raises DatasetError: another plan was begun here, or another process is at work.
-    :raises OSError: the file cannot be written.
-    """
-    with (folder / JOURNAL).open('ab+', 0) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DatasetError(f'{folder}: another extract_frames is writing it') from error
-        yield Journal(file, folder, plan)
-
-
 class Journal:
     """
     The file ``extraction.jsonl``: one line for the plan, one for each batch and each source.
 
     :ivar sources: progress of each source, by name.
     """
+
+    @classmethod
+    @contextmanager
+    def open(cls, folder: Path, plan: Mapping[str, Any]) -> 'Iterator[Journal]':
+        """
+        Begin or continue the journal of a data set, locked against other processes.
+
+        :param plan: what decides the content of the frames; only the same plan is continued.
+        :raises DatasetError: another plan was begun here, or another process is at work.
+        :raises OSError: the file cannot be written.
+        """
+        with (folder / JOURNAL).open('ab+', 0) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise DatasetError(f'{folder}: another extract_frames is writing it') from error
+            yield cls(file, folder, plan)
 
     def __init__(self, file: BinaryIO, folder: Path, plan: Mapping[str, Any]) -> None:
         self._file, self._path = file, folder / JOURNAL
@@ -105,7 +103,7 @@ class Journal:
                                    'command again or choose another --out')
             for record in records:
                 self._take(record)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DatasetError(f'{self._path}: damaged ({error}); delete {folder} to begin anew'
                                ) from error
         file.truncate(end)

@@ -67,21 +67,16 @@ def balanced_split(groups: Sequence[Attempt], labels: Sequence[Label],
 
     With few groups the shares are only as exact as whole groups allow.
 
-    :param groups: group (attempt or source) of each frame.
-    :param labels: label of each frame.
+    :param groups: attempt or source of each frame.
     :param fractions: of the frames for train, val and test; they add up to 1.
-    :param seed: the same seed, groups and labels give the same split.
     """
     names = list(dict.fromkeys(groups))
     place = {name: i for i, name in enumerate(names)}
     counts = np.zeros((len(names), len(Label)))
-    for group, label in zip(groups, labels, strict=True):
-        counts[place[group], label] += 1
-    share = np.asarray(fractions)
-    target = np.outer(share, counts.sum(0))  # (splits, labels)
+    np.add.at(counts, ([place[group] for group in groups], list(labels)), 1)
+    target = np.outer(fractions, counts.sum(0))  # (splits, labels)
     weight = 1 / np.maximum(target, 1e-9)
-    weight[:, counts.sum(0) == 0] = 0.
-    open_splits = [split for split in range(len(SPLITS)) if share[split] > 0]
+    open_splits = np.flatnonzero(fractions).tolist()
     filled = np.zeros_like(target)
     chosen = np.zeros(len(names), int)
     # Largest first, as small groups can still even out; equal ones in an order drawn by the seed.

@@ -1,7 +1,7 @@
 """Processes that share the work: this one, others beside it, or a Dask cluster."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Executor, FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 import ctypes
@@ -11,15 +11,12 @@ from multiprocessing import get_context, parent_process
 import os
 import signal
 from threading import Thread
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import cv2
 
 from grasp_success_detector.console import needing
 from grasp_success_detector.errors import ConfigError
-
-Part = TypeVar('Part')
-Result = TypeVar('Result')
 
 # malloc.h of glibc
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -61,12 +58,6 @@ class Workers(NamedTuple):
             done, _ = wait(running, None if own is None else 0, FIRST_COMPLETED)
             for future in done:
                 yield running.pop(future), future.result()
-
-    def map(self, function: Callable[[Part], Result], parts: Iterable[Part]) -> list[Result]:
-        """Return what the function returns for each part, in their order."""
-        tasks = [partial(function, part) for part in parts]
-        results = dict(self.run(deque(tasks)))
-        return [results[task] for task in tasks]
 
 
 @contextmanager
