@@ -202,8 +202,8 @@ def test_torchvisions_files_that_are_damaged(tmp_path, monkeypatch, capsys):
     file = folder / 'cifar-10-batches-py' / 'data_batch_3'
     file.write_bytes(file.read_bytes()[:-1])
     assert main([str(folder), '--out', str(tmp_path / 'out')]) == 1
-    assert re.search('^error: .*c: CIFAR-10 cannot be had from here .*--download fetches it again',
-                     capsys.readouterr().err)
+    assert re.search('^error: .*c: CIFAR-10 cannot be read or downloaded .*--download fetches it '
+                     'again', capsys.readouterr().err)
 
 
 def test_a_loss_that_is_not_finite_stops_it(tree, tmp_path, capsys):

@@ -30,40 +30,30 @@ exit codes: 0 done, 1 runs that cannot be compared, 2 wrong option, 130 Ctrl-C
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the arguments, compare, print, and write the page if one is wanted."""
-    parser = _parser()
-    args = parser.parse_args(argv)
+    """Parse the arguments, compare, print, and write the page."""
+    args = _parser().parse_args(argv)
     if args.out is not None:
         check_new_file(args.out, ConfigError)
     # Slow to import: only once the arguments are known to be fine.
-    from grasp_success_detector.evaluation.comparison import (
-        compare,
-        describe_timing,
-        measure_latency,
-    )
+    from grasp_success_detector.evaluation import comparison
     from grasp_success_detector.inference.classifier import GraspClassifier
-    from grasp_success_detector.reports.comparison_page import (
-        comparison_page,
-        FRAMES_DEPEND,
-        rows,
-    )
+    from grasp_success_detector.reports import comparison_page
 
-    comparison = compare(read_contestants(args.runs))
-    contestants = comparison.contestants
-    given = {name: value for name in ('device', 'threads')
-             if (value := getattr(args, name)) is not None}
-    classifiers = [GraspClassifier.from_checkpoint(c.checkpoint, **given) for c in contestants]
+    compared = comparison.compare(read_contestants(args.runs))
+    contestants = compared.contestants
+    classifiers = [GraspClassifier.from_checkpoint(c.checkpoint, args.device, args.threads)
+                   for c in contestants]
     frame = _frame_to_time(contestants[0])
-    table = rows(contestants, measure_latency(classifiers, frame))
-    timing = describe_timing(frame, classifiers[0].engine.device)
+    table = comparison_page.rows(contestants, comparison.measure_latency(classifiers, frame))
+    timing = comparison.describe_timing(frame, classifiers[0].engine.device)
     print(_text_table(contestants, table))
     print(f'\nlatency: {timing}\n')
-    for by_attempt, by_frame in zip(comparison.by_attempt, comparison.by_frame, strict=True):
+    for by_attempt, by_frame in zip(compared.by_attempt, compared.by_frame, strict=True):
         print(_sentence(by_attempt, 'attempts'))
         print(_sentence(by_frame, 'frames'))
-    print(f'({FRAMES_DEPEND})')
+    print(f'({comparison_page.FRAMES_DEPEND})')
     if args.out is not None:
-        write_whole(args.out, comparison_page(comparison, table, timing))
+        write_whole(args.out, comparison_page.comparison_page(compared, table, timing))
         print(f'report: {args.out}')
     return ExitCode.OK
 
@@ -83,13 +73,9 @@ def read_contestants(folders: Sequence[Path]) -> list['Contestant']:
     if repeated := [str(folder) for folder, count in times.items() if count > 1]:
         raise RunError(f'{", ".join(repeated)}: given more than once; expected different runs')
     names = Counter(folder.resolve().name for folder in folders)
-    contestants = []
-    for folder in folders:
-        run = read_run(folder)
-        contestants.append(Contestant(
-            run.name if names[run.name] == 1 else str(folder), run.of('test'), run.metrics,
-            run.summary, run.checkpoint, run.test_dataset))
-    return contestants
+    return [Contestant(
+        run.name if names[run.name] == 1 else str(run.folder), run.of('test'), run.metrics,
+        run.summary, run.checkpoint, run.test_dataset) for run in map(read_run, folders)]
 
 
 def _frame_to_time(contestant: 'Contestant') -> 'RgbImage':
@@ -134,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
                         help='run folders of train_classifier, two or more')
     parser.add_argument('--out', type=Path, metavar='report.html',
                         help='write a page as well; it must not exist')
-    parser.add_argument('--device', help='where latency is measured: auto, cpu, cuda')
+    parser.add_argument('--device', default='auto',
+                        help='where latency is measured: auto, cpu, cuda (%(default)s)')
     parser.add_argument('--threads', type=int, help="CPU threads (torch's choice)")
     return parser

@@ -1,13 +1,13 @@
 """evaluate_classifier: judge recordings with a checkpoint, and measure how right it is."""
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 import json
 from pathlib import Path
 import tempfile
 import time
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -71,10 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     loaded = Checkpoint.open(args.checkpoint)
     threshold = loaded.metadata.threshold if args.threshold is None else args.threshold
     decision = replace(DecisionConfig(), threshold=threshold)
-    given = {name: value for name in ('device', 'threads')
-             if (value := getattr(args, name)) is not None}
-    classifier = GraspClassifier(loaded, engine=args.engine, precision=args.precision,
-                                 **given)
+    classifier = GraspClassifier(loaded, args.device, args.threads, engine=args.engine,
+                                 precision=args.precision)
     with (new_folder(args.out, ConfigError) as folder,
           tempfile.TemporaryDirectory(dir=folder) as unpacked):
         recordings = open_recordings(args.sources, selection, Path(unpacked), args.split)
@@ -109,6 +107,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def evaluation_lines(evaluation: 'Evaluation') -> Iterator[str]:
     """Yield the results as lines for a terminal."""
+    from grasp_success_detector.evaluation.metrics import accuracy_text
+
     for recording in evaluation.recordings:
         attempts = sum(attempt.source == recording.name for attempt in evaluation.attempts)
         yield f'{recording.name}: {len(recording.frames)} frames, {counted(attempts, "attempt")}'
@@ -120,14 +120,14 @@ def evaluation_lines(evaluation: 'Evaluation') -> Iterator[str]:
                 yield f'  {title}: ' + ', '.join(
                     f'{count} {what}' for what, count in sorted(counts.items()))
         if metrics := evaluation.by_source.get(recording.name):
-            yield f'  attempts right: {_accuracy(metrics["attempts"])}'
+            yield f'  attempts right: {accuracy_text(metrics["attempts"])}'
     total = evaluation.metrics
     if total is None:
         yield 'no labels: predictions and timelines only'
         return
     yield ('attempts: ' + ', '.join(f'{count} {name}' for name, count in total['results'].items())
-           + f'; right {_accuracy(total["attempts"])}')
-    yield f'frames right: {_accuracy(total["frames"])}'
+           + f'; right {accuracy_text(total["attempts"])}')
+    yield f'frames right: {accuracy_text(total["frames"])}'
     decided = total['times']['first_decision_s']['median']
     yield ('no attempt was decided: too few frames, or none of them convincing' if decided is None
            else f'first decision after {decided:.2f} s (median)')
@@ -137,14 +137,6 @@ def evaluation_lines(evaluation: 'Evaluation') -> Iterator[str]:
     if evaluation.suspicions:
         yield (f'{counted(len(evaluation.suspicions), "attempt")} with suspicious labels: '
                'label_errors.csv')
-
-
-def _accuracy(accuracy: Mapping[str, Any]) -> str:
-    if accuracy['value'] is None:
-        return 'none (0/0)'
-    low, high = accuracy['wilson_95']
-    return (f'{accuracy["value"]:.1%} ({accuracy["correct"]}/{accuracy["total"]}, 95 % interval '
-            f'{low:.1%} to {high:.1%})')
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -164,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     judging.add_argument('--threshold', type=float, metavar='P',
                          help="P(success) that counts as success (the checkpoint's)")
     add_engine_arguments(judging, *REFERENCE)
-    judging.add_argument('--device',
+    judging.add_argument('--device', default='auto',
                          help='auto, cpu, cuda, cuda:1; with OpenVINO also gpu, npu (auto)')
     judging.add_argument('--threads', type=int, help="CPU threads (torch's choice)")
     result = parser.add_argument_group('result')

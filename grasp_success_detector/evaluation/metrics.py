@@ -79,6 +79,11 @@ class Accuracy:
                 'wilson_95': list(wilson_interval(self.correct, self.total))}
 
 
+def accuracy_text(accuracy: Mapping[str, Any]) -> str:
+    """Return what ``Accuracy.to_json`` gave as text, with counts and interval."""
+    return str(Accuracy(accuracy['correct'], accuracy['total']))
+
+
 def frame_accuracy(probabilities: ArrayLike, labels: Sequence[Label],
                    threshold: float) -> Accuracy:
     """

@@ -1,6 +1,6 @@
 """The callback that reports each epoch, keeps the best one, and stops when none gets better."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import math
 import time
 from typing import Any
@@ -32,8 +32,7 @@ class BestEpoch(lightning.Callback):
     """
 
     def __init__(self, config: TrainingConfig, preprocessing: Preprocessing,
-                 val: tuple[LabelledFrame, ...], run: RunFolder,
-                 say: Callable[[str], None]) -> None:
+                 val: Sequence[LabelledFrame], run: RunFolder, say: Callable[[str], None]) -> None:
         self._config, self._preprocessing = config, preprocessing
         self._val, self._run, self._say = val, run, say
         self._loss = float('inf')
@@ -65,10 +64,13 @@ class BestEpoch(lightning.Callback):
         if best:
             self._loss, self.epoch = loss, epoch
         if trainer.is_global_zero:
+            metrics = summarize(predictions_of(self._val, val[0].numpy(), 1., 'val'),
+                                _THRESHOLD, SPARSE)
             line = {'epoch': epoch, 'seconds': time.monotonic() - self._began,
                     'learning_rate': trainer.optimizers[0].param_groups[0]['lr'],
                     'train_loss': pl_module.train_loss, 'val_loss': loss,
-                    **self._judge(val[0]), 'train_classes': _classes(*train[0]) if train else None}
+                    **{f'val_{name}': metrics[name] for name in ('frames', 'attempts', 'classes')},
+                    'train_classes': _classes(*train[0]) if train else None}
             self._run.add_epoch(line)
             self._say(_sentence(line, self._config.epochs))
             if best:
@@ -79,11 +81,6 @@ class BestEpoch(lightning.Callback):
             trainer.should_stop = True
             if trainer.is_global_zero:
                 self._say(f'stopped: no lower validation loss in {patience} epochs')
-
-    def _judge(self, logits: torch.Tensor) -> dict[str, Any]:
-        rows = predictions_of(self._val, logits.numpy(), 1., 'val')
-        metrics = summarize(rows, _THRESHOLD, SPARSE)
-        return {f'val_{name}': metrics[name] for name in ('frames', 'attempts', 'classes')}
 
 
 def _classes(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
@@ -101,7 +98,7 @@ def _sentence(line: dict[str, Any], epochs: int) -> str:
 
 
 def _each(classes: dict[str, Any]) -> str:
-    return ', '.join(f'{name} {of["value"]:.1%}' for name, of in classes.items())
+    return ', '.join(f'{name} {accuracy["value"]:.1%}' for name, accuracy in classes.items())
 
 
 def _share(accuracy: dict[str, Any]) -> str:

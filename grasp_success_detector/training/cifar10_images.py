@@ -39,30 +39,27 @@ def read_images(folder: Path, preprocessing: Preprocessing, download: bool = Fal
     Read the training and the test images of a folder.
 
     :param folder: holds ``train/`` and ``test/`` with a folder of jpeg or png files for each of
-        ten classes (as torchvision's ImageFolder reads them), or ``cifar-10-batches-py`` as
-        torchvision's CIFAR10 has it.
+        ten classes, as for torchvision's ImageFolder, or its CIFAR10's ``cifar-10-batches-py``.
     :param preprocessing: gives the size to crop and scale to.
     :param download: fetch CIFAR-10 into the folder first, where it is not there yet.
     :returns: training images, test images.
-    :raises DatasetError: no such data, or not as expected; names all that is wrong.
+    :raises DatasetError: no such data, or not as expected; names every image that is wrong.
     """
     if download or (folder / CIFAR10.base_folder).is_dir():
         return _read_torchvision(folder, download)
-    missing = [name for name in _SPLITS if not (folder / name).is_dir()]
-    if missing:
+    if missing := [name for name in _SPLITS if not (folder / name).is_dir()]:
         found = 'is no folder' if not folder.is_dir() else f'has no {" and no ".join(missing)}'
         raise DatasetError(
             f'{folder}: {found}; expected the folders train and test with one folder for each of '
             f"{CLASSES} classes, or torchvision's {CIFAR10.base_folder} (--download fetches it)")
-    train, test = (_list_files(folder / name) for name in _SPLITS)
-    if train[0] != test[0]:
-        raise DatasetError(
-            f'{folder}: train and test have different classes; only one has '
-            f'{", ".join(sorted(set(train[0]) ^ set(test[0])))}')
+    splits = [_list_files(folder / name) for name in _SPLITS]
+    if differ := set(splits[0][0]) ^ set(splits[1][0]):
+        raise DatasetError(f'{folder}: train and test have different classes; only one has '
+                           f'{", ".join(sorted(differ))}')
     with progress_bar(Console(stderr=True)) as progress:
-        task = progress.add_task('reading images', total=len(train[1]) + len(test[1]))
-        decoded, faults = [], []
-        for _, files in (train, test):
+        task = progress.add_task('reading images', total=sum(len(files) for _, files in splits))
+        read, faults = [], []
+        for names, files in splits:
             images = np.empty((len(files), preprocessing.height, preprocessing.width, 3), np.uint8)
             for i, (path, _) in enumerate(files):
                 try:
@@ -70,13 +67,12 @@ def read_images(folder: Path, preprocessing: Preprocessing, download: bool = Fal
                 except ImageDecodeError as error:
                     faults.append(str(error))
                 progress.advance(task)
-            decoded.append(images)
+            read.append(_labelled(images, [label for _, label in files], names))
     if faults:
         more = f'; and {len(faults) - 10} more' if len(faults) > 10 else ''
         raise DatasetError(f'{folder}: {len(faults)} images cannot be read: '
                            f'{"; ".join(faults[:10])}{more}')
-    return tuple(_labelled(images, [label for _, label in files], names)  # type: ignore[return-value]
-                 for images, (names, files) in zip(decoded, (train, test), strict=True))
+    return read[0], read[1]
 
 
 def _list_files(folder: Path) -> tuple[list[str], list[tuple[str, int]]]:
@@ -102,7 +98,7 @@ def _read_torchvision(folder: Path, download: bool) -> tuple[LabelledImages, Lab
         advice = ('bring cifar-10-python.tar.gz into the folder by other means' if download
                   else '--download fetches it again')
         raise DatasetError(
-            f'{folder}: CIFAR-10 cannot be had from here ({one_line(error)}); {advice}'
+            f'{folder}: CIFAR-10 cannot be read or downloaded ({one_line(error)}); {advice}'
             ) from error
     return (_labelled(train.data, train.targets, train.classes),
             _labelled(test.data, test.targets, test.classes))

@@ -17,7 +17,7 @@ from grasp_success_detector.datasets.splits import check_labels, SPLITS
 from grasp_success_detector.errors import DatasetError, TrainingError
 from grasp_success_detector.evaluation.calibration import fit_temperature
 from grasp_success_detector.evaluation.judging import decision_for, logits_of, predictions_of
-from grasp_success_detector.evaluation.metrics import Accuracy, summarize
+from grasp_success_detector.evaluation.metrics import accuracy_text, summarize
 from grasp_success_detector.evaluation.predictions import write_predictions
 from grasp_success_detector.evaluation.threshold import choose_threshold
 from grasp_success_detector.files import json_text, write_whole
@@ -183,7 +183,6 @@ def _finish(config: TrainingConfig, split: Split, run: RunFolder, best_epoch: in
     for leftover in (run.best, run.state):
         leftover.unlink(missing_ok=True)
     for name in ('frames', 'attempts'):
-        measured = metrics['test'][name]
-        say(f'test {name}: {Accuracy(measured["correct"], measured["total"])}')
+        say(f'test {name}: {accuracy_text(metrics["test"][name])}')
     say(f'threshold {threshold:.3f}: at most {config.max_false_positive_rate:.1%} of the failure '
         'frames of validation lie above it')

@@ -171,10 +171,9 @@ def load_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainingConf
     :raises ConfigError: no such file, no YAML mapping, unknown fields, or impossible values.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
-    if path is None:
-        architecture = given.get('architecture', TrainingConfig.architecture)
-        if architecture in ARCHITECTURES:
-            path = share_path(f'config/train_{architecture}.yaml')
+    architecture = given.get('architecture', TrainingConfig.architecture)
+    if path is None and architecture in ARCHITECTURES:
+        path = share_path(f'config/train_{architecture}.yaml')
     return TrainingConfig(**(_read_yaml(path) if path is not None else {}) | given)
 
 

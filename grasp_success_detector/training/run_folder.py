@@ -20,8 +20,7 @@ _FREE = ('device', 'devices', 'num_nodes', 'workers')
 _FORMAT_VERSION = 1
 
 _IN_SUMMARY = {'dataset', 'test_dataset', 'data', 'architecture', 'frozen', 'trainable',
-               'parameters', 'versions', 'device', 'best_epoch', 'epochs_run',
-               'seconds'}
+               'parameters', 'versions', 'device', 'best_epoch', 'epochs_run', 'seconds'}
 _IN_METRICS = {'val', 'test', 'threshold', 'temperature', 'max_false_positive_rate'}
 
 
@@ -29,26 +28,20 @@ class RunFolder:
     """
     The paths of a run folder's files, and how it begins and goes on.
 
-    :ivar config: the recipe (YAML).
-    :ivar epochs: a line of JSON for each epoch.
-    :ivar state: Lightning's checkpoint of the last epoch; removed at the end.
-    :ivar best: the weights of the best epoch; removed at the end.
-    :ivar classifier: the resulting checkpoint.
-    :ivar predictions: its predictions for every validation and test frame.
-    :ivar metrics: how good they are.
-    :ivar summary: what was trained on what; written last.
+    ``state``, Lightning's checkpoint of the last epoch, and ``best``, the weights of the best one,
+    are removed at the end.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config = path / 'config.yaml'
-        self.epochs = path / 'metrics.jsonl'
+        self.epochs = path / 'metrics.jsonl'  # a line for each epoch
         self.state = path / 'last.ckpt'
         self.best = path / 'best.safetensors'
         self.classifier = path / 'classifier.safetensors'
-        self.predictions = path / 'predictions.csv'
+        self.predictions = path / 'predictions.csv'  # for every validation and test frame
         self.metrics = path / 'metrics.json'
-        self.summary = path / 'run.json'
+        self.summary = path / 'run.json'  # what was trained on what; written last
 
     @property
     def finished(self) -> bool:
