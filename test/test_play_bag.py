@@ -163,7 +163,7 @@ def test_a_rate_that_is_none_is_refused(rate):
     (['BAG', '--topics', '/nope'], 1, f'no topic /nope; topics here: {ATTEMPT_TOPIC}, '),
     (['BAG', '--wait-for', '/nope'], 1, 'cannot wait for /nope: not among the topics played'),
     (['BAG', '--rate', '0'], 1, 'rate 0.0 (expected a number above 0)'),
-    (['BAG', '--wait', '-1'], 2, '-1 is no time; expected 0 or more seconds'),
+    (['BAG', '--wait', '-1'], 2, 'argument --wait: -1: expected 0 or more seconds'),
     (['BAG', '--topics', '/odd'], 3, 'no message to play'),
 ])
 def test_what_cannot_be_played_is_said(bag, arguments, code, line):

@@ -51,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _seconds(text: str) -> float:
     seconds = float(text)
     if not 0. <= seconds < math.inf:
-        raise argparse.ArgumentTypeError(f'{text} is no time; expected 0 or more seconds')
+        raise argparse.ArgumentTypeError(f'{text}: expected 0 or more seconds')
     return seconds
 
 
