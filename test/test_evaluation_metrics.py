@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, roc_auc_score
 
+from grasp_success_detector.cli.arguments import ReportOptions
 from grasp_success_detector.decision import DecisionConfig, Reason
 from grasp_success_detector.errors import ConfigError, DatasetError
 from grasp_success_detector.evaluation.attempts import (
@@ -169,8 +170,8 @@ def test_gate_wants_the_same_attempts(tmp_path):
     with pytest.raises(DatasetError, match='1 of its attempts are not here, and 0 of those here '
                                            'not in it, such as bag/2'):
         gate(tmp_path, [1] * 3, [1] * 2)
-    with pytest.raises(ConfigError, match='--max-drop 1.5: expected a share'):
-        gate(tmp_path, [1], [1], 1.5)
+    with pytest.raises(ConfigError, match=r'max_drop 1.5 \(expected a number of 0 or more and '):
+        ReportOptions(max_drop=1.5)
     labelled = '{"outcome": "success", "result": "wrong", "attempt": '
     for text in ('{"val": 1}', '[]', 'no JSON', '\xff', '{"attempts": 5}',
                  '{"attempts": {"a": 1}}', '{"attempts": [1]}'):

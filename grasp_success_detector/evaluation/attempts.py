@@ -1,7 +1,9 @@
 """Attempts: the verdicts during each one, how good they are, and labels that look wrong."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+import math
 from statistics import fmean, median
 from typing import Any
 
@@ -163,9 +165,7 @@ class Suspicion:
     A stretch of an attempt on which the model is confident of the other label.
 
     :ivar frames: of the stretch, with one label, in order.
-    :ivar label: of these frames.
-    :ivar start_s: time of its first frame, from the attempt's first frame.
-    :ivar end_s: time of its last frame, from the attempt's first frame.
+    :ivar start_s: time of its first frame, from the attempt's first frame; ``end_s`` of its last.
     :ivar believed: mean probability that the model gives to the other label.
     """
 
@@ -191,13 +191,13 @@ def confident_thresholds(attempts: Sequence[AttemptResult]) -> dict[Label, float
     It is the mean probability of that label over the frames that have it: C. Northcutt, L. Jiang
     and I. Chuang, Confident Learning: Estimating Uncertainty in Dataset Labels, Journal of
     Artificial Intelligence Research 70 (2021), section 3.1; but never below 0.5. A label that no
-    frame has is left out: nothing tells how sure the model would be of it.
+    frame has is left out, since nothing tells how sure the model would be of it.
     """
     given: dict[Label, list[float]] = {label: [] for label in Label}
     for attempt in attempts:
         for frame in attempt.frames:
-            if frame.label is not None:
-                given[frame.label] += _beliefs([frame], frame.label)
+            if frame.label is not None and frame.probability is not None:
+                given[frame.label].append(_belief(frame.probability, frame.label))
     return {label: max(.5, fmean(values)) for label, values in given.items() if values}
 
 
@@ -215,45 +215,32 @@ def find_label_errors(attempts: Sequence[AttemptResult], decision: DecisionConfi
     found = []
     for attempt in attempts:
         labelled = [frame for frame in attempt.frames if frame.label is not None]
-        stretches = [(sum(_beliefs(stretch, _other(stretch[0]))), stretch)
-                     for stretch in _stretches(labelled, confident) if (
-            stretch[-1].stamp_ns - stretch[0].stamp_ns >= decision.window_s * NS_PER_S
-            or (stretch[-1] is labelled[-1] and len(stretch) >= decision.min_frames))]
+        stretches = [
+            (weight, label, frames) for weight, label, frames in _stretches(labelled, confident)
+            if frames[-1].stamp_ns - frames[0].stamp_ns >= decision.window_s * NS_PER_S
+            or (frames[-1] is labelled[-1] and len(frames) >= decision.min_frames)]
         if stretches:
-            weight, worst = max(stretches, key=lambda weighed: weighed[0])
+            weight, label, frames = max(stretches, key=lambda stretch: stretch[0])
             start_ns = attempt.frames[0].stamp_ns
             found.append(Suspicion(
-                attempt.name, attempt.source, tuple(worst), Label(1 - _other(worst[0])),
-                (worst[0].stamp_ns - start_ns) / NS_PER_S,
-                (worst[-1].stamp_ns - start_ns) / NS_PER_S, weight / len(worst)))
+                attempt.name, attempt.source, frames, label,
+                (frames[0].stamp_ns - start_ns) / NS_PER_S,
+                (frames[-1].stamp_ns - start_ns) / NS_PER_S, weight / len(frames)))
     return sorted(found, key=lambda suspicion: -len(suspicion.frames) * suspicion.believed)
 
 
-def _stretches(frames: Sequence[FrameVerdict], confident: Mapping[Label, float],
-               ) -> list[list[FrameVerdict]]:
-    """Return runs of frames of one label on which the model is confident of the other."""
-    runs: list[list[FrameVerdict]] = []
-    before: FrameVerdict | None = None
-    for frame in frames:
-        if frame.probability is None:
-            continue
-        other = _other(frame)
-        if other in confident and _beliefs([frame], other)[0] >= confident[other]:
-            if runs and runs[-1][-1] is before and before.label is frame.label:
-                runs[-1].append(frame)
-            else:
-                runs.append([frame])
-        before = frame
-    return runs
+def _stretches(frames: Iterable[FrameVerdict], confident: Mapping[Label, float],
+               ) -> Iterator[tuple[float, Label, tuple[FrameVerdict, ...]]]:
+    """Yield runs of frames of one label on which the model is confident of the other."""
+    doubts = [(frame, frame.label, _belief(frame.probability, Label(1 - frame.label)))
+              for frame in frames if frame.label is not None and frame.probability is not None]
+    for (label, doubted), run in groupby(doubts, lambda doubt: (
+            doubt[1], doubt[2] >= confident.get(Label(1 - doubt[1]), math.inf))):
+        if doubted:
+            stretch = list(run)
+            yield sum(doubt[2] for doubt in stretch), label, tuple(doubt[0] for doubt in stretch)
 
 
-def _other(frame: FrameVerdict) -> Label:
-    """Return the label that a labelled frame does not have."""
-    assert frame.label is not None
-    return Label(1 - frame.label)
-
-
-def _beliefs(frames: Iterable[FrameVerdict], label: Label) -> list[float]:
-    """Return the probabilities that the model gives to a label."""
-    return [frame.probability if label is Label.SUCCESS else 1. - frame.probability
-            for frame in frames if frame.probability is not None]
+def _belief(probability: float, label: Label) -> float:
+    """Return the probability that the model gives to a label."""
+    return probability if label is Label.SUCCESS else 1. - probability

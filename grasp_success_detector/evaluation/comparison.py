@@ -15,15 +15,12 @@ import torch
 
 from grasp_success_detector.decision import DecisionConfig
 from grasp_success_detector.errors import DatasetError, one_line, RunError
-from grasp_success_detector.evaluation.metrics import verdicts_and_outcomes
+from grasp_success_detector.evaluation.metrics import last_verdicts
 from grasp_success_detector.evaluation.predictions import Prediction
 from grasp_success_detector.files import read_json
 from grasp_success_detector.images.decoding import RgbImage
 from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.labels import Label
-
-#: Attempt and stamp (ns) of a frame.
-FrameKey = tuple[str, int]
 
 Key = TypeVar('Key')
 
@@ -42,8 +39,7 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
     error of the difference between correlated proportions or percentages, Psychometrika 12
     (1947), 153-157, in its exact form.
 
-    :param only_first: number of cases that only the first got right.
-    :param only_second: number of cases that only the second got right.
+    :param only_first: number of cases that only the first got right; also ``only_second``.
     :returns: above 0, at most 1; 1 without disagreement.
     """
     n = only_first + only_second
@@ -61,10 +57,7 @@ class Contestant:
     A trained classifier and its predictions for the test frames.
 
     :ivar name: unique among the contestants.
-    :ivar predictions: one for each test frame.
-    :ivar metrics: ``metrics.json`` of its training.
-    :ivar summary: ``run.json`` of its training.
-    :ivar checkpoint: path of its checkpoint.
+    :ivar metrics: ``metrics.json`` of its training; ``summary`` is its ``run.json``.
     :ivar test_dataset: folder of the test frames at the time of the training; None if they were
         no files.
     """
@@ -80,23 +73,22 @@ class Contestant:
     def attempts(self) -> Mapping[str, bool]:
         """Return for each test attempt whether its final verdict is its outcome."""
         test = self.metrics['test']
-        verdicts, outcomes = verdicts_and_outcomes(self.predictions, DecisionConfig(
-            threshold=test['threshold'], window_s=test['window_s'],
-            min_frames=test['min_frames']))
-        return {attempt: verdicts[attempt].name == outcome.name
-                for attempt, outcome in outcomes.items()}
+        decision = DecisionConfig(**{
+            name: test[name] for name in ('threshold', 'window_s', 'min_frames')})
+        return {attempt: verdict.name == outcome.name for attempt, (outcome, verdict)
+                in last_verdicts(self.predictions, decision).items()}
 
     @cached_property
-    def frames(self) -> Mapping[FrameKey, bool]:
-        """Return for each test frame whether it is on the right side of the threshold."""
+    def frames(self) -> Mapping[tuple[str, int, Label], bool]:
+        """
+        Return for each test frame whether it is on the right side of the threshold.
+
+        By attempt, stamp (ns) and label.
+        """
         threshold = self.metrics['test']['threshold']
-        return {(row.attempt, row.stamp_ns): (row.probability >= threshold)
-                == (row.label is Label.SUCCESS) for row in self.predictions}
-
-    @cached_property
-    def labels(self) -> Mapping[FrameKey, Label]:
-        """Return the label of each test frame."""
-        return {(row.attempt, row.stamp_ns): row.label for row in self.predictions}
+        return {(row.attempt, row.stamp_ns, row.label):
+                (row.probability >= threshold) == (row.label is Label.SUCCESS)
+                for row in self.predictions}
 
 
 @dataclass(frozen=True)
@@ -106,7 +98,6 @@ class Duel:
 
     :ivar both: number of cases that both got right.
     :ivar only_first: number of cases that only the first got right.
-    :ivar neither: number of cases that neither got right.
     """
 
     first: str
@@ -115,6 +106,11 @@ class Duel:
     only_first: int
     only_second: int
     neither: int
+
+    @property
+    def cases(self) -> int:
+        """Return the number of attempts or frames."""
+        return self.both + self.only_first + self.only_second + self.neither
 
     @property
     def p_value(self) -> float:
@@ -144,32 +140,28 @@ def compare(contestants: Sequence[Contestant]) -> Comparison:
     :param contestants: two or more.
     :raises RunError: their test attempts or frames differ, or there are none.
     """
-    _check_same(contestants)
-    pairs = list(combinations(contestants, 2))
-    return Comparison(
-        tuple(contestants),
-        tuple(_duel(a.name, a.attempts, b.name, b.attempts) for a, b in pairs),
-        tuple(_duel(a.name, a.frames, b.name, b.frames) for a, b in pairs))
-
-
-def _check_same(contestants: Sequence[Contestant]) -> None:
-    first = contestants[0]
+    first, *others = contestants
     if not first.attempts:
         raise RunError(f'{first.name}: has no test attempts to compare on')
-    for other in contestants[1:]:
+    for other in others:
         if differ := first.attempts.keys() ^ other.attempts.keys():
             raise RunError(
                 f'{first.name} and {other.name} were tested on different attempts: '
                 f'{len(first.attempts.keys() - other.attempts.keys())} only in {first.name}, '
                 f'{len(other.attempts.keys() - first.attempts.keys())} only in {other.name}, such '
                 f'as {min(differ)}; train both on the same data set, or with the same --test')
-        if changed := first.labels.items() ^ other.labels.items():
-            attempts = {attempt for (attempt, _), _ in changed}
+        if changed := first.frames.keys() ^ other.frames.keys():
+            attempts = {attempt for attempt, _, _ in changed}
             raise RunError(
                 f'{first.name} and {other.name} were tested on the same attempts, but '
-                f'{len({key for key, _ in changed})} frames of {len(attempts)} of them differ or '
-                f'are labelled differently, such as of {min(attempts)}; train both on the same '
-                'data set')
+                f'{len({frame[:2] for frame in changed})} frames of {len(attempts)} of them '
+                f'differ or are labelled differently, such as of {min(attempts)}; train both on '
+                'the same data set')
+    pairs = list(combinations(contestants, 2))
+    return Comparison(
+        tuple(contestants),
+        tuple(_duel(a.name, a.attempts, b.name, b.attempts) for a, b in pairs),
+        tuple(_duel(a.name, a.frames, b.name, b.frames) for a, b in pairs))
 
 
 def measure_latency(classifiers: Sequence[GraspClassifier], frame: RgbImage) -> list[float]:
@@ -184,7 +176,7 @@ def measure_latency(classifiers: Sequence[GraspClassifier], frame: RgbImage) -> 
     times: list[list[float]] = [[] for _ in classifiers]
     for _ in range(_ROUNDS):
         for classifier, taken in zip(classifiers, times, strict=True):
-            classifier.predict([frame])  # its weights back into the cache
+            classifier.predict([frame])  # brings its weights back into the cache
             for _ in range(_FRAMES_PER_ROUND):
                 start = time.perf_counter()
                 classifier.predict([frame])
@@ -193,7 +185,7 @@ def measure_latency(classifiers: Sequence[GraspClassifier], frame: RgbImage) -> 
 
 
 def describe_timing(frame: RgbImage, device: str) -> str:
-    """Return in words what :func:`measure_latency` measures, and on which hardware."""
+    """Describe what :func:`measure_latency` measures, and on which hardware."""
     height, width, _ = frame.shape
     threads = torch.get_num_threads()
     where = (torch.cuda.get_device_name(device) if device.startswith('cuda') else
@@ -225,15 +217,9 @@ class Gate:
     max_drop: float
 
     @property
-    def attempts(self) -> int:
-        """Return the number of attempts."""
-        duel = self.duel
-        return duel.both + duel.only_first + duel.only_second + duel.neither
-
-    @property
     def drop(self) -> float:
         """Return the share of attempts that were lost; negative where some were won."""
-        return (self.duel.only_first - self.duel.only_second) / self.attempts
+        return (self.duel.only_first - self.duel.only_second) / self.duel.cases
 
     @property
     def failed(self) -> bool:
@@ -243,7 +229,7 @@ class Gate:
     def __str__(self) -> str:
         return (f'{"" if self.failed else "not "}significantly worse than the baseline: '
                 f'{self.duel.only_first} attempts lost, {self.duel.only_second} won of '
-                f'{self.attempts}, a drop of {self.drop:.1%} (allowed {self.max_drop:.1%}), '
+                f'{self.duel.cases}, a drop of {self.drop:.1%} (allowed {self.max_drop:.1%}), '
                 f"McNemar's exact test p = {self.duel.p_value:.3g}")
 
 

@@ -19,7 +19,7 @@ from grasp_success_detector.evaluation.attempts import (
     Suspicion,
 )
 from grasp_success_detector.evaluation.frame_sources import LabelOrigin, Recording
-from grasp_success_detector.evaluation.metrics import Accuracy, attempt_confusion, summarize
+from grasp_success_detector.evaluation.metrics import accuracy, attempt_confusion, summarize
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.checkpoint import Checkpoint
 
@@ -35,7 +35,7 @@ Measure = Callable[[NDArray[np.int64]], float]
 @dataclass(frozen=True)
 class Evaluation:
     """
-    A checkpoint, recordings, and how well the one judges the other.
+    A checkpoint, recordings, and how well the checkpoint judges them.
 
     :ivar path: of the checkpoint.
     :ivar engine: what ran the network, such as 'torch fp32 on cpu'.
@@ -43,7 +43,6 @@ class Evaluation:
     :ivar refused: for each recording, the number of undecodable frames by reason.
     :ivar metrics: of all labelled attempts; None without labels.
     :ivar by_source: metrics of each source that has labels.
-    :ivar origin: where the labels come from.
     :ivar more: further entries of metrics.json.
     """
 
@@ -135,15 +134,15 @@ def evaluation_metrics(attempts: Sequence[AttemptResult], decision: DecisionConf
         'frames': share_of(right, list(map(len, by_attempt))), 'roc_auc': roc_auc_of(labelled),
         **{name: mean_of(values) for name, values in times.items()}}
     summary = summarize(predictions, decision.threshold, decision)
-    said = [attempt.result for attempt in labelled]
-    results = {result: said.count(result) for result in ('correct', 'wrong', 'unknown')}
+    results = [attempt.result for attempt in labelled]
     # Verdicts here rest on frames without label as well.
-    summary['attempts'] = Accuracy(results['correct'], len(labelled)).to_json()
-    summary['confusion']['attempts'] = attempt_confusion(
-        {attempt.name: attempt.verdict for attempt in labelled},
-        {attempt.name: attempt.outcome for attempt in labelled if attempt.outcome is not None})
+    confusion = attempt_confusion((attempt.outcome, attempt.verdict) for attempt in labelled
+                                  if attempt.outcome is not None)
+    summary['confusion']['attempts'] = confusion
+    summary['attempts'] = accuracy(confusion).to_json()
     return {
-        **summary, 'results': results,
+        **summary, 'results': {name: results.count(name)
+                               for name in ('correct', 'wrong', 'unknown')},
         'times': {name: _described([value for value in values if value is not None])
                   for name, values in times.items()},
         'bootstrap_95': {name: bootstrap_interval(measure, len(labelled))
@@ -181,8 +180,7 @@ def bootstrap_interval(measure: Measure, attempts: int) -> tuple[float, float] |
 
 def mean_of(values: Sequence[float | None]) -> Measure:
     """Return the statistic that is the mean of a value of each attempt, where it has one."""
-    known = [value is not None for value in values]
-    return share_of([0. if value is None else value for value in values], known)
+    return share_of([value or 0. for value in values], [value is not None for value in values])
 
 
 def share_of(right: Sequence[float], total: Sequence[float]) -> Measure:
@@ -197,13 +195,11 @@ def share_of(right: Sequence[float], total: Sequence[float]) -> Measure:
 
 def roc_auc_of(attempts: Sequence[AttemptResult]) -> Measure:
     """Return the statistic that is the area under the ROC curve of all frames."""
-    rows = [(frame.probability, frame.label is Label.SUCCESS, i)
-            for i, attempt in enumerate(attempts) for frame in attempt.frames
-            if frame.label is not None and frame.probability is not None]
-    rows.sort(key=lambda row: row[0])
+    rows = sorted((row.probability, i, row.label) for i, attempt in enumerate(attempts)
+                  for row in labelled_predictions([attempt]))
     values = np.array([row[0] for row in rows], np.float64)
-    success = np.array([row[1] for row in rows], bool)
-    owner = np.array([row[2] for row in rows], np.int64)
+    owner = np.array([row[1] for row in rows], np.int64)
+    success = np.array([row[2] is Label.SUCCESS for row in rows], bool)
     # Equal values are one step: ties count half, as in `threshold.roc_auc`.
     step = np.cumsum(np.diff(values, prepend=np.nan) != 0) - 1 if len(rows) else owner
 

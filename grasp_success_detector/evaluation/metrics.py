@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from grasp_success_detector.datasets.splits import outcomes
 from grasp_success_detector.decision import DecisionConfig, WindowedDecider
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.evaluation.calibration import brier_score, expected_calibration_error
@@ -84,29 +83,13 @@ def accuracy_text(accuracy: Mapping[str, Any]) -> str:
     return str(Accuracy(accuracy['correct'], accuracy['total']))
 
 
-def frame_accuracy(probabilities: ArrayLike, labels: Sequence[Label],
-                   threshold: float) -> Accuracy:
+def frame_confusion(probabilities: ArrayLike, labels: Sequence[Label],
+                    threshold: float) -> Confusion:
     """
-    Return the accuracy by frame.
+    Count frames by label and by answer.
 
     :param probabilities: P(success) (N,).
     """
-    right = (np.asarray(probabilities) >= threshold) == (np.asarray(labels) == Label.SUCCESS)
-    return Accuracy(int(right.sum()), len(right))
-
-
-def class_accuracy(probabilities: ArrayLike, labels: Sequence[Label],
-                   threshold: float) -> dict[str, Accuracy]:
-    """Return the accuracy by frame for each label."""
-    truth = np.asarray(labels)
-    return {label.name.lower(): frame_accuracy(
-        np.asarray(probabilities)[truth == label], truth[truth == label].tolist(), threshold)
-        for label in Label}
-
-
-def frame_confusion(probabilities: ArrayLike, labels: Sequence[Label],
-                    threshold: float) -> Confusion:
-    """Count frames by label and by answer."""
     positive = np.asarray(probabilities) >= threshold
     truth = np.asarray(labels)
     return {label.name.lower(): {
@@ -114,53 +97,40 @@ def frame_confusion(probabilities: ArrayLike, labels: Sequence[Label],
         for answer in Label} for label in Label}
 
 
-def attempt_verdicts(probabilities: ArrayLike, stamps_ns: Sequence[int],
-                     attempts: Sequence[str], config: DecisionConfig) -> dict[str, Verdict]:
-    """
-    Return the verdict of each attempt that the node would give at its last frame.
-
-    :param probabilities: P(success) of each frame (N,).
-    :param stamps_ns: stamp of each frame, rising within an attempt.
-    :param attempts: attempt of each frame.
-    """
-    deciders: dict[str, WindowedDecider] = {}
-    newest: dict[str, int] = {}
-    for probability, stamp_ns, attempt in zip(
-            np.asarray(probabilities), stamps_ns, attempts, strict=True):
-        decider = deciders.setdefault(attempt, WindowedDecider(config))
-        # Recorded frames count as received when they were taken.
-        decider.observe(stamp_ns, float(probability), received_ns=stamp_ns)
-        newest[attempt] = stamp_ns
-    return {attempt: decider.decide(newest[attempt]).verdict
-            for attempt, decider in deciders.items()}
-
-
-def attempt_accuracy(verdicts: Mapping[str, Verdict], outcomes: Mapping[str, Label]) -> Accuracy:
-    """Return the accuracy by attempt; UNKNOWN counts as wrong."""
-    right = sum(verdicts[attempt].name == outcome.name for attempt, outcome in outcomes.items())
-    return Accuracy(right, len(outcomes))
-
-
-def attempt_confusion(verdicts: Mapping[str, Verdict], outcomes: Mapping[str, Label],
-                      ) -> Confusion:
+def attempt_confusion(attempts: Iterable[tuple[Label, Verdict]]) -> Confusion:
     """Count attempts by outcome and by verdict, ``unknown`` included."""
-    counts = Counter((outcome, verdicts[attempt]) for attempt, outcome in outcomes.items())
+    counts = Counter(attempts)
     return {label.name.lower(): {verdict.value: counts[label, verdict] for verdict in Verdict}
             for label in Label}
 
 
-def verdicts_and_outcomes(predictions: Iterable[Prediction], decision: DecisionConfig,
-                          ) -> tuple[dict[str, Verdict], dict[str, Label]]:
+def accuracy(confusion: Confusion) -> Accuracy:
+    """Return the share of right answers; UNKNOWN counts as wrong."""
+    return Accuracy(sum(answers[label] for label, answers in confusion.items()),
+                    sum(sum(answers.values()) for answers in confusion.values()))
+
+
+def accuracy_by_class(confusion: Confusion) -> dict[str, Any]:
+    """Return the share of right answers for each label, for JSON."""
+    return {label: accuracy({label: answers}).to_json() for label, answers in confusion.items()}
+
+
+def last_verdicts(predictions: Iterable[Prediction], decision: DecisionConfig,
+                  ) -> dict[str, tuple[Label, Verdict]]:
     """
-    Return for each attempt the verdict and the label at its last frame.
+    Return the label and the node's verdict at each attempt's last frame.
 
     :param predictions: in any order.
     """
-    rows = sorted(predictions, key=lambda row: (row.attempt, row.stamp_ns))
-    attempts = [row.attempt for row in rows]
-    verdicts = attempt_verdicts([row.probability for row in rows],
-                                [row.stamp_ns for row in rows], attempts, decision)
-    return verdicts, outcomes(attempts, [row.label for row in rows])
+    deciders: dict[str, WindowedDecider] = {}
+    last: dict[str, Prediction] = {}
+    for row in sorted(predictions, key=lambda row: (row.attempt, row.stamp_ns)):
+        decider = deciders.setdefault(row.attempt, WindowedDecider(decision))
+        # Recorded frames count as received when they were taken.
+        decider.observe(row.stamp_ns, row.probability, received_ns=row.stamp_ns)
+        last[row.attempt] = row
+    return {attempt: (row.label, deciders[attempt].decide(row.stamp_ns).verdict)
+            for attempt, row in last.items()}
 
 
 def summarize(predictions: Sequence[Prediction], threshold: float,
@@ -170,24 +140,22 @@ def summarize(predictions: Sequence[Prediction], threshold: float,
 
     :param predictions: of one split, in any order.
     :param threshold: a frame, or the window of an attempt, is a success from this P(success) on.
-    :param decision: how an attempt is decided, but for its threshold.
+    :param decision: how an attempt is decided, except for its threshold.
     :returns: for JSON: ``frames``, ``attempts`` and each of ``classes`` as
         ``Accuracy.to_json``; ``confusion`` of ``frames`` and ``attempts``; ``roc_auc``,
         ``average_precision``, ``brier``, ``ece``, the last two also ``_uncalibrated``, all by
         frame; ``threshold``, ``window_s`` and ``min_frames`` as used.
     """
-    decision = replace(decision, threshold=threshold)
     labels = [row.label for row in predictions]
     probabilities = np.array([row.probability for row in predictions], np.float64)
     uncalibrated = np.array([row.uncalibrated for row in predictions], np.float64)
-    verdicts, truth = verdicts_and_outcomes(predictions, decision)
+    frames = frame_confusion(probabilities, labels, threshold)
+    attempts = attempt_confusion(
+        last_verdicts(predictions, replace(decision, threshold=threshold)).values())
     return {
-        'frames': frame_accuracy(probabilities, labels, threshold).to_json(),
-        'classes': {name: accuracy.to_json() for name, accuracy in class_accuracy(
-            probabilities, labels, threshold).items()},
-        'attempts': attempt_accuracy(verdicts, truth).to_json(),
-        'confusion': {'frames': frame_confusion(probabilities, labels, threshold),
-                      'attempts': attempt_confusion(verdicts, truth)},
+        'frames': accuracy(frames).to_json(), 'classes': accuracy_by_class(frames),
+        'attempts': accuracy(attempts).to_json(),
+        'confusion': {'frames': frames, 'attempts': attempts},
         'roc_auc': roc_auc(probabilities, labels),
         'average_precision': average_precision(probabilities, labels),
         'brier': brier_score(probabilities, labels),

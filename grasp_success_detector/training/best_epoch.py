@@ -12,7 +12,11 @@ from torch.nn import functional as F
 from grasp_success_detector.datasets.dataset import LabelledFrame
 from grasp_success_detector.errors import TrainingError
 from grasp_success_detector.evaluation.judging import predictions_of, SPARSE
-from grasp_success_detector.evaluation.metrics import class_accuracy, summarize
+from grasp_success_detector.evaluation.metrics import (
+    accuracy_by_class,
+    frame_confusion,
+    summarize,
+)
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.networks.architectures import success_probabilities
 from grasp_success_detector.networks.checkpoint import CheckpointMetadata, save
@@ -84,8 +88,8 @@ class BestEpoch(lightning.Callback):
 
 
 def _classes(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
-    return {name: accuracy.to_json() for name, accuracy in class_accuracy(
-        success_probabilities(logits.numpy()), labels.tolist(), _THRESHOLD).items()}
+    return accuracy_by_class(frame_confusion(
+        success_probabilities(logits.numpy()), labels.tolist(), _THRESHOLD))
 
 
 def _sentence(line: dict[str, Any], epochs: int) -> str:
