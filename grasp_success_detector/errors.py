@@ -1,7 +1,5 @@
 """Every error a caller may catch: one class per concern, one clear line per error."""
 
-from collections.abc import Iterable
-
 
 class GraspSuccessDetectorError(Exception):
     """
@@ -34,23 +32,23 @@ class ConfigError(GraspSuccessDetectorError):
 
 
 class ExportError(GraspSuccessDetectorError):
-    """A network cannot be brought into another format, or answers differently there."""
+    """A network cannot be exported to another format, or its outputs differ there."""
 
 
 class BagError(GraspSuccessDetectorError):
-    """A bag is missing, is no bag, cannot be read, or lacks the topic that was asked for."""
+    """A bag is missing, is not a bag, cannot be read, or lacks the requested topic."""
 
 
 class DatasetError(GraspSuccessDetectorError):
-    """The labelled frames cannot be trained on or evaluated (no frames, one class, a leak)."""
+    """The labelled frames cannot be used for training or evaluation (no frames, one class, a leak)."""
 
 
 class RunError(GraspSuccessDetectorError):
-    """A folder is no run of a training, is unfinished, or cannot be compared with another."""
+    """A folder is not a run of train_classifier, is unfinished, or does not compare with others."""
 
 
 class SimulationError(GraspSuccessDetectorError):
-    """The simulation cannot run here (no MuJoCo, no OpenGL) or was asked for the impossible."""
+    """The simulation cannot run here (no MuJoCo, no OpenGL), or its settings are out of range."""
 
 
 class ResourceError(GraspSuccessDetectorError):
@@ -58,29 +56,13 @@ class ResourceError(GraspSuccessDetectorError):
 
 
 class TrainingError(GraspSuccessDetectorError):
-    """A training cannot go on: its loss is no number any more."""
-
-
-def check_fields(owner: object, error: type[GraspSuccessDetectorError], subject: str,
-                 checks: Iterable[tuple[str, bool, str]]) -> None:
-    """
-    Refuse an object some of whose fields have values that cannot be used.
-
-    :param error: class of the error.
-    :param subject: what its text begins with.
-    :param checks: of each field its name, whether its value is good, and what is expected.
-    :raises GraspSuccessDetectorError: of that class, naming every culprit at once.
-    """
-    wrong = [f'{name} {getattr(owner, name)!r} (expected {expected})'
-             for name, good, expected in checks if not good]
-    if wrong:
-        raise error(f'{subject} {", ".join(wrong)}')
+    """A training cannot continue, as its loss is not finite."""
 
 
 def one_line(error: BaseException) -> str:
     """
-    Return what a foreign error says, fit to stand inside a line of ours.
+    Return the text of another library's error for use within one line.
 
-    :returns: its text without line ends, at most 200 characters; its class where it has no text.
+    :returns: at most 200 characters without line ends; the name of the class if there is no text.
     """
     return ' '.join(str(error).split())[:200] or type(error).__name__
