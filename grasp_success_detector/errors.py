@@ -40,11 +40,11 @@ class BagError(GraspSuccessDetectorError):
 
 
 class DatasetError(GraspSuccessDetectorError):
-    """The labelled frames cannot be used for training or evaluation (no frames, one class, a leak)."""
+    """A data set cannot be used for training or evaluation (no frames, one class, a leak)."""
 
 
 class RunError(GraspSuccessDetectorError):
-    """A folder is not a run of train_classifier, is unfinished, or does not compare with others."""
+    """A folder is not a finished run of train_classifier, or does not compare with others."""
 
 
 class SimulationError(GraspSuccessDetectorError):
