@@ -1,5 +1,6 @@
 """What all commands share: exit codes, one-line errors and progress bars."""
 
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from codecs import lookup
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -103,6 +104,18 @@ def _reader_is_gone() -> bool:
             os.dup2(nowhere, stream.fileno())
             os.close(nowhere)
     return gone
+
+
+def command_parser(docstring: str | None, epilog: str) -> ArgumentParser:
+    """
+    Return the parser of a command.
+
+    :param docstring: of the command's module: ``'name: what it does.'``
+    :param epilog: examples and exit codes, printed as they are.
+    """
+    name, description = (docstring or '').strip().split(': ', 1)
+    return ArgumentParser(name, description=description, epilog=epilog,
+                          formatter_class=RawDescriptionHelpFormatter)
 
 
 @contextmanager

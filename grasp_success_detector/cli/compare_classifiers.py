@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grasp_success_detector.console import command, ExitCode
+from grasp_success_detector.console import command, command_parser, ExitCode
 from grasp_success_detector.errors import ConfigError, ImageDecodeError, RunError
 from grasp_success_detector.files import check_new_file, write_whole
 
@@ -113,9 +113,7 @@ def _sentence(duel: 'Duel', what: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog='compare_classifiers', description=__doc__.split(': ', 1)[1], epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__, EPILOG)
     parser.add_argument('runs', type=Path, nargs='+', metavar='RUN',
                         help='run folders of train_classifier, two or more')
     parser.add_argument('--out', type=Path, metavar='report.html',

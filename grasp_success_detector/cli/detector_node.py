@@ -1,9 +1,8 @@
-"""Console script ``detector_node``: run the detector as a process."""
+"""detector_node: decide from camera frames whether the hand holds the object (a ROS 2 node)."""
 
-import argparse
 from collections.abc import Sequence
 
-from grasp_success_detector.console import command
+from grasp_success_detector.console import command, command_parser
 from grasp_success_detector.ros.node.lifecycle_node import DetectorNode
 from grasp_success_detector.ros.process import (
     full_arguments,
@@ -12,20 +11,18 @@ from grasp_success_detector.ros.process import (
     run_managed_node,
 )
 
+EPILOG = """examples:
+  detector_node --ros-args -r image:=/camera/image_raw
+  detector_node --ros-args -r image:=/camera/image_raw -p image_transport:=compressed
+  detector_node --ros-args -p checkpoint:=my.safetensors -p threshold:=0.7 -r __ns:=/left_hand
+  detector_node --ros-args --params-file detector.yaml"""
+
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the node as a process."""
     arguments = full_arguments(argv, 'detector_node')
-    parser = argparse.ArgumentParser(
-        prog='detector_node', formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Decide from camera frames whether the hand holds the object (a ROS 2 node).',
-        epilog="""examples:
-  detector_node --ros-args -r image:=/camera/image_raw
-  detector_node --ros-args -r image:=/camera/image_raw -p image_transport:=compressed
-  detector_node --ros-args -p checkpoint:=my.safetensors -p threshold:=0.7 -r __ns:=/left_hand
-  detector_node --ros-args --params-file detector.yaml""")
-    parser.parse_args(own_arguments(arguments))
+    command_parser(__doc__, EPILOG).parse_args(own_arguments(arguments))
     with ros_process(arguments):
         node = DetectorNode()
         return run_managed_node(node, node.autostart)

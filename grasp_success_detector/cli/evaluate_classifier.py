@@ -17,7 +17,7 @@ from grasp_success_detector.cli.arguments import (
     add_label_arguments,
     ReportOptions,
 )
-from grasp_success_detector.console import command, counted, ExitCode, progress_bar
+from grasp_success_detector.console import command, command_parser, counted, ExitCode, progress_bar
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.files import new_folder
 from grasp_success_detector.inference.engine import REFERENCE
@@ -140,9 +140,7 @@ def evaluation_lines(evaluation: 'Evaluation') -> Iterator[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog='evaluate_classifier', description=__doc__.split(': ', 1)[1], epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__, EPILOG)
     parser.add_argument('checkpoint', type=Path, metavar='CHECKPOINT', help='.safetensors')
     parser.add_argument('sources', nargs='+', metavar='SOURCE',
                         help='data sets, bags, videos, or globs')

@@ -1,4 +1,8 @@
-"""Console script ``evaluate_replay``: play a bag to the running node and evaluate it."""
+"""
+evaluate_replay: play a bag to the detector over DDS, and judge what it publishes.
+
+Verdicts, latency, dropped frames, and what differs from evaluate_classifier are reported.
+"""
 
 import argparse
 from collections.abc import Sequence
@@ -14,7 +18,7 @@ from grasp_success_detector.cli.arguments import (
     ReportOptions,
 )
 from grasp_success_detector.cli.evaluate_classifier import evaluation_lines
-from grasp_success_detector.console import command, ExitCode, progress_bar
+from grasp_success_detector.console import command, command_parser, ExitCode, progress_bar
 from grasp_success_detector.decision import DecisionConfig
 from grasp_success_detector.errors import BagError, ConfigError
 from grasp_success_detector.files import DEFAULT_CHECKPOINT, new_folder, share_path
@@ -43,11 +47,7 @@ through, 130 interrupted
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog='evaluate_replay', formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Start the detector as a process, play a bag to it over DDS, and judge what '
-                    'it publishes: verdicts, latency, dropped frames, and what differs from '
-                    'evaluate_classifier.', epilog=EPILOG)
+    parser = command_parser(__doc__, EPILOG)
     parser.add_argument('bag', metavar='BAG', help='rosbag2 folder, .mcap, .db3 or .bag file')
     parser.add_argument('--out', type=Path, required=True, metavar='REPLAY',
                         help='folder to write; it must not exist')

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from grasp_success_detector.console import command, ExitCode
+from grasp_success_detector.console import command, command_parser, ExitCode
 from grasp_success_detector.files import SAMPLE_BAG, share_path
 
 EPILOG = """\
@@ -77,9 +77,7 @@ def _verify(args: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog='export_classifier', description=__doc__.split(': ', 1)[1], epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__, EPILOG)
     parser.add_argument('checkpoint', type=Path, help='safetensors file of train_classifier')
     parser.add_argument('--onnx', type=Path, metavar='FILE', help='ONNX file to write')
     parser.add_argument('--openvino', type=Path, metavar='FILE',

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from grasp_success_detector.cli.arguments import add_choice_arguments, add_label_arguments
-from grasp_success_detector.console import command, counted, ExitCode, progress_bar
+from grasp_success_detector.console import command, command_parser, counted, ExitCode, progress_bar
 from grasp_success_detector.datasets.dataset import MARKER
 from grasp_success_detector.datasets.extraction import extract
 from grasp_success_detector.datasets.frame_writer import PictureOptions
@@ -100,9 +100,7 @@ def _account(name: str, source: Mapping[str, Any], selection: FrameSelection) ->
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog='extract_frames', description=__doc__.split(': ', 1)[1], epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__, EPILOG)
     parser.add_argument('sources', nargs='+', metavar='SOURCE', help='bags, videos, or globs')
     parser.add_argument('--out', type=Path, required=True, metavar='DATASET',
                         help='folder of the data set')

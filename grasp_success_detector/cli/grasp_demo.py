@@ -1,4 +1,8 @@
-"""Console script ``grasp_demo``: play the sample bag to the detector over DDS and show it."""
+"""
+grasp_demo: start the detector as a process, play a bag to it in real time, show its verdicts.
+
+A picture of them is drawn at the end.
+"""
 
 import argparse
 from collections.abc import Iterator, Sequence
@@ -10,7 +14,7 @@ import tempfile
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from grasp_success_detector.console import command, ExitCode
+from grasp_success_detector.console import command, command_parser, ExitCode
 from grasp_success_detector.decision import NS_PER_S
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.files import SAMPLE_BAG, share_path, write_whole
@@ -39,10 +43,7 @@ came through, 130 interrupted"""
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog='grasp_demo', formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EPILOG,
-        description='Start the detector as a process, play a bag to it in real time, show its '
-                    'verdicts, and draw a picture of them.')
+    parser = command_parser(__doc__, EPILOG)
     parser.add_argument('--bag', type=Path, help='bag to play (default: the sample that ships)')
     parser.add_argument('--checkpoint', type=Path, help='(default: the one that ships)')
     add_options(parser, Playback, 'rate')

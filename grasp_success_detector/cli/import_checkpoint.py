@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grasp_success_detector.console import command, ExitCode
+from grasp_success_detector.console import command, command_parser, ExitCode
 from grasp_success_detector.errors import CheckpointError, ConfigError
 from grasp_success_detector.files import check_new_file
 from grasp_success_detector.labels import CLASS_NAMES
@@ -112,9 +112,7 @@ def _recognised(tensors: 'Tensors', legacy: Path) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog='import_checkpoint', description=__doc__.split(': ', 1)[1], epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__, EPILOG)
     parser.add_argument('file', type=Path, help='file of torch.save')
     parser.add_argument('--out', type=Path, required=True, metavar='FILE',
                         help='safetensors file to write; it must not exist')

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from grasp_success_detector.console import command, counted, ExitCode
+from grasp_success_detector.console import command, command_parser, counted, ExitCode
 from grasp_success_detector.datasets import inspection
 from grasp_success_detector.datasets.workers import open_workers, usable_cores
 from grasp_success_detector.errors import ConfigError
@@ -59,9 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog='inspect_dataset', description=__doc__.split(': ', 1)[1], epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__, EPILOG)
     parser.add_argument('dataset', type=Path, help='folder made by extract_frames')
     parser.add_argument('--out', type=Path, help='folder for page and sheet (DATASET-inspection)')
     parser.add_argument('--near-bits', type=int, default=inspection.SAME_BITS, choices=range(33),

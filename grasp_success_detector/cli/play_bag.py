@@ -1,4 +1,8 @@
-"""Console script ``play_bag``: play a bag over DDS without rosbag2's player."""
+"""
+play_bag: publish the messages of a bag with their recorded bytes, times and QoS.
+
+The bag is a rosbag2 folder, .mcap, .db3 or ROS 1 .bag file.
+"""
 
 import argparse
 from collections.abc import Sequence
@@ -9,7 +13,7 @@ import time
 from rclpy.node import Node
 from rich.console import Console
 
-from grasp_success_detector.console import command, ExitCode, progress_bar
+from grasp_success_detector.console import command, command_parser, ExitCode, progress_bar
 from grasp_success_detector.recordings.bags import open_bag
 from grasp_success_detector.ros.process import full_arguments, own_arguments, ros_process
 from grasp_success_detector.ros.tools.bag_player import BagPlayer, Playback
@@ -27,10 +31,7 @@ exit codes: 0 played, 1 no such bag or topic, 2 usage, 3 no message could be pla
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog='play_bag', formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EPILOG,
-        description='Publish the messages of a bag (rosbag2 folder, .mcap, .db3, ROS 1 .bag) with '
-                    'their recorded bytes, times and QoS.')
+    parser = command_parser(__doc__, EPILOG)
     parser.add_argument('bag', help='rosbag2 folder, .mcap, .db3 or .bag file')
     add_options(parser, Playback, 'rate')
     add_options(parser, Playback, 'topics', 'restamp', defaults=False)

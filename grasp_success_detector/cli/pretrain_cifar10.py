@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grasp_success_detector.console import command, ExitCode, needing
+from grasp_success_detector.console import command, command_parser, ExitCode, needing
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.files import check_new_file
 from grasp_success_detector.settings import add_options, given_options
@@ -62,9 +62,7 @@ def _report(result: 'EpochResult', epochs: int) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog='pretrain_cifar10', description=__doc__.split(': ', 1)[1], epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__, EPILOG)
     parser.add_argument('data', type=Path, help="folder with torchvision's CIFAR-10, or with "
                         'train/ and test/')
     parser.add_argument('--out', type=Path, required=True, metavar='FILE',

@@ -8,7 +8,14 @@ import time
 
 from rich.console import Console
 
-from grasp_success_detector.console import command, counted, ExitCode, needing, progress_bar
+from grasp_success_detector.console import (
+    command,
+    command_parser,
+    counted,
+    ExitCode,
+    needing,
+    progress_bar,
+)
 from grasp_success_detector.settings import add_options, given_options
 from grasp_success_detector.simulation.presets import RecordingSettings
 
@@ -52,9 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog='simulate_grasps', description=__doc__.split(': ', 1)[1], epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__, EPILOG)
     parser.add_argument('out', type=Path, help='the rosbag2 folder to make; it must not exist')
     add_options(parser, RecordingSettings, *(field.name for field in fields(RecordingSettings)))
     parser.add_argument('--jobs', type=int, help='processes (default: one per core)')

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from grasp_success_detector.console import command, ExitCode, needing
+from grasp_success_detector.console import command, command_parser, ExitCode, needing
 from grasp_success_detector.errors import DatasetError
 from grasp_success_detector.settings import add_options, given_options
 from grasp_success_detector.training.recipe import TrainingConfig
@@ -83,9 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog='train_classifier', description=__doc__.split(': ', 1)[1], epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__, EPILOG)
     parser.add_argument('dataset', type=Path, help='folder that extract_frames made')
     parser.add_argument('--out', type=Path, required=True, help='run folder; it must not exist')
     parser.add_argument('--resume', action='store_true', help='continue an unfinished run')
