@@ -86,21 +86,30 @@ def add_options(parser: ArgumentParser | Any, owner: type, *names: str,
     for declared in (known[name] for name in names):
         kind, more = _alternatives(_hints(owner)[declared.name])[0], declared.metadata
         inner = get_args(kind)[0] if get_origin(kind) is tuple else kind
-        words, separator = [more.get('help', '')], more.get('separator')
-        if _is_enum(inner) and not all(member.value in words[0] for member in inner):
-            words.append(_expected_of(inner, declared))
-        default = declared.default
-        if defaults and default not in (None, MISSING):
-            words.append(f'({default.value if isinstance(default, Enum) else default})'
-                         if separator is None else f'({separator.join(map(str, default))})')
-        settings: dict[str, Any] = {'action': BooleanOptionalAction} if kind is bool else {
-            'type': (inner if inner in (int, float, Path) else str) if separator is None else
-            partial(_numbers, inner, len(get_args(kind)), separator, more['metavar']),
-            'metavar': more.get('metavar', _METAVARS.get(inner, 'NAME')),
-            'nargs': None if inner is kind or separator else '+'}
+        how: dict[str, Any] = {
+            'type': inner if inner in (int, float, Path) else str,
+            'metavar': more.get('metavar', _METAVARS.get(inner, 'NAME'))}
+        if kind is bool:
+            how = {'action': BooleanOptionalAction}
+        elif separator := more.get('separator'):
+            how['type'] = partial(
+                _numbers, inner, len(get_args(kind)), separator, more['metavar'])
+        elif inner is not kind:
+            how['nargs'] = '+'
         parser.add_argument(
             '--' + more.get('option', declared.name).replace('_', '-'), dest=declared.name,
-            default=None, help=' '.join(filter(None, words)), **settings)
+            default=None, help=_help(declared, inner, defaults), **how)
+
+
+def _help(declared: Field[Any], kind: Any, with_default: bool) -> str:
+    words, default = [declared.metadata.get('help', '')], declared.default
+    if _is_enum(kind) and not all(member.value in words[0] for member in kind):
+        words.append(_expected_of(kind, declared))
+    if with_default and default not in (None, MISSING):
+        separator = declared.metadata.get('separator')
+        words.append(f'({separator.join(map(str, default))})' if separator else
+                     f'({default.value if isinstance(default, Enum) else default})')
+    return ' '.join(filter(None, words))
 
 
 def _numbers(kind: type, count: int, separator: str, expected: str, text: str) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, ExitStack
 from pathlib import Path
+from typing import Final
 
 from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.highlevel.anyreader import ReaderErrors
@@ -31,6 +32,9 @@ ATTEMPT_TOPIC = '/attempt'
 
 #: Message definitions for bags that carry none of their own (rosbag2 sqlite3 before Iron).
 TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
+
+#: Version of rosbag2's metadata in the bags that are written: the oldest that rosbags writes.
+BAG_VERSION: Final = 8
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import json
 from multiprocessing import get_context
 from pathlib import Path
 import signal
-from typing import Any, Final
+from typing import Any
 
 import cv2
 import numpy as np
@@ -32,7 +32,6 @@ FIRST_STAMP_NS = 1_700_000_000_000_000_000
 #: From the start of one attempt to the start of the next, in ns.
 ATTEMPT_PERIOD_NS = round((DURATION_S + 1.) * 1e9)
 
-_BAG_VERSION: Final = 8  # of rosbag2's metadata: the oldest that rosbags writes
 
 #: Topic, stamp in ns, message in CDR.
 Message = tuple[str, int, bytes]
@@ -69,7 +68,7 @@ def record(settings: RecordingSettings, out: Path, jobs: int | None = None,
         # rosbag2 names its files after the bag's folder, which has another name until it is whole.
         bag = folder / out.name
         storage = StoragePlugin[settings.storage.name]
-        with Writer(bag, version=_BAG_VERSION, storage_plugin=storage) as writer:
+        with Writer(bag, version=bags.BAG_VERSION, storage_plugin=storage) as writer:
             connections = {topic: writer.add_connection(topic, msgtype, typestore=bags.TYPESTORE)
                            for topic, msgtype in _topics(settings).items()}
             for summary, messages in _simulate(settings, jobs or usable_cores()):

@@ -6,7 +6,7 @@ import json
 import math
 from pathlib import Path
 import time
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
@@ -30,7 +30,7 @@ from grasp_success_detector.decision import NS_PER_S
 from grasp_success_detector.evaluation import replay
 from grasp_success_detector.images.message_fields import header_stamp_ns
 from grasp_success_detector.labels import Verdict
-from grasp_success_detector.recordings.bags import open_bag
+from grasp_success_detector.recordings.bags import BAG_VERSION, open_bag
 from grasp_success_detector.ros.tools.bag_player import message_class, recorded_qos
 from grasp_success_detector.ros.tools.child_process import (
     child_process,
@@ -55,7 +55,6 @@ _TOPICS = {VERDICT_TOPIC: ('std_msgs/msg/Bool', 1),
            STAMPED_TOPIC: ('vision_msgs/msg/Classification', 1),
            DIAGNOSTICS_TOPIC: ('diagnostic_msgs/msg/DiagnosticArray', 10)}
 
-_BAG_VERSION: Final = 8    # of rosbag2's metadata: the oldest that rosbags writes
 
 class Published(NamedTuple):
     """One message of the detector: time of publication in ns, and CDR as it came over DDS."""
@@ -139,7 +138,7 @@ class VerdictRecorder(Node):
                         for message in self.published),
                        key=lambda pair: pair[0]) if self.frames else []
         topics = {message.topic for message in self.published}
-        with Writer(path, version=_BAG_VERSION, storage_plugin=StoragePlugin.MCAP) as writer:
+        with Writer(path, version=BAG_VERSION, storage_plugin=StoragePlugin.MCAP) as writer:
             connections = {
                 topic: writer.add_connection(
                     topic, name, typestore=typestore, offered_qos_profiles=[_qos(depth)])
