@@ -28,7 +28,7 @@ def row(classifier: GraspClassifier, frames: tuple[LabelledFrame, ...], name: st
     predictions = predictions_of(
         frames, logits_of(classifier, frames, name), classifier.metadata.temperature, 'test')
     summary = summarize(predictions, classifier.threshold,
-                        decision_for(frames, classifier.threshold))
+                        decision_for([frame.attempt for frame in frames], classifier.threshold))
     cells = []
     for kind in ('attempts', 'frames'):
         measured = summary[kind]

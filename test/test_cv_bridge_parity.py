@@ -21,9 +21,11 @@ Header = pytest.importorskip('std_msgs.msg', reason=WHERE).Header
 CvBridge = pytest.importorskip('cv_bridge', reason=WHERE).CvBridge
 
 # Known to be of use only now.
-from grasp_success_detector.ros.node.frame_judge import select_decoder  # noqa: E402
-from grasp_success_detector.ros.node.outputs import to_image_message  # noqa: E402
-from grasp_success_detector.ros.node.parameters import ImageDecoder  # noqa: E402
+from grasp_success_detector.ros.node.image_conversion import (  # noqa: E402
+    ImageDecoder,
+    select_decoder,
+    to_image_message,
+)
 
 HEIGHT, WIDTH = 10, 14
 #: Greatest difference to native where cv_bridge is right; it rounds 16 bit to value / 257.

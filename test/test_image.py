@@ -500,13 +500,14 @@ def test_encoders_raise_where_opencv_fails():
 def decoders(monkeypatch):
     """Give the module as it is where cv_bridge is not installed."""
     pytest.importorskip('sensor_msgs.msg', reason='needs ROS 2: sensor_msgs')
-    from grasp_success_detector.ros.node import frame_judge
+    from grasp_success_detector.ros.node import image_conversion
     monkeypatch.setitem(sys.modules, 'cv_bridge', None)
-    return frame_judge
+    return image_conversion
 
 
 def test_select_decoder(decoders):
-    from grasp_success_detector.ros.node.parameters import ImageDecoder, Parameters
+    from grasp_success_detector.ros.node.image_conversion import ImageDecoder
+    from grasp_success_detector.ros.node.parameters import Parameters
     assert decoders.select_decoder(ImageDecoder.NATIVE) is decode_message
     with pytest.raises(ConfigError, match=r"image_decoder 'cv2' \(expected native or cv_bridge\)"):
         Parameters(image_decoder='cv2')
@@ -517,7 +518,7 @@ def test_select_decoder(decoders):
 
 def test_to_image_message():
     Header = pytest.importorskip('std_msgs.msg', reason='needs ROS 2').Header  # noqa: N806
-    from grasp_success_detector.ros.node.outputs import to_image_message
+    from grasp_success_detector.ros.node.image_conversion import to_image_message
     header = Header(frame_id='camera')
     header.stamp.sec = 5
     for picture in (RANDOM, RANDOM[:, ::2], RANDOM[:1, :1]):

@@ -3,13 +3,8 @@
 from collections.abc import Sequence
 
 from grasp_success_detector.console import command, command_parser
+from grasp_success_detector.ros import process
 from grasp_success_detector.ros.node.lifecycle_node import DetectorNode
-from grasp_success_detector.ros.process import (
-    full_arguments,
-    own_arguments,
-    ros_process,
-    run_managed_node,
-)
 
 EPILOG = """examples:
   detector_node --ros-args -r image:=/camera/image_raw
@@ -21,11 +16,11 @@ EPILOG = """examples:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the node as a process."""
-    arguments = full_arguments(argv, 'detector_node')
-    command_parser(__doc__, EPILOG).parse_args(own_arguments(arguments))
-    with ros_process(arguments):
+    arguments = process.full_arguments(argv, 'detector_node')
+    command_parser(__doc__, EPILOG).parse_args(process.own_arguments(arguments))
+    with process.ros_process(arguments):
         node = DetectorNode()
-        return run_managed_node(node, node.autostart)
+        return process.run_managed_node(node, node.autostart)
 
 
 if __name__ == '__main__':

@@ -11,12 +11,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from grasp_success_detector.cli.arguments import (
-    add_choice_arguments,
-    add_engine_arguments,
-    add_label_arguments,
-    ReportOptions,
-)
+from grasp_success_detector.cli import arguments
 from grasp_success_detector.console import command, command_parser, counted, ExitCode, progress_bar
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.files import new_folder
@@ -55,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, judge, measure, print, and write the folder."""
     args = _parser().parse_args(argv)
     selection = FrameSelection(**given_options(FrameSelection, args))
-    report = ReportOptions(**given_options(ReportOptions, args))
+    report = arguments.ReportOptions(**given_options(arguments.ReportOptions, args))
     # Slow to import: only once the arguments are known to be fine.
     from grasp_success_detector.decision import DecisionConfig
     from grasp_success_detector.evaluation.comparison import compare_with_baseline, read_baseline
@@ -77,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
           tempfile.TemporaryDirectory(dir=folder) as unpacked):
         recordings = open_recordings(args.sources, selection, Path(unpacked), args.split)
         if all(recording.files is None for recording in recordings):
-            decision = decision_for([f for r in recordings for f in r.frames], threshold)
+            decision = decision_for([f.attempt for r in recordings for f in r.frames], threshold)
         started = time.perf_counter()
         with progress_bar(Console(stderr=True), 'frames') as progress:
             task = progress.add_task('judging', total=sum(len(r.frames) for r in recordings))
@@ -148,17 +143,17 @@ def _parser() -> argparse.ArgumentParser:
                         help='folder to write; it must not exist')
     parser.add_argument('--split', choices=('train', 'val', 'test', 'all'),
                         help='of data sets (test)')
-    add_label_arguments(parser)
-    add_choice_arguments(parser)
+    arguments.add_label_arguments(parser)
+    arguments.add_choice_arguments(parser)
     judging = parser.add_argument_group('judging')
     judging.add_argument('--threshold', type=float, metavar='P',
                          help="P(success) that counts as success (the checkpoint's)")
-    add_engine_arguments(judging, *REFERENCE)
+    arguments.add_engine_arguments(judging, *REFERENCE)
     judging.add_argument('--device', default='auto',
                          help='auto, cpu, cuda, cuda:1; with OpenVINO also gpu, npu (auto)')
     judging.add_argument('--threads', type=int, help="CPU threads (torch's choice)")
     result = parser.add_argument_group('result')
     result.add_argument('--baseline', type=Path, metavar='METRICS.JSON',
                         help='of an earlier evaluation of the same sources')
-    add_options(result, ReportOptions, 'max_drop', 'timelines', 'videos')
+    add_options(result, arguments.ReportOptions, 'max_drop', 'timelines', 'videos')
     return parser

@@ -21,14 +21,9 @@ from grasp_success_detector.files import SAMPLE_BAG, share_path, write_whole
 from grasp_success_detector.images.encoding import encode_png
 from grasp_success_detector.labels import Verdict
 from grasp_success_detector.ros.process import full_arguments, own_arguments, ros_process
-from grasp_success_detector.ros.tools import demo_view
+from grasp_success_detector.ros.tools import demo_view, verdict_recorder
 from grasp_success_detector.ros.tools.bag_player import Playback
 from grasp_success_detector.ros.tools.demo_bag import DemoBag, read_demo_bag
-from grasp_success_detector.ros.tools.verdict_recorder import (
-    LAST_VERDICT_S,
-    play_to_detector,
-    VerdictRecorder,
-)
 from grasp_success_detector.settings import add_options, given_options
 
 EPILOG = """examples:
@@ -67,11 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parameters = {'checkpoint': str(options.checkpoint.resolve())} if options.checkpoint else {}
     console = Console()
     with ros_process(arguments):
-        recorder = VerdictRecorder('grasp_demo')
+        recorder = verdict_recorder.VerdictRecorder('grasp_demo')
         view = _View(bag, recorder)
         with (Live(console=console, refresh_per_second=8, transient=True, get_renderable=view.live)
               if console.is_terminal else nullcontext()):
-            play_to_detector(recorder, bag, playback.rate, parameters,
+            verdict_recorder.play_to_detector(recorder, bag, playback.rate, parameters,
                              view.set_phase if console.is_terminal else view.print_finished)
     if not console.is_terminal:
         view.print_finished()
@@ -112,7 +107,7 @@ def _writing(output: Path) -> Iterator[None]:
 class _View:
     """What is shown during the run: a panel on a terminal, else a line for each attempt."""
 
-    def __init__(self, bag: DemoBag, recorder: VerdictRecorder) -> None:
+    def __init__(self, bag: DemoBag, recorder: verdict_recorder.VerdictRecorder) -> None:
         self._bag, self._recorder = bag, recorder
         self._phase = ''
         self._waiting = list(bag.attempts)      # attempts without a line yet
@@ -132,8 +127,8 @@ class _View:
         while self._waiting:
             newest_ns = self._recorder.frames[-1].stamp_ns if self._recorder.frames else 0
             # A little later, so that the verdict on its last frame is in.
-            if phase is not None and (
-                    newest_ns <= self._waiting[0].end_ns + LAST_VERDICT_S * NS_PER_S):
+            due_ns = self._waiting[0].end_ns + verdict_recorder.LAST_VERDICT_S * NS_PER_S
+            if phase is not None and newest_ns <= due_ns:
                 return
             answers = self._recorder.matched()[0].answers
             print(demo_view.attempt_line(demo_view.result_of(self._waiting.pop(0), answers)),

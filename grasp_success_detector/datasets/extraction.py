@@ -133,11 +133,9 @@ def _summary(plan: SourcePlan, journal: Journal) -> dict[str, Any]:
     """Account for every frame of a source."""
     progress = journal.sources[plan.source.name]
     damage = Counter(plan.damage) + Counter({'damaged chunk': len(progress.wrong_chunks)})
-    return {
-        'path': str(plan.source.path), 'kind': plan.source.kind.value, 'topic': plan.topic_name,
-        'found': plan.messages, 'written': len(progress.written), 'skipped': dict(plan.skipped),
-        'refused': dict(Counter(progress.refused.values())), 'damage': dict(damage),
-        'unreadable': plan.unreadable}
+    return plan.account() | {
+        'written': len(progress.written), 'refused': dict(Counter(progress.refused.values())),
+        'damage': dict(damage), 'unreadable': plan.unreadable}
 
 
 def _finish(rows: Sequence[dataset.ManifestRow], options: SplitOptions, out: Path,

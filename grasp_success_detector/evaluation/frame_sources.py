@@ -15,15 +15,9 @@ from grasp_success_detector.datasets.dataset import (
 from grasp_success_detector.datasets.splits import SPLITS
 from grasp_success_detector.errors import BagError, ConfigError, DatasetError, ImageDecodeError
 from grasp_success_detector.images.decoding import decode_message, HalfSuffices, RgbImage
+from grasp_success_detector.recordings import reader
 from grasp_success_detector.recordings.bags import GROUND_TRUTH_TOPIC
 from grasp_success_detector.recordings.labels import intervals_of, read_intervals
-from grasp_success_detector.recordings.reader import (
-    ChosenFrame,
-    ImageTopic,
-    read_frames,
-    RefusedFrame,
-    StorageFile,
-)
 from grasp_success_detector.recordings.selection import FrameSelection, plan_source
 from grasp_success_detector.recordings.sources import find_sources
 from grasp_success_detector.recordings.storage import MessageLocation
@@ -48,23 +42,23 @@ class Recording:
 
     name: str
     path: Path
-    frames: tuple[ChosenFrame, ...]
+    frames: tuple[reader.ChosenFrame, ...]
     account: dict[str, Any]
-    topic: ImageTopic | None = None
-    files: tuple[StorageFile, ...] | None = None
+    topic: reader.ImageTopic | None = None
+    files: tuple[reader.StorageFile, ...] | None = None
 
     @property
     def sequential(self) -> bool:
         """Return whether frames can only be read one after the other, as those of a video."""
         return self.files is not None and self.topic is None
 
-    def file_of(self, frame: ChosenFrame) -> str:
+    def file_of(self, frame: reader.ChosenFrame) -> str:
         """Return a frame's file within its data set; '' for a frame of a bag or video."""
         return frame.stem if self.files is None else ''
 
-    def read(self, frames: Sequence[ChosenFrame], make: Callable[[RgbImage], Made],
+    def read(self, frames: Sequence[reader.ChosenFrame], make: Callable[[RgbImage], Made],
              half_suffices: HalfSuffices | None = None,
-             ) -> Iterator[tuple[ChosenFrame, Made | RefusedFrame]]:
+             ) -> Iterator[tuple[reader.ChosenFrame, Made | reader.RefusedFrame]]:
         """
         Yield some of the frames, each with what ``make`` returns for its image.
 
@@ -75,14 +69,14 @@ class Recording:
             return make(decode_message(message, half_suffices))
 
         if self.files is not None:
-            yield from read_frames(self.files, self.topic, frames, of_message, make)
+            yield from reader.read_frames(self.files, self.topic, frames, of_message, make)
             return
         for frame in frames:
             try:
                 yield frame, of_message(StoredFrame(self.path / frame.stem))
             except (ImageDecodeError, OSError) as error:
                 reason = getattr(error, 'reason', 'unreadable_file')
-                yield frame, RefusedFrame(frame.number, reason, str(error))
+                yield frame, reader.RefusedFrame(frame.number, reason, str(error))
 
 
 def open_recordings(given: Sequence[str], selection: FrameSelection, unpack_into: Path,
@@ -132,12 +126,8 @@ def _of_sources(given: Sequence[str], selection: FrameSelection, unpack_into: Pa
         if not plan.frames:
             left_out = ', '.join(f'{count} {why}' for why, count in plan.skipped.items())
             raise BagError(f'{source.path}: no frame to judge ({left_out}); choose others')
-        account = {'path': str(source.path), 'kind': source.kind.value,
-                   'topic': plan.topic_name,
-                   'found': plan.messages, 'skipped': dict(plan.skipped),
-                   'damage': dict(plan.damage)}
-        recordings.append(Recording(source.name, source.path, plan.frames, account, plan.topic,
-                                    plan.files))
+        recordings.append(Recording(
+            source.name, source.path, plan.frames, plan.account(), plan.topic, plan.files))
     asked = [f'--{name.replace("_", "-")} {value}' for name in ('label', 'labels', 'label_topic')
              if (value := getattr(selection, name)) is not None]
     if asked and not any(frame.label is not None for r in recordings for frame in r.frames):
@@ -155,9 +145,9 @@ def _of_dataset(folder: Path, split: str) -> list[Recording]:
     if missing := [row.file for row in rows if not (folder / row.file).is_file()]:
         raise DatasetError(f'{folder}: {len(missing)} frames are missing, such as {missing[0]}; '
                            'extract the data set again')
-    by_source: dict[str, list[ChosenFrame]] = {}
+    by_source: dict[str, list[reader.ChosenFrame]] = {}
     for number, row in enumerate(rows):
-        by_source.setdefault(row.source, []).append(ChosenFrame(
+        by_source.setdefault(row.source, []).append(reader.ChosenFrame(
             number, 0, MessageLocation(-1, number, -1), row.stamp_ns, row.label, row.attempt,
             row.file))
     return [Recording(name, folder, tuple(frames), {

@@ -6,7 +6,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -21,13 +20,8 @@ from grasp_success_detector.decision import DecisionConfig, Reason
 from grasp_success_detector.evaluation.attempts import Judged
 from grasp_success_detector.evaluation.frame_sources import Recording
 from grasp_success_detector.evaluation.predictions import Prediction
+from grasp_success_detector.images import visibility
 from grasp_success_detector.images.decoding import RgbImage
-from grasp_success_detector.images.visibility import (
-    Appearance,
-    appearance,
-    VisibilityCheck,
-    VisibilityConfig,
-)
 from grasp_success_detector.inference.classifier import BATCH_SIZE, GraspClassifier
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.architectures import success_probabilities
@@ -40,21 +34,17 @@ SPARSE = DecisionConfig(min_frames=1)
 _CONTINUOUS = 20
 
 #: The classifier's input, RGB uint8 (h, w, 3), and how the image looks.
-_Input = tuple[NDArray[np.uint8], Appearance]
+_Input = tuple[NDArray[np.uint8], visibility.Appearance]
 _Prepared = tuple[ChosenFrame, _Input | RefusedFrame]
 
 
-class OfAttempt(Protocol):
-    """A frame that knows its attempt."""
+def decision_for(attempts: Sequence[str], threshold: float) -> DecisionConfig:
+    """
+    Return how to decide attempts: as the node does, or ``SPARSE`` if they have few frames.
 
-    @property
-    def attempt(self) -> str:
-        """Return the attempt's name."""
-
-
-def decision_for(frames: Sequence[OfAttempt], threshold: float) -> DecisionConfig:
-    """Return how to decide attempts: as the node does, or ``SPARSE`` if they have few frames."""
-    continuous = len(frames) > _CONTINUOUS * len({frame.attempt for frame in frames})
+    :param attempts: name of the attempt of each frame.
+    """
+    continuous = len(attempts) > _CONTINUOUS * len(set(attempts))
     return replace(DecisionConfig() if continuous else SPARSE, threshold=threshold)
 
 
@@ -104,7 +94,8 @@ def judge(classifier: GraspClassifier, recording: Recording,
     refused: Counter[str] = Counter()
     blind: dict[int, Reason] = {}
     # As the node does. The frames of a data set were chosen: they need not follow each other.
-    check = None if recording.files is None else VisibilityCheck(VisibilityConfig())
+    check = None if recording.files is None else visibility.VisibilityCheck(
+        visibility.VisibilityConfig())
     for batch in _batches(classifier, recording):
         inputs, places = [], []
         for frame, prepared in batch:
@@ -128,7 +119,7 @@ def _batches(classifier: GraspClassifier, recording: Recording) -> Iterator[list
     """Yield prepared images; some batches are made while earlier ones are judged."""
     def prepare_image(picture: RgbImage) -> _Input:
         # The region of interest is cut out where frames are decoded: only small images wait.
-        return classifier.preprocessing.crop_and_resize(picture), appearance(picture)
+        return classifier.preprocessing.crop_and_resize(picture), visibility.appearance(picture)
 
     def read(frames: Sequence[ChosenFrame]) -> Iterator[_Prepared]:
         return recording.read(frames, prepare_image, classifier.preprocessing.half_suffices)

@@ -7,12 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from grasp_success_detector.decision import DecisionConfig, nearest_rank_percentiles, NS_PER_S
-from grasp_success_detector.evaluation.attempts import (
-    attempt_result,
-    AttemptResult,
-    decide_attempts,
-    Judged,
-)
+from grasp_success_detector.evaluation import attempts
 from grasp_success_detector.labels import Verdict
 
 
@@ -191,8 +186,8 @@ class Difference:
     largest: float | None
 
 
-def replayed_attempts(direct: Sequence[AttemptResult], replay: Replay, config: DecisionConfig,
-                      ) -> list[AttemptResult]:
+def replayed_attempts(direct: Sequence[attempts.AttemptResult], replay: Replay,
+                      config: DecisionConfig) -> list[attempts.AttemptResult]:
     """
     Replace the verdicts of the direct evaluation by those of the node.
 
@@ -214,11 +209,11 @@ def replayed_attempts(direct: Sequence[AttemptResult], replay: Replay, config: D
                 probability=None if answer is None else frame.probability,
                 uncalibrated=None if answer is None else frame.uncalibrated,
                 window_probability=standing.confidence if standing and decided else None))
-        results.append(attempt_result(frames, config))
+        results.append(attempts.attempt_result(frames, config))
     return results
 
 
-def compare_ways(judged: Judged, replay: Replay, config: DecisionConfig) -> Difference:
+def compare_ways(judged: attempts.Judged, replay: Replay, config: DecisionConfig) -> Difference:
     """
     Count the frames on which node and direct evaluation agree.
 
@@ -233,7 +228,7 @@ def compare_ways(judged: Judged, replay: Replay, config: DecisionConfig) -> Diff
         blind={place: judged.blind[i] for place, i in enumerate(kept) if i in judged.blind})
     whole, alike = (
         [(frame, replay.answers[frame.stamp_ns])
-         for attempt in decide_attempts([answers], config, anew=False)
+         for attempt in attempts.decide_attempts([answers], config, anew=False)
          for frame in attempt.frames if frame.stamp_ns in replay.answers]
         for answers in (judged, same))
     apart = [abs(frame.window_probability - answer.confidence) for frame, answer in alike

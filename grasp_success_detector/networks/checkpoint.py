@@ -15,18 +15,8 @@ from typing import Any, ClassVar, TYPE_CHECKING, TypeVar
 from grasp_success_detector.errors import CheckpointError
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.labels import CLASS_NAMES
+from grasp_success_detector.networks import tensors_file
 from grasp_success_detector.networks.architectures import ARCHITECTURES, build, check_architecture
-from grasp_success_detector.networks.tensors_file import (
-    Arrays,
-    check_intact,
-    check_tensors,
-    named_errors,
-    read_document,
-    read_tensors,
-    Tensors,
-    tensors_sha256,
-    write_tensors,
-)
 from grasp_success_detector.settings import check_settings, setting
 
 if TYPE_CHECKING:
@@ -138,7 +128,7 @@ class Checkpoint:
     @classmethod
     def of_model(cls, model: 'nn.Module', metadata: CheckpointMetadata) -> 'Checkpoint':
         """Return the checkpoint of a model in memory, which is used as it is."""
-        checkpoint = cls(metadata, tensors_sha256(model.state_dict()))
+        checkpoint = cls(metadata, tensors_file.tensors_sha256(model.state_dict()))
         vars(checkpoint)['model'] = model  # where cached_property looks for it
         return checkpoint
 
@@ -160,10 +150,10 @@ class Checkpoint:
         # Building draws random weights: in vain, and the caller's random numbers must not notice.
         # Models of timm may hold more than their state dict, which must be computed.
         own = metadata.architecture in ARCHITECTURES
-        with named_errors(self.path):
+        with tensors_file.named_errors(self.path):
             with torch.random.fork_rng(devices=[]), torch.device('meta' if own else 'cpu'):
                 model = build(metadata.architecture)
-            check_tensors(tensors, model.state_dict(), metadata.architecture)
+            tensors_file.check_tensors(tensors, model.state_dict(), metadata.architecture)
         model.load_state_dict(tensors, assign=own)
         return model.eval()
 
@@ -185,10 +175,11 @@ def save(path: str | os.PathLike[str], model: 'nn.Module', metadata: BackboneMet
         return read_backbone(written)
 
     document = {**asdict(metadata), 'format_version': FORMAT_VERSION}
-    return write_tensors(Path(path), model.state_dict(), metadata.KEY, document, load, overwrite)
+    return tensors_file.write_tensors(
+        Path(path), model.state_dict(), metadata.KEY, document, load, overwrite)
 
 
-def read_backbone(path: Path) -> tuple[Tensors, BackboneMetadata]:
+def read_backbone(path: Path) -> tuple[tensors_file.Tensors, BackboneMetadata]:
     """Read pre-trained weights; raise a CheckpointError where the file does not hold them."""
     import torch
 
@@ -196,7 +187,7 @@ def read_backbone(path: Path) -> tuple[Tensors, BackboneMetadata]:
     return {name: torch.from_numpy(array) for name, array in arrays.items()}, metadata
 
 
-def read_metadata(header: Mapping[str, str], tensors: 'Tensors | Arrays',
+def read_metadata(header: Mapping[str, str], tensors: Mapping[str, Any],
                   kind: type[_Metadata]) -> tuple[_Metadata, str]:
     """
     Return the metadata in a file's header, and the hash of the tensors, which are checked.
@@ -206,21 +197,21 @@ def read_metadata(header: Mapping[str, str], tensors: 'Tensors | Arrays',
     """
     if kind.KEY not in header:
         raise CheckpointError(_other_content(header, tensors, kind))
-    document, sha256 = read_document(header[kind.KEY], FORMAT_VERSION)
+    document, sha256 = tensors_file.read_document(header[kind.KEY], FORMAT_VERSION)
     for version in range(document['format_version'], FORMAT_VERSION):
         document = MIGRATIONS[version](document)
     metadata = kind.from_json({**document, 'format_version': FORMAT_VERSION})
-    check_intact(tensors, sha256)
+    tensors_file.check_intact(tensors, sha256)
     return metadata, sha256
 
 
-def _read(path: Path, kind: type[_Metadata]) -> tuple[_Metadata, str, Arrays]:
-    header, arrays = read_tensors(path)
-    with named_errors(path):
+def _read(path: Path, kind: type[_Metadata]) -> tuple[_Metadata, str, tensors_file.Arrays]:
+    header, arrays = tensors_file.read_tensors(path)
+    with tensors_file.named_errors(path):
         return *read_metadata(header, arrays, kind), arrays
 
 
-def _other_content(header: Mapping[str, str], tensors: 'Tensors | Arrays',
+def _other_content(header: Mapping[str, str], tensors: Mapping[str, Any],
                    kind: type[BackboneMetadata]) -> str:
     """Return what a safetensors file without the expected metadata is instead."""
     if kind is BackboneMetadata:

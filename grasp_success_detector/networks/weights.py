@@ -14,18 +14,8 @@ import torch
 from torch import nn
 
 from grasp_success_detector.errors import CheckpointError, one_line
-from grasp_success_detector.networks.checkpoint import (
-    BackboneMetadata,
-    CheckpointMetadata,
-    read_metadata,
-)
-from grasp_success_detector.networks.tensors_file import (
-    check_tensors,
-    is_pickle,
-    named_errors,
-    read_tensors,
-    Tensors,
-)
+from grasp_success_detector.networks import checkpoint, tensors_file
+from grasp_success_detector.networks.tensors_file import Tensors
 
 #: Keys under which training scripts save a state dict.
 _WRAPPERS = ('state_dict', 'model_state_dict', 'model')
@@ -37,13 +27,14 @@ _COUNTER = '.num_batches_tracked'
 
 def read_backbone_weights(path: Path, architecture: str) -> Tensors:
     """Read weights for :func:`fill_backbone`; CheckpointError for another architecture's."""
-    if path.is_file() and is_pickle(path):
+    if path.is_file() and tensors_file.is_pickle(path):
         return read_pickle(path)
-    header, tensors = read_tensors(path, 'weights: .safetensors, or .pth of torch.save', 'pt')
-    for kind in (CheckpointMetadata, BackboneMetadata):
+    header, tensors = tensors_file.read_tensors(
+        path, 'weights: .safetensors, or .pth of torch.save', 'pt')
+    for kind in (checkpoint.CheckpointMetadata, checkpoint.BackboneMetadata):
         if kind.KEY in header:
-            with named_errors(path):
-                about, _ = read_metadata(header, tensors, kind)
+            with tensors_file.named_errors(path):
+                about, _ = checkpoint.read_metadata(header, tensors, kind)
                 if about.architecture != architecture:
                     raise CheckpointError(
                         f'holds weights of {about.architecture}; expected some of {architecture}')
@@ -66,7 +57,7 @@ def fill_backbone(model: nn.Module, tensors: Tensors, head: tuple[str, ...],
              if name in expected and tensor.is_floating_point() else tensor
              for name, tensor in tensors.items() if not name.startswith(prefixes)}
     complete = with_counters(given, expected)
-    check_tensors(complete, expected, f"{architecture}'s backbone")
+    tensors_file.check_tensors(complete, expected, f"{architecture}'s backbone")
     model.load_state_dict(complete, strict=False)
 
 
@@ -86,7 +77,7 @@ def read_pickle(path: Path) -> Tensors:
     """
     if not path.is_file():
         raise CheckpointError(f'{path}: no such file; expected what torch.save wrote (.pth)')
-    if not is_pickle(path):
+    if not tensors_file.is_pickle(path):
         raise CheckpointError(f'{path}: was not written by torch.save; expected a .pth file')
     try:
         with warnings.catch_warnings():

@@ -118,6 +118,12 @@ class SourcePlan:
         """Name of the topic; ``VIDEO_TOPIC`` without one."""
         return VIDEO_TOPIC if self.topic is None else self.topic.name
 
+    def account(self) -> dict[str, Any]:
+        """Return where the frames come from and what was left out, as JSON holds it."""
+        return {'path': str(self.source.path), 'kind': self.source.kind.value,
+                'topic': self.topic_name, 'found': self.messages, 'skipped': dict(self.skipped),
+                'damage': dict(self.damage)}
+
 
 def plan_source(source: Source, selection: FrameSelection,
                 intervals: Sequence[ground_truth.Interval], unpack_into: Path, *,

@@ -10,14 +10,7 @@ from grasp_success_detector.evaluation.frame_sources import label_origin
 from grasp_success_detector.evaluation.predictions import Prediction
 from grasp_success_detector.evaluation.threshold import roc_curve
 from grasp_success_detector.images.decoding import RgbImage
-from grasp_success_detector.reports.charts import (
-    Chart,
-    KeyEntry,
-    reliability_axes,
-    reliability_dots,
-    roc_axes,
-    SERIES,
-)
+from grasp_success_detector.reports import charts
 from grasp_success_detector.reports.page import number, percent, render, scale_start
 from grasp_success_detector.reports.pictures import frame_from, small
 
@@ -99,7 +92,7 @@ def comparison_page(comparison: Comparison, rows: Sequence[Row], timing: str) ->
     contestants = comparison.contestants
     names = ' and '.join(c.name for c in contestants) if len(contestants) < 3 else (
         f'{len(contestants)} classifiers')
-    colours = [SERIES[i % len(SERIES)] for i in range(len(contestants))]
+    colours = [charts.SERIES[i % len(charts.SERIES)] for i in range(len(contestants))]
     last = {row.attempt: row for row in sorted(
         contestants[0].predictions, key=lambda row: row.stamp_ns)}
     disagreements = [attempt for attempt in sorted(last)
@@ -115,14 +108,15 @@ def comparison_page(comparison: Comparison, rows: Sequence[Row], timing: str) ->
                  for attempt in disagreements[:_MOST_PICTURES]])
 
 
-def _charts(contestants: Sequence[Contestant], colours: Sequence[str]) -> tuple[Chart, Chart]:
-    roc, diagram = roc_axes('ROC curves'), reliability_axes('Reliability diagrams')
+def _charts(contestants: Sequence[Contestant],
+            colours: Sequence[str]) -> tuple[charts.Chart, charts.Chart]:
+    roc, diagram = charts.roc_axes('ROC curves'), charts.reliability_axes('Reliability diagrams')
     for contestant, colour in zip(contestants, colours, strict=True):
         labels = [row.label for row in contestant.predictions]
         values = [row.probability for row in contestant.predictions]
-        diagram.dots(reliability_dots(reliability(values, labels)), colour)
-        diagram.key.append(KeyEntry(colour, contestant.name, 'dot'))
-        roc.key.append(KeyEntry(colour, contestant.name))
+        diagram.dots(charts.reliability_dots(reliability(values, labels)), colour)
+        diagram.key.append(charts.KeyEntry(colour, contestant.name, 'dot'))
+        roc.key.append(charts.KeyEntry(colour, contestant.name))
         curve = roc_curve(values, labels)
         if curve is not None:
             roc.line(list(zip(curve.x, curve.y, strict=True)), colour)

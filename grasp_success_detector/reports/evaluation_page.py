@@ -23,6 +23,7 @@ from grasp_success_detector.images.decoding import RgbImage
 from grasp_success_detector.images.encoding import encode_jpeg
 from grasp_success_detector.labels import Verdict
 from grasp_success_detector.recordings.sources import safe_name
+from grasp_success_detector.reports import timeline
 from grasp_success_detector.reports.charts import result_charts
 from grasp_success_detector.reports.page import render
 from grasp_success_detector.reports.pictures import (
@@ -32,13 +33,6 @@ from grasp_success_detector.reports.pictures import (
     read_pictures,
     small,
     worst_errors,
-)
-from grasp_success_detector.reports.timeline import (
-    thumbnail_frames,
-    timeline,
-    timeline_key,
-    worst_first,
-    write_videos,
 )
 
 #: Pictures written of each suspicious part of an attempt.
@@ -103,8 +97,9 @@ def write_evaluation(evaluation: Evaluation, folder: Path, timelines: int, video
          for suspicion in evaluation.suspicions)))
     if videos:
         (folder / 'videos').mkdir()
-        write_videos(evaluation.recordings, worst_first(evaluation.attempts)[:videos],
-                     evaluation.decision.threshold, folder / 'videos')
+        worst = timeline.worst_first(evaluation.attempts)[:videos]
+        timeline.write_videos(evaluation.recordings, worst, evaluation.decision.threshold,
+                              folder / 'videos')
     write_whole(folder / 'report.html', evaluation_page(evaluation, timelines, links, extras))
 
 
@@ -134,13 +129,13 @@ def evaluation_page(evaluation: Evaluation, timelines: int, links: Mapping[str, 
     :param timelines: number of attempts shown over time.
     :param links: folders with the frames of suspicious labels, by attempt, relative to the page.
     """
-    shown = worst_first(evaluation.attempts)[:timelines]
+    shown = timeline.worst_first(evaluation.attempts)[:timelines]
+    frames = (frame for attempt in shown for frame in timeline.thumbnail_frames(attempt))
     pictures = read_pictures(
-        evaluation.recordings, (frame for attempt in shown for frame in thumbnail_frames(attempt)),
-        lambda picture: small(picture, 150))
+        evaluation.recordings, frames, lambda picture: small(picture, 150))
     suspicions = {suspicion.attempt: suspicion for suspicion in evaluation.suspicions}
-    lines = [timeline(attempt, evaluation.decision, pictures, suspicions.get(attempt.name))
-             for attempt in shown]
+    lines = [timeline.timeline(
+        attempt, evaluation.decision, pictures, suspicions.get(attempt.name)) for attempt in shown]
     replay, difference = extras.replay or (None, None)
     return render(
         'evaluation.html', title=_title(evaluation), facts=_facts(evaluation),
@@ -148,7 +143,7 @@ def evaluation_page(evaluation: Evaluation, timelines: int, links: Mapping[str, 
                                         for recording in evaluation.recordings],
         verdicts=VERDICTS, gate=extras.gate, baseline=extras.baseline, replay=replay,
         replay_rows=_replay_rows(replay, difference) if replay and difference else [],
-        timelines=lines, timeline_key=timeline_key(evaluation.decision),
+        timelines=lines, timeline_key=timeline.timeline_key(evaluation.decision),
         anchors={line.attempt.name: line.anchor for line in lines},
         labelled=any(attempt.outcome is not None for attempt in shown), links=links,
         **_results(evaluation))

@@ -19,14 +19,7 @@ from grasp_success_detector.images.decoding import RgbImage
 from grasp_success_detector.labels import Label, Verdict
 from grasp_success_detector.recordings.reader import RefusedFrame
 from grasp_success_detector.recordings.sources import safe_name
-from grasp_success_detector.reports.charts import (
-    Axis,
-    Chart,
-    KeyEntry,
-    label_colour,
-    number_axis,
-    SERIES,
-)
+from grasp_success_detector.reports import charts
 from grasp_success_detector.reports.page import LABEL_COLOURS
 from grasp_success_detector.reports.pictures import FrameKey, key_of
 
@@ -64,7 +57,7 @@ class Timeline(NamedTuple):
     anchor: str
     facts: tuple[str, ...]
     frames: tuple[Thumbnail, ...]
-    chart: Chart
+    chart: charts.Chart
 
 
 def worst_first(attempts: Sequence[AttemptResult]) -> list[AttemptResult]:
@@ -101,11 +94,11 @@ def timeline(attempt: AttemptResult, decision: DecisionConfig,
         _chart(attempt, decision, suspicion))
 
 
-def timeline_key(decision: DecisionConfig) -> list[KeyEntry]:
+def timeline_key(decision: DecisionConfig) -> list[charts.KeyEntry]:
     """Return the legend of all timelines."""
-    return [KeyEntry(SERIES[0], 'P(success) of each frame'),
-            KeyEntry(SERIES[1], 'mean of the window'),
-            KeyEntry('var(--ink)', f'threshold {decision.threshold:.3f}', 'dashed')]
+    return [charts.KeyEntry(charts.SERIES[0], 'P(success) of each frame'),
+            charts.KeyEntry(charts.SERIES[1], 'mean of the window'),
+            charts.KeyEntry('var(--ink)', f'threshold {decision.threshold:.3f}', 'dashed')]
 
 
 def _facts(attempt: AttemptResult) -> Iterator[str]:
@@ -122,7 +115,8 @@ def _facts(attempt: AttemptResult) -> Iterator[str]:
         yield f'false SUCCESS for {attempt.false_true_s:.2f} s'
 
 
-def _chart(attempt: AttemptResult, decision: DecisionConfig, suspicion: Suspicion | None) -> Chart:
+def _chart(attempt: AttemptResult, decision: DecisionConfig,
+           suspicion: Suspicion | None) -> charts.Chart:
     frames = attempt.frames
     start_ns = frames[0].stamp_ns
     times = [(frame.stamp_ns - start_ns) / NS_PER_S for frame in frames]
@@ -130,14 +124,14 @@ def _chart(attempt: AttemptResult, decision: DecisionConfig, suspicion: Suspicio
     ends = [time + lasts for time, lasts in zip(
         times, durations_s(frames, decision.stale_after_s), strict=True)]
     end = max(ends[-1], 1e-3)
-    x = number_axis('seconds', [end], 0., tight=True)
+    x = charts.number_axis('seconds', [end], 0., tight=True)
     # Without labels the verdict's band takes the place of the label's.
     label, verdict = (_LABEL, _VERDICT) if attempt.outcome is not None else (None, _LABEL)
     names = {sum(place) / 2: name for place, name in ((label, 'label'), (verdict, 'verdict'))
              if place is not None}
-    y = Axis('', verdict[0], 1.02, (*names, 0., .5, 1.),
+    y = charts.Axis('', verdict[0], 1.02, (*names, 0., .5, 1.),
              lambda value: names.get(value, f'{value:g}'))
-    chart = Chart(x, y, f'P(success) during {attempt.name}', *_CHART_SIZE)
+    chart = charts.Chart(x, y, f'P(success) during {attempt.name}', *_CHART_SIZE)
     if suspicion is not None:
         chart.band([(suspicion.start_s, 0., 1.), (suspicion.end_s, 0., 1.)], 'var(--bad)')
     chart.line([(0., decision.threshold), (end, decision.threshold)], 'var(--ink)', dashed=True)
@@ -145,12 +139,12 @@ def _chart(attempt: AttemptResult, decision: DecisionConfig, suspicion: Suspicio
              if frame.window_probability is not None]
     points = [(time, frame.probability) for time, frame in zip(times, frames, strict=True)
               if frame.probability is not None]
-    for line, colour in ((means, SERIES[1]), (points, SERIES[0])):
+    for line, colour in ((means, charts.SERIES[1]), (points, charts.SERIES[0])):
         for piece in _pieces(line, decision.stale_after_s):
             chart.line(piece, colour)
     if len(points) <= 2 * _THUMBNAILS:
         chart.dots(((time, value, 3., f'{time:.2f} s: {value:.3f}') for time, value in points),
-                   SERIES[0])
+                   charts.SERIES[0])
     spans = list(zip(times, ends, strict=True))
     if label is not None:
         _band(chart, spans, [frame.label for frame in frames], label)
@@ -171,7 +165,7 @@ def _pieces(line: Sequence[tuple[float, float]], longest_s: float,
         yield piece
 
 
-def _band(chart: Chart, spans: Sequence[tuple[float, float]],
+def _band(chart: charts.Chart, spans: Sequence[tuple[float, float]],
           values: Sequence[Label | Verdict | None], place: tuple[float, float]) -> None:
     """Draw labels or verdicts as coloured bars; None leaves a gap."""
     for value, run in groupby(zip(values, spans, strict=True), lambda entry: entry[0]):
@@ -180,7 +174,7 @@ def _band(chart: Chart, spans: Sequence[tuple[float, float]],
             continue
         start, end = parts[0][0], parts[-1][1]
         colour = ('var(--line)' if value is Verdict.UNKNOWN
-                  else label_colour(Label[value.name]))
+                  else charts.label_colour(Label[value.name]))
         chart.bars([(start, end, *place, f'{value.name.lower()} from {start:.2f} to {end:.2f} s')],
                    colour)
 

@@ -157,8 +157,9 @@ def _finish(config: TrainingConfig, split: Split, run: RunFolder, best_epoch: in
     predictions = {name: predictions_of(getattr(split, name), logits[name], temperature, name)
                    for name in logits}
     write_predictions(run.predictions, [row for rows in predictions.values() for row in rows])
-    metrics = {name: summarize(rows, threshold, decision_for(getattr(split, name), threshold))
-               for name, rows in predictions.items()}
+    metrics = {name: summarize(
+        rows, threshold, decision_for([row.attempt for row in rows], threshold))
+        for name, rows in predictions.items()}
     write_whole(run.metrics, json_text({
         **metrics, 'threshold': threshold, 'temperature': temperature,
         'max_false_positive_rate': config.max_false_positive_rate}))

@@ -15,9 +15,10 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Bool, Float32, Header
 
 from grasp_success_detector.decision import Decision
-from grasp_success_detector.images.encoding import check_rgb, encode_jpeg
+from grasp_success_detector.images.encoding import encode_jpeg
 from grasp_success_detector.labels import Verdict
 from grasp_success_detector.ros.node.camera_subscription import overrides, qos_advice
+from grasp_success_detector.ros.node.image_conversion import to_image_message
 
 try:
     from rclpy.event_handler import PublisherEventCallbacks
@@ -138,17 +139,3 @@ class VerdictOutputs:
             # The type has no field for a reason; a second hypothesis of score 0 names it.
             results.append(hypothesis(class_id=decision.reason.value, score=0.))
         return self._vision_msgs.Classification(header=header, results=results)
-
-
-def to_image_message(rgb: NDArray[np.uint8], header: Header) -> Image:
-    """
-    Return RGB uint8 (H, W, 3) as an Image in rgb8 without padding.
-
-    :raises ValueError: the array is not such an image.
-    """
-    check_rgb(rgb)
-    height, width, _ = rgb.shape
-    message = Image(header=header, height=height, width=width, encoding='rgb8', step=3 * width)
-    # An array of type B is the one type that the setter takes without checking each byte.
-    message.data = array('B', rgb.tobytes())
-    return message

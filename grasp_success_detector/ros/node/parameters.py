@@ -18,6 +18,7 @@ from grasp_success_detector.decision import DecisionConfig
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.images.visibility import VisibilityConfig
 from grasp_success_detector.inference.engine import AUTO, ENGINE_HELP, PRECISION_HELP
+from grasp_success_detector.ros.node.image_conversion import ImageDecoder
 from grasp_success_detector.settings import check_settings, expected_values, fits, setting
 
 if TYPE_CHECKING:
@@ -39,13 +40,6 @@ class Transport(Enum):
 
     RAW = 'raw'
     COMPRESSED = 'compressed'
-
-
-class ImageDecoder(Enum):
-    """What decodes image messages."""
-
-    NATIVE = 'native'
-    CV_BRIDGE = 'cv_bridge'
 
 
 class Reliability(Enum):

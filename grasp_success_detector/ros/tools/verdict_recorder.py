@@ -31,12 +31,8 @@ from grasp_success_detector.evaluation import replay
 from grasp_success_detector.images.message_fields import header_stamp_ns
 from grasp_success_detector.labels import Verdict
 from grasp_success_detector.recordings.bags import BAG_VERSION, open_bag
+from grasp_success_detector.ros.tools import child_process
 from grasp_success_detector.ros.tools.bag_player import message_class, recorded_qos
-from grasp_success_detector.ros.tools.child_process import (
-    child_process,
-    ChildError,
-    START_TIMEOUT_S,
-)
 from grasp_success_detector.ros.tools.demo_bag import DemoBag
 
 #: Time in which the detector must find the player and subscribe with its reliability.
@@ -218,18 +214,18 @@ def play_to_detector(recorder: VerdictRecorder, bag: DemoBag, rate: float,
                    for info in recorder.get_subscriptions_info_by_topic(bag.topic))
 
     try:
-        with child_process('detector_node', detector_arguments) as detector:
-            if not wait('the detector loads its network', START_TIMEOUT_S,
+        with child_process.child_process('detector_node', detector_arguments) as detector:
+            if not wait('the detector loads its network', child_process.START_TIMEOUT_S,
                         lambda: recorder.count_subscribers(bag.topic) > 0):
-                raise detector.error(f'is not active after {START_TIMEOUT_S:.0f} s')
+                raise detector.error(f'is not active after {child_process.START_TIMEOUT_S:.0f} s')
             frames, verdicts = map(recorder.get_publishers_info_by_topic,
                                    (bag.topic, VERDICT_TOPIC))
             if frames or len(verdicts) > 1:
-                raise ChildError(
+                raise child_process.ChildError(
                     f'{bag.topic if frames else VERDICT_TOPIC}: another process on this '
                     'ROS_DOMAIN_ID publishes it, a camera or a detector; end it, or set another '
                     'ROS_DOMAIN_ID')
-            with child_process('play_bag', player_arguments) as player:
+            with child_process.child_process('play_bag', player_arguments) as player:
                 wait('playing', ADAPT_TIMEOUT_S, detector_has_adapted)
                 recorder.watch(bag, reliability)
                 wait('playing', math.inf, lambda: player.poll() is not None)
