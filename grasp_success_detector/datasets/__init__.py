@@ -1,1 +1,1 @@
-"""Data sets of labelled frames: extraction, manifest, splits, leaks, inspection."""
+"""Data sets of labelled frames: extraction, manifest, splits and inspection."""

@@ -1,4 +1,4 @@
-"""A finished data set: its manifest, its completion marker, and its frames by split."""
+"""Files of a data set (manifest, dataset.json), and the frames of its splits."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import csv
@@ -15,10 +15,10 @@ from grasp_success_detector.labels import CLASS_NAMES, Label
 
 MANIFEST = 'manifest.csv'
 
-#: Written last: a data set without it is not finished.
+#: File with the description of a finished data set; it is written last.
 MARKER = 'dataset.json'
 
-#: What an unfinished data set has instead.
+#: File that an unfinished data set has instead of ``MARKER``.
 JOURNAL = 'extraction.jsonl'
 
 FORMAT_VERSION = 1
@@ -30,11 +30,11 @@ class ManifestRow(NamedTuple):
     """
     One frame of a data set.
 
-    :ivar file: path relative to the data set's folder, with ``/``.
-    :ivar topic: ``video`` for a frame of a video.
-    :ivar stamp_ns: stamp of the frame's header; time since the start of a video.
-    :ivar attempt: unique over all sources, such as ``'rig_train/17'``.
-    :ivar sha256: of the file, in hexadecimal digits.
+    :ivar file: path of the frame's file relative to the data set's folder, with ``/``.
+    :ivar topic: image topic of the frame, or ``'video'``.
+    :ivar stamp_ns: stamp of the frame's header, or time since the start of a video, in ns.
+    :ivar attempt: name that is unique over all sources, such as ``'rig_train/17'``.
+    :ivar sha256: SHA-256 of the file, in hexadecimal digits.
     """
 
     file: str
@@ -48,13 +48,13 @@ class ManifestRow(NamedTuple):
 
 
 def write_manifest(folder: Path, rows: Iterable[ManifestRow]) -> None:
-    """Write manifest.csv."""
+    """Write a data set's manifest.csv."""
     write_whole(folder / MANIFEST, csv_text(ManifestRow._fields, (
         (row.file, CLASS_NAMES[row.label], *row[2:]) for row in rows)))
 
 
 def write_marker(folder: Path, description: Mapping[str, Any]) -> None:
-    """Write dataset.json, which completes the data set."""
+    """Write dataset.json with this description, which marks the data set as finished."""
     write_whole(folder / MARKER, json_text({'format_version': FORMAT_VERSION, **description}))
 
 
@@ -62,7 +62,7 @@ def read_marker(folder: Path) -> dict[str, Any]:
     """
     Return the content of dataset.json.
 
-    :raises DatasetError: no data set, an unfinished one, or one of another format.
+    :raises DatasetError: the folder holds no finished data set, or one of another format version.
     """
     path = folder / MARKER
     if not path.is_file():
@@ -82,9 +82,9 @@ def read_marker(folder: Path) -> dict[str, Any]:
 
 def read_manifest(folder: Path) -> list[ManifestRow]:
     """
-    Read the rows of a finished data set.
+    Read the manifest of a finished data set.
 
-    :raises DatasetError: not finished, damaged, or a row has an invalid value.
+    :raises DatasetError: the data set is not finished, or its manifest is damaged or invalid.
     """
     read_marker(folder)
     path = folder / MANIFEST
@@ -124,23 +124,23 @@ def _row(row: Mapping[str, str]) -> ManifestRow:
 
 @dataclass(frozen=True)
 class StoredFrame:
-    """A frame's file, read on access, as ``decode_message`` takes a CompressedImage."""
+    """A frame's file, which ``decode_message`` accepts in place of a CompressedImage."""
 
     path: Path
     format: str = ''
 
     @property
     def data(self) -> bytes:
-        """Return the bytes of the file."""
+        """Read and return the bytes of the file."""
         return self.path.read_bytes()
 
 
 @dataclass(frozen=True)
 class LabelledFrame:
     """
-    One encoded frame with its fields of :class:`ManifestRow`.
+    One encoded frame; the other fields have the same meaning as in :class:`ManifestRow`.
 
-    :ivar message: :class:`StoredFrame`, or an image message, for ``decode_message``.
+    :ivar message: a :class:`StoredFrame` or image message, to be decoded by ``decode_message``.
     """
 
     message: Any
@@ -153,7 +153,7 @@ class LabelledFrame:
 
 @dataclass(frozen=True)
 class Split:
-    """The frames of each split, in order of time within each source."""
+    """The frames of each split, those of a source in order of time."""
 
     train: tuple[LabelledFrame, ...]
     val: tuple[LabelledFrame, ...]
@@ -162,10 +162,9 @@ class Split:
 
 def read_extracted(folder: Path) -> Split:
     """
-    Read which frames each split of a data set has, and verify their files.
+    Return the frames of each split of a data set, after verifying their files.
 
-    :raises DatasetError: not finished, damaged, or files are missing, were changed, or lie in the
-        folder of another label; it names them.
+    :raises DatasetError: the data set is not finished, or files (named in the error) are faulty.
     """
     rows = read_manifest(folder)
     _refuse(folder, 'missing', rows, lambda row: not (folder / row.file).is_file())
@@ -190,7 +189,7 @@ def _refuse(folder: Path, fault: str, rows: Sequence[ManifestRow],
 
 
 def describe_frames(frames: Iterable[LabelledFrame]) -> dict[str, Any]:
-    """Return the sources of frames and numbers of frames, attempts and success frames."""
+    """Return the names of the sources, and counts of frames, attempts and success frames."""
     frames = list(frames)
     return {'sources': sorted({frame.source for frame in frames}), 'frames': len(frames),
             'attempts': len({frame.attempt for frame in frames}),

@@ -1,4 +1,4 @@
-"""Extraction of a data set from recordings: plan each source, write its frames, divide them."""
+"""Extraction of a data set: select frames of recordings, write them and split them."""
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ from grasp_success_detector.recordings.sources import Source
 
 _BATCH_FRAMES = 48
 
-#: Holds what compressed files contain while their frames are read.
+#: Folder for decompressed recordings while their frames are read.
 _UNPACKED = '.unpacked'
 
 
@@ -33,19 +33,18 @@ def extract(sources: Sequence[Source], selection: FrameSelection, pictures: Pict
             split: SplitOptions, out: Path, workers: Workers,
             on_frames: Callable[[int, int], None]) -> dict[str, Any]:
     """
-    Extract the labelled frames of all sources into a data set, or go on with one.
+    Extract the labelled frames of all sources into a data set, or continue an extraction.
 
-    Stopped at any moment, by any means, the same call continues it; the result depends neither on
-    how often that happened nor on the workers.
+    The same call continues an extraction that was stopped at any moment. The result depends
+    neither on such stops nor on the workers.
 
-    :param out: folder of the data set; new, empty, or begun by the same call.
-    :param on_frames: called repeatedly with the frames done and the frames known so far.
-    :return: content of dataset.json; without any frame, ``frames`` is 0 and ``splits`` missing.
-    :raises BagError: a source's image topic must be chosen.
-    :raises DatasetError: ``out`` holds something else or cannot be written, or the data set leaks
-        between its splits.
+    :param out: folder of the data set: a new or empty one, or one begun by the same call.
+    :param on_frames: called repeatedly with the numbers of frames done and of frames known so far.
+    :returns: content of dataset.json; if no frame was found, ``frames`` is 0 without ``splits``.
+    :raises BagError: the image topic does not exist in a source, or several are possible.
+    :raises DatasetError: ``out`` holds something else, is not writable, or splits share pictures.
     """
-    # How frames are divided can be changed as long as the data set isn't finished.
+    # The split options can be changed as long as the data set isn't finished.
     begun = {'sources': [source.identity() for source in sources], **selection.to_json(),
              'output': asdict(pictures)}
     begun, plan = json.loads(json.dumps([begun, begun | asdict(split)],
@@ -64,7 +63,7 @@ def extract(sources: Sequence[Source], selection: FrameSelection, pictures: Pict
                                'another --out')
         intervals = {} if selection.labels is None else read_intervals(selection.labels)
         out.mkdir(parents=True, exist_ok=True)
-        with Journal.open(out, begun) as journal:   # first of all: it marks the folder as ours
+        with Journal.open(out, begun) as journal:   # first, as it marks the folder as ours
             try:
                 for label in CLASS_NAMES:
                     (out / label).mkdir(exist_ok=True)
@@ -98,7 +97,7 @@ def extract(sources: Sequence[Source], selection: FrameSelection, pictures: Pict
 def _write_frames(tasks: 'deque[partial[Any]]', pictures: PictureOptions, out: Path,
                   workers: Workers, journal: Journal,
                   on_frames: Callable[[int, int], None]) -> None:
-    """Plan sources by the tasks given, and write the frames that the journal doesn't have yet."""
+    """Run the tasks, which plan sources, and write their frames that the journal lacks."""
     plans: dict[str, SourcePlan] = {}
     batches_left: Counter[str] = Counter()
     done = total = 0
@@ -130,7 +129,7 @@ def _write_frames(tasks: 'deque[partial[Any]]', pictures: PictureOptions, out: P
 
 
 def _summary(plan: SourcePlan, journal: Journal) -> dict[str, Any]:
-    """Account for every frame of a source."""
+    """Return numbers of written, refused and skipped frames, and of faults, of a source."""
     progress = journal.sources[plan.source.name]
     damage = Counter(plan.damage) + Counter({'damaged chunk': len(progress.wrong_chunks)})
     return plan.account() | {
@@ -140,7 +139,7 @@ def _summary(plan: SourcePlan, journal: Journal) -> dict[str, Any]:
 
 def _finish(rows: Sequence[dataset.ManifestRow], options: SplitOptions, out: Path,
             workers: Workers, origin: Mapping[str, Any]) -> dict[str, Any]:
-    """Divide the frames into splits, write manifest.csv and, last, dataset.json; return that."""
+    """Assign frames to splits, write manifest.csv, then dataset.json, and return the latter."""
     kept, fingerprints, undecodable = list(rows), list[int](), set[int]()
     if options.dedupe:
         measured = inspection.measure_pictures(out, rows, workers)

@@ -1,4 +1,4 @@
-"""Write batches of chosen frames: copied, or cropped, resized and encoded."""
+"""Write selected frames to files: copy their bytes, or crop, resize and encode them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ _MAX_SIDE = 65500
 
 
 class PictureFormat(Enum):
-    """File format of the frames."""
+    """File format of a data set's frames."""
 
     JPG = 'jpg'
     PNG = 'png'
@@ -36,7 +36,7 @@ class PictureFormat(Enum):
 
 @dataclass(frozen=True)
 class PictureOptions:
-    """How a frame is cropped, resized and encoded."""
+    """How each frame is cropped, resized and encoded."""
 
     roi: tuple[float, float, float, float] | None = setting(
         None, lowest=0, highest=MAX_PIXELS, metavar='X,Y,WIDTH,HEIGHT', separator=',',
@@ -67,12 +67,13 @@ def write_batch(source: str, files: Sequence[reader.StorageFile], topic: reader.
                 frames: Sequence[reader.ChosenFrame], out: Path, pictures: PictureOptions,
                 ) -> BatchResult:
     """
-    Write some frames of a source; one that cannot be decoded does not affect the others.
+    Write frames of a source; frames that cannot be decoded are listed as refused in the result.
 
-    :param files: of the source.
-    :param topic: None for a video.
+    :param source: name of the source.
+    :param files: files of the source.
+    :param topic: image topic of the frames; None for a video.
     :param out: the data set's folder, which has a folder for each label.
-    :raises OSError: the data set cannot be written.
+    :raises OSError: a frame's file cannot be written.
     """
     wrong_chunks: set[tuple[int, int]] = set()
     result = BatchResult(source, [], [], [])
@@ -92,14 +93,14 @@ def write_batch(source: str, files: Sequence[reader.StorageFile], topic: reader.
 
 
 def _content(message: Any, pictures: PictureOptions) -> bytes:
-    """Return a compressed frame's own bytes where they are what is asked for, else encode it."""
+    """Return the bytes of a compressed frame if its format is the wanted one, else encode it."""
     if not (pictures.roi or pictures.resize or hasattr(message, 'encoding')):
         data = bytes(message.data)
         found = read_picture_header(data)
         kind = 'jpeg' if pictures.format is PictureFormat.JPG else 'png'
         if (found is not None and found.kind == kind and found.complete
                 and 0 < found.height * found.width <= MAX_PIXELS
-                # Decoding gives another picture of 16 bits or a mosaic.
+                # 16-bit and Bayer pictures are changed by decoding.
                 and not (kind == 'png' and (data[len(PNG_MAGIC) + 16] != 8
                                             or 'bayer' in str(message.format)))):
             return data

@@ -1,4 +1,4 @@
-"""Inspection of a data set: damaged files, and pictures that leak from one split into another."""
+"""Inspection of a data set: damaged files, and (nearly) equal pictures in different splits."""
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -20,7 +20,7 @@ from grasp_success_detector.errors import ImageDecodeError
 from grasp_success_detector.images.decoding import decode_bytes, RgbImage
 from grasp_success_detector.labels import CLASS_NAMES
 
-#: Rows and columns of the frequencies that a fingerprint describes; 16 x 16 bits.
+#: Rows and columns of the DCT coefficients in a fingerprint, one bit for each.
 _SIDE = 16
 
 #: Fingerprints that differ in at most this many bits belong to pictures that look the same. In
@@ -28,14 +28,14 @@ _SIDE = 16
 #: similar frame of another attempt by 63 or more.
 SAME_BITS = 8
 
-#: Amplitude above which a frequency counts, in grey levels times 64; noise stays below.
+#: Limit above which a coefficient sets its bit, in grey levels times 64; noise stays below.
 _LEAST_AMPLITUDE = 20.
 
 _BATCH_FRAMES = 128
 
 
 class Leak(NamedTuple):
-    """Two frames in different splits whose fingerprints differ in ``distance`` bits, if any."""
+    """Two frames of different splits whose fingerprints differ in ``distance`` bits (0: none)."""
 
     first: ManifestRow
     second: ManifestRow
@@ -44,12 +44,13 @@ class Leak(NamedTuple):
 
 class PictureStatistics(NamedTuple):
     """
-    Measurements of one frame's file; 0 where it cannot be decoded.
+    Measurements of one frame's file; all but ``size`` are 0 if it cannot be decoded.
 
-    :ivar size: of the file, in bytes.
-    :ivar fault: in what way the file differs from the manifest; '' if it doesn't.
+    :ivar size: size of the file, in bytes.
+    :ivar fault: why the file cannot be used or how it differs from the manifest, else ''.
     :ivar brightness: mean grey level, 0 to 255.
     :ivar sharpness: variance of the Laplacian of the grey picture.
+    :ivar fingerprint: perceptual hash from :func:`fingerprint`.
     """
 
     size: int
@@ -66,10 +67,10 @@ class Inspection:
     """
     Result of inspecting a data set.
 
-    :ivar pictures: of each row.
-    :ivar exact: leaks of files with the same bytes.
-    :ivar near: leaks of pictures that look the same.
-    :ivar unlisted: files in its folders that are not in the manifest.
+    :ivar rows: rows of the manifest, and in ``pictures`` the measurements of each row's file.
+    :ivar exact: pairs of identical files in different splits.
+    :ivar near: pairs of different files in different splits whose pictures look the same.
+    :ivar unlisted: files in the data set's folders that are not in the manifest.
     """
 
     folder: Path
@@ -81,13 +82,13 @@ class Inspection:
 
     @property
     def faults(self) -> list[tuple[ManifestRow, str]]:
-        """Return the frames whose files differ from the manifest, and in what way."""
+        """Return each frame whose file has a fault, with that fault."""
         return [(row, picture.fault) for row, picture in zip(
             self.rows, self.pictures, strict=True) if picture.fault]
 
     @property
     def problems(self) -> list[str]:
-        """Return a line with number and example for each kind of fault; empty where sound."""
+        """Return one line with number and example for each kind of fault that was found."""
         lines = [describe_leaks(leaks) for leaks in (self.exact, self.near) if leaks]
         if faults := self.faults:
             row, fault = faults[0]
@@ -101,10 +102,10 @@ class Inspection:
 
 def inspect_dataset(folder: Path, near_bits: int, workers: Workers) -> Inspection:
     """
-    Read the manifest and every picture.
+    Check every file of a data set against its manifest, and compare pictures between splits.
 
     :param near_bits: pictures whose fingerprints differ in at most this many bits look the same.
-    :raises DatasetError: no finished data set.
+    :raises DatasetError: the data set is not finished, or its manifest is damaged or invalid.
     """
     rows = read_manifest(folder)
     pictures = measure_pictures(folder, rows, workers)
@@ -122,7 +123,7 @@ def inspect_dataset(folder: Path, near_bits: int, workers: Workers) -> Inspectio
 
 def measure_pictures(folder: Path, rows: Sequence[ManifestRow], workers: Workers,
                      ) -> list[PictureStatistics]:
-    """Read and decode the file of each row."""
+    """Measure the file of each row."""
     tasks = [partial(_measure, folder.absolute(), rows[i:i + _BATCH_FRAMES])
              for i in range(0, len(rows), _BATCH_FRAMES)]
     results = dict(workers.run(deque(tasks)))
@@ -152,26 +153,25 @@ def _measure_one(path: Path, sha256: str) -> PictureStatistics:
 
 def fingerprint(rgb: RgbImage) -> int:
     """
-    Return a picture's perceptual hash: which of 16 x 16 low frequencies are clearly positive.
+    Return a perceptual hash of a picture, which hardly changes with compression and size.
 
-    It hardly changes with compression, brightness and size (C. Zauner, "Implementation and
-    Benchmarking of Perceptual Image Hash Functions", 2010; here with 256 bits instead of 64, as
-    an object in the hand is a small part of a picture, and with a fixed limit instead of the
-    median, as frequencies of tiny amplitude would give random bits).
+    Each of its 256 bits is for one of the 16 x 16 lowest DCT coefficients and is set if that
+    exceeds a fixed limit (cf. C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash
+    Functions", 2010, with 64 bits, too few for an object that is a small part of the picture, and
+    with the median as limit, which makes bits of tiny coefficients random).
 
     :param rgb: RGB uint8 (H, W, 3).
-    :return: 256 bits.
     """
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     small = cv2.resize(grey, (64, 64), interpolation=cv2.INTER_AREA).astype(np.float32)
     waves = np.asarray(cv2.dct(small))[:_SIDE, :_SIDE].reshape(-1)
-    waves[0] = 0.  # the mean brightness says nothing about what is seen
+    waves[0] = 0.  # the mean brightness says nothing about the content
     return int.from_bytes(np.packbits(waves > _LEAST_AMPLITUDE).tobytes(), 'little')
 
 
 def near_duplicates(fingerprints: Iterable[int], labels: Sequence[Hashable],
                     bits: int = SAME_BITS) -> set[int]:
-    """Return the frames that look like an earlier frame with the same label that is kept."""
+    """Return the indices of frames that look like an earlier, kept frame of the same label."""
     dropped: set[int] = set()
     indexes: dict[Hashable, _FingerprintIndex] = defaultdict(lambda: _FingerprintIndex(bits))
     for i, (value, label) in enumerate(zip(fingerprints, labels, strict=True)):
@@ -184,7 +184,7 @@ def near_duplicates(fingerprints: Iterable[int], labels: Sequence[Hashable],
 
 def close_pairs(fingerprints: Iterable[int], bits: int,
                 groups: Sequence[Hashable]) -> Iterator[tuple[int, int, int]]:
-    """Yield (later, earlier, distance) of frames of different groups that look the same."""
+    """Yield index pairs (later, earlier) of similar frames of different groups, and distances."""
     indexes: dict[Hashable, _FingerprintIndex] = defaultdict(lambda: _FingerprintIndex(bits))
     for i, value in enumerate(fingerprints):
         for group, index in indexes.items():
@@ -225,7 +225,7 @@ class _FingerprintIndex:
 
 
 def exact_leaks(rows: Sequence[ManifestRow]) -> list[Leak]:
-    """Return a pair for each file whose bytes are also in another split."""
+    """Return a leak for each frame whose file also occurs, earlier, in another split."""
     first_of: dict[str, dict[str, ManifestRow]] = defaultdict(dict)
     leaks = []
     for row in rows:
@@ -238,7 +238,7 @@ def exact_leaks(rows: Sequence[ManifestRow]) -> list[Leak]:
 
 def near_leaks(rows: Sequence[ManifestRow], fingerprints: Iterable[int],
                bits: int = SAME_BITS) -> list[Leak]:
-    """Return a pair for each frame that looks like one of another split, with the closest one."""
+    """Return each frame's leak to the most similar earlier frame of another split, if any."""
     best: dict[int, Leak] = {}
     for i, j, distance in close_pairs(fingerprints, bits, [row.split for row in rows]):
         if i not in best or distance < best[i].distance:
@@ -258,8 +258,8 @@ def table(rows: Iterable[ManifestRow], by: str) -> list[tuple[str, int, int, int
     """
     Count the frames by a column of the manifest.
 
-    :return: value, success frames, failure frames and attempts; splits in the order of ``SPLITS``,
-        other values in that of the manifest.
+    :param by: name of the column, such as ``'split'``.
+    :returns: for each value of the column: value, success frames, failure frames, attempts.
     """
     rows = list(rows)
     labels = Counter((getattr(row, by), row.label.name) for row in rows)

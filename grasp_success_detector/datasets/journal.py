@@ -1,4 +1,4 @@
-"""The journal of an unfinished extraction: a file that only grows, from which it goes on."""
+"""Journal of an unfinished extraction: an append-only file from which it can be continued."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -16,10 +16,10 @@ from grasp_success_detector.errors import DatasetError
 
 class ExtractedFrame(NamedTuple):
     """
-    A frame whose file is written: a row of the journal, later one of the manifest.
+    A frame whose file has been written; further fields as in ``ManifestRow``.
 
-    :ivar number: among all frames of its source, from 0.
-    :ivar label: value of a ``Label``.
+    :ivar number: position among all frames of its source, from 0.
+    :ivar label: integer value of its ``Label``.
     """
 
     number: int
@@ -33,11 +33,11 @@ class ExtractedFrame(NamedTuple):
 
 class BatchResult(NamedTuple):
     """
-    What became of each frame of a batch.
+    The written and the refused frames of a batch of frames of one source.
 
-    :ivar source: name of its source.
-    :ivar refused: number of each frame that cannot be written, and the reason.
-    :ivar wrong_chunks: (file, offset) of chunks whose checksums are wrong.
+    :ivar source: name of the source.
+    :ivar refused: (number, reason) of each frame that cannot be decoded.
+    :ivar wrong_chunks: (index of the file, offset) of chunks whose checksums are wrong.
     """
 
     source: str
@@ -49,9 +49,12 @@ class BatchResult(NamedTuple):
 @dataclass
 class SourceProgress:
     """
-    Results of a source's batches so far, by the frame's number.
+    Results of a source's batches so far.
 
-    :ivar summary: account of the whole source; None while some of it is still to be done.
+    :ivar written: written frames, by number.
+    :ivar refused: reasons of refused frames, by number.
+    :ivar wrong_chunks: (index of the file, offset) of chunks whose checksums are wrong.
+    :ivar summary: counts of the source's frames and faults; None until the source is finished.
     """
 
     written: dict[int, ExtractedFrame] = field(default_factory=dict)
@@ -62,7 +65,7 @@ class SourceProgress:
 
 class Journal:
     """
-    The file ``extraction.jsonl``: one line for the plan, one for each batch and each source.
+    The file ``extraction.jsonl``: a line for the plan, each batch and each finished source.
 
     :ivar sources: progress of each source, by name.
     """
@@ -71,10 +74,10 @@ class Journal:
     @contextmanager
     def open(cls, folder: Path, plan: Mapping[str, Any]) -> 'Iterator[Journal]':
         """
-        Begin or continue the journal of a data set, locked against other processes.
+        Begin or continue the journal of a data set in a block, locked against other processes.
 
-        :param plan: what decides the content of the frames; only the same plan is continued.
-        :raises DatasetError: another plan was begun here, or another process is at work.
+        :param plan: all options that affect the frames; a journal of other options is refused.
+        :raises DatasetError: the journal is damaged, in use, or of an extraction by another plan.
         :raises OSError: the file cannot be written.
         """
         with (folder / JOURNAL).open('ab+', 0) as file:
@@ -109,7 +112,7 @@ class Journal:
         file.truncate(end)
 
     def add(self, line: Mapping[str, Any]) -> None:
-        """Record the fields of a BatchResult, or the summary (``done``) of a ``source``."""
+        """Append a line: the fields of a BatchResult, or a ``source`` and its summary ``done``."""
         self._append(line)
         self._take(line)
 
@@ -119,13 +122,13 @@ class Journal:
         return any(progress.written for progress in self.sources.values())
 
     def remove(self) -> None:
-        """Delete the journal: the data set is complete, or has no frame."""
+        """Delete the journal, once the data set is finished or if it has no frame."""
         self._path.unlink(missing_ok=True)
         self._file.close()
 
     def _append(self, line: Mapping[str, Any]) -> None:
         data = memoryview(json.dumps(line, separators=(',', ':')).encode() + b'\n')
-        while data:     # a disk that fills up takes a part and refuses the rest the next time
+        while data:     # a disk that fills up accepts a part and refuses the rest at the next call
             data = data[os.write(self._file.fileno(), data):]
 
     def _take(self, line: Mapping[str, Any]) -> None:
@@ -139,7 +142,7 @@ class Journal:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """Return the options in which two plans differ, such as ``fps 5 (now 10)``."""
+    """Describe the options in which two plans differ, such as ``fps 5 (now 10)``."""
     texts = {name: [text if len(text) <= 60 else f'{text[:57]}...' for text in (
         json.dumps(old.get(name)), json.dumps(new.get(name)))]
              for name in {**old, **new} if old.get(name) != new.get(name)}

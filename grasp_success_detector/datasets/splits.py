@@ -1,4 +1,4 @@
-"""Division of a data set into training, validation and test: always whole attempts."""
+"""Division of a data set into training, validation and test splits of whole attempts."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Attempt = TypeVar('Attempt', bound=Hashable)
 
 
 class SplitBy(Enum):
-    """What is never divided between two splits."""
+    """Unit whose frames all go into the same split."""
 
     ATTEMPT = 'attempt'
     SOURCE = 'source'
@@ -26,7 +26,7 @@ class SplitBy(Enum):
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """How the extracted frames are divided."""
+    """How the extracted frames are divided into splits."""
 
     split: tuple[float, float, float] = setting(
         (.7, .15, .15), lowest=0, metavar='TRAIN/VAL/TEST', separator='/',
@@ -48,11 +48,11 @@ def outcomes(attempts: Sequence[Attempt], labels: Sequence[Label]) -> dict[Attem
 
 def check_labels(split: str, attempts: Sequence[Hashable], labels: Sequence[Label]) -> str | None:
     """
-    Return which frames a split has if it lacks one of the two labels, else None.
+    Return a description of a split if it lacks one of the two labels, else None.
 
-    A split with one label can neither be trained on nor tell how good a classifier is.
+    With one label, a split can be used neither to train nor to evaluate a classifier.
 
-    :return: such as ``'val (1 attempt: 0 failure, 12 success)'``.
+    :returns: text such as ``'val (1 attempt: 0 failure, 12 success)'``.
     """
     failures, successes = (list(labels).count(label) for label in Label)
     return None if failures and successes else (
@@ -63,12 +63,11 @@ def check_labels(split: str, attempts: Sequence[Hashable], labels: Sequence[Labe
 def balanced_split(groups: Sequence[Attempt], labels: Sequence[Label],
                    fractions: tuple[float, float, float], seed: int) -> dict[Attempt, str]:
     """
-    Assign every group of frames to one split, so that each split gets its share of each label.
-
-    With few groups the shares are only as exact as whole groups allow.
+    Assign each group of frames to a split, so that each split gets about its share of each label.
 
     :param groups: attempt or source of each frame.
-    :param fractions: of the frames for train, val and test; they add up to 1.
+    :param fractions: shares of the frames for train, val and test, which add up to 1.
+    :returns: name of the split of each group.
     """
     names = list(dict.fromkeys(groups))
     place = {name: i for i, name in enumerate(names)}
@@ -79,10 +78,10 @@ def balanced_split(groups: Sequence[Attempt], labels: Sequence[Label],
     open_splits = np.flatnonzero(fractions).tolist()
     filled = np.zeros_like(target)
     chosen = np.zeros(len(names), int)
-    # Largest first, as small groups can still even out; equal ones in an order drawn by the seed.
+    # Largest first, as small groups can even out the rest; groups of equal size in random order.
     order = np.random.default_rng(seed).permutation(len(names))
     for index in order[np.argsort(-counts[order].sum(1), kind='stable')].tolist():
-        # How much this group moves each split away from its target, or towards it.
+        # Change of each split's squared distance from its target if it gets this group.
         cost = (((filled + counts[index] - target) ** 2 - (filled - target) ** 2) * weight).sum(1)
         chosen[index] = best = open_splits[int(np.argmin(cost[open_splits]))]
         filled[best] += counts[index]

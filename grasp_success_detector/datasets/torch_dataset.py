@@ -1,4 +1,4 @@
-"""Labelled frames as a PyTorch data set: decoded and cropped as the node does it."""
+"""Labelled frames as a PyTorch data set, decoded and cropped in the same way as by the node."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -30,13 +30,13 @@ class AugmentedFrame(NamedTuple):
 
 class FrameDataset(Dataset[tuple[torch.Tensor, int]]):
     """
-    Items are an RGB uint8 tensor (h, w, 3) at the classifier's input size, and the label.
+    Data set of (RGB uint8 tensor (h, w, 3) at the classifier's input size, value of the label).
 
-    A number gives the unchanged frame, an :class:`AugmentedFrame` one that is changed at random.
-    Frames are decoded on access, so that memory need not hold them all.
+    Indexing with a number gives the unchanged frame, with an :class:`AugmentedFrame` an augmented
+    one. Frames are decoded on access; a DatasetError is raised for one that cannot be.
 
+    :param preprocessing: crop and input size of the classifier.
     :param augmentation: maps uint8 (3, h, w) to the same shape, drawing from torch's generator.
-    :raises DatasetError: on access; a frame cannot be decoded.
     """
 
     def __init__(self, frames: Sequence[LabelledFrame], preprocessing: Preprocessing,
@@ -63,14 +63,14 @@ def prepare_message(message: Any, preprocessing: Preprocessing) -> NDArray[np.ui
     """
     Decode, crop and resize an image message as the node does.
 
-    :return: RGB uint8 (h, w, 3), at the classifier's input size.
-    :raises ImageDecodeError: it cannot be decoded.
+    :returns: RGB uint8 (h, w, 3), at the classifier's input size.
+    :raises ImageDecodeError: the message cannot be decoded.
     """
     return preprocessing.crop_and_resize(decode_message(message, preprocessing.half_suffices))
 
 
 def prepare(frame: LabelledFrame, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Prepare a frame as :func:`prepare_message` does; a DatasetError names a damaged one."""
+    """Decode, crop and resize a frame; raise DatasetError with its name if it is damaged."""
     try:
         return prepare_message(frame.message, preprocessing)
     except (ImageDecodeError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Processes that share the work: this one, others beside it, or a Dask cluster."""
+"""Run tasks in parallel, in processes of this machine or of a Dask cluster."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -27,10 +27,10 @@ _TASKS_AHEAD = 3
 
 class Workers(NamedTuple):
     """
-    Processes that work on a list of tasks.
+    Processes that run tasks.
 
     :ivar size: number of processes, or of cores of a cluster.
-    :ivar executor: runs tasks in other processes; None: there are no others.
+    :ivar executor: executor of the other processes; None if there are none.
     :ivar helps: whether the calling process runs tasks too.
     """
 
@@ -42,7 +42,7 @@ class Workers(NamedTuple):
         """
         Run all tasks, and yield each with its result as soon as it is done.
 
-        The caller may add tasks while it takes results.
+        The caller may add tasks to the deque between results.
         """
         running: dict[Future[Any], partial[Any]] = {}
         while tasks or running:
@@ -63,11 +63,11 @@ class Workers(NamedTuple):
 @contextmanager
 def open_workers(jobs: int | None = None, dask: str | None = None) -> Iterator[Workers]:
     """
-    Start worker processes; at the end of the block, tasks that have not begun are dropped.
+    Start worker processes for a block; tasks that have not begun at its end are cancelled.
 
-    :param jobs: processes of this machine, this one included; None: one per usable core.
-    :param dask: address of a Dask scheduler, such as ``tcp://host:8786``; wins over ``jobs``.
-    :raises ConfigError: ``jobs`` below 1, Dask not installed, or no answer from the scheduler.
+    :param jobs: number of processes, including this one; None for one per usable core.
+    :param dask: address of a Dask scheduler, such as ``tcp://host:8786``, to use instead.
+    :raises ConfigError: ``jobs`` is below 1, or Dask, its scheduler or its workers are missing.
     """
     if jobs is not None and jobs < 1:
         raise ConfigError(f'--jobs {jobs}: expected 1 or more processes')
@@ -111,7 +111,7 @@ def _dask_workers(address: str) -> Iterator[Workers]:
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else (
         os.cpu_count() or 1)
 

@@ -1,4 +1,4 @@
-"""Topics of the rig, and any whole bag opened with rosbags."""
+"""Topics of the rig, and reading of undamaged bags with rosbags."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, ExitStack
@@ -25,7 +25,7 @@ JOINT_STATES_TOPIC = '/allegroHand_0/joint_states'
 #: Frames around the moment of lift-off have none.
 GROUND_TRUTH_TOPIC = '/ground_truth'
 
-#: ``std_msgs/String`` with JSON, at the begin and the end of every attempt:
+#: ``std_msgs/String`` with JSON, at the beginning and the end of every attempt:
 #: ``{"attempt": 0, "event": "begin"|"end", "seed": ..., "object": ..., "success": bool}``,
 #: where ``success`` comes with ``end`` only.
 ATTEMPT_TOPIC = '/attempt'
@@ -33,7 +33,7 @@ ATTEMPT_TOPIC = '/attempt'
 #: Message definitions for bags that carry none of their own (rosbag2 sqlite3 before Iron).
 TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
 
-#: Version of rosbag2's metadata in the bags that are written: the oldest that rosbags writes.
+#: Version of rosbag2's metadata in written bags: the oldest that rosbags can write.
 BAG_VERSION: Final = 8
 
 
@@ -43,7 +43,7 @@ def open_bag(path: Path | str) -> Iterator[AnyReader]:
     Open one bag for reading, as a context manager that yields rosbags' reader.
 
     :param path: a rosbag2 folder, a single ``.mcap`` or ``.db3`` file, or a ROS 1 ``.bag``.
-    :raises BagError: missing, not a bag, or unreadable; also for damage met while reading.
+    :raises BagError: it is missing, no bag or unreadable, or is found damaged while being read.
     """
     path = Path(path)
     if not path.exists():
@@ -62,17 +62,17 @@ def open_bag(path: Path | str) -> Iterator[AnyReader]:
 
 
 def image_topic(reader: AnyReader, wanted: str | None = None) -> str:
-    """Return the image topic of an open bag, as :func:`choose_topic` does."""
+    """Return ``wanted``, or the bag's only image topic if it is None; else raise a BagError."""
     return choose_topic(str(reader.paths[0]), {
         c.topic: c.msgcount for c in reader.connections if c.msgtype in IMAGE_TYPES}, wanted)
 
 
 def choose_topic(bag: Path | str, messages: Mapping[str, int], wanted: str | None) -> str:
     """
-    Return the topic ``wanted`` of a bag; for None the only one that there is.
+    Return the image topic ``wanted`` of a bag; if it is None, the bag's only image topic.
 
-    :param messages: number of messages of each image topic.
-    :raises BagError: there is no such topic, none at all, or several (they are listed).
+    :param messages: number of messages of each image topic of the bag.
+    :raises BagError: the bag lacks ``wanted``; or that is None and it has no or several topics.
     """
     listed = ', '.join(f'{topic} ({count})' for topic, count in messages.items()) or 'none'
     if wanted is not None:

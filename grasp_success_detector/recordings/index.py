@@ -1,4 +1,4 @@
-"""Index a recording: read all but its pictures once, to know its frames, labels and attempts."""
+"""Index a recording: find its frames, labels and attempts without reading its pictures."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -26,20 +26,21 @@ _BOOL, _STRING = 'std_msgs/msg/Bool', 'std_msgs/msg/String'
 class IndexedFrame(NamedTuple):
     """One frame of a recording."""
 
-    received_ns: int        # when it was recorded
-    stamp_ns: int | None    # of its header; None: not set
-    file: int               # index of its file
+    received_ns: int        # time of recording
+    stamp_ns: int | None    # stamp of its header; None if that is not set
+    file: int               # index of its file in RecordingIndex.files
     location: MessageLocation
 
 
 @dataclass
 class RecordingIndex:
     """
-    All of a recording but its pictures, in the order of its files.
+    Everything in a recording except its pictures, in the order of its files.
 
-    :ivar frames: by image topic; of a video under None.
+    :ivar frames: frames of each image topic; those of a video under the key None.
     :ivar bools: time of recording in ns and value of each message of the label topic.
-    :ivar unchecked_chunks: chunks (file, offset) whose checksums have not been verified.
+    :ivar damage: number of faults found, by kind.
+    :ivar unchecked_chunks: (index of the file, offset) of chunks with unverified checksums.
     """
 
     files: list[reader.StorageFile] = field(default_factory=list)
@@ -51,7 +52,7 @@ class RecordingIndex:
     unchecked_chunks: set[tuple[int, int]] = field(default_factory=set)
 
     def append(self, other: 'RecordingIndex') -> None:
-        """Add what another index has."""
+        """Append the content of the index of the files that follow."""
         for topic, frames in other.frames.items():
             self.frames[topic] += frames
         self.files += other.files
@@ -61,7 +62,7 @@ class RecordingIndex:
         self.unchecked_chunks |= other.unchecked_chunks
 
     def check_chunks(self) -> None:
-        """Verify the checksums of the unchecked chunks, and count the wrong ones as damage."""
+        """Verify the checksums of ``unchecked_chunks``, and count mismatches in ``damage``."""
         for number, chunk in sorted(self.unchecked_chunks):
             try:
                 with reader.open_storage(self.files[number]) as storage:
@@ -73,12 +74,11 @@ class RecordingIndex:
 
 def index_recording(source: Source, label_topic: str | None, unpack_into: Path) -> RecordingIndex:
     """
-    Read all of a recording but its pictures.
+    Read everything in a recording except its pictures.
 
-    :param label_topic: the ``std_msgs/Bool`` topic whose messages are kept.
-    :param unpack_into: folder for the content of compressed files, which is needed again to read
-        the pictures.
-    :raises BagError: none of its files can be read, or it has no frame.
+    :param label_topic: ``std_msgs/Bool`` topic to read labels from; None if there is none.
+    :param unpack_into: folder for decompressed files, to keep until the pictures have been read.
+    :raises BagError: none of its files can be read, or it is a video without a frame.
     """
     index, unreadable = RecordingIndex(), []
     if source.kind is SourceKind.VIDEO:

@@ -21,25 +21,25 @@ from grasp_success_detector.labels import CLASS_NAMES, Label
 from grasp_success_detector.recordings.sources import safe_name, Source
 
 _COLUMNS = ('source', 'start_s', 'end_s', 'label')
-_LARGEST_S = 1e12   #: limit of a time; 30,000 years
+_LARGEST_S = 1e12   #: largest accepted time; 30,000 years
 
 
 class Interval(NamedTuple):
-    """The label of all frames of a recording from one time to another."""
+    """A time interval of a recording in which all frames have one label."""
 
-    start_ns: int           # since the first frame of the recording; included
-    end_ns: int             # since the first frame; not included
+    start_ns: int           # time since the first frame of the recording, inclusive
+    end_ns: int             # time since the first frame of the recording, exclusive
     label: Label
-    attempt: str | None     # None: not given
+    attempt: str | None     # None if the file does not give it
 
 
 def read_intervals(path: Path) -> dict[str, list[Interval]]:
     """
     Read a CSV file of labelled intervals.
 
-    :return: the intervals of each source, by the name that the file gives it; sorted.
-    :raises DatasetError: no such file, missing columns, bad values (each with its line), or
-        intervals that overlap with different labels.
+    :returns: intervals of each source, sorted by time; keys as in the file's column ``source``.
+    :raises DatasetError: the file is missing or lacks columns, values are invalid (the error names
+        their lines), or intervals of different labels or attempts overlap.
     """
     try:
         with path.open(newline='', encoding='utf-8-sig') as file:
@@ -72,7 +72,7 @@ def read_intervals(path: Path) -> dict[str, list[Interval]]:
 
 def intervals_of(source: Source, intervals: Mapping[str, Sequence[Interval]],
                  ) -> Sequence[Interval]:
-    """Return the intervals of a source, which a file may name by path, file name or name."""
+    """Return a source's intervals, which may be listed by its path, file name or ``name``."""
     path = source.path
     for name in (str(path), path.name, source.name, path.stem, safe_name(path.stem)):
         # The file is in UTF-8; a locale of ASCII decodes the names of files otherwise.
@@ -106,7 +106,7 @@ _FORWARD_NS = 86_400 * 10 ** 9
 
 
 def elapsed_times(received_ns: Sequence[int]) -> tuple[list[int], int]:
-    """Return each frame's time since the first one, and how often the clock was set meanwhile."""
+    """Return each frame's time since the first one in ns, and how often the clock was set."""
     times, elapsed, behind, jumps = [0] * len(received_ns), 0, 0, 0
     for i in range(1, len(received_ns)):
         step = received_ns[i] - received_ns[i - 1]
@@ -122,14 +122,14 @@ def elapsed_times(received_ns: Sequence[int]) -> tuple[list[int], int]:
 
 
 def attempts_by_pauses(elapsed_ns: Sequence[int], gap_s: float | None) -> list[str]:
-    """Return each frame's attempt; a pause longer than ``gap_s`` (None: none) begins a new one."""
+    """Return each frame's attempt number; pauses above ``gap_s`` (unless None) begin the next."""
     gap_ns = math.inf if gap_s is None else gap_s * 1e9
     pauses = (time - before > gap_ns for before, time in pairwise(elapsed_ns))
     return [str(number) for number in accumulate(pauses, initial=0)][:len(elapsed_ns)]
 
 
 class AttemptEvent(NamedTuple):
-    """A recorded message that an attempt begins or ends."""
+    """A recorded message which says that an attempt begins or ends."""
 
     received_ns: int
     begins: bool
@@ -140,12 +140,11 @@ class GroundTruth:
     """
     Label and attempt of each frame of one recording.
 
-    :param label: of all frames; None: ``intervals`` or ``bools`` give the label.
-    :param intervals: those of the recording, sorted; None: ``bools`` give the label.
+    :param label: label of all frames; None to take it from ``intervals`` or ``bools``.
+    :param intervals: sorted intervals of the recording; None to take labels from ``bools``.
     :param bools: time of recording in ns and value of each message of the label topic.
-    :param hold_ns: how long a message labels the frames after it; 0: only frames recorded at the
-        same time.
-    :param events: begin and end of the attempts; empty: attempts are divided by pauses.
+    :param hold_ns: how long a message labels later frames; 0: only frames of the same time.
+    :param events: messages about attempts; if empty, pauses between frames separate attempts.
     """
 
     def __init__(self, label: Label | None, intervals: Sequence[Interval] | None,
@@ -159,10 +158,11 @@ class GroundTruth:
     def label_and_attempt(self, received_ns: int, elapsed_ns: int, pauses_attempt: str,
                           ) -> tuple[Label | None, str | None]:
         """
-        Return the label and the attempt of one frame; None: it has none.
+        Return the label and the attempt of one frame, each None if it has none.
 
-        :param elapsed_ns: time since the first frame.
-        :param pauses_attempt: its attempt by :func:`attempts_by_pauses`.
+        :param received_ns: time of recording.
+        :param elapsed_ns: time since the first frame, from :func:`elapsed_times`.
+        :param pauses_attempt: the frame's attempt from :func:`attempts_by_pauses`.
         """
         attempt = self._attempt_by_events(received_ns) if self._events else pauses_attempt
         if self._label is not None:
@@ -170,7 +170,7 @@ class GroundTruth:
         if self._intervals is None:
             return self._label_by_bools(received_ns), attempt
         following = bisect_right(self._intervals, (elapsed_ns, math.inf))
-        # The two latest that have begun: intervals with the same label may overlap.
+        # Check the two latest that have begun: intervals with the same label may overlap.
         for interval in self._intervals[max(following - 2, 0):following]:
             if interval.start_ns <= elapsed_ns < interval.end_ns:
                 return interval.label, interval.attempt or attempt

@@ -1,10 +1,10 @@
 """
 Read .mcap files record by record, also those that were cut off or damaged.
 
-The index at the end of a file is not needed: the records themselves say what they are
-(https://mcap.dev/spec). A cut chunk gives the messages before the cut; behind damage, reading goes
-on at the next chunk. Of uncompressed chunks only the heads of the messages are read, and their
-checksums are verified when the messages are.
+The index at the end of a file is not needed, as each record begins with its type and length
+(https://mcap.dev/spec). Messages before the cut in a cut-off chunk are read; after damage, reading
+continues at the next chunk. Checksums of compressed chunks are verified by
+``messages``, those of uncompressed chunks by ``payload``.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from grasp_success_detector.recordings import storage
 from grasp_success_detector.recordings.storage import MessageLocation, StoredMessage
 
 try:
-    from isal.isal_zlib import crc32  # several times as fast
+    from isal.isal_zlib import crc32  # several times as fast as zlib
 except ImportError:
     from zlib import crc32
 

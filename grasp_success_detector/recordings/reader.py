@@ -20,7 +20,7 @@ from grasp_success_detector.recordings.ros1_storage import Ros1Storage
 from grasp_success_detector.recordings.sqlite_storage import DamagedSqliteStorage, SqliteStorage
 from grasp_success_detector.recordings.storage import MessageLocation, Storage
 
-if TYPE_CHECKING:   # they load OpenCV, which bags and the help of a command do not need
+if TYPE_CHECKING:   # these load OpenCV, which bags and --help do not need
     import cv2
 
     from grasp_success_detector.images.decoding import RgbImage
@@ -33,14 +33,14 @@ _typestore = cache(get_typestore)
 
 @dataclass(frozen=True)
 class StorageFile:
-    """One file of a recording; ``damaged``: a sqlite3 file that SQLite refuses to read."""
+    """A file of a recording; ``damaged`` is True for a sqlite3 file that SQLite cannot read."""
 
     path: Path
     damaged: bool = False
 
 
 class ImageTopic(NamedTuple):
-    """What the messages of a topic are decoded by."""
+    """Name, message type and serialisation (ROS 1 or CDR) of an image topic."""
 
     name: str
     msgtype: str
@@ -48,14 +48,14 @@ class ImageTopic(NamedTuple):
 
 
 class ChosenFrame(NamedTuple):
-    """A frame to read, with what is known of it."""
+    """A frame to read, with its label and attempt."""
 
-    number: int         # among all frames of its topic or video, from 0
-    file: int           # index of its file among those of the recording
+    number: int         # position among all frames of its topic or video, from 0
+    file: int           # index of its file among the files of the recording
     location: MessageLocation
     stamp_ns: int
     label: Label | None
-    attempt: str        # '': it belongs to none
+    attempt: str        # '' if it belongs to no attempt
     stem: str           # file name for its picture, without suffix
 
 
@@ -63,16 +63,16 @@ class RefusedFrame(NamedTuple):
     """A frame that could not be decoded."""
 
     number: int
-    reason: str     # short slug, by which refused frames are counted
-    text: str
+    reason: str     # identifier by which refused frames are counted, such as 'broken_data'
+    text: str       # error message
 
 
 @contextmanager
 def open_storage(file: StorageFile) -> Iterator[Storage]:
     """
-    Open one file of a bag; its suffix tells the format.
+    Open a file of a bag, whose suffix tells the format, as a context manager.
 
-    :raises BagError: it cannot be opened or read, or is of another format.
+    :raises BagError: the file cannot be opened or read, or has another format.
     """
     storages: dict[str, type[Storage]] = {
         '.mcap': McapStorage, '.db3': DamagedSqliteStorage if file.damaged else SqliteStorage}
@@ -89,13 +89,13 @@ def read_frames(files: Sequence[StorageFile], topic: ImageTopic | None,
                 wrong_chunks: set[tuple[int, int]] | None = None,
                 ) -> Iterator[tuple[ChosenFrame, Made | RefusedFrame]]:
     """
-    Yield each frame with what a function returns for it, or why it was refused.
+    Read frames; yield each with the result of a function, or with the error as a RefusedFrame.
 
-    :param topic: None: the recording is a video.
-    :param frames: in the order of recording.
-    :param of_message: called with each image message; may raise ImageDecodeError.
-    :param of_picture: like it, for a video; called with RGB pictures, uint8 (H, W, 3).
-    :param wrong_chunks: is filled with the chunks (file, offset) whose checksums are wrong.
+    :param topic: topic of the frames; None if the recording is a video.
+    :param frames: frames to read, in the order of recording.
+    :param of_message: function of an image message of a bag; may raise ImageDecodeError.
+    :param of_picture: function of a video's RGB picture, uint8 (H, W, 3); may raise the same.
+    :param wrong_chunks: set that receives (index of the file, offset) of chunks with wrong sums.
     """
     make: Callable[[Any], Made] = of_message
     if topic is None:
@@ -157,11 +157,12 @@ def _deserialize(payload: bytes | memoryview, topic: ImageTopic) -> Any:
 
 def video_times(path: Path, damage: Counter[str]) -> list[int]:
     """
-    Return the times of all frames since the start of a video, in ns, without decoding them.
+    Return the time of each frame since the start of a video, in ns, without decoding frames.
 
-    :param damage: gets the number of frames that are missing or have no usable time; the latter
-        follow the frame before by one frame period.
-    :raises BagError: no video that can be opened.
+    A frame without a usable time is placed one frame period after the previous one.
+
+    :param damage: counter to which missing frames and frames without a usable time are added.
+    :raises BagError: the file cannot be opened as a video.
     """
     import cv2
     capture = _open_video(path)

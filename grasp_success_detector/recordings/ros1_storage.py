@@ -1,7 +1,7 @@
 """
 Read ROS 1 .bag files record by record, also those that were never closed or were cut off.
 
-Format: https://wiki.ros.org/Bags/Format/2.0. The index is not needed.
+The index is not needed. Format: https://wiki.ros.org/Bags/Format/2.0.
 """
 
 from collections.abc import Iterator

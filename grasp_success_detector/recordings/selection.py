@@ -1,4 +1,4 @@
-"""Select the frames of a recording that are used, each with its label and attempt."""
+"""Select frames of a recording, and find the label and attempt of each."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,19 +20,19 @@ from grasp_success_detector.recordings.reader import ChosenFrame, ImageTopic, St
 from grasp_success_detector.recordings.sources import safe_name, Source, SourceKind
 from grasp_success_detector.settings import check_settings, setting
 
-VIDEO_TOPIC = 'video'   #: takes the place of a topic's name for a video
-STAMP_NOT_SET = 'stamp not set, receive time used'  #: damage: the header has no stamp
+VIDEO_TOPIC = 'video'   #: used instead of a topic's name for a video
+STAMP_NOT_SET = 'stamp not set, receive time used'  #: kind of damage: a header without a stamp
 
 
 @dataclass(frozen=True)
 class FrameSelection:
     """
-    Which frames of a recording are taken, and where their labels come from.
+    Which frames of a recording are selected, and where their labels come from.
 
-    Times are in seconds from the first frame of the recording; jumps of its clock are left out.
+    Times are in seconds from the first frame of the recording, without the jumps of its clock.
 
-    :ivar label_hold_s: 0: a message labels only a frame recorded at the same time; None: 0 for
-        :data:`GROUND_TRUTH_TOPIC`, without limit for other topics.
+    :ivar label_hold_s: if 0, a message labels only a frame recorded at the same time; None means
+        0 for :data:`GROUND_TRUTH_TOPIC` and no limit for other topics.
     """
 
     topic: str | None = setting(
@@ -73,7 +73,7 @@ class FrameSelection:
             *((name, len(given) < 2, f'only one of {" and ".join(given)}') for name in given)))
 
     def bool_topic(self) -> str | None:
-        """Return the topic that the labels come from; None if they do not come from a topic."""
+        """Return the topic that gives the labels, or None if ``label`` or ``labels`` does."""
         if self.label is not None or self.labels is not None:
             return None
         return GROUND_TRUTH_TOPIC if self.label_topic is None else self.label_topic
@@ -86,7 +86,7 @@ class FrameSelection:
 
     def to_json(self) -> dict[str, Any]:
         """
-        Return all values as JSON has them, and the text of the labels file as ``labels_text``.
+        Return the fields for JSON, with the text of the labels file as ``labels_text``.
 
         :raises ConfigError: the labels file cannot be read.
         """
@@ -102,24 +102,24 @@ class FrameSelection:
 
 @dataclass(frozen=True)
 class SourcePlan:
-    """The frames of one source to read."""
+    """The selected frames of one source, and why others were left out."""
 
     source: Source
-    topic: ImageTopic | None = None     # None for a video, or if nothing could be read
+    topic: ImageTopic | None = None     # None for a video or an unreadable source
     files: tuple[StorageFile, ...] = ()
     frames: tuple[ChosenFrame, ...] = ()
-    messages: int = 0                   # frames of the topic, whether selected or not
-    skipped: Mapping[str, int] = field(default_factory=dict)    # frames not selected, by reason
-    damage: Mapping[str, int] = field(default_factory=dict)     # faults of the recording, by kind
-    unreadable: str = ''                # why nothing of the source could be read
+    messages: int = 0                   # number of frames of the topic, selected or not
+    skipped: Mapping[str, int] = field(default_factory=dict)    # numbers of frames, by reason
+    damage: Mapping[str, int] = field(default_factory=dict)     # numbers of faults, by kind
+    unreadable: str = ''                # why the source cannot be read, '' if it can
 
     @property
     def topic_name(self) -> str:
-        """Name of the topic; ``VIDEO_TOPIC`` without one."""
+        """Name of the topic, or ``VIDEO_TOPIC`` for a video."""
         return VIDEO_TOPIC if self.topic is None else self.topic.name
 
     def account(self) -> dict[str, Any]:
-        """Return where the frames come from and what was left out, as JSON holds it."""
+        """Return the source, and the numbers of frames found and left out, for JSON."""
         return {'path': str(self.source.path), 'kind': self.source.kind.value,
                 'topic': self.topic_name, 'found': self.messages, 'skipped': dict(self.skipped),
                 'damage': dict(self.damage)}
@@ -132,14 +132,12 @@ def plan_source(source: Source, selection: FrameSelection,
     """
     Select the frames of one source, without reading pictures.
 
-    :param intervals: those of this source in the labels file.
-    :param unpack_into: folder for the content of compressed files, which is needed again to read
-        the pictures.
+    :param intervals: intervals of this source from the labels file.
+    :param unpack_into: folder for decompressed files, to keep until the pictures have been read.
     :param unlabelled: also select frames without a label.
-    :param outside: also select frames outside of all attempts; they are counted as skipped too.
-    :param verify_all: False: do not verify the checksums of chunks that have selected frames;
-        reading these frames does.
-    :raises BagError: the image topic does not exist or must be chosen.
+    :param outside: also select frames outside of all attempts (still counted in ``skipped``).
+    :param verify_all: if False, checksums of chunks with selected frames are verified on reading.
+    :raises BagError: the image topic of ``selection`` does not exist, or several are possible.
     """
     try:
         index = index_recording(source, selection.bool_topic(), unpack_into)
@@ -212,7 +210,7 @@ def _select(source: str, topic: ImageTopic | None, index: RecordingIndex,
 
 
 def _at_lower_rate(elapsed_ns: Sequence[int], fps: float | None, every: int) -> Sequence[int]:
-    """Return which frames are left at ``fps``, else every n-th."""
+    """Return the indices of the frames to keep: at most ``fps`` a second, or every n-th."""
     if fps is None:
         return range(0, len(elapsed_ns), every)
     # A hundredth of a frame period forgives stamps that were rounded or arrive a little early.

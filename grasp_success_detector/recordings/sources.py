@@ -1,4 +1,4 @@
-"""Find recordings: bags of all kinds and videos, each with a name of its own."""
+"""Find recordings (bags and videos), and give each a unique name."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ VIDEO_SUFFIXES = ('.mp4', '.webm', '.avi', '.mkv')
 
 
 class SourceKind(str, Enum):
-    """How a source is read."""
+    """Kind of a recording."""
 
     BAG = 'bag'
     VIDEO = 'video'
@@ -28,21 +28,21 @@ class Source:
     """One recording."""
 
     name: str                   # unique in a data set; safe as part of a file name
-    path: Path                  # what the user named: a file or a rosbag2 folder
+    path: Path                  # path as given: a file or a rosbag2 folder
     kind: SourceKind
-    files: tuple[Path, ...]     # those to read, in the order of recording
+    files: tuple[Path, ...]     # its data files, in the order of recording
 
     def identity(self) -> dict[str, object]:
-        """Return what must stay the same for an extraction to be continued."""
+        """Return name, path and size, by which a continued extraction knows its sources."""
         return {'name': self.name, 'path': str(self.path.resolve()),
                 'bytes': sum(file.stat().st_size for file in self.files)}
 
 
 def find_sources(given: Sequence[str | Path]) -> list[Source]:
     """
-    Turn what the user named into sources, in this order; a glob's matches are sorted.
+    Return the recordings at the given paths and glob patterns, in the order given.
 
-    :raises BagError: names every path that is missing or that is no recording.
+    :raises BagError: a path is missing or is no recording; the error names all of these.
     """
     paths: list[Path] = []
     wrong: list[str] = []
@@ -62,7 +62,7 @@ def find_sources(given: Sequence[str | Path]) -> list[Source]:
 
 
 def safe_name(text: str) -> str:
-    """Return text as part of a file name on any file system; ``__`` never occurs in it."""
+    """Return a text changed to suit file names on any file system, without ``__``."""
     name = re.sub(r'[^A-Za-z0-9.-]+', '_', text).strip('_.') or 'unnamed'
     data = text.encode('utf-8', 'surrogateescape')  # a file's name may be no UTF-8
     return name if len(name) <= 90 else f'{name[:80]}-{crc32(data):08x}'

@@ -1,10 +1,9 @@
 """
-Read rosbag2's .db3 files: by SQLite, and where SQLite refuses, page by page.
+Read rosbag2's .db3 files with SQLite, or page by page if SQLite cannot read them.
 
-A cut-off or damaged database cannot be queried, but every leaf page of a table still holds whole
-rows (https://www.sqlite.org/fileformat2.html, 1.6 and 2.1); the pages of the tree above them are
-not needed. Rows are recognised by their columns: a message is (id, topic, time, bytes), a topic
-is (id, name, type, ...).
+A cut-off or damaged database cannot be queried, but each leaf page of a table holds whole rows
+(https://www.sqlite.org/fileformat2.html, 1.6 and 2.1). Rows are recognised by their columns: those
+of a message are (id, topic, time, bytes), those of a topic (id, name, type, ...).
 """
 
 from collections.abc import Iterator
@@ -21,15 +20,15 @@ from grasp_success_detector.recordings.storage import MessageLocation, StoredMes
 MAGIC = b'SQLite format 3\0'
 
 _TABLE_LEAF = 0x0d
-#: Types of a column (2.1), from here on with every second number: the larger, the longer.
+#: Column types (2.1): even numbers from 12 are blobs, odd ones from 13 texts of growing length.
 _BLOB, _TEXT = 12, 13
-#: Bytes of a column by its type below 12 (2.1): NULL, integers, a float, the constants 0 and 1.
+#: Bytes of a column of type 0 to 9 (2.1): NULL, integers, a float, the constants 0 and 1.
 _FIXED_SIZES = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0)
 _FLOAT = 7
 
 
 class SqliteStorage(storage.Storage):
-    """Reads the messages by SQLite; any method raises sqlite3.DatabaseError on damage."""
+    """Reads the messages with SQLite; each method raises sqlite3.DatabaseError on damage."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -82,7 +81,7 @@ class _Column(NamedTuple):
 
 
 class DamagedSqliteStorage(storage.Storage):
-    """Reads the messages of a sqlite3 file page by page."""
+    """Reads the messages of a damaged sqlite3 file page by page."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -100,7 +99,7 @@ class DamagedSqliteStorage(storage.Storage):
         self._pages = self._end // self._page_size
 
     def messages(self) -> Iterator[StoredMessage]:
-        """Yield every message of which no page is missing, in the order of their row ids."""
+        """Yield every message whose pages are all present, in the order of row ids."""
         topics: dict[int, tuple[str, str]] = {}
         found: dict[int, tuple[int, int, MessageLocation]] = {}
         for page, index, cell in self._cells():

@@ -1,4 +1,4 @@
-"""What the readers of all recording files share: messages, their location, decompression."""
+"""Base class of the readers of bag files, locations of messages, and decompression."""
 
 from abc import ABC, abstractmethod
 import bz2
@@ -15,7 +15,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-#: Bytes of each message that are read for the index: all of a label, the header of an image.
+#: Bytes of each message to read for an index: enough for a label or the header of an image.
 HEAD_BYTES = 4096
 
 _ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
@@ -23,29 +23,29 @@ _BLOCK_BYTES = 1 << 16
 
 
 class MessageLocation(NamedTuple):
-    """Where a message lies in its file."""
+    """Location of a message in its file."""
 
-    container: int  # offset of its chunk or number of its page (damaged sqlite3); -1: none
-    offset: int     # in the chunk or file; or cell of the page, row id, number of a video's frame
-    size: int       # bytes of the payload; -1: unknown
+    container: int  # offset of its chunk, or number of its page (damaged sqlite3); -1 if none
+    offset: int     # in the chunk or file; or index in the page, row id, number of a video's frame
+    size: int       # bytes of the payload; -1 if unknown
 
 
 class StoredMessage(NamedTuple):
     """One message of a file."""
 
     topic: str
-    msgtype: str            # as ROS 2 names it, with /msg/, for ROS 1 too
-    received_ns: int        # when it was recorded
+    msgtype: str            # ROS 2 name such as sensor_msgs/msg/Image, also in ROS 1 bags
+    received_ns: int        # time of recording
     location: MessageLocation
     head: bytes             # the first HEAD_BYTES of the payload
-    ros1: bool = False      # serialised in ROS 1's format, not in CDR
+    ros1: bool = False      # whether it is serialised in ROS 1's format instead of CDR
 
 
 class Storage(ABC):
     """
-    An open file of a recording, read without its index, so that only the damaged part is lost.
+    An open file of a bag, read without its index, so that damage affects only its own part.
 
-    :ivar damage: number of faults by kind, complete when all messages have been read.
+    :ivar damage: number of faults by kind, complete once :meth:`messages` is exhausted.
     :ivar unchecked_chunks: offsets of chunks whose checksums :meth:`messages` did not verify.
     :ivar wrong_chunks: offsets of chunks whose checksum or size :meth:`payload` found wrong.
     """
@@ -69,12 +69,12 @@ class Storage(ABC):
         """
         Yield every message that can be found, in the order in which they were stored.
 
-        :raises BagError: the file is not of the format that its name says.
+        :raises BagError: the file does not have the format of its suffix.
         """
 
     @abstractmethod
     def _stored(self, location: MessageLocation) -> bytes | memoryview:
-        """Return the bytes of one message as the file has them, as far as they are there."""
+        """Return the stored bytes of a message, fewer than its size if some are missing."""
 
     def payload(self, location: MessageLocation) -> bytes | memoryview:
         """Return all bytes of one message; raise ValueError if some are missing or damaged."""
@@ -100,13 +100,13 @@ class Storage(ABC):
 
 
 def ros2_type(name: str) -> str:
-    """Return ``sensor_msgs/msg/Image`` for ROS 1's ``sensor_msgs/Image``."""
+    """Return the ROS 2 name of a type, such as ``std_msgs/msg/Bool`` for ``std_msgs/Bool``."""
     package, slash, rest = name.partition('/')
     return name if not slash or rest.startswith(('msg/', 'srv/')) else f'{package}/msg/{rest}'
 
 
 def decompress_chunk(data: bytes, compression: str) -> bytes:
-    """Decompress ``lz4``, ``zstd`` or ``bz2`` up to the first damage; leave others as they are."""
+    """Decompress ``lz4``, ``zstd`` or ``bz2`` data up to the first damage; return other as is."""
     decompressors = {'lz4': lz4.frame.LZ4FrameDecompressor, 'zstd': zstd.ZstdDecompressor,
                      'bz2': bz2.BZ2Decompressor}
     if compression not in decompressors:

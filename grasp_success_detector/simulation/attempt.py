@@ -1,4 +1,4 @@
-"""One attempt to grasp: approach, close, lift, shake, hold, and what physics says of it."""
+"""One attempt to grasp (approach, close, lift, shake, hold), and its labels and outcome."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,24 +17,25 @@ DURATION_S = 4.
 #: An object counts as lifted when it is this far above where it stood (m).
 LIFTED_M = .015
 
-#: Frames this near to a change between held and not held stay unlabelled (s).
+#: Frames closer than this to a change between held and not held have no label (s).
 AMBIGUOUS_S = .2
 
-#: An object that wanders more than this in the hand during the hold is neither held nor lost (m).
+#: The outcome is undecided if the object moves more than this in the hand while it holds (m).
 DRIFT_M = .02
 
 
 @dataclass(frozen=True)
 class Observation:
     """
-    The physical state at one frame's time.
+    The physical state at the time of one frame.
 
-    :ivar time_s: since the attempt's start.
-    :ivar qpos: positions of all joints of the model (nq,), to render from later.
-    :ivar joints: angles (radians) of the hand's 16 joints: index, middle, ring, thumb.
-    :ivar touched: whether the object touches the hand; ``supported``: the table or the floor.
-    :ivar height: of the object above where it stood (m).
-    :ivar in_palm: the object's position in the palm's frame (3,), m.
+    :ivar time_s: time since the start of the attempt.
+    :ivar qpos: positions of all joints of the model (nq,), from which the frame is rendered.
+    :ivar joints: angles of the hand's joints (16,) in radians: index, middle, ring, thumb.
+    :ivar touched: whether the object touches the hand.
+    :ivar supported: whether the object touches the table or the floor.
+    :ivar height: height of the object above its initial position (m).
+    :ivar in_palm: position of the object in the palm's frame (3,), in metres.
     """
 
     time_s: float
@@ -47,15 +48,15 @@ class Observation:
 
     @property
     def held(self) -> bool:
-        """Whether the hand holds the object off the table; only meaningful after lift-off."""
+        """Whether the hand holds the object above the table; only meaningful after lift-off."""
         return self.touched and not self.supported and self.height > LIFTED_M
 
 
 class Motion:
-    """The movement of one attempt; start, lift, shake and when the grip loosens are random."""
+    """Random movement of the hand in one attempt, as targets of its servos over time."""
 
     def __init__(self, rng: np.random.Generator, scene: Scene, wrist_tilt_deg: float) -> None:
-        """Draw a movement; ``wrist_tilt_deg`` is a standard deviation."""
+        """Draw a movement; ``wrist_tilt_deg`` is the standard deviation of the hand's tilt."""
         direction = rng.normal(0, 1, 3)
         self._shake_direction = direction / np.linalg.norm(direction)
         slip_start = rng.uniform(STARTS['lift'] + .6, STARTS['hold'])
@@ -83,14 +84,14 @@ class Motion:
 
 
 class UnstableError(Exception):
-    """The simulation became unstable: draw another attempt."""
+    """The simulation of an attempt became unstable, and the attempt must be discarded."""
 
 
 def run_attempt(scene: Scene, motion: Motion, fps: float) -> list[Observation]:
     """
     Simulate one attempt and observe it every ``1 / fps`` seconds.
 
-    :raises UnstableError: MuJoCo warned of a bad acceleration.
+    :raises UnstableError: MuJoCo warns of a bad acceleration.
     """
     model, data = scene.model, mujoco.MjData(scene.model)
     servos = model.jnt_qposadr[model.actuator_trnid[:, 0]]  # of the mount (6), the hand (16)
@@ -110,7 +111,7 @@ def run_attempt(scene: Scene, motion: Motion, fps: float) -> list[Observation]:
             raise UnstableError
         if data.time >= len(observations) / fps:
             pairs = data.contact.geom  # (n, 2)
-            touching = pairs[is_object[pairs].sum(1) == 1]  # not the object's parts each other
+            touching = pairs[is_object[pairs].sum(1) == 1]  # not between its own parts
             observations.append(Observation(
                 float(data.time), data.qpos.copy(), data.qpos[servos[6:]],
                 bool(is_hand[touching].any()), bool(is_support[touching].any()),
@@ -121,11 +122,11 @@ def run_attempt(scene: Scene, motion: Motion, fps: float) -> list[Observation]:
 
 def label_frames(observations: list[Observation]) -> list[Label | None]:
     """
-    Label each frame by physics; None where a person would hesitate.
+    Return the label of each frame, None where it is ambiguous.
 
-    Before lift-off every frame is a failure. After it, an object held by the hand and off the
-    table is success. Frames near a change have no label, nor have those in which the hand has
-    begun to rise and the object has not.
+    The label is success after the start of the lift while the hand holds the object, else failure.
+    It is None within ``AMBIGUOUS_S`` of a change between them, and while the hand begins to rise
+    with an object that it touches but does not yet hold.
     """
     lift = STARTS['lift']
     raw: list[tuple[float, Label | None]] = []
@@ -142,7 +143,7 @@ def label_frames(observations: list[Observation]) -> list[Label | None]:
 
 
 def outcome(observations: list[Observation]) -> Label | None:
-    """Return the result at the attempt's end; None if the object neither stays nor falls."""
+    """Return the attempt's label; None if the object is held at its end but slid or came loose."""
     hold = [seen for seen in observations if seen.time_s >= STARTS['hold']]
     if not all(seen.held for seen in hold[-3:]):
         return Label.FAILURE

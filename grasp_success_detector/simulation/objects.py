@@ -1,4 +1,4 @@
-"""Objects to grasp: primitives and household-like compounds, with sizes that the hand spans."""
+"""Objects to grasp: primitives and simple household items, of sizes that the hand can span."""
 
 from dataclasses import dataclass
 
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 def noise_texture(rng: np.random.Generator, varied: bool) -> NDArray[np.uint8]:
     """
-    Draw octaves of smooth noise between two colours; stretched noise looks like wood grain.
+    Draw a texture of smooth noise between two colours, often stretched to look like wood grain.
 
-    :param varied: any hue; else wood and greys.
+    :param varied: draw any hue; if False, only wood colours and greys.
     :returns: RGB uint8 (128, 128, 3).
     """
     stretch = int(rng.choice([1, 1, 6]))
@@ -30,7 +30,7 @@ def noise_texture(rng: np.random.Generator, varied: bool) -> NDArray[np.uint8]:
 
 def add_material(spec: mujoco.MjSpec, name: str, rng: np.random.Generator, repeat: float,
                  varied: bool) -> None:
-    """Add a material with a random texture, repeated ``repeat`` times per metre or face."""
+    """Add a material whose random texture (see :func:`noise_texture`) repeats ``repeat`` times."""
     image = noise_texture(rng, varied)
     texture = spec.add_texture()
     texture.name, texture.type = name, mujoco.mjtTexture.mjTEXTURE_2D
@@ -41,7 +41,7 @@ def add_material(spec: mujoco.MjSpec, name: str, rng: np.random.Generator, repea
     material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name
     material.texrepeat = [repeat, repeat]
     material.specular, material.shininess = rng.uniform(0, .5), rng.uniform(0, .8)
-    if varied and name == 'object':  # plain, strongly coloured things are common on tables
+    if varied and name == 'object':  # many household objects have strong colours
         material.rgba = [*rng.uniform(.3, 1., 3), 1.]
 
 
@@ -49,7 +49,7 @@ BOX, SPHERE = mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_SPHERE
 CAPSULE, CYLINDER = mujoco.mjtGeom.mjGEOM_CAPSULE, mujoco.mjtGeom.mjGEOM_CYLINDER
 _Triple = tuple[float, float, float]
 
-#: Kinds that the fingers can enclose from each approach direction.
+#: Kinds of objects that the fingers can enclose, by direction of approach.
 KINDS = {
     'side': ('box', 'cylinder', 'capsule', 'can', 'mug', 'spray_bottle', 'toy'),
     'top': ('box', 'cylinder', 'capsule', 'sphere', 'mug', 'toy'),
@@ -58,7 +58,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Part:
-    """One geom of an object: type, half sizes (m), position and rotation in it, colour."""
+    """A geom of an object: type, half sizes (m), position (m), quaternion (w, x, y, z), RGB."""
 
     geom: mujoco.mjtGeom
     size: _Triple
@@ -75,11 +75,11 @@ def _cylinder(radius: float, half_length: float, z: float = 0.,
 @dataclass(frozen=True)
 class ObjectShape:
     """
-    An object standing upright with its origin in the middle of its height.
+    The shape of an object that stands upright, with its origin at half its height.
 
-    :ivar radius: half width at grasp height, towards the palm (m).
-    :ivar half_height: origin to table (m).
-    :ivar yaw: range of its rotation about the vertical (radians) in which the hand can grasp it.
+    :ivar radius: half the width towards the palm at the height of the grasp (m).
+    :ivar half_height: height of the origin above the table (m).
+    :ivar yaw: range of rotation about the vertical (radians) in which the hand can grasp it.
     """
 
     kind: str
@@ -90,7 +90,7 @@ class ObjectShape:
 
 
 def draw_shape(rng: np.random.Generator, approach: str) -> ObjectShape:
-    """Draw an object to grasp from the ``'side'`` (taller ones) or the ``'top'`` (flatter)."""
+    """Draw a tall object for the approach ``'side'``, or a flat one for ``'top'``."""
     kind = str(rng.choice(KINDS[approach]))
     tall = approach == 'side'
     r = rng.uniform(.020, .038) if tall else rng.uniform(.022, .040)
@@ -142,9 +142,10 @@ def draw_shape(rng: np.random.Generator, approach: str) -> ObjectShape:
 def add_parts(body: mujoco.MjsBody, shape: ObjectShape, mass: float, friction: float,
               name: str) -> None:
     """
-    Add an object's geoms to a body; each part has the share of ``mass`` (kg) of its volume.
+    Add an object's geoms to a body, with ``mass`` (kg) divided among them by volume.
 
-    :param name: of the material of parts without a colour, and prefix of the geoms' names.
+    :param friction: coefficient of sliding friction.
+    :param name: material of parts without a colour, and prefix of the names of the geoms.
     """
     volume = sum(_volume(part) for part in shape.parts)
     for i, part in enumerate(shape.parts):

@@ -1,4 +1,4 @@
-"""Settings of a simulated recording and the presets to choose from; imports no simulator."""
+"""Settings and presets of simulated recordings; importing them does not load MuJoCo."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -12,16 +12,16 @@ Range = tuple[float, float]
 @dataclass(frozen=True)
 class Ranges:
     """
-    Ranges from which camera, light and colours of an attempt are drawn (uniform).
+    Distributions of the camera, light and colours of an attempt: uniform (lowest, highest).
 
-    Angles are in degrees, lengths in metres. The camera circles a point above the table's centre:
-    azimuth 0 looks along -x, elevation is above the horizontal.
+    Angles are in degrees, lengths in metres. The camera looks at a point above the table's centre
+    (``target_height``): along -x at azimuth 0, down at positive elevation. ``target_jitter``,
+    ``roll`` and ``wrist_tilt`` (of the shaking hand) are standard deviations.
 
     :ivar exposure: factor on the rendered brightness.
     :ivar noise: standard deviation of the sensor noise, in grey levels of 255.
-    :ivar distractors: number of further objects on the table.
-    :ivar varied_background: floor, walls and table have any colour; else near-grey and wood.
-    :ivar wrist_tilt: standard deviation of the hand's tilt while it shakes.
+    :ivar distractors: number of other objects on the table.
+    :ivar varied_background: give floor, walls and table any hue; else wood colours and greys.
     """
 
     azimuth: Range
@@ -39,10 +39,10 @@ class Ranges:
 
 
 class Preset(Enum):
-    """How much camera, light and colours change from attempt to attempt."""
+    """How much camera, light and colours vary between attempts."""
 
-    RIG = 'rig'         #: one camera on a stand beside the hand, mounted once: small changes
-    RANDOM = 'random'   #: any camera in any lab
+    RIG = 'rig'         #: a fixed camera on a stand beside the hand, small variations
+    RANDOM = 'random'   #: any position of the camera, any light and colours
 
 
 RANGES = {
@@ -60,7 +60,7 @@ RANGES = {
 
 
 class BagStorage(Enum):
-    """Storage plugin of the rosbag2."""
+    """Storage format of the rosbag2 to write."""
 
     MCAP = 'mcap'
     SQLITE3 = 'sqlite3'
@@ -78,7 +78,7 @@ class RecordingSettings:
     """
     Options of ``simulate_grasps``.
 
-    :raises SimulationError: names every value that cannot be used.
+    :raises SimulationError: a value is invalid; the error names every such value.
     """
 
     # The limits of attempts keep the seconds of stamps within 32 bits.
@@ -98,5 +98,4 @@ class RecordingSettings:
     encoding: ImageEncoding = ImageEncoding.JPEG
 
     def __post_init__(self) -> None:
-        """Check every value."""
         check_settings(self, SimulationError, 'recording:')

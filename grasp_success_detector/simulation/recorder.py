@@ -1,4 +1,4 @@
-"""Record simulated attempts into a rosbag2, with ground truth, on all cores."""
+"""Simulate attempts in parallel, and record them with their labels into a rosbag2."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -32,14 +32,13 @@ FIRST_STAMP_NS = 1_700_000_000_000_000_000
 #: From the start of one attempt to the start of the next, in ns.
 ATTEMPT_PERIOD_NS = round((DURATION_S + 1.) * 1e9)
 
-
-#: Topic, stamp in ns, message in CDR.
+#: Topic, stamp in ns, serialised message (CDR).
 Message = tuple[str, int, bytes]
 
 
 @dataclass(frozen=True)
 class AttemptSummary:
-    """Number and outcome of a recorded attempt; how many frames it has, and with a label."""
+    """Number and outcome of an attempt, and its numbers of frames and of labelled frames."""
 
     attempt: int
     success: bool
@@ -54,12 +53,12 @@ def record(settings: RecordingSettings, out: Path, jobs: int | None = None,
            on_attempt: Callable[[AttemptSummary], None] = lambda summary: None,
            ) -> list[AttemptSummary]:
     """
-    Simulate all attempts and write them, in order, to a new rosbag2 folder, whole or not at all.
+    Simulate attempts and write them in order to a new rosbag2 folder, which appears when complete.
 
-    :param jobs: worker processes; None for one per usable core. The bag does not depend on it.
-    :param on_attempt: called after each attempt is written.
-    :raises SimulationError: ``out`` exists or cannot be written, ``jobs`` is below 1, or rendering
-        is impossible here.
+    :param jobs: number of worker processes, which does not change the bag; None: one per core.
+    :param on_attempt: called with the summary of each attempt after it is written.
+    :returns: summaries of all attempts, in order.
+    :raises SimulationError: ``out`` exists or is not writable, ``jobs`` < 1, or OpenGL is missing.
     """
     if jobs is not None and jobs < 1:
         raise SimulationError(f'recording: jobs {jobs} (expected a whole number of 1 or more)')

@@ -1,4 +1,4 @@
-"""Render attempts: the simulated camera, its sensor, and the labelled frames of an attempt."""
+"""Rendering of attempts: simulated camera, image sensor, and choice of labelled frames."""
 
 from dataclasses import dataclass
 from itertools import count
@@ -18,12 +18,12 @@ from grasp_success_detector.simulation.attempt import Observation, STARTS
 from grasp_success_detector.simulation.presets import Preset, RANGES, Ranges
 from grasp_success_detector.simulation.scene import build_scene
 
-#: Share of the chosen frames that lie before lift-off, where the label is always failure.
+#: Share of the chosen frames from before lift-off, where the label is always failure.
 _EARLY_SHARE = .25
 
 
 class Sensor:
-    """An image sensor with random properties, which stay the same during an attempt."""
+    """An image sensor with random gain, noise and blur, which are constant in an attempt."""
 
     def __init__(self, rng: np.random.Generator, ranges: Ranges) -> None:
         self._rng = rng
@@ -33,7 +33,7 @@ class Sensor:
         self._blur = rng.random() < .5  # three-tap smoothing, as a cheap lens does
 
     def expose(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return what the sensor records of a rendered image, both RGB uint8 (H, W, 3)."""
+        """Apply gain, blur and noise to a rendered image; both are RGB uint8 (H, W, 3)."""
         seen = image.astype(np.float32) * self._gain
         if self._blur:
             seen = np.asarray(cv2.GaussianBlur(seen, (3, 3), 0), np.float32)
@@ -42,7 +42,7 @@ class Sensor:
 
 
 class SimulatedCamera:
-    """Renders one model after another; SimulationError if MuJoCo gets no OpenGL context here."""
+    """Renders compiled models; raises SimulationError if MuJoCo gets no OpenGL context."""
 
     def __init__(self, width: int, height: int) -> None:
         self._rect = mujoco.MjrRect(0, 0, width, height)
@@ -58,7 +58,7 @@ class SimulatedCamera:
                 'libgl1, or set MUJOCO_GL to osmesa or glfw') from error
 
     def load(self, model: mujoco.MjModel) -> None:
-        """Upload a compiled model, which :meth:`render` then shows."""
+        """Upload the compiled model that :meth:`render` is to show."""
         model.vis.global_.offwidth = self._rect.width
         model.vis.global_.offheight = self._rect.height
         if self._context is not None:
@@ -71,7 +71,7 @@ class SimulatedCamera:
         self._view.fixedcamid = model.camera('camera').id
 
     def render(self, qpos: NDArray[np.float64]) -> NDArray[np.uint8]:
-        """Return RGB uint8 (H, W, 3) of the loaded model with these joint positions (nq,)."""
+        """Return RGB uint8 (H, W, 3) of the loaded model at joint positions ``qpos`` (nq,)."""
         image = np.empty((self._rect.height, self._rect.width, 3), np.uint8)
         self._data.qpos[:] = qpos
         mujoco.mj_kinematics(self._model, self._data)
@@ -101,10 +101,12 @@ def _gl_context(width: int, height: int) -> Any:
 @dataclass(frozen=True)
 class RenderedFrame:
     """
-    One frame of an episode: ``time_s`` and ``joints`` are those of :class:`Observation`.
+    One frame of an episode.
 
+    :ivar time_s: time since the start of the attempt.
     :ivar image: RGB uint8 (H, W, 3).
-    :ivar label: None where the outcome is ambiguous at this moment.
+    :ivar label: the frame's label, or None if it is ambiguous.
+    :ivar joints: angles of the hand's joints (16,) in radians: index, middle, ring, thumb.
     """
 
     time_s: float
@@ -115,7 +117,7 @@ class RenderedFrame:
 
 @dataclass(frozen=True)
 class Episode:
-    """A simulated and rendered attempt: success at its end, approach, kind of the object."""
+    """A rendered attempt: frames, success at its end, direction of approach, kind of object."""
 
     frames: tuple[RenderedFrame, ...]
     success: bool
@@ -128,11 +130,10 @@ def make_episode(seed: int, number: int, preset: Preset, fps: float, frames: int
     """
     Simulate and render one attempt; the same arguments give the same pixels.
 
-    Attempts without a clear end (unstable physics, object neither held nor lost, or lost in the
-    last moment) are replaced by another one.
+    An attempt with unstable physics or an undecided end is replaced by another one.
 
-    :param number: of the attempt; each number of a seed is another attempt.
-    :param frames: how many labelled frames, spread over the attempt; None for all at ``fps``.
+    :param number: number of the attempt; the seed and the number determine the attempt.
+    :param frames: number of labelled frames, spread over the attempt; None for all at ``fps``.
     """
     ranges = RANGES[preset]
     for retry in count():
@@ -161,9 +162,9 @@ def make_episode(seed: int, number: int, preset: Preset, fps: float, frames: int
 def choose_frames(observations: list[Observation], labels: list[Label | None], most: int,
                   rng: np.random.Generator) -> list[int]:
     """
-    Choose labelled frames: a quarter before lift-off, the rest after it, each spread evenly.
+    Choose labelled frames, spread evenly: a quarter before lift-off, the rest after it.
 
-    :returns: indices in order of time; fewer than ``most`` only if fewer are labelled.
+    :returns: indices in order of time: ``most`` of them, or all if fewer frames are labelled.
     """
     labelled = [i for i, label in enumerate(labels) if label is not None]
     early = [i for i in labelled if observations[i].time_s < STARTS['lift']]

@@ -1,4 +1,4 @@
-"""One random scene: table, lights, camera, arm and hand, the object to grasp, distractors."""
+"""Random scenes: table, lights, camera, arm and hand, object to grasp, other objects."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,22 +12,22 @@ from grasp_success_detector.simulation import objects
 from grasp_success_detector.simulation.objects import BOX, CYLINDER
 from grasp_success_detector.simulation.presets import Ranges
 
-#: Joint angles (radians) in the order index, middle, ring, thumb.
+#: Joint angles (radians) of the open and the closed hand: index, middle, ring, thumb.
 OPEN = np.array([0, .1, .1, .1] * 3 + [1.2, .25, 0., 0.])
 CLOSED = {'top': np.array([0, 1.25, 1.1, .8] * 3 + [1.35, .45, .75, .9]),
           'side': np.array([0, 1.35, 1.2, .9] * 3 + [1.35, .35, .8, 1.0])}
 
-#: Hand frame in the world: its x axis leaves the palm, z runs along the fingers.
+#: Rotation from the hand's frame (x out of the palm, z along the fingers) to the world's.
 HAND_ROTATION = {'top': np.array([[0, 0, 1.], [0, 1, 0], [-1, 0, 0]]),
                  'side': np.array([[1., 0, 0], [0, 0, -1], [0, 1, 0]])}
 
-#: Lowest palm height (m) at which no finger digs into the table.
+#: Lowest height of the palm (m) at which no finger penetrates the table.
 LOWEST_PALM = {'top': .062, 'side': .075}
 
 HAND_PREFIX = 'hand/'
 JOINT_NAMES = tuple(f'joint_{i}.0' for i in range(16))
 
-#: Share of attempts with a deliberate fault: in aim or force, or a finger that stays open.
+#: Share of attempts with a deliberate fault: wrong aim or force, or a finger that stays open.
 BAD_SHARE = .33
 
 #: Share of attempts whose grip loosens after lift-off.
@@ -41,10 +41,10 @@ ARM = ((-.108, .036, .012, (.65, .65, .68)), (-.150, .042, .030, (.93, .42, .10)
 @dataclass(frozen=True)
 class Scene:
     """
-    A compiled model and how the hand grasps in it.
+    A compiled MuJoCo model, the object to grasp, and how the hand grasps it.
 
     :ivar approach: ``'top'`` or ``'side'``.
-    :ivar closed: targets (radians) of the 16 joints of the closed hand.
+    :ivar closed: target angles of the closed hand's joints (16,), in radians.
     :ivar slips: whether the grip loosens after lift-off.
     """
 
@@ -56,7 +56,7 @@ class Scene:
 
 
 def build_scene(rng: np.random.Generator, ranges: Ranges) -> Scene:
-    """Draw and compile a scene."""
+    """Draw a random scene, with camera, light and colours from ``ranges``, and compile it."""
     spec = mujoco.MjSpec()
     option, quality = spec.option, spec.visual.quality
     option.timestep, option.integrator = .002, mujoco.mjtIntegrator.mjINT_IMPLICITFAST
