@@ -97,6 +97,14 @@ def test_imports_point_one_way():
     assert not wrong
 
 
+def test_no_modules_import_each_other_in_a_circle():
+    left = {module: {name for name in names if name in MODULES} - {module}
+            for module, names in IMPORTS.items()}
+    while ready := {module for module, names in left.items() if not names & left.keys()}:
+        left = {module: names for module, names in left.items() if module not in ready}
+    assert not left
+
+
 def test_the_node_needs_nothing_of_the_offline_rooms():
     wrong = sorted(f'{module} imports {name}' for module, name in own_imports()
                    if room(module) in ('ros', 'ros.node') and room(name) in OFFLINE)

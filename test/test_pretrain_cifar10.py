@@ -16,9 +16,10 @@ import torch
 from grasp_success_detector.cli.pretrain_cifar10 import main
 from grasp_success_detector.files import share_path
 from grasp_success_detector.images.encoding import encode_jpeg, encode_png
-from grasp_success_detector.networks.architectures import build, default_preprocessing
+from grasp_success_detector.networks.architectures import default_preprocessing
 from grasp_success_detector.networks.checkpoint import read_backbone
 from grasp_success_detector.networks.cifar_cnn import CifarCnn, PRETRAINED
+from grasp_success_detector.networks.weights import build_pretrained
 from grasp_success_detector.training.cifar10 import shift_and_mirror
 from grasp_success_detector.training.cifar10_images import read_images
 
@@ -112,7 +113,7 @@ def test_ten_colours_are_learnt(kind, tree, tmp_path, monkeypatch, capfd):
         int(right[test.labels == i].sum()) for i in range(10)]
     assert [e['epoch'] for e in metadata.metrics['epochs']] == list(range(1, 9))
     # And they are a start for a grasp classifier.
-    assert torch.equal(build('cifar_cnn', weights=out).conv2.weight, tensors['conv2.weight'])
+    assert torch.equal(build_pretrained('cifar_cnn', out).conv2.weight, tensors['conv2.weight'])
 
 
 def test_colours_and_order_survive_reading(tmp_path, monkeypatch):

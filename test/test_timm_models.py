@@ -154,11 +154,11 @@ assert 'timm' not in sys.modules and 'torchvision' not in sys.modules
 def test_weights_that_cannot_be_downloaded(tmp_path):
     """In a process of its own: whether there is a network is decided at the import."""
     done = subprocess.run([sys.executable, '-c', """
-from grasp_success_detector.networks.architectures import build
 from grasp_success_detector.errors import CheckpointError
+from grasp_success_detector.networks.weights import build_pretrained
 for name in ('timm:test_resnet', 'timm:test_mambaout'):
     try:
-        build(name, pretrained=True)
+        build_pretrained(name)
     except CheckpointError as error:
         print(error)
 """], capture_output=True, text=True, timeout=120,

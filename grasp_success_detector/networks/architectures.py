@@ -10,7 +10,6 @@ importing this one loads neither torch nor a network.
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 import re
 from typing import Any, TYPE_CHECKING
 
@@ -90,42 +89,24 @@ def check_architecture(name: object) -> None:
                           f'{", ".join(ARCHITECTURES)}, or timm:NAME')
 
 
-def build(name: str, pretrained: bool = False, weights: Path | None = None) -> 'nn.Module':
+def build(name: str) -> 'nn.Module':
     """
-    Build a classifier with 2 logits, index = Label, in training mode; its head is random.
+    Build a classifier with random weights and 2 logits, index = Label, in training mode.
 
     :param name: one of ``ARCHITECTURES``, or ``timm:NAME``.
-    :param pretrained: give the backbone published weights: cifar_cnn those of CIFAR-10 that ship
-        with the package; resnet34 ImageNet's, from torch's cache or a download;
-        efficientnet_lite0 ImageNet's, from a Python package; ``timm:NAME`` timm's default, from
-        Hugging Face's cache or a download.
-    :param weights: file to use instead: a state dict of torchvision's or timm's model, with a
-        head of any number of classes, or a checkpoint of the same architecture.
     :raises ConfigError: unknown name.
-    :raises CheckpointError: the weights are not available, or do not fit.
     """
-    architecture = _architecture(name)
-    if weights is None and not pretrained:
-        return architecture.build()
-    from grasp_success_detector.networks.tensors_file import named_errors
-    from grasp_success_detector.networks.weights import fill_backbone, read_backbone_weights
-
-    # Weights first: reading them may fail.
-    tensors = read_backbone_weights(weights, name) if weights else architecture.pretrained()
-    model = architecture.build()
-    with named_errors(weights or 'pre-trained weights'):
-        fill_backbone(model, tensors, architecture.head, name)
-    return model
+    return architecture_of(name).build()
 
 
 def default_preprocessing(name: str) -> Preprocessing:
     """Return size, mean and standard deviation that the architecture's backbone learnt with."""
-    return _architecture(name).preprocessing
+    return architecture_of(name).preprocessing
 
 
 def stages(model: 'nn.Module', name: str) -> list[Stage]:
     """Return the stages of a model of the architecture ``name``, in forward order."""
-    return _architecture(name).stages(model)
+    return architecture_of(name).stages(model)
 
 
 def freeze(model: 'nn.Module', name: str, conv_layers: int | None = None) -> Freezing:
@@ -146,7 +127,7 @@ def freeze(model: 'nn.Module', name: str, conv_layers: int | None = None) -> Fre
     """
     from torch.nn.modules.batchnorm import _NormBase
 
-    architecture = _architecture(name)
+    architecture = architecture_of(name)
     steps = [step for stage in architecture.stages(model) for step in stage.steps]
     choices = (conv_layers, architecture.freeze_conv_layers, len(steps))
     count = next(choice for choice in choices if choice is not None)
@@ -166,7 +147,7 @@ def freeze(model: 'nn.Module', name: str, conv_layers: int | None = None) -> Fre
 
 def head_parameters(model: 'nn.Module', name: str) -> tuple[str, ...]:
     """Return the names of the parameters of the last layer, which computes the logits."""
-    prefixes = tuple(f'{head}.' for head in _architecture(name).head)
+    prefixes = tuple(f'{head}.' for head in architecture_of(name).head)
     return tuple(n for n, _ in model.named_parameters() if n.startswith(prefixes))
 
 
@@ -195,7 +176,8 @@ def _keep_statistics(module: 'nn.Module', _: Any) -> None:
         module.eval()
 
 
-def _architecture(name: str) -> Architecture:
+def architecture_of(name: str) -> Architecture:
+    """Return what is known about an architecture; ConfigError for an unknown name."""
     check_architecture(name)
     known = name in ARCHITECTURES
     module = import_module(f'{__package__}.{name if known else "timm_models"}')

@@ -15,6 +15,7 @@ from torch import nn
 
 from grasp_success_detector.errors import CheckpointError, one_line
 from grasp_success_detector.networks import checkpoint, tensors_file
+from grasp_success_detector.networks.architectures import architecture_of
 from grasp_success_detector.networks.tensors_file import Tensors
 
 #: Keys under which training scripts save a state dict.
@@ -40,6 +41,28 @@ def read_backbone_weights(path: Path, architecture: str) -> Tensors:
                         f'holds weights of {about.architecture}; expected some of {architecture}')
             return tensors
     return _without_prefix(tensors)
+
+
+def build_pretrained(name: str, weights: Path | None = None) -> nn.Module:
+    """
+    Build a classifier whose backbone has pre-trained weights and whose head is random.
+
+    :param name: one of ``ARCHITECTURES``, or ``timm:NAME``.
+    :param weights: a state dict of torchvision's or timm's model, with a head of any number of
+        classes, or a checkpoint of the same architecture. None: published weights: for cifar_cnn
+        those of CIFAR-10 that ship with the package; for resnet34 ImageNet's, from torch's cache
+        or a download; for efficientnet_lite0 ImageNet's, from a Python package; for ``timm:NAME``
+        timm's default, from Hugging Face's cache or a download.
+    :raises ConfigError: unknown name.
+    :raises CheckpointError: the weights are not available, or do not fit.
+    """
+    architecture = architecture_of(name)
+    # Weights first: reading them may fail.
+    tensors = read_backbone_weights(weights, name) if weights else architecture.pretrained()
+    model = architecture.build()
+    with tensors_file.named_errors(weights or 'pre-trained weights'):
+        fill_backbone(model, tensors, architecture.head, name)
+    return model
 
 
 def fill_backbone(model: nn.Module, tensors: Tensors, head: tuple[str, ...],

@@ -25,6 +25,7 @@ from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.networks import architectures
 from grasp_success_detector.networks.checkpoint import Checkpoint, save
+from grasp_success_detector.networks.weights import build_pretrained
 from grasp_success_detector.training.best_epoch import BestEpoch
 from grasp_success_detector.training.loaders import make_loaders
 from grasp_success_detector.training.module import GraspTraining, lightning_run, make_trainer
@@ -62,7 +63,8 @@ def fit(config: TrainingConfig, split: Split, out: Path, datasets: Sequence[Path
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     preprocessing = architectures.default_preprocessing(config.architecture)
     weights = None if config.weights is None else Path(config.weights)
-    model = architectures.build(config.architecture, config.pretrained, weights)
+    model = (build_pretrained(config.architecture, weights) if weights or config.pretrained
+             else architectures.build(config.architecture))
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     freezing = architectures.freeze(model, config.architecture, config.freeze_conv_layers)
     run = RunFolder(out)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, Field, fields
 from enum import Enum
-from typing import Any, TYPE_CHECKING
+from typing import Any
 
 from rcl_interfaces.msg import (
     FloatingPointRange,
@@ -20,9 +20,6 @@ from grasp_success_detector.images.visibility import VisibilityConfig
 from grasp_success_detector.inference.engine import AUTO, ENGINE_HELP, PRECISION_HELP
 from grasp_success_detector.ros.node.image_conversion import ImageDecoder
 from grasp_success_detector.settings import check_settings, expected_values, fits, setting
-
-if TYPE_CHECKING:
-    from grasp_success_detector.ros.node.pipeline import DetectionPipeline
 
 
 class Change(Enum):
@@ -151,8 +148,8 @@ class DeclaredParameters:
     kept until *configure*, which fails with it unless a right value was set before.
     """
 
-    def __init__(self, node: Node, pipeline: 'Callable[[], DetectionPipeline | None]') -> None:
-        """Declare all parameters; ``pipeline`` returns None while the node is unconfigured."""
+    def __init__(self, node: Node, pipeline: Callable[[], Any]) -> None:
+        """Declare all; ``pipeline`` returns the node's, or None while it is unconfigured."""
         self._node, self._pipeline = node, pipeline
         self._fields = {declared.name: declared for declared in fields(Parameters)}
         self._rejected: dict[str, str] = {}     # name -> error of its override
