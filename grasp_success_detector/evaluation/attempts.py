@@ -1,4 +1,4 @@
-"""Attempts: the verdicts during each one, how good they are, and labels that look wrong."""
+"""Decide recorded attempts, measure their verdicts, and find labels that look wrong."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ class Judged:
     """
     P(success) of the frames of one recording.
 
-    :ivar probabilities: calibrated, float32 (N,); NaN for an image that cannot be decoded or shows
-        nothing.
-    :ivar uncalibrated: before temperature scaling, float32 (N,).
-    :ivar blind: by index, the frames that show nothing, and why.
+    :ivar probabilities: P(success) after temperature scaling, float32 (N,); NaN for a frame that
+        cannot be decoded or shows nothing.
+    :ivar uncalibrated: P(success) before temperature scaling, float32 (N,); NaN as above.
+    :ivar blind: reasons of the frames that show nothing, by index in ``recording.frames``.
     :ivar refused: number of frames without P(success), by reason.
     """
 
@@ -41,12 +41,12 @@ class AttemptResult:
     One attempt and the verdicts during it.
 
     :ivar outcome: label of its last labelled frame; None without labels.
-    :ivar verdict: after its last labelled frame; after its last frame without labels.
-    :ivar first_decision_s: from its first frame to the first verdict other than UNKNOWN; None if
-        there was none.
-    :ivar success_delay_s: from its first success frame to the first SUCCESS at or after it.
-    :ivar false_true_s: how long the verdict was SUCCESS while the label was failure; see
-        :func:`durations_s`.
+    :ivar verdict: verdict after its last labelled frame; without labels, after its last frame.
+    :ivar first_decision_s: seconds from its first frame to the first SUCCESS or FAILURE, or None.
+    :ivar success_delay_s: seconds from the first frame labelled success to the first SUCCESS at or
+        after it; None if there is no such frame or verdict.
+    :ivar false_true_s: seconds for which the verdict was SUCCESS while the label was failure,
+        measured by :func:`durations_s`.
     """
 
     name: str
@@ -69,13 +69,13 @@ class AttemptResult:
 
     @property
     def error(self) -> float:
-        """Return the mean distance of P(success) from the labels; 0 without labels."""
+        """Return the mean of abs(P(success) - label), where success is 1; 0 without labels."""
         apart = [abs(frame.probability - frame.label) for frame in self.frames
                  if frame.label is not None and frame.probability is not None]
         return sum(apart) / len(apart) if apart else 0.
 
     def to_json(self) -> dict[str, Any]:
-        """Return its entry in metrics.json."""
+        """Return the attempt's entry in metrics.json."""
         return {'attempt': self.name, 'source': self.source, 'frames': len(self.frames),
                 'outcome': None if self.outcome is None else self.outcome.name.lower(),
                 'verdict': self.verdict.value, 'result': self.result,
@@ -86,10 +86,10 @@ class AttemptResult:
 def decide_attempts(judged: Iterable[Judged], config: DecisionConfig, anew: bool = True,
                     ) -> list[AttemptResult]:
     """
-    Decide every attempt frame by frame with ``decision.py``, as the node does.
+    Return all attempts with the verdict that the node would publish after each frame.
 
-    :param anew: each attempt begins with an empty window; otherwise each recording is one stream,
-        as it is for the node.
+    :param anew: whether each attempt begins with an empty window; if not, a recording is decided
+        as one stream, as the node does.
     """
     results = []
     for answers in judged:
@@ -118,11 +118,7 @@ def decide_attempts(judged: Iterable[Judged], config: DecisionConfig, anew: bool
 
 
 def attempt_result(frames: Sequence[FrameVerdict], config: DecisionConfig) -> AttemptResult:
-    """
-    Measure one attempt.
-
-    :param frames: all of its frames in order, one or more.
-    """
+    """Return outcome, final verdict and times of one attempt, given all its frames in order."""
     def seconds_to(since_ns: int, *verdicts: Verdict) -> float | None:
         return next(((f.stamp_ns - since_ns) / NS_PER_S for f in frames
                      if f.stamp_ns >= since_ns and f.verdict in verdicts), None)
@@ -152,7 +148,7 @@ def durations_s(frames: Sequence[FrameVerdict], longest_s: float) -> list[float]
 
 
 def labelled_predictions(attempts: Iterable[AttemptResult]) -> list[Prediction]:
-    """Return the frames that have a label and a P(success)."""
+    """Return the frames that have a label and a P(success), as predictions of the test split."""
     return [Prediction('test', f.source, f.attempt, f.stamp_ns, f.file, f.label, f.probability,
                        f.uncalibrated)
             for attempt in attempts for f in attempt.frames
@@ -162,10 +158,11 @@ def labelled_predictions(attempts: Iterable[AttemptResult]) -> list[Prediction]:
 @dataclass(frozen=True)
 class Suspicion:
     """
-    A stretch of an attempt on which the model is confident of the other label.
+    Successive frames of an attempt with one label, where the model is confident of the other.
 
-    :ivar frames: of the stretch, with one label, in order.
-    :ivar start_s: time of its first frame, from the attempt's first frame; ``end_s`` of its last.
+    :ivar label: label of these frames, which looks wrong.
+    :ivar start_s: seconds from the attempt's first frame to the first of these frames.
+    :ivar end_s: seconds from the attempt's first frame to the last of these frames.
     :ivar believed: mean probability that the model gives to the other label.
     """
 
@@ -178,7 +175,7 @@ class Suspicion:
     believed: float
 
     def to_json(self) -> dict[str, Any]:
-        """Return its entry in metrics.json and label_errors.csv."""
+        """Return the entry in metrics.json and label_errors.csv."""
         return {'attempt': self.attempt, 'source': self.source,
                 'label': self.label.name.lower(), 'frames': len(self.frames),
                 'start_s': self.start_s, 'end_s': self.end_s, 'believed': self.believed}
@@ -186,12 +183,12 @@ class Suspicion:
 
 def confident_thresholds(attempts: Sequence[AttemptResult]) -> dict[Label, float]:
     """
-    Return the probability of each label from which on the model counts as confident of it.
+    Return for each label the probability from which on the model counts as confident of it.
 
-    It is the mean probability of that label over the frames that have it: C. Northcutt, L. Jiang
-    and I. Chuang, Confident Learning: Estimating Uncertainty in Dataset Labels, Journal of
-    Artificial Intelligence Research 70 (2021), section 3.1; but never below 0.5. A label that no
-    frame has is left out, since nothing tells how sure the model would be of it.
+    It is the mean probability of that label over the frames that have it, but at least 0.5: C.
+    Northcutt, L. Jiang and I. Chuang, Confident Learning: Estimating Uncertainty in Dataset
+    Labels, Journal of Artificial Intelligence Research 70 (2021), section 3.1. A label that no
+    frame has is left out.
     """
     given: dict[Label, list[float]] = {label: [] for label in Label}
     for attempt in attempts:

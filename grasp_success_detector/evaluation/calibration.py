@@ -1,4 +1,4 @@
-"""How well P(success) agrees with the share of successes, and the temperature that mends it."""
+"""Calibration of P(success): temperature scaling, reliability, calibration error, Brier score."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -35,18 +35,18 @@ def fit_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
         return value
 
     optimizer.step(loss)
-    # All frames right would drive it to zero: bounded, so that no answer becomes exactly 1.
+    # If all frames are right, the optimum is 0; the bound keeps P(success) below 1.
     return float(log_temperature.detach().exp().clamp(.05, 20.))
 
 
 class Reliability(NamedTuple):
     """
-    Predicted and true shares of success by bins of P(success).
+    Mean P(success) and share of successes of the frames in each bin of P(success).
 
-    :ivar edges: float64 (BINS + 1,), 0 to 1; a bin holds its upper edge, the first one 0 as well.
-    :ivar counts: frames in each bin, int64 (BINS,).
+    :ivar edges: limits of the bins, float64 (BINS + 1,), 0 to 1; the upper limit is included.
+    :ivar counts: number of frames in each bin, int64 (BINS,).
     :ivar said: mean P(success) of each bin's frames, float64 (BINS,); NaN without frames.
-    :ivar true: share of successes among them, float64 (BINS,); NaN without frames.
+    :ivar true: share of successes among each bin's frames, float64 (BINS,); NaN without frames.
     """
 
     edges: NDArray[np.float64]
@@ -57,9 +57,9 @@ class Reliability(NamedTuple):
 
 def reliability(probabilities: ArrayLike, labels: Sequence[Label]) -> Reliability:
     """
-    Sort frames into 15 equal bins of P(success).
+    Count and average frames in 15 bins of P(success) of equal width.
 
-    :param probabilities: P(success) (N,).
+    :param probabilities: P(success) of each frame (N,).
     """
     values = np.asarray(probabilities, np.float64)
     success = (np.asarray(labels) == Label.SUCCESS).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Classifiers compared on the same attempts by McNemar's test, with each other or a baseline."""
+"""Compare classifiers with each other or a baseline by McNemar's test on the same attempts."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ from grasp_success_detector.labels import Label
 
 Key = TypeVar('Key')
 
-#: A difference counts if it would arise by chance less often than this.
+#: Level of significance: a difference counts if its p-value is lower.
 SIGNIFICANCE = 0.05
 
 #: The classifiers take turns, so that a busy moment of the machine hits all of them.
@@ -33,13 +33,14 @@ _ROUNDS, _FRAMES_PER_ROUND = 5, 10
 
 def mcnemar_exact(only_first: int, only_second: int) -> float:
     """
-    Return the probability of disagreements this uneven if both classifiers are equally good.
+    Return the p-value of McNemar's exact test of whether two classifiers are equally good.
 
     Two-sided binomial test of the discordant pairs with p = 1/2: Q. McNemar, Note on the sampling
     error of the difference between correlated proportions or percentages, Psychometrika 12
     (1947), 153-157, in its exact form.
 
-    :param only_first: number of cases that only the first got right; also ``only_second``.
+    :param only_first: number of cases that only the first classifier got right.
+    :param only_second: number of cases that only the second one got right.
     :returns: above 0, at most 1; 1 without disagreement.
     """
     n = only_first + only_second
@@ -57,9 +58,10 @@ class Contestant:
     A trained classifier and its predictions for the test frames.
 
     :ivar name: unique among the contestants.
-    :ivar metrics: ``metrics.json`` of its training; ``summary`` is its ``run.json``.
+    :ivar metrics: content of ``metrics.json`` in its run folder.
+    :ivar summary: content of ``run.json`` in its run folder.
     :ivar test_dataset: folder of the test frames at the time of the training; None if they were
-        no files.
+        not files.
     """
 
     name: str
@@ -71,7 +73,7 @@ class Contestant:
 
     @cached_property
     def attempts(self) -> Mapping[str, bool]:
-        """Return for each test attempt whether its final verdict is its outcome."""
+        """Return for each test attempt, by name, whether its final verdict is right."""
         test = self.metrics['test']
         decision = DecisionConfig(**{
             name: test[name] for name in ('threshold', 'window_s', 'min_frames')})
@@ -80,11 +82,7 @@ class Contestant:
 
     @cached_property
     def frames(self) -> Mapping[tuple[str, int, Label], bool]:
-        """
-        Return for each test frame whether it is on the right side of the threshold.
-
-        By attempt, stamp (ns) and label.
-        """
+        """Return whether each test frame was judged right, by attempt, stamp (ns) and label."""
         threshold = self.metrics['test']['threshold']
         return {(row.attempt, row.stamp_ns, row.label):
                 (row.probability >= threshold) == (row.label is Label.SUCCESS)
@@ -94,10 +92,11 @@ class Contestant:
 @dataclass(frozen=True)
 class Duel:
     """
-    Two classifiers on the same attempts or frames.
+    How many of the same cases (attempts or frames) two classifiers judged right.
 
     :ivar both: number of cases that both got right.
     :ivar only_first: number of cases that only the first got right.
+    :ivar only_second: number of cases that only the second got right.
     """
 
     first: str
@@ -126,7 +125,7 @@ def _duel(first: str, a: Mapping[Key, bool], second: str, b: Mapping[Key, bool])
 
 @dataclass(frozen=True)
 class Comparison:
-    """The contestants, and each pair of them by attempt and by frame."""
+    """Several classifiers, and the counts of each pair of them by attempt and by frame."""
 
     contestants: tuple[Contestant, ...]
     by_attempt: tuple[Duel, ...]
@@ -166,7 +165,7 @@ def compare(contestants: Sequence[Contestant]) -> Comparison:
 
 def measure_latency(classifiers: Sequence[GraspClassifier], frame: RgbImage) -> list[float]:
     """
-    Time ``predict`` on one frame at a time.
+    Measure how long ``GraspClassifier.predict`` takes for a single frame.
 
     :param frame: RGB uint8 (H, W, 3).
     :returns: for each classifier the median of 50 frames after warm-up, in milliseconds.
@@ -185,7 +184,7 @@ def measure_latency(classifiers: Sequence[GraspClassifier], frame: RgbImage) -> 
 
 
 def describe_timing(frame: RgbImage, device: str) -> str:
-    """Describe what :func:`measure_latency` measures, and on which hardware."""
+    """Return a phrase on what :func:`measure_latency` measures, and on which hardware."""
     height, width, _ = frame.shape
     threads = torch.get_num_threads()
     where = (torch.cuda.get_device_name(device) if device.startswith('cuda') else
@@ -207,10 +206,10 @@ def _cpu() -> str:
 @dataclass(frozen=True)
 class Gate:
     """
-    A new checkpoint against a baseline, by attempt.
+    Whether a new checkpoint is worse than a baseline, judged by attempt.
 
-    :ivar duel: the baseline is the first.
-    :ivar max_drop: share of the attempts that may be lost.
+    :ivar duel: counts of right attempts, first of the baseline, second of the new checkpoint.
+    :ivar max_drop: by how much the share of right attempts may fall.
     """
 
     duel: Duel
@@ -218,12 +217,12 @@ class Gate:
 
     @property
     def drop(self) -> float:
-        """Return the share of attempts that were lost; negative where some were won."""
+        """Return by how much the share of right attempts fell; negative if it rose."""
         return (self.duel.only_first - self.duel.only_second) / self.duel.cases
 
     @property
     def failed(self) -> bool:
-        """Return whether more is lost than is allowed and the loss is significant."""
+        """Return whether the drop is larger than ``max_drop`` and significant."""
         return self.drop > self.max_drop and self.duel.p_value < SIGNIFICANCE
 
     def __str__(self) -> str:
@@ -239,7 +238,7 @@ def compare_with_baseline(baseline: Path, attempts: Sequence[Mapping[str, Any]],
     Compare an evaluation with an earlier one of the same sources.
 
     :param baseline: metrics.json of the earlier evaluation.
-    :param attempts: those of the new metrics.json.
+    :param attempts: the list ``attempts`` of the new metrics.json.
     :raises DatasetError: attempts or labels differ, or the baseline cannot be read.
     """
     before, now = read_baseline(baseline), _labelled(attempts)
@@ -259,7 +258,7 @@ def compare_with_baseline(baseline: Path, attempts: Sequence[Mapping[str, Any]],
 
 def read_baseline(path: Path) -> dict[str, tuple[str, bool]]:
     """
-    Return outcome and correctness of the labelled attempts of a metrics.json by name.
+    Return for each labelled attempt of a metrics.json its outcome and whether it was right.
 
     :raises DatasetError: the file is no metrics.json of evaluate_classifier.
     """

@@ -28,7 +28,7 @@ FORMAT_VERSION = 1
 #: Resamples of the bootstrap; with fewer the ends of the intervals vary noticeably.
 RESAMPLES = 1000
 
-#: Returns a statistic given how often each attempt was drawn, int64 (attempts,); NaN if undefined.
+#: Maps how often each attempt was drawn, int64 (attempts,), to a statistic; NaN if undefined.
 Measure = Callable[[NDArray[np.int64]], float]
 
 
@@ -37,12 +37,14 @@ class Evaluation:
     """
     A checkpoint, recordings, and how well the checkpoint judges them.
 
-    :ivar path: of the checkpoint.
+    :ivar path: path of the checkpoint.
     :ivar engine: what ran the network, such as 'torch fp32 on cpu'.
-    :ivar decision: how frames became verdicts.
+    :ivar decision: settings by which verdicts were decided.
     :ivar refused: for each recording, the number of undecodable frames by reason.
-    :ivar metrics: of all labelled attempts; None without labels.
-    :ivar by_source: metrics of each source that has labels.
+    :ivar metrics: :func:`evaluation_metrics` of all attempts; None without labels.
+    :ivar by_source: the metrics of each source that has labels, by its name.
+    :ivar suspicions: frames whose labels look wrong.
+    :ivar origin: where the labels come from.
     :ivar more: further entries of metrics.json.
     """
 
@@ -94,9 +96,9 @@ def evaluation_of(path: Path, checkpoint: Checkpoint, engine: str, decision: Dec
                   attempts: Sequence[AttemptResult] | None = None,
                   more: Mapping[str, Any] | None = None) -> Evaluation:
     """
-    Measure how well recordings were judged.
+    Return the evaluation of recordings that were judged.
 
-    :param attempts: the attempts with their verdicts, if not those that ``judged`` gives.
+    :param attempts: attempts with their verdicts; if None, they are decided from ``judged``.
     """
     results = decide_attempts(judged, decision) if attempts is None else attempts
     recordings = tuple(answers.recording for answers in judged)
@@ -113,12 +115,12 @@ def evaluation_of(path: Path, checkpoint: Checkpoint, engine: str, decision: Dec
 def evaluation_metrics(attempts: Sequence[AttemptResult], decision: DecisionConfig,
                        ) -> dict[str, Any] | None:
     """
-    Measure the labelled frames and attempts.
+    Return the metrics of the labelled frames and attempts, for metrics.json.
 
-    :returns: all of :func:`~grasp_success_detector.evaluation.metrics.summarize`, and
-        ``results`` (attempts by result), ``times`` (of attempts, in seconds) and
-        ``bootstrap_95`` (intervals over attempts, null where there are too few); None without
-        labels.
+    :returns: the entries of :func:`~grasp_success_detector.evaluation.metrics.summarize`, and
+        ``results`` (number of attempts by result), ``times`` (mean, median and maximum, in
+        seconds) and ``bootstrap_95`` (intervals, null where there are too few attempts); None
+        without labels.
     """
     labelled = [attempt for attempt in attempts if attempt.outcome is not None]
     by_attempt = [labelled_predictions([attempt]) for attempt in labelled]
@@ -163,8 +165,8 @@ def bootstrap_interval(measure: Measure, attempts: int) -> tuple[float, float] |
     and R. Tibshirani, An Introduction to the Bootstrap, Chapman and Hall 1993, chapter 13. The
     same attempts always give the same interval.
 
-    :param attempts: their number.
-    :returns: None with fewer than two attempts, or if the statistic is often undefined.
+    :param attempts: number of attempts.
+    :returns: both bounds; None with fewer than two attempts or if it is undefined in most draws.
     """
     if attempts < 2:
         return None
@@ -179,12 +181,12 @@ def bootstrap_interval(measure: Measure, attempts: int) -> tuple[float, float] |
 
 
 def mean_of(values: Sequence[float | None]) -> Measure:
-    """Return the statistic that is the mean of a value of each attempt, where it has one."""
+    """Return a statistic: the mean of the drawn attempts' values, without those that are None."""
     return share_of([value or 0. for value in values], [value is not None for value in values])
 
 
 def share_of(right: Sequence[float], total: Sequence[float]) -> Measure:
-    """Return the statistic that is a sum over attempts divided by another one."""
+    """Return a statistic: the sum of ``right`` over the drawn attempts by that of ``total``."""
     rights, totals = np.array(right, np.float64), np.array(total, np.float64)
 
     def measure(times: NDArray[np.int64]) -> float:
@@ -194,7 +196,7 @@ def share_of(right: Sequence[float], total: Sequence[float]) -> Measure:
 
 
 def roc_auc_of(attempts: Sequence[AttemptResult]) -> Measure:
-    """Return the statistic that is the area under the ROC curve of all frames."""
+    """Return a statistic: the area under the ROC curve of the drawn attempts' frames."""
     rows = sorted((row.probability, i, row.label) for i, attempt in enumerate(attempts)
                   for row in labelled_predictions([attempt]))
     values = np.array([row[0] for row in rows], np.float64)

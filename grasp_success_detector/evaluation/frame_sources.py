@@ -1,4 +1,4 @@
-"""The frames that an evaluation judges: of bags, videos and data sets, in recorded order."""
+"""The frames that an evaluation judges, from bags, videos and data sets, in recorded order."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,8 +33,8 @@ class Recording:
     """
     One recording, or one source of a data set.
 
-    :ivar name: unique.
-    :ivar frames: in order of recording; some or all may have no label.
+    :ivar name: name that no other recording of the evaluation has.
+    :ivar frames: in recorded order; some or all may have no label.
     :ivar account: its entry in metrics.json: path, topic, frames left out, damage.
     :ivar topic: image topic of a bag; None for a video or data set.
     :ivar files: files of a bag or video; None for a data set.
@@ -63,7 +63,7 @@ class Recording:
         Yield some of the frames, each with what ``make`` returns for its image.
 
         :param make: takes an RGB image, uint8 (H, W, 3).
-        :param half_suffices: see :func:`~grasp_success_detector.images.decoding.decode_message`.
+        :param half_suffices: maps height and width to whether half the resolution suffices.
         """
         def of_message(message: Any) -> Made:
             return make(decode_message(message, half_suffices))
@@ -88,7 +88,7 @@ def open_recordings(given: Sequence[str], selection: FrameSelection, unpack_into
     :param selection: which frames of bags and videos are taken, and their labels.
     :param unpack_into: folder for the content of compressed bags; must exist while images are
         read.
-    :param split: of data sets, one of ``SPLIT_CHOICES``; None: test.
+    :param split: split of the data sets to judge, one of ``SPLIT_CHOICES``; None means test.
     :param outside: also take frames of bags that belong to no attempt; their attempt is ''.
     :raises BagError: a path is no recording, cannot be read, or has no selected frame.
     :raises DatasetError: the labels given match no frame, or a data set has no frame of the split.
@@ -184,7 +184,7 @@ def origin_of(recordings: Sequence[Recording], selection: FrameSelection) -> Lab
     """
     Return where the labels of recordings come from.
 
-    :param selection: with which bags and videos were opened.
+    :param selection: the options with which bags and videos were opened.
     """
     datasets = {recording.path for recording in recordings if recording.files is None}
     bags = [recording for recording in recordings if recording.files is not None]

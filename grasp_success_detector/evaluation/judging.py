@@ -40,9 +40,9 @@ _Prepared = tuple[ChosenFrame, _Input | RefusedFrame]
 
 def decision_for(attempts: Sequence[str], threshold: float) -> DecisionConfig:
     """
-    Return how to decide attempts: as the node does, or ``SPARSE`` if they have few frames.
+    Return the node's settings, or ``SPARSE`` if attempts have 20 frames or fewer on average.
 
-    :param attempts: name of the attempt of each frame.
+    :param attempts: for each frame the name of its attempt.
     """
     continuous = len(attempts) > _CONTINUOUS * len(set(attempts))
     return replace(DecisionConfig() if continuous else SPARSE, threshold=threshold)
@@ -53,7 +53,7 @@ def logits_of(classifier: GraspClassifier, frames: Sequence[LabelledFrame],
     """
     Return the classifier's logits for every frame of a data set.
 
-    :param description: of the frames, for the progress bar.
+    :param description: text of the progress bar.
     :returns: float32 (N, 2), before temperature scaling.
     :raises DatasetError: a frame cannot be read.
     """
@@ -73,7 +73,8 @@ def predictions_of(frames: Sequence[LabelledFrame], logits: NDArray[np.float32],
     """
     Return the predictions for the frames of a split.
 
-    :param logits: float32 (N, 2), of :func:`logits_of`.
+    :param logits: float32 (N, 2), as :func:`logits_of` returns them.
+    :param temperature: divisor of the logits for the calibrated P(success).
     """
     calibrated, uncalibrated = (
         success_probabilities(logits, divisor).tolist() for divisor in (temperature, 1.))

@@ -26,11 +26,11 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     """
     Return Wilson's score interval of a proportion.
 
-    Unlike the normal approximation it says something honest at 0 or n successes: 32 right of 32
-    may still be 89 %. Source: E. B. Wilson, Probable inference, the law of succession, and
+    Unlike the normal approximation it has a width even at 0 or n successes: for 32 of 32 it is
+    89 % to 100 %. Source: E. B. Wilson, Probable inference, the law of succession, and
     statistical inference, Journal of the American Statistical Association 22 (1927), 209-212.
 
-    :param n: number of trials; with 0 nothing is known, and the interval is (0, 1).
+    :param n: number of trials; for 0 trials the interval is (0, 1).
     :param confidence: probability that such intervals cover the true proportion, between 0 and 1.
     :returns: lower and upper bound, 0 to 1.
     :raises ConfigError: the counts or the confidence are impossible.
@@ -79,16 +79,16 @@ class Accuracy:
 
 
 def accuracy_text(accuracy: Mapping[str, Any]) -> str:
-    """Return what ``Accuracy.to_json`` gave as text, with counts and interval."""
+    """Return an accuracy of metrics.json as text, with counts and interval."""
     return str(Accuracy(accuracy['correct'], accuracy['total']))
 
 
 def frame_confusion(probabilities: ArrayLike, labels: Sequence[Label],
                     threshold: float) -> Confusion:
     """
-    Count frames by label and by answer.
+    Count frames by label and by answer, which is success where P(success) >= ``threshold``.
 
-    :param probabilities: P(success) (N,).
+    :param probabilities: P(success) of each frame (N,).
     """
     positive = np.asarray(probabilities) >= threshold
     truth = np.asarray(labels)
@@ -118,7 +118,7 @@ def accuracy_by_class(confusion: Confusion) -> dict[str, Any]:
 def last_verdicts(predictions: Iterable[Prediction], decision: DecisionConfig,
                   ) -> dict[str, tuple[Label, Verdict]]:
     """
-    Return the label and the node's verdict at each attempt's last frame.
+    Return for each attempt, by name, its last frame's label and the node's verdict after it.
 
     :param predictions: in any order.
     """
@@ -136,15 +136,15 @@ def last_verdicts(predictions: Iterable[Prediction], decision: DecisionConfig,
 def summarize(predictions: Sequence[Prediction], threshold: float,
               decision: DecisionConfig) -> dict[str, Any]:
     """
-    Return all metrics of predictions; what cannot be measured is null, never NaN.
+    Return all metrics of predictions; what cannot be measured is None, never NaN.
 
     :param predictions: of one split, in any order.
     :param threshold: a frame, or the window of an attempt, is a success from this P(success) on.
     :param decision: how an attempt is decided, except for its threshold.
-    :returns: for JSON: ``frames``, ``attempts`` and each of ``classes`` as
-        ``Accuracy.to_json``; ``confusion`` of ``frames`` and ``attempts``; ``roc_auc``,
-        ``average_precision``, ``brier``, ``ece``, the last two also ``_uncalibrated``, all by
-        frame; ``threshold``, ``window_s`` and ``min_frames`` as used.
+    :returns: for JSON: accuracies (``Accuracy.to_json``) ``frames``, ``attempts`` and, by label,
+        ``classes``; ``confusion`` of ``frames`` and ``attempts``; by frame ``roc_auc``,
+        ``average_precision``, ``brier``, ``brier_uncalibrated``, ``ece``, ``ece_uncalibrated``;
+        and ``threshold``, ``window_s`` and ``min_frames`` as they were used.
     """
     labels = [row.label for row in predictions]
     probabilities = np.array([row.probability for row in predictions], np.float64)

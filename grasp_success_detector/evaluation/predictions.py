@@ -1,4 +1,4 @@
-"""What a classifier said of each frame, and ``predictions.csv``, the file that holds it."""
+"""P(success) and verdict of each frame, and the file ``predictions.csv`` that holds them."""
 
 from collections.abc import Iterable, Mapping
 import csv
@@ -16,9 +16,9 @@ class Prediction(NamedTuple):
     """
     A labelled frame and its P(success).
 
-    :ivar attempt: unique over all sources.
-    :ivar stamp_ns: the frame's own stamp.
-    :ivar file: relative to the data set, with ``/``; '' for a frame of a bag or video.
+    :ivar attempt: name of the attempt, unique over all sources.
+    :ivar stamp_ns: time stamp of the frame.
+    :ivar file: path relative to the data set, with ``/``; '' for a frame of a bag or video.
     :ivar label: ground truth.
     :ivar probability: P(success) after temperature scaling, 0 to 1.
     :ivar uncalibrated: P(success) before temperature scaling.
@@ -39,13 +39,13 @@ class FrameVerdict(NamedTuple):
     A frame with or without label, its P(success), and the verdict after it.
 
     :ivar number: index among all frames of its source, from 0.
-    :ivar file: relative to the data set; '' for a frame of a bag or video.
+    :ivar file: path relative to the data set; '' for a frame of a bag or video.
     :ivar label: ground truth; None if unknown.
     :ivar probability: P(success) after temperature scaling; None if the image cannot be decoded or
         shows nothing.
-    :ivar uncalibrated: P(success) before temperature scaling; None as ``probability``.
-    :ivar reason: of the verdict; None if only the verdict is known.
-    :ivar window_probability: mean P(success) of the window that the verdict rests on.
+    :ivar uncalibrated: P(success) before temperature scaling; None where ``probability`` is.
+    :ivar reason: reason for the verdict; None if only the verdict is known.
+    :ivar window_probability: mean P(success) of the window, by which the verdict was decided.
     """
 
     source: str
@@ -90,8 +90,7 @@ def read_predictions(path: Path) -> list[Prediction]:
     """
     Read the frames that have a label and a P(success).
 
-    Earlier versions wrote fewer columns: a training no verdicts, an evaluation no split; its rows
-    count as test frames.
+    Files of earlier versions are read as well; rows without a split count as test frames.
 
     :raises DatasetError: the file is missing or damaged, or a value is impossible.
     """

@@ -22,7 +22,8 @@ class Said(NamedTuple):
     """
     One verdict as it was published.
 
-    :ivar confidence: 0 for UNKNOWN.
+    :ivar sent_ns: time of publication.
+    :ivar confidence: mean P(success) of the window; 0 for UNKNOWN.
     :ivar stamp_ns: stamp of the newest judged frame, from the verdict's header; 0 if no frame was
         judged yet, None if the verdict has no header.
     """
@@ -49,11 +50,11 @@ class NodeAnswer(NamedTuple):
 
 class Matched(NamedTuple):
     """
-    Verdicts by the stamp of the frame, in ns.
+    The verdicts that were published, by the stamp of a frame in ns.
 
-    :ivar answers: of the frames that the node judged.
-    :ivar meanwhile: further verdicts, by the frame that was the newest one then: UNKNOWN, because
-        the frame showed nothing or the verdict before had become too old.
+    :ivar answers: verdict on each frame that the node judged.
+    :ivar meanwhile: verdicts that judged no new frame, by the newest frame then: UNKNOWN, as the
+        frame showed nothing or the last verdict had become too old.
     """
 
     answers: Mapping[int, NodeAnswer]
@@ -63,9 +64,9 @@ class Matched(NamedTuple):
 def without_header(verdicts: Iterable[tuple[int, bool]], confidences: Sequence[tuple[int, float]],
                    ) -> list[Said]:
     """
-    Pair Bools with confidences, each with its time of publication in ns.
+    Pair each Bool with the confidence published before it; both come with their time in ns.
 
-    The node publishes the confidence first. UNKNOWN is false with confidence 0.
+    False with confidence 0 means UNKNOWN.
     """
     said = []
     for sent_ns, holds in verdicts:
@@ -118,10 +119,10 @@ def match_by_header(frames: Sequence[ShownFrame], said: Iterable[Said]) -> Match
 
 def bag_time_ns(sent_ns: int, frames: Sequence[ShownFrame], rate: float) -> int:
     """
-    Convert a time of the playing to the time of the bag's frames, 0 or later.
+    Convert a time (ns) while a bag is played to the time of its frames, 0 or later.
 
     :param frames: one or more.
-    :param rate: of the playing; 2 is twice as fast as recorded.
+    :param rate: speed of playing; 2 is twice as fast as recorded.
     """
     frame = _newest(frames, sent_ns) or frames[0]
     return max(0, frame.stamp_ns + round((sent_ns - frame.sent_ns) * rate))
@@ -138,12 +139,12 @@ class Replay:
     """
     One playing of a bag.
 
-    :ivar rate: 2 is twice as fast as recorded.
+    :ivar rate: speed of playing; 2 is twice as fast as recorded.
     :ivar played: number of frames in the bag.
     :ivar heard: number of frames that the recorder received.
     :ivar by_header: whether verdicts were matched by their header, not by time.
-    :ivar node: the node's own last figures, from ``/diagnostics``, as text.
-    :ivar engine: what ran the network of the direct evaluation.
+    :ivar node: the last values that the node published on ``/diagnostics``, as text.
+    :ivar engine: engine, number format and device of the direct evaluation.
     """
 
     rate: float
@@ -161,7 +162,7 @@ class Replay:
 
     @property
     def latency_ms(self) -> dict[int, float]:
-        """Return percentiles by number; empty without answers."""
+        """Return percentiles of the latency by percentage, such as 50; empty without answers."""
         return nearest_rank_percentiles(
             answer.latency_s * 1e3 for answer in self.answers.values()
             if answer.latency_s is not None)
@@ -170,14 +171,14 @@ class Replay:
 @dataclass(frozen=True)
 class Difference:
     """
-    The node against the direct evaluation, on frames that both judged.
+    How the node's verdicts differ from those of the direct evaluation, on frames judged by both.
 
-    :ivar frames: their number.
-    :ivar agree: frames with the same verdict, if the direct evaluation takes all frames.
-    :ivar agree_same: frames with the same verdict, if the direct evaluation takes only the frames
-        that the node answered.
+    :ivar frames: number of frames that both judged.
+    :ivar agree: number with the same verdict, if the direct evaluation takes all frames.
+    :ivar agree_same: number with the same verdict, if it takes only the frames that the node
+        answered.
     :ivar largest: largest difference of the window's mean P(success) in the latter case, where
-        both are decided; None if nowhere.
+        neither verdict is UNKNOWN; None without such frames.
     """
 
     frames: int
@@ -192,8 +193,8 @@ def replayed_attempts(direct: Sequence[attempts.AttemptResult], replay: Replay,
     Replace the verdicts of the direct evaluation by those of the node.
 
     The node publishes no P(success) of single frames: they are taken from the direct evaluation,
-    for the frames that the node answered. An unanswered frame has the verdict published meanwhile,
-    or else the one before.
+    for the frames that the node answered. A frame without answer has the verdict published then,
+    or else the previous one.
     """
     results = []
     for attempt in direct:
@@ -215,7 +216,7 @@ def replayed_attempts(direct: Sequence[attempts.AttemptResult], replay: Replay,
 
 def compare_ways(judged: attempts.Judged, replay: Replay, config: DecisionConfig) -> Difference:
     """
-    Count the frames on which node and direct evaluation agree.
+    Count the frames on which the node and the direct evaluation agree.
 
     The direct evaluation is one stream too, as the node does not know where attempts begin.
     """

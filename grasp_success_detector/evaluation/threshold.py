@@ -1,4 +1,4 @@
-"""The threshold on P(success): what each one trades, and which one a training chooses."""
+"""The choice of the threshold on P(success); ROC and precision-recall curves, their areas."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,7 +17,7 @@ def choose_threshold(probabilities: ArrayLike, labels: Sequence[Label],
     """
     Return the threshold that finds the most successes within a limit on false positives.
 
-    Of thresholds that find as many, the one with the fewest false positives. It lies midway
+    If several find as many, it has the fewest false positives. It lies midway
     between the lowest P(success) that reaches it and the highest one below it. It is 1 if even the
     highest P(success) below 1 would exceed the limit.
 
@@ -46,9 +46,9 @@ class Counts(NamedTuple):
     """
     Number of frames at or above each threshold that changes an answer, the highest first.
 
-    :ivar thresholds: falling, float64 (N,); the first is infinite: nothing counts as success.
-    :ivar true_positives: success frames at or above it, float64 (N,).
-    :ivar false_positives: failure frames at or above it, float64 (N,).
+    :ivar thresholds: in falling order, float64 (N,); the first is infinite.
+    :ivar true_positives: number of success frames at or above each, float64 (N,).
+    :ivar false_positives: number of failure frames at or above each, float64 (N,).
     """
 
     thresholds: Floats
@@ -99,7 +99,7 @@ def roc_curve(probabilities: ArrayLike, labels: Sequence[Label]) -> Curve | None
 
 def precision_recall_curve(probabilities: ArrayLike, labels: Sequence[Label]) -> Curve | None:
     """
-    Return x recall, y precision; precision is 1 where nothing counts as success.
+    Return the precision-recall curve: x recall; y precision, 1 where nothing counts as success.
 
     :returns: None unless there are frames of both labels.
     """
@@ -129,7 +129,7 @@ def average_precision(probabilities: ArrayLike, labels: Sequence[Label]) -> floa
     """
     Return the precision at each threshold, weighted by the recall that it adds.
 
-    Steps, no interpolation, as scikit-learn's ``average_precision_score``.
+    The curve is not interpolated, as in scikit-learn's ``average_precision_score``.
 
     :returns: None unless there are frames of both labels.
     """

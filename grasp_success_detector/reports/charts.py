@@ -1,4 +1,4 @@
-"""Charts as inline SVG, which follow the page's light or dark colours and explain their dots."""
+"""Charts as inline SVG with the light or dark colours of their page."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,8 +32,10 @@ class Axis:
     """
     One axis of a chart.
 
+    :ivar low: value at the left or lower end.
+    :ivar high: value at the right or upper end.
     :ivar ticks: values with a grid line.
-    :ivar show: returns the text of a tick.
+    :ivar show: function that returns the text of a tick.
     """
 
     name: str
@@ -51,7 +53,7 @@ def share_axis(name: str, low: float = 0., margin: float = 0.) -> Axis:
     """
     Return an axis of percentages from ``low``, a share of 1, to 100 %.
 
-    :param margin: room at both ends, for dots at 0 % and 100 %.
+    :param margin: length added at both ends for dots at 0 % and 100 %, as a share of 1.
     """
     step = (1 - low) / 5
     return Axis(name, low - margin, 1. + margin, tuple(low + step * i for i in range(6)),
@@ -63,8 +65,8 @@ def number_axis(name: str, values: Iterable[float], low: float | None = None,
     """
     Return an axis with round ticks for all finite values.
 
-    :param low: where it begins; None: with the lowest value.
-    :param tight: let it end with the values instead of with a tick.
+    :param low: value at which the axis begins; None means the lowest of the values.
+    :param tight: end the axis at the values instead of at a tick.
     """
     finite = [value for value in values if math.isfinite(value)] or [0., 1.]
     start = min(finite) if low is None else low
@@ -98,11 +100,11 @@ class KeyEntry(NamedTuple):
 
 class Chart:
     """
-    A plot area with two axes; later shapes cover earlier ones.
+    A plot with two axes; later shapes cover earlier ones. Templates show it by ``{{ chart }}``.
 
-    A template shows it by ``{{ chart }}``.
-
-    :param describe: alternative text.
+    :param describe: text for readers who cannot see the chart.
+    :param width: width in pixels.
+    :param height: height in pixels.
     :ivar key: entries of the legend, which callers add.
     """
 
@@ -126,24 +128,24 @@ class Chart:
                   transform=f'translate(12 {(_TOP + bottom) / 2}) rotate(-90)')
 
     def __html__(self) -> str:
-        """Return the chart and its legend as HTML, by which templates know not to escape it."""
+        """Return the chart and its legend as HTML; templates call this and do not escape it."""
         return render('chart.html', chart=self)
 
     def line(self, points: Sequence[tuple[float, float]], colour: str, dashed: bool = False,
              ) -> None:
-        """Join points, which come in order of x."""
+        """Join points (x, y), which are in order of x, by a line."""
         self._add('polyline', points=self._path(points), fill='none', stroke=colour,
                   stroke_width=2, stroke_linejoin='round',
                   stroke_dasharray='5 4' if dashed else 'none')
 
     def band(self, points: Sequence[tuple[float, float, float]], colour: str) -> None:
-        """Shade the area between a low and a high value at each x."""
+        """Shade the area between the low and high values of points (x, low, high)."""
         outline = [(x, low) for x, low, _ in points] + [(x, high) for x, _, high in points[::-1]]
         self._add('polygon', points=self._path(outline), fill=colour, opacity='.15')
 
     def dots(self, points: Iterable[tuple[float, float, float, str]], colour: str,
              hollow: bool = False) -> None:
-        """Draw dots: x, y, radius in pixels, title."""
+        """Draw dots (x, y, radius in pixels, title)."""
         style = {'fill': 'var(--card)', 'stroke': colour, 'stroke_width': 1.5} if hollow else {
             'fill': colour}
         for x, y, radius, title in points:
@@ -151,14 +153,14 @@ class Chart:
             self._add('circle', title=title, cx=cx, cy=cy, r=radius, **style)
 
     def whiskers(self, spans: Iterable[tuple[float, float, float]], colour: str) -> None:
-        """Draw thin vertical lines: x, low and high value."""
+        """Draw thin vertical lines (x, low value, high value)."""
         for x, low, high in spans:
             (at, y1), (_, y2) = self._at(x, high), self._at(x, low)
             self._add('line', x1=at, x2=at, y1=y1, y2=y2, stroke=colour, stroke_width=2,
                       opacity='.35')
 
     def bars(self, bars: Iterable[tuple[float, float, float, float, str]], colour: str) -> None:
-        """Fill rectangles: left, right, low and high value, title."""
+        """Draw filled rectangles (left x, right x, low value, high value, title)."""
         for left, right, low, high, title in bars:
             (x1, y1), (x2, y2) = self._at(left, high), self._at(right, low)
             self._add('rect', title=title, x=x1 + .5, y=y1, width=max(x2 - x1 - 1, .5),
@@ -173,7 +175,7 @@ class Chart:
         self._note(x, at, bottom - 7, 6, text)
 
     def mark(self, x: float, y: float, lines: Sequence[str] = ()) -> None:
-        """Ring a point and write lines below it, on the side that has more room."""
+        """Draw a ring around a point and lines of text below, on the side that has more room."""
         cx, cy = self._at(x, y)
         self._add('circle', cx=cx, cy=cy, r=5, fill='var(--card)', stroke='var(--ink)',
                   stroke_width=2)
@@ -232,10 +234,10 @@ def reliability_dots(bins: Reliability) -> list[tuple[float, float, float, str]]
 def result_charts(predictions: Sequence[Prediction], summary: Mapping[str, Any],
                   temperature: float) -> dict[str, Chart | None]:
     """
-    Return the charts of results.html by name; the curves are None where a label is missing.
+    Return the charts of results.html by name; curves are None unless both labels occur.
 
-    :param summary: of :func:`~grasp_success_detector.evaluation.summary.summarize`.
-    :param temperature: by which the logits were divided.
+    :param summary: metrics that :func:`~grasp_success_detector.evaluation.metrics.summarize` gave.
+    :param temperature: divisor of the logits.
     """
     roc, precision_recall = _curves(predictions, summary['threshold'])
     return {'roc': roc, 'precision_recall': precision_recall,

@@ -1,4 +1,4 @@
-"""The page that compares several trainings, and its table, which is printed as well."""
+"""The page that compares several trainings, and its table, which the command also prints."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from grasp_success_detector.reports import charts
 from grasp_success_detector.reports.page import number, percent, render, scale_start
 from grasp_success_detector.reports.pictures import frame_from, small
 
-#: McNemar's test by frame assumes that frames are independent.
+#: Warning beside p-values by frame: McNemar's test assumes independent cases.
 FRAMES_DEPEND = ('frames of one attempt are not independent, so that p by frame is too small; '
                  'judge by attempts')
 
@@ -22,7 +22,7 @@ _MOST_PICTURES = 12
 
 
 class Row(NamedTuple):
-    """A property of all contestants: of each its value, and a note that may be empty."""
+    """A property, with a value and a note, which may be empty, for each contestant."""
 
     name: str
     cells: tuple[tuple[str, str], ...]
@@ -32,8 +32,9 @@ class Figure(NamedTuple):
     """
     The last frame of an attempt.
 
-    :ivar picture: None where it cannot be read; ``fault`` says why.
-    :ivar right: names of the contestants that were right.
+    :ivar picture: RGB uint8 (H, W, 3); None if it cannot be read.
+    :ivar fault: why the picture cannot be read.
+    :ivar right: names of the contestants that judged the attempt right.
     """
 
     row: Prediction
@@ -44,9 +45,9 @@ class Figure(NamedTuple):
 
 def rows(contestants: Sequence[Contestant], latencies_ms: Sequence[float]) -> list[Row]:
     """
-    Return every property.
+    Return the rows of the table.
 
-    :param latencies_ms: latency of one frame, for each contestant.
+    :param latencies_ms: latency of one frame in ms, for each contestant.
     """
     def each(name: str, value: Callable[[Contestant], str],
              note: Callable[[Contestant], str] = lambda _: '') -> Row:
@@ -87,7 +88,7 @@ def comparison_page(comparison: Comparison, rows: Sequence[Row], timing: str) ->
     Return the page as HTML.
 
     :param rows: of :func:`~grasp_success_detector.reports.comparison_page.rows`.
-    :param timing: how latencies were measured.
+    :param timing: phrase on how latencies were measured.
     """
     contestants = comparison.contestants
     names = ' and '.join(c.name for c in contestants) if len(contestants) < 3 else (

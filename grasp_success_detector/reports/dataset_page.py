@@ -1,4 +1,4 @@
-"""What a data set looks like: its page, and a contact sheet of its frames."""
+"""The page about a data set, and a contact sheet of its frames."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -30,9 +30,10 @@ _BINS = 32      # of a histogram
 def contact_sheet(folder: Path, rows: Sequence[ManifestRow], columns: int = 8,
                   ) -> RgbImage:
     """
-    Draw evenly spread examples of each split and label.
+    Return a picture with evenly spread examples of each split and label.
 
-    :return: RGB uint8 (H, W, 3).
+    :param columns: number of frames side by side.
+    :returns: RGB uint8 (H, W, 3).
     """
     blocks = []
     for split in SPLITS:
@@ -65,7 +66,7 @@ def _block(folder: Path, title: str, label: Label, rows: Sequence[ManifestRow],
 
 
 def thumbnail(path: Path, width: int, height: int) -> RgbImage:
-    """Return a picture shrunk in its own proportions onto grey; all grey if it is unreadable."""
+    """Return a picture scaled to fit a grey tile (height, width, 3); only grey if unreadable."""
     tile = np.full((height, width, 3), 225, np.uint8)
     try:
         rgb = read_image(path)

@@ -1,4 +1,4 @@
-"""The folder that an evaluation leaves: report.html, numbers, predictions, suspicious frames."""
+"""Write the folder of an evaluation: report.html, metrics, predictions, suspicious frames."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,10 +50,10 @@ _LABEL_ERRORS = 'label_errors'
 @dataclass(frozen=True)
 class Extras:
     """
-    What belongs to some evaluations only.
+    Results that only some evaluations have.
 
-    :ivar gate: comparison with the metrics.json ``baseline``.
-    :ivar replay: what the running node answered, and how that differs from the direct judgement.
+    :ivar gate: comparison with the earlier evaluation ``baseline``, a metrics.json.
+    :ivar replay: verdicts of a running node, and how they differ from the direct evaluation.
     """
 
     gate: Gate | None = None
@@ -65,10 +65,9 @@ class Source(NamedTuple):
     """
     A recording, its attempts and what was measured on it.
 
-    :ivar metrics: None without labels.
-    :ivar said: of each of ``VERDICTS``, the number of attempts that ended with it and its share of
-        the time.
-    :ivar left_out: counts with reasons.
+    :ivar metrics: metrics of its labelled attempts; None without labels.
+    :ivar said: for each of ``VERDICTS`` how many attempts ended with it, and its share of time.
+    :ivar left_out: numbers of frames left out, with reasons.
     """
 
     recording: Recording
@@ -83,8 +82,8 @@ def write_evaluation(evaluation: Evaluation, folder: Path, timelines: int, video
     """
     Write an evaluation's files into an empty folder.
 
-    :param timelines: number of attempts that the page shows over time, the worst ones.
-    :param videos: number of attempts written as annotated videos, the worst ones.
+    :param timelines: how many of the worst attempts the page shows over time.
+    :param videos: how many of the worst attempts are written as annotated videos.
     :raises ConfigError: this OpenCV cannot write videos.
     """
     write_whole(folder / 'metrics.json', json_text(evaluation.to_json()))
@@ -126,7 +125,7 @@ def evaluation_page(evaluation: Evaluation, timelines: int, links: Mapping[str, 
     """
     Return the page as HTML.
 
-    :param timelines: number of attempts shown over time.
+    :param timelines: how many of the worst attempts are shown over time.
     :param links: folders with the frames of suspicious labels, by attempt, relative to the page.
     """
     shown = timeline.worst_first(evaluation.attempts)[:timelines]

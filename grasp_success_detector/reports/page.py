@@ -1,4 +1,4 @@
-"""Fill the templates: each page is one HTML file that runs no script and loads nothing."""
+"""Render the templates: each page is one HTML file without scripts and links to other files."""
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -22,9 +22,9 @@ Accuracy = Mapping[str, Any]
 
 def render(template: str, **values: Any) -> str:
     """
-    Return a template of this package's ``templates`` folder, filled.
+    Return the text of a template in the folder ``templates`` with these values.
 
-    :param values: names that the template uses; text is escaped.
+    :param values: variables of the template; text is escaped.
     """
     return _environment().get_template(template).render(values)
 
@@ -49,7 +49,7 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Return a number of metrics.json as text."""
+    """Return a number with some decimal places; 'not measurable' for None."""
     return 'not measurable' if value is None else f'{value:.{digits}f}'
 
 
@@ -58,7 +58,7 @@ def _p_value(p_value: float) -> str:
 
 
 def scale_start(accuracies: Sequence[Accuracy]) -> float:
-    """Return where a scale to 100 % begins that shows the intervals of all these accuracies."""
+    """Return the start of a scale to 1 that covers the intervals of all accuracies: 0 or 0.5."""
     lows = [of['wilson_95'][0] for of in accuracies if of['value'] is not None]
     return .5 if min(lows, default=0.) >= .5 else 0.
 

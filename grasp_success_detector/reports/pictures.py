@@ -1,4 +1,4 @@
-"""Frames of a report: reading them, the worst errors among them, and Grad-CAM."""
+"""Read the frames of a report, find the worst errors among them, and compute Grad-CAM."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ Made = TypeVar('Made')
 #: Source and number of a frame.
 FrameKey = tuple[str, int]
 
-#: Returns the picture of a prediction, or raises ImageDecodeError.
+#: Returns the frame of a prediction, RGB uint8 (H, W, 3), or raises ImageDecodeError.
 ReadFrame = Callable[[Prediction], RgbImage]
 
 
 def key_of(frame: FrameVerdict) -> FrameKey:
-    """Return the key of a frame in what :func:`read_pictures` returns."""
+    """Return source and number of a frame, by which :func:`read_pictures` returns pictures."""
     return frame.source, frame.number
 
 
@@ -40,7 +40,7 @@ def read_pictures(recordings: Sequence[Recording], wanted: Iterable[FrameVerdict
     """
     Read each wanted frame once; frames that cannot be decoded are left out.
 
-    :param make: maps a picture, RGB uint8 (H, W, 3), to what is kept of it.
+    :param make: maps a picture, RGB uint8 (H, W, 3), to the value that is returned for it.
     """
     keys = {key_of(frame) for frame in wanted}
     made: dict[FrameKey, Made] = {}
@@ -53,7 +53,7 @@ def read_pictures(recordings: Sequence[Recording], wanted: Iterable[FrameVerdict
 
 
 def frame_from(dataset: Path | None) -> ReadFrame:
-    """Return a function that reads frames of a data set; without a data set it always raises."""
+    """Return a function that reads frames of a data set; for None it raises ImageDecodeError."""
     def read(row: Prediction) -> RgbImage:
         if dataset is None:
             raise ImageDecodeError('no_file', f'{row.attempt}: its frames are not files')
@@ -74,8 +74,8 @@ class ErrorFigure(NamedTuple):
     """
     A frame with a wrong answer.
 
-    :ivar seconds: since the attempt's first frame.
-    :ivar heat: the frame with Grad-CAM for the answer; None where the network has no feature maps.
+    :ivar seconds: time since the attempt's first frame.
+    :ivar heat: the frame with Grad-CAM for the answer; None if the network has no feature maps.
     """
 
     row: Prediction
@@ -88,11 +88,12 @@ class ErrorFigure(NamedTuple):
 @dataclass(frozen=True)
 class Errors:
     """
-    The worst errors.
+    The worst errors, one of each attempt.
 
     :ivar attempts: number of attempts with a wrong frame.
-    :ivar wrong: number of attempts chosen; ``figures`` holds those whose frame can be read.
-    :ivar unread: why the others cannot be read.
+    :ivar wrong: number of attempts chosen.
+    :ivar figures: the chosen frames that can be read.
+    :ivar unread: for each other chosen frame, why it cannot be read.
     """
 
     attempts: int
@@ -129,7 +130,7 @@ def worst_errors(predictions: Sequence[Prediction], threshold: float, most: int 
     """
     Return the most confident wrong prediction of each attempt, the worst first.
 
-    :param most: number of attempts, at most.
+    :param most: largest number of attempts to return.
     """
     worst: dict[str, Prediction] = {}
     for row in predictions:
@@ -152,16 +153,16 @@ Heat = NDArray[np.float32]
 
 def grad_cam(checkpoint: Checkpoint, frame: RgbImage, label: Label) -> Heat | None:
     """
-    Return how much each place of a frame speaks for a label.
+    Return how much each pixel of a frame contributes to the score of a label.
 
-    The feature maps of the last stage with more than one place are weighted by the mean gradient
+    The feature maps of the last stage with more than one pixel are weighted by the mean gradient
     of the label's score, summed, and clipped at 0: Selvaraju et al., Grad-CAM: Visual Explanations
     from Deep Networks via Gradient-based Localization, ICCV 2017, equations 1 and 2. The score is
     the label's logit minus the other's, as P(success) depends on nothing but this difference.
 
     :param frame: RGB uint8 (H, W, 3).
     :returns: float32 (H, W), 0 to 1; 0 outside of the region of interest, and everywhere if
-        nothing speaks for the label. None if the network has no such stage, such as a transformer.
+        nothing adds to the score. None if the network has no such stage, such as a transformer.
     """
     preprocessing, model = checkpoint.metadata.preprocessing, checkpoint.model
     image = preprocessing.crop_and_resize(frame)
@@ -189,7 +190,7 @@ def grad_cam(checkpoint: Checkpoint, frame: RgbImage, label: Label) -> Heat | No
 @torch.no_grad()
 def _last_maps(modules: Sequence[nn.Module], x: torch.Tensor,
                ) -> tuple[torch.Tensor, nn.Sequential] | None:
-    """Return the last feature maps (1, C, h', w') of more than one place, and later layers."""
+    """Return the last feature maps (1, C, h', w') of more than one pixel, and later layers."""
     found = None
     _, _, height, width = x.shape
     for behind, module in enumerate(modules, 1):
@@ -203,7 +204,7 @@ def _last_maps(modules: Sequence[nn.Module], x: torch.Tensor,
 
 def overlay(frame: RgbImage, heat: Heat) -> RgbImage:
     """
-    Blend a heat map over the frame in grey.
+    Return the frame in grey with a heat map blended over it.
 
     :param frame: RGB uint8 (H, W, 3).
     :param heat: float32 (H, W), 0 to 1.

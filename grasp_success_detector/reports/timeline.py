@@ -1,4 +1,4 @@
-"""Attempts over time: as a chart below thumbnails, and as an annotated video."""
+"""Show attempts over time: as a chart below thumbnails, and as an annotated video."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
@@ -38,7 +38,7 @@ _GREY, _INK, _BACK = (150, 150, 150), (240, 240, 240), (28, 32, 36)  # RGB
 
 
 class Thumbnail(NamedTuple):
-    """A frame of an attempt; the picture is None where the frame cannot be decoded."""
+    """A frame of an attempt, by seconds since its start; no picture if it cannot be decoded."""
 
     seconds: float
     label: Label | None
@@ -49,7 +49,7 @@ class Timeline(NamedTuple):
     """
     An attempt over time.
 
-    :ivar anchor: its id in the page.
+    :ivar anchor: id of its HTML element.
     :ivar facts: phrases on outcome and verdicts.
     """
 
@@ -67,7 +67,7 @@ def worst_first(attempts: Sequence[AttemptResult]) -> list[AttemptResult]:
 
 
 def thumbnail_frames(attempt: AttemptResult) -> list[FrameVerdict]:
-    """Return the frames to show of an attempt, evenly spread over its time."""
+    """Return at most nine frames of an attempt, evenly spread over its time."""
     frames = attempt.frames
     if len(frames) <= _THUMBNAILS:
         return list(frames)
@@ -80,9 +80,9 @@ def thumbnail_frames(attempt: AttemptResult) -> list[FrameVerdict]:
 def timeline(attempt: AttemptResult, decision: DecisionConfig,
              pictures: Mapping[FrameKey, RgbImage], suspicion: Suspicion | None) -> Timeline:
     """
-    Return an attempt over time.
+    Return the chart and thumbnails of an attempt over time.
 
-    :param pictures: of :func:`thumbnail_frames`.
+    :param pictures: thumbnails of the frames that :func:`thumbnail_frames` returns.
     :param suspicion: part of the attempt with a suspicious label, to be shaded.
     """
     start_ns = attempt.frames[0].stamp_ns
@@ -233,11 +233,11 @@ def _annotated(recording: Recording, attempt: AttemptResult, threshold: float,
 def annotate(picture: RgbImage, frame: FrameVerdict, seconds: float, threshold: float,
              ) -> RgbImage:
     """
-    Draw a banner above a picture: verdict, label, P(success) as a bar with the threshold.
+    Return a picture below a banner with verdict, label, and P(success) as a bar.
 
     :param picture: RGB uint8 (H, W, 3).
     :param seconds: time since the attempt's first frame.
-    :returns: RGB uint8 (H', W', 3); both sides are even, as video codecs need.
+    :returns: RGB uint8 (H', W', 3); height and width are even, as video codecs need.
     """
     height, width, _ = picture.shape
     scale = min(max(width, _WIDTHS[0]), _WIDTHS[1]) / width

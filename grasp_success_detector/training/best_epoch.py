@@ -1,4 +1,4 @@
-"""The callback that reports each epoch, keeps the best one, and stops when none gets better."""
+"""Lightning callback: report each epoch, keep the best weights, stop early."""
 
 from collections.abc import Callable, Sequence
 import math
@@ -32,7 +32,7 @@ class BestEpoch(lightning.Callback):
     """
     Writes a line of metrics per epoch and keeps the weights with the lowest validation loss.
 
-    :ivar epoch: the best one so far, from 1; 0 before the first.
+    :ivar epoch: number of the best epoch so far, from 1; 0 before the first.
     """
 
     def __init__(self, config: TrainingConfig, preprocessing: Preprocessing,
@@ -43,7 +43,7 @@ class BestEpoch(lightning.Callback):
         self.epoch = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state for a resumed training."""
+        """Return lowest loss and best epoch, which Lightning stores for a resumed training."""
         return {'loss': self._loss, 'epoch': self.epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -52,7 +52,7 @@ class BestEpoch(lightning.Callback):
 
     def on_train_epoch_start(self, trainer: lightning.Trainer,
                              pl_module: lightning.LightningModule) -> None:
-        """Note the time."""
+        """Remember when the epoch began."""
         self._began = time.monotonic()
 
     def on_validation_epoch_end(self, trainer: lightning.Trainer,

@@ -22,13 +22,13 @@ from grasp_success_detector.training.recipe import PretrainingConfig
 
 #: The largest random shift of a training image, in pixels.
 _SHIFT = 2
-#: Test images per batch: bounds the memory.
+#: Test images per batch; a limit on the memory.
 _TEST_BATCH = 1000
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """Accuracy on the test images, all and by class, after an epoch (from 1)."""
+    """Accuracy on all test images, and by class, after an epoch; epochs count from 1."""
 
     epoch: int
     train_loss: float
@@ -46,9 +46,10 @@ def pretrain(train: LabelledImages, test: LabelledImages, preprocessing: Preproc
              config: PretrainingConfig, out: Path, data_name: str,
              on_epoch: Callable[[EpochResult], None]) -> None:
     """
-    Train and write the weights of the last epoch; the test images choose nothing.
+    Pre-train and write the weights of the last epoch; test images are only used to measure it.
 
     :param out: file to write, which must not exist.
+    :param preprocessing: normalization of the images.
     :param data_name: name of the data in the file's metadata.
     :param on_epoch: called with the result of each epoch.
     :raises ConfigError: this machine lacks the device, or the loss is not finite.
@@ -100,7 +101,7 @@ def shift_and_mirror(images: torch.Tensor) -> torch.Tensor:
 
 
 def _reflect(index: torch.Tensor, size: int) -> torch.Tensor:
-    """Turn indexes that lie outside by less than the size back inside: -1 is 1."""
+    """Reflect indexes outside of 0 to ``size`` - 1 at the borders: -1 becomes 1."""
     return size - 1 - (size - 1 - index.abs()).abs()
 
 

@@ -22,7 +22,7 @@ _SPLITS = ('train', 'test')
 @dataclass(frozen=True)
 class LabelledImages:
     """
-    One split.
+    The images of one split.
 
     :ivar images: RGB uint8 (N, h, w, 3).
     :ivar labels: int64 (N,), index into ``class_names``.
@@ -43,7 +43,7 @@ def read_images(folder: Path, preprocessing: Preprocessing, download: bool = Fal
     :param preprocessing: gives the size to crop and scale to.
     :param download: fetch CIFAR-10 into the folder first, where it is not there yet.
     :returns: training images, test images.
-    :raises DatasetError: no such data, or not as expected; names every image that is wrong.
+    :raises DatasetError: the folder holds no such data, or images cannot be read.
     """
     if download or (folder / CIFAR10.base_folder).is_dir():
         return _read_torchvision(folder, download)

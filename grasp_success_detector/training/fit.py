@@ -1,4 +1,4 @@
-"""Train on whole attempts, judge on others, and leave a run folder with a checkpoint."""
+"""Train a classifier and test it on other attempts; write its run folder and checkpoint."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -32,32 +32,32 @@ from grasp_success_detector.training.module import GraspTraining, lightning_run,
 from grasp_success_detector.training.recipe import Accelerator, TrainingConfig
 from grasp_success_detector.training.run_folder import RunFolder
 
-#: Features are computed by each process for itself: the others wait for the last one.
+#: Each process computes all features itself, so that the first ones wait for the slowest.
 _PATIENCE_OF_PROCESSES = timedelta(hours=12)
 
-#: The classifier's names of Lightning's kinds of devices, where they differ.
+#: Devices of the classifier, where they are named differently than Lightning's accelerators.
 _DEVICES = {Accelerator.GPU: 'cuda', Accelerator.CUDA: 'auto', Accelerator.MPS: 'auto'}
 
 
 def fit(config: TrainingConfig, split: Split, out: Path, datasets: Sequence[Path],
         resume: bool = False, say: Callable[[str], None] = print) -> bool:
     """
-    Train, keep the epoch with the lowest validation loss, calibrate, test once.
+    Train, keep the epoch with the lowest validation loss, calibrate it, and test it once.
 
-    The same configuration and data give the same result, on one device or several, in one go or
-    stopped and resumed, up to the order in which floating point numbers are added up.
+    The same configuration and data give the same result but for rounding errors, on any number of
+    devices, and also if the training was stopped and resumed.
 
     :param out: run folder to make; see :class:`~.run_folder.RunFolder`.
-    :param datasets: folders of the data sets, for the record: of training and validation, and of
-        the test frames where that is another one.
+    :param datasets: folders of the data sets, which are noted in the run folder: that of training
+        and validation, and that of the test frames if it is another one.
     :param resume: go on after the last whole epoch of an unfinished run.
-    :param say: takes each line of the report as training goes on.
-    :returns: whether this process finished the run: the first of several does, unless the run was
-        finished before.
+    :param say: called with each line of the progress report.
+    :returns: whether this process has finished the run; False if the run was finished before, and
+        in all but the first of several processes.
     :raises ConfigError: ``out`` exists, or holds a run of another configuration.
     :raises DatasetError: a split lacks a label, or a frame cannot be read.
-    :raises TrainingError: the loss is not finite; the best epoch before stays in ``out``.
-    :raises KeyboardInterrupt: the run can be resumed.
+    :raises TrainingError: the loss is not finite; ``out`` keeps the best epoch before.
+    :raises KeyboardInterrupt: the user pressed Ctrl-C; the run can be resumed.
     """
     _check_labels(split)
     lightning.seed_everything(config.seed, workers=True, verbose=False)

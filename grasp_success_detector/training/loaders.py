@@ -1,4 +1,4 @@
-"""The samples of a training: drawn for an epoch, augmented, divided among processes, loaded."""
+"""Draw, augment and load the samples of each epoch, divided among processes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -37,7 +37,7 @@ AUGMENTATIONS: dict[Augmentation, Callable[[], v2.Transform]] = {
 
 
 def camera_augmentation(changes: Sequence[Augmentation] = tuple(Augmentation)) -> v2.Transform:
-    """Return these changes, one after the other; they map uint8 (3, h, w) to the same shape."""
+    """Return a transform of uint8 images (3, h, w) that applies these changes in order."""
     return v2.Compose([AUGMENTATIONS[change]() for change in changes])
 
 
@@ -49,11 +49,11 @@ def _sensor_noise(image: torch.Tensor) -> torch.Tensor:
 def draw_samples(labels: Sequence[Label], per_class: int | None, seed: int,
                  epoch: int) -> list[AugmentedFrame]:
     """
-    Draw the samples of one epoch, in random order; seed and epoch alone decide it.
+    Return the samples of one epoch in random order, which seed and epoch determine.
 
     :param labels: label of each frame; both classes occur.
-    :param per_class: number of samples of each class: each frame of a class is drawn equally often
-        or, at random, once more; None: every frame is drawn once.
+    :param per_class: number of samples of each class, drawn without replacement until its frames
+        are used up, then again; if None, every frame is drawn once.
     """
     generator = _generator(seed, epoch)
     if per_class is None:
@@ -71,7 +71,7 @@ def draw_samples(labels: Sequence[Label], per_class: int | None, seed: int,
 
 
 def shuffled(count: int, seed: int, epoch: int) -> list[int]:
-    """Return 0 to ``count`` - 1 in random order; seed and epoch alone decide it."""
+    """Return 0 to ``count`` - 1 in random order, which seed and epoch determine."""
     return torch.randperm(count, generator=_generator(seed, epoch)).tolist()
 
 
@@ -84,13 +84,13 @@ class EpochSampler(Sampler[Sample], Generic[Sample]):
     """
     Divides the samples of each epoch among the processes of a training.
 
-    All batches are whole, as BatchNorm cannot learn from a single sample; fewer samples than a
-    batch are one batch. The n-th batches of all processes together are the n-th batch of a
-    training in one process.
+    Samples that do not fill a last batch are left out, as BatchNorm cannot learn from a single
+    sample; fewer samples than one batch are all used. The n-th batches of all processes
+    together are the n-th batch of a training in one process.
 
-    :param samples_of: returns all samples of an epoch, counted from 0; always the same number.
+    :param samples_of: maps an epoch, from 0, to all of its samples; their number is constant.
     :param batch_size: of all processes together; a multiple of their number.
-    :param rank: of this process, from 0.
+    :param rank: number of this process, from 0.
     :param processes: number of processes.
     """
 
@@ -102,7 +102,7 @@ class EpochSampler(Sampler[Sample], Generic[Sample]):
         self._length = len(self._shared(samples_of(0)))
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; Lightning calls it before each."""
+        """Set the epoch that is drawn next; Lightning calls this before each epoch."""
         self._epoch = epoch
 
     def __len__(self) -> int:
@@ -118,7 +118,7 @@ class EpochSampler(Sampler[Sample], Generic[Sample]):
 
 
 def share(samples: Sequence[Sample], rank: int, processes: int) -> Sequence[Sample]:
-    """Return every n-th sample, where n processes take equally many; the first may be repeated."""
+    """Return the samples of one process; first ones are repeated so that all get equally many."""
     missing = -len(samples) % processes
     return [*samples, *samples[:missing]][rank::processes]
 
@@ -129,13 +129,12 @@ def cache_features(trunk: nn.Module, frames: Dataset[Item], preprocessing: Prepr
     """
     Compute the trunk's features of every frame once, instead of anew in each epoch.
 
-    An augmented frame keeps the change that was drawn for it.
-
-    :param trunk: the frozen part of the model.
-    :param frames: items are an RGB uint8 tensor (h, w, 3) and a label.
+    :param trunk: the frozen part of the model, before the first layer that is trained.
+    :param frames: items are an RGB uint8 tensor (h, w, 3), augmented or not, and a label.
     :param precision: the context in which training runs the model.
-    :param device: where training runs it; the features stay in main memory.
-    :returns: features, in the dtype that the trunk gives, and labels, in the frames' order.
+    :param device: device that computes the features; they are kept in main memory.
+    :param workers: number of processes that load the frames.
+    :returns: features, in the dtype of the trunk's output, and labels, in the frames' order.
     """
     trunk = fold_batch_norm(trunk).to(device)
     features: torch.Tensor | None = None
@@ -158,12 +157,12 @@ def cache_features(trunk: nn.Module, frames: Dataset[Item], preprocessing: Prepr
 
 class Loaders(NamedTuple):
     """
-    The loaders of a training.
+    The data loaders of a training.
 
-    :ivar train: samples of each epoch.
+    :ivar train: loader of the samples of each epoch.
     :ivar judged: loaders of the validation frames and, with ``train_accuracy``, of the training
-        images.
-    :ivar rest: the part of the model that takes the batches if they hold features; else None.
+        frames, augmented only if samples are drawn once.
+    :ivar rest: the layers behind the frozen trunk, if batches hold its features; else None.
     """
 
     train: DataLoader[Any]
@@ -174,11 +173,9 @@ class Loaders(NamedTuple):
 def make_loaders(config: TrainingConfig, split: Split, model: nn.Module,
                  preprocessing: Preprocessing, trainer: lightning.Trainer) -> Loaders:
     """
-    Make the loaders of one process of a training.
+    Return the data loaders of one process of a training.
 
-    Training images are judged as they are; where samples are drawn once, as drawn.
-
-    :param model: frozen already; its trunk computes the features that are reused.
+    :param model: model whose layers are frozen already; its trunk computes features for reuse.
     """
     labels = [frame.label for frame in split.train]
     frames = FrameDataset(split.train, preprocessing,
@@ -196,7 +193,7 @@ def make_loaders(config: TrainingConfig, split: Split, model: nn.Module,
             train, val = (cache_features(
                 trunk, part, preprocessing, trainer.precision_plugin.forward_context(),
                 trainer.strategy.root_device, workers) for part in (train, val))
-            workers = 0  # what is left to load is a copy within memory
+            workers = 0  # features are already in memory
     else:
         train = frames
         samples_of = partial(draw_samples, labels, config.samples_per_class, config.seed)

@@ -1,4 +1,4 @@
-"""The training as a Lightning module: loss, optimizer, schedule; and how Lightning is run."""
+"""The Lightning module of the training: loss, optimizer, schedule; and Lightning's trainer."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -32,11 +32,9 @@ _WARM_UP = .1
 @contextmanager
 def lightning_run() -> Iterator[None]:
     """
-    Silence Lightning within the block, and turn its errors into those of this package.
+    Hide Lightning's hints and warnings within the block, and convert its errors.
 
-    Its hints concern hardware, loaders and products, not mistakes of the user.
-
-    :raises ConfigError: this machine lacks what the trainer is asked for, such as a GPU.
+    :raises ConfigError: this machine lacks what the trainer needs, such as a GPU.
     :raises KeyboardInterrupt: on Ctrl-C, which Lightning turns into ``sys.exit(1)``.
     """
     handler = signal.getsignal(signal.SIGINT)
@@ -61,7 +59,7 @@ def lightning_run() -> Iterator[None]:
 
 
 def make_trainer(*callbacks: lightning.Callback, **options: Any) -> lightning.Trainer:
-    """Return a trainer that repeats its results, with a bar where stderr is a terminal."""
+    """Return a deterministic trainer, with a progress bar if stderr is a terminal."""
     shows = sys.stderr.isatty()
     bars = [RichProgressBar(leave=False, console_kwargs={'stderr': True})] * shows
     return lightning.Trainer(
@@ -99,7 +97,7 @@ class GraspTraining(lightning.LightningModule):
         return logits
 
     def on_train_epoch_start(self) -> None:
-        """Begin each epoch's random numbers anew, so that a resumed run draws the same."""
+        """Seed the random numbers of the epoch, so that a resumed run draws the same ones."""
         torch.manual_seed(self._config.seed * 1_000_003 + self.current_epoch)
         self._losses.clear()
 
@@ -107,7 +105,7 @@ class GraspTraining(lightning.LightningModule):
         """
         Return the cross entropy of one batch.
 
-        :raises TrainingError: it is no finite number, in any of the processes.
+        :raises TrainingError: it is not finite in one of the processes.
         """
         images, labels = batch
         loss = F.cross_entropy(self(images).float(), labels,
@@ -121,7 +119,7 @@ class GraspTraining(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
-        """Gather the logits of one batch."""
+        """Keep logits and labels of one batch for :meth:`take_answers`."""
         images, labels = batch
         self._answers[dataloader_idx].append((self(images).float(), labels))
 
@@ -142,7 +140,7 @@ class GraspTraining(lightning.LightningModule):
 
     @property
     def train_loss(self) -> float:
-        """Mean loss of this epoch's batches so far; NaN before the first."""
+        """Return the mean loss of the epoch's batches so far; NaN before the first."""
         return float(torch.stack(self._losses).mean()) if self._losses else math.nan
 
     def configure_optimizers(self) -> Any:

@@ -18,7 +18,7 @@ MAX_SEED = 2 ** 32 - 1
 
 
 class Optimizer(Enum):
-    """What updates the weights; SGD has a momentum."""
+    """The optimizer of the weights: AdamW, or stochastic gradient descent with momentum."""
 
     ADAMW = 'adamw'
     SGD = 'sgd'
@@ -47,7 +47,7 @@ class Augmentation(Enum):
 
 
 class TrainingPrecision(Enum):
-    """Lightning's names of the number formats; weights are float32 in all of them."""
+    """Values of Lightning's ``Trainer(precision=...)``; weights are float32 in all of them."""
 
     FP32 = '32-true'
     BF16_MIXED = 'bf16-mixed'
@@ -55,7 +55,7 @@ class TrainingPrecision(Enum):
 
 
 class Accelerator(Enum):
-    """Lightning's names of kinds of devices."""
+    """Values of Lightning's ``Trainer(accelerator=...)``."""
 
     AUTO = 'auto'
     CPU = 'cpu'
@@ -67,9 +67,9 @@ class Accelerator(Enum):
 @dataclass(frozen=True)
 class TrainingConfig:
     """
-    Everything that the result of a training depends on, besides its data.
+    The recipe of a training, and where it runs.
 
-    The fields are the options of ``train_classifier``, which describes them.
+    The fields are the options of ``train_classifier``; its help describes them.
     """
 
     architecture: str = setting('efficientnet_lite0', option='arch', metavar='NAME', help=
@@ -164,10 +164,10 @@ class PretrainingConfig:
 
 def load_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainingConfig:
     """
-    Read a YAML file of ``TrainingConfig`` fields and put other values over it.
+    Read a YAML file of ``TrainingConfig`` fields and override some of them.
 
-    :param path: None for the recipe of the architecture that ships with the package.
-    :param overrides: fields that win; None values count as not given.
+    :param path: YAML file; if None, the recipe that ships with the package for the architecture.
+    :param overrides: fields that override those of the file, unless they are None.
     :raises ConfigError: no such file, no YAML mapping, unknown fields, or impossible values.
     """
     given = {name: value for name, value in overrides.items() if value is not None}

@@ -26,10 +26,10 @@ _IN_METRICS = {'val', 'test', 'threshold', 'temperature', 'max_false_positive_ra
 
 class RunFolder:
     """
-    The paths of a run folder's files, and how it begins and goes on.
+    The folder that a training writes: the paths of its files, and its metrics by epoch.
 
-    ``state``, Lightning's checkpoint of the last epoch, and ``best``, the weights of the best one,
-    are removed at the end.
+    ``state``, Lightning's checkpoint of the last epoch, and ``best``, the weights of the best
+    epoch, are removed when the training has finished.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,14 +45,14 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Return whether the training came to its end."""
+        """Return whether the training has finished."""
         return self.summary.is_file()
 
     def begin(self, config: TrainingConfig) -> None:
         """
-        Make the folder.
+        Make the folder and write its ``config.yaml``.
 
-        :raises ConfigError: it exists, as a run is never overwritten, or cannot be made.
+        :raises ConfigError: the folder exists, as a run is never overwritten, or cannot be made.
         """
         if self.path.exists():
             unfinished = self.config.is_file() and not self.finished
@@ -67,9 +67,9 @@ class RunFolder:
 
     def resume(self, config: TrainingConfig) -> None:
         """
-        Check that the folder can be continued; one that does not exist is begun.
+        Check that the training in the folder can be continued; make the folder if there is none.
 
-        :raises ConfigError: it holds another training.
+        :raises ConfigError: the folder holds something else, or a training with other options.
         """
         if not self.path.exists():
             self.begin(config)
@@ -84,7 +84,7 @@ class RunFolder:
                               'the same options or choose another --out')
 
     def read_epochs(self) -> list[dict[str, Any]]:
-        """Return the metrics of each epoch; an unfinished last line is left out."""
+        """Return the metrics of each epoch, without a last line that is incomplete."""
         lines = self.epochs.read_text(encoding='utf-8').splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.endswith('\n')]
 
@@ -105,11 +105,11 @@ class Run:
     """
     A finished training.
 
-    :ivar config: the recipe.
-    :ivar summary: data, layers, versions: ``run.json``.
-    :ivar epochs: metrics of each epoch.
-    :ivar metrics: of the best epoch, by split, with threshold and temperature.
-    :ivar predictions: of the best epoch for validation and test frames.
+    :ivar config: the recipe, content of ``config.yaml``.
+    :ivar summary: data, layers and versions, content of ``run.json``.
+    :ivar epochs: metrics of each epoch, lines of ``metrics.jsonl``.
+    :ivar metrics: content of ``metrics.json``: metrics of the best epoch, threshold, temperature.
+    :ivar predictions: predictions of the best epoch for validation and test frames.
     """
 
     folder: Path
@@ -121,12 +121,12 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Return the folder's own name."""
+        """Return the last part of the folder's path."""
         return self.folder.resolve().name
 
     @property
     def test_dataset(self) -> Path | None:
-        """Return where the test frames were at the time of the training, if they were files."""
+        """Return the test data set's folder during the training; None if frames were not files."""
         folder = self.summary['test_dataset']
         return None if folder is None else Path(folder)
 
@@ -144,7 +144,7 @@ def read_run(folder: Path) -> Run:
     """
     Read the folder of a finished training.
 
-    :raises RunError: there is none, or it is unfinished, damaged, or of another format.
+    :raises RunError: the run is missing, unfinished, damaged, or of another format.
     """
     files = RunFolder(folder)
     if not files.finished:
