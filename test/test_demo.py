@@ -131,7 +131,8 @@ def test_an_output_that_cannot_be_written_is_said_before_the_run(
         bag, tmp_path, capsys, monkeypatch, output):
     (tmp_path / 'file').write_text('', encoding='utf-8')
     (tmp_path / 'folder').mkdir()
-    monkeypatch.setattr(grasp_demo.verdict_recorder, 'play_to_detector', None)   # nothing is started
+    # Nothing is started.
+    monkeypatch.setattr(grasp_demo.verdict_recorder, 'play_to_detector', None)
     code = grasp_demo.main(['--bag', str(bag[0]), '--output', str(tmp_path / output)])
     assert code == 1
     error = capsys.readouterr().err
