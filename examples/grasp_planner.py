@@ -26,14 +26,14 @@ from std_srvs.srv import Trigger
 
 
 class Step(NamedTuple):
-    """What comes next and why; for the steps see GraspPlanner.choose."""
+    """The next step (place, retry or stop) and the reason for it."""
 
     name: str
     why: str
 
 
 class GraspPlanner(Node):
-    """Ask the detector after every attempt and say what comes next."""
+    """Ask the detector after every attempt and publish the next step."""
 
     def __init__(self) -> None:
         super().__init__('grasp_planner')

@@ -1,4 +1,4 @@
-"""Decide from the probabilities of the last frames: SUCCESS, FAILURE or UNKNOWN, and why."""
+"""Decide SUCCESS, FAILURE or UNKNOWN, with a reason, from the probabilities of recent frames."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -13,12 +13,12 @@ from grasp_success_detector.settings import check_settings, setting
 
 NS_PER_S = 1_000_000_000
 
-#: Percentiles that latencies are described by.
+#: Percentiles that are reported of latencies.
 PERCENTILES = (50, 95, 99)
 
 
 class Reason(Enum):
-    """Why the verdict is what it is; every value but DECIDED goes with UNKNOWN."""
+    """Reason of a verdict; with every reason except DECIDED the verdict is UNKNOWN."""
 
     DECIDED = 'decided'
     NO_FRAMES = 'no_frames'             #: nothing judged since the start or the last reset
@@ -33,14 +33,14 @@ class Reason(Enum):
     DISABLED = 'disabled'               #: the node was told to pause
 
 
-#: Reasons of a camera on which nothing can be seen.
+#: Reasons for which frames show nothing.
 BLIND = (Reason.TOO_DARK, Reason.SATURATED, Reason.FROZEN)
 
 
 @dataclass(frozen=True)
 class DecisionConfig:
     """
-    How the probabilities of several frames become one verdict.
+    Settings of :class:`WindowedDecider`.
 
     docs/decision.md shows how the defaults were chosen, from simulated attempts. ``hysteresis``
     and ``undecided`` are fractions of the threshold, not differences to it, so that they are valid
@@ -67,17 +67,17 @@ class DecisionConfig:
         'UNKNOWN (false).')
 
     def __post_init__(self) -> None:
-        """Raise a ConfigError that names every value out of range."""
+        """Raise a ConfigError that names every invalid value."""
         check_settings(self, ConfigError, 'decision:')
 
     @property
     def leave_threshold(self) -> float:
-        """Mean P(success) below which a SUCCESS ends."""
+        """Mean P(success) below which a SUCCESS ends, because of ``hysteresis``."""
         return self.threshold * (1. - self.hysteresis)
 
     @property
     def failure_threshold(self) -> float:
-        """Mean P(success) below which a window is FAILURE."""
+        """Mean P(success) below which the verdict is FAILURE, not UNKNOWN."""
         return self.threshold * (1. - self.undecided)
 
 
@@ -88,9 +88,10 @@ class Decision:
 
     :ivar verdict: SUCCESS or FAILURE when ``reason`` is DECIDED, else UNKNOWN.
     :ivar probability: mean P(success) of the window; None unless DECIDED or UNDECIDED.
-    :ivar frames: number of frames in the window, the newest with ``stamp_ns``.
-    :ivar seconds: by the frames' stamps, from the first frame after the verdict was UNKNOWN
-        (start, reset, gap, undecided) to the one that decided; None while UNKNOWN.
+    :ivar frames: number of frames in the window.
+    :ivar stamp_ns: stamp of the newest frame in the window, ns; None unless DECIDED or UNDECIDED.
+    :ivar seconds: time to decision by frames' stamps, from the first frame of the window after a
+        start, reset, gap or undecided mean to the frame that decided; None while UNKNOWN.
     """
 
     verdict: Verdict
@@ -102,17 +103,17 @@ class Decision:
 
     @property
     def holds_object(self) -> bool:
-        """Return what is published as Bool: true for SUCCESS only, so that UNKNOWN is false."""
+        """Return whether the verdict is SUCCESS, which is published as Bool (UNKNOWN: false)."""
         return self.verdict is Verdict.SUCCESS
 
     @property
     def confidence(self) -> float:
-        """Return what is published as confidence: P(success), and 0 for UNKNOWN."""
+        """Return the published confidence: mean P(success), or 0 if the verdict is UNKNOWN."""
         return 0. if self.verdict is Verdict.UNKNOWN else self.probability or 0.
 
 
 def unknown(reason: Reason) -> Decision:
-    """Return the verdict UNKNOWN for a reason, without a probability."""
+    """Return a decision with verdict UNKNOWN, without a probability."""
     return Decision(Verdict.UNKNOWN, reason)
 
 
@@ -155,7 +156,7 @@ class WindowedDecider:
         the newest stamp replaces the former one and does not count as newer, so that a driver
         which repeats its last frame for ever becomes stale.
 
-        :param received_ns: time of reception, by the clock that ``decide`` gets.
+        :param received_ns: time of reception, by the same clock as ``now_ns`` of :meth:`decide`.
         :raises ValueError: ``probability`` is not a number in [0, 1].
         """
         if not 0. <= probability <= 1.:     # also refuses NaN
@@ -180,12 +181,12 @@ class WindowedDecider:
             self._lose()
 
     def observe_blind(self, reason: Reason, received_ns: int) -> None:
-        """Take note of a blind frame, for a reason in BLIND: the verdict is UNKNOWN at once."""
+        """Make the verdict UNKNOWN for a frame that shows nothing; ``reason`` is one of BLIND."""
         self._blind = reason, received_ns
         self._lose()
 
     def decide(self, now_ns: int) -> Decision:
-        """Return the verdict at a time of the clock that ``received_ns`` was read from."""
+        """Return the decision at ``now_ns``, by the same clock as ``received_ns``."""
         stale_ns = self.config.stale_after_s * NS_PER_S
         if self._blind and now_ns - self._blind[1] <= stale_ns:
             return unknown(self._blind[0])
@@ -227,7 +228,7 @@ class WindowedDecider:
 
 
 def nearest_rank_percentiles(values: Iterable[float]) -> dict[int, float]:
-    """Return each of ``PERCENTILES``, by nearest rank one of the values; empty without values."""
+    """Return ``{percent: value}`` for PERCENTILES by nearest rank; empty without values."""
     in_order = sorted(values)
     return {percent: in_order[ceil(percent / 100 * len(in_order)) - 1]
             for percent in PERCENTILES} if in_order else {}

@@ -1,12 +1,12 @@
-"""Every error a caller may catch: one class per concern, one clear line per error."""
+"""All exceptions that callers of this package may catch."""
 
 
 class GraspSuccessDetectorError(Exception):
     """
     Base of all errors of this package.
 
-    The text is one line for the user: what was given, what is expected, how to mend it. Console
-    scripts print it without a traceback and exit with 1.
+    The text is one line for the user: what was given, what is expected, how to correct it.
+    Commands print it without a traceback and exit with 1.
     """
 
 
@@ -14,8 +14,7 @@ class ImageDecodeError(GraspSuccessDetectorError):
     """
     A frame (message, bytes or file) could not be turned into an RGB image.
 
-    :ivar reason: short slug of the kind of fault, such as ``'unknown_encoding'``; bad frames are
-        counted by it.
+    :ivar reason: kind of fault, such as ``'unknown_encoding'``; bad frames are counted by it.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -40,11 +39,11 @@ class BagError(GraspSuccessDetectorError):
 
 
 class DatasetError(GraspSuccessDetectorError):
-    """A data set cannot be used for training or evaluation (no frames, one class, a leak)."""
+    """A data set cannot be used: it has no frames, only one class, or a leak between splits."""
 
 
 class RunError(GraspSuccessDetectorError):
-    """A folder is not a finished run of train_classifier, or does not compare with others."""
+    """A folder is not a finished run of train_classifier, or cannot be compared with others."""
 
 
 class SimulationError(GraspSuccessDetectorError):
@@ -56,13 +55,13 @@ class ResourceError(GraspSuccessDetectorError):
 
 
 class TrainingError(GraspSuccessDetectorError):
-    """A training cannot continue, as its loss is not finite."""
+    """Training was stopped because the loss is not finite."""
 
 
 def one_line(error: BaseException) -> str:
     """
-    Return the text of another library's error for use within one line.
+    Return the text of another library's error on one line.
 
-    :returns: at most 200 characters without line ends; the name of the class if there is no text.
+    :returns: the first 200 characters, line ends as spaces; the class's name if the text is empty.
     """
     return ' '.join(str(error).split())[:200] or type(error).__name__

@@ -22,7 +22,7 @@ from grasp_success_detector.ros.node.launch_arguments import (
 #: Launch arguments that are parameters of the node, with the parameter's type.
 PARAMETERS = {'image_transport': str, 'checkpoint': str, 'autostart': bool, 'use_sim_time': bool}
 
-#: name -> (default, description). Only what launch itself does has a default here.
+#: name -> (default, description). Only arguments of launch itself have defaults here.
 ARGUMENTS = {
     'image_topic': ('', (
         'Topic of the camera without the transport, such as /camera/image_raw. Empty: "image" in '

@@ -1,8 +1,8 @@
 """
 Play a bag to detectors: ``ros2 launch grasp_success_detector replay.launch.py bag:=recording``.
 
-Topic and transport of the camera are read from the bag where they are not given. All arguments of
-detector.launch.py work here too. It ends with the bag.
+Topic and transport of the camera are read from the bag unless they are given. All arguments of
+detector.launch.py work here too. The launch ends when the bag has been played.
 """
 
 from pathlib import Path
@@ -56,7 +56,7 @@ ARGUMENTS = {
 
 
 def given(context: LaunchContext, name: str) -> str:
-    """Return a launch argument of this file or of detector.launch.py; '' if empty."""
+    """Return a launch argument of this file or of detector.launch.py; '' if not given."""
     return context.launch_configurations.get(name, '')
 
 

@@ -164,6 +164,7 @@ def test_a_rate_that_is_none_is_refused(rate):
     (['BAG', '--wait-for', '/nope'], 1, 'cannot wait for /nope: not among the topics played'),
     (['BAG', '--rate', '0'], 1, 'rate 0.0 (expected a number above 0)'),
     (['BAG', '--wait', '-1'], 2, 'argument --wait: -1: expected 0 or more seconds'),
+    (['BAG', '--delay', 'soon'], 2, 'argument --delay: soon: expected 0 or more seconds'),
     (['BAG', '--topics', '/odd'], 3, 'no message to play'),
 ])
 def test_what_cannot_be_played_is_said(bag, arguments, code, line):

@@ -1,1 +1,1 @@
-"""Every console script, one file each: parse, call, print."""
+"""The commands, one module each."""

@@ -1,4 +1,4 @@
-"""Options that several commands share: labels and frames of sources, engine, report."""
+"""Options shared by several commands: labels, choice of frames, engine and report."""
 
 from argparse import ArgumentParser
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ def add_engine_arguments(parser: ArgumentParser | Any, engine: str, precision: s
 
 
 def add_label_arguments(parser: ArgumentParser) -> None:
-    """Add the options that say where labels and attempts come from."""
+    """Add the options for the image topic and for the source of labels and attempts."""
     add_options(parser, FrameSelection, 'topic')
     add_options(
         parser.add_argument_group('labels (default: the topic /ground_truth of simulations)'),
@@ -27,7 +27,7 @@ def add_label_arguments(parser: ArgumentParser) -> None:
 
 
 def add_choice_arguments(parser: ArgumentParser) -> Any:
-    """Add the options that say which frames are taken, and return their group."""
+    """Add the options that select frames, and return their argument group."""
     choice = parser.add_argument_group('which frames')
     add_options(choice, FrameSelection, 'fps', 'every', 'start_s', 'end_s')
     return choice
@@ -35,7 +35,7 @@ def add_choice_arguments(parser: ArgumentParser) -> Any:
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """Numbers that an evaluation's report depends on."""
+    """Options of an evaluation's report and of the comparison with its baseline."""
 
     timelines: int = setting(
         30, lowest=0, help='attempts shown over time in the report, worst first')

@@ -30,7 +30,7 @@ exit codes: 0 done, 1 runs that cannot be compared, 2 wrong option, 130 Ctrl-C
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the arguments, compare, print, and write the page."""
+    """Parse the arguments, compare the runs, print the results and write the page."""
     args = _parser().parse_args(argv)
     if args.out is not None:
         check_new_file(args.out, ConfigError)
@@ -60,9 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def read_contestants(folders: Sequence[Path]) -> list['Contestant']:
     """
-    Read run folders, each under its own name, or its whole path where that is not unique.
+    Read run folders; each is named after its folder, or by its path if names are not unique.
 
-    :raises RunError: fewer than two, the same one twice, or one that is no finished run.
+    :raises RunError: fewer than two folders, one given twice, or one without a finished run.
     """
     from grasp_success_detector.evaluation.comparison import Contestant
     from grasp_success_detector.training.run_folder import read_run

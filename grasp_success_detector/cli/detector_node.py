@@ -15,7 +15,7 @@ EPILOG = """examples:
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the node as a process."""
+    """Parse the arguments and run the node until it is interrupted."""
     arguments = process.full_arguments(argv, 'detector_node')
     command_parser(__doc__, EPILOG).parse_args(process.own_arguments(arguments))
     with process.ros_process(arguments):

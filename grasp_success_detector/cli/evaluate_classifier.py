@@ -47,7 +47,7 @@ worse than the baseline, 130 Ctrl-C
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the arguments, judge, measure, print, and write the folder."""
+    """Parse the arguments, evaluate the checkpoint, print results and write the folder."""
     args = _parser().parse_args(argv)
     selection = FrameSelection(**given_options(FrameSelection, args))
     report = arguments.ReportOptions(**given_options(arguments.ReportOptions, args))
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def evaluation_lines(evaluation: 'Evaluation') -> Iterator[str]:
-    """Yield the results as lines for a terminal."""
+    """Yield the lines of an evaluation's summary for a terminal."""
     from grasp_success_detector.evaluation.metrics import accuracy_text
 
     for recording in evaluation.recordings:

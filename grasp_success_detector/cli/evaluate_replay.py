@@ -61,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the arguments, play, judge, print, and write the folder."""
+    """Parse the arguments, play the bag, evaluate verdicts and write the folder."""
     arguments = full_arguments(argv, 'evaluate_replay')
     args = build_parser().parse_args(own_arguments(arguments))
     rate = Playback(**given_options(Playback, args)).rate

@@ -27,7 +27,7 @@ _FRAMES_TO_COMPARE = 48
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the arguments, export, calibrate, verify."""
+    """Parse the arguments, then export, calibrate or verify as they say."""
     parser = _parser()
     args = parser.parse_args(argv)
     if not (args.onnx or args.openvino or args.calibrate or args.verify):

@@ -43,7 +43,7 @@ exit codes: 0 frames were written, 1 wrong input, 2 wrong option, 3 no frame cam
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the arguments, extract, and account for every frame."""
+    """Parse the arguments, extract frames, and print counts of written and skipped frames."""
     args = _parser().parse_args(argv)
     selection = FrameSelection(**given_options(FrameSelection, args))
     pictures = PictureOptions(**given_options(PictureOptions, args))
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _account(name: str, source: Mapping[str, Any], selection: FrameSelection) -> list[str]:
-    """Return the lines that say what became of a source's frames."""
+    """Return lines with the counts of a source's written, skipped and damaged frames."""
     if source['unreadable']:
         return [f'{name}: nothing could be read: {source["unreadable"]}']
     lines = [f'{name}: {source["written"]} of {source["found"]} frames of {source["topic"]}']

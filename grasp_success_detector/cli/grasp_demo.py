@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the demo."""
+    """Parse the arguments, run the demo and write its picture."""
     arguments = full_arguments(argv, 'grasp_demo')
     options = build_parser().parse_args(own_arguments(arguments))
     with _writing(options.output):      # before the run: can it be written?
@@ -113,17 +113,17 @@ class _View:
         self._waiting = list(bag.attempts)      # attempts without a line yet
 
     def set_phase(self, phase: str) -> None:
-        """Show from now on what is going on."""
+        """Show ``phase`` as the panel's subtitle from now on."""
         self._phase = phase
 
     def live(self) -> RenderableType:
-        """Return the panel of this moment."""
+        """Return the panel with the current verdict."""
         frames = self._recorder.frames
         return demo_view.live_view(
             self._bag, frames, self._recorder.matched()[0].answers, self._phase)
 
     def print_finished(self, phase: str | None = None) -> None:
-        """Print a line for each attempt whose frames are over; without a phase, for all."""
+        """Print a line for each attempt that is over, or, if ``phase`` is None, for all."""
         while self._waiting:
             newest_ns = self._recorder.frames[-1].stamp_ns if self._recorder.frames else 0
             # A little later, so that the verdict on its last frame is in.

@@ -39,7 +39,7 @@ exit codes: 0 written, 1 bad input, 2 wrong option, 130 Ctrl-C; a file is never 
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the arguments, import, and say what was taken for what."""
+    """Parse the arguments, import the file, and print how it was interpreted."""
     args = _parser().parse_args(argv)
     if args.size is not None and len(args.size) > 2:
         raise ConfigError(f'--size has {len(args.size)} values; expected HEIGHT WIDTH, or one '

@@ -1,11 +1,8 @@
-"""
-play_bag: publish the messages of a bag with their recorded bytes, times and QoS.
-
-The bag is a rosbag2 folder, .mcap, .db3 or ROS 1 .bag file.
-"""
+"""play_bag: publish the messages of a bag with their recorded bytes, times and QoS."""
 
 import argparse
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 import math
 import time
@@ -32,7 +29,7 @@ exit codes: 0 played, 1 no such bag or topic, 2 usage, 3 no message could be pla
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = command_parser(__doc__, EPILOG)
-    parser.add_argument('bag', help='rosbag2 folder, .mcap, .db3 or .bag file')
+    parser.add_argument('bag', help='rosbag2 folder, .mcap, .db3 or ROS 1 .bag file')
     add_options(parser, Playback, 'rate')
     add_options(parser, Playback, 'topics', 'restamp', defaults=False)
     parser.add_argument('--clock', type=float, nargs='?', const=40., dest='clock_hz', metavar='HZ',
@@ -50,15 +47,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0. <= seconds < math.inf:
-        raise argparse.ArgumentTypeError(f'{text}: expected 0 or more seconds')
-    return seconds
+    with suppress(ValueError):
+        if 0. <= (seconds := float(text)) < math.inf:
+            return seconds
+    raise argparse.ArgumentTypeError(f'{text}: expected 0 or more seconds')
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Play a bag."""
+    """Parse the arguments and play the bag."""
     arguments = full_arguments(argv, 'play_bag')
     options = build_parser().parse_args(own_arguments(arguments))
     playback = Playback(**given_options(Playback, options))

@@ -32,7 +32,7 @@ exit codes: 0 done, 1 bad input, 2 wrong option, 130 Ctrl-C; nothing is written 
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the arguments, train, and say where the weights are."""
+    """Parse the arguments, train, and write the weights."""
     args = _parser().parse_args(argv)
     # Slow to import: only once the arguments are known to be fine.
     with needing('train', 'training'):

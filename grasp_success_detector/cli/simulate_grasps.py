@@ -37,7 +37,7 @@ exit codes: 0 recorded, 1 wrong value or place, 2 wrong option, 130 Ctrl-C
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the arguments, record, and say what came out."""
+    """Parse the arguments, record the attempts, and print a summary."""
     args = _parser().parse_args(argv)
     settings = RecordingSettings(**given_options(RecordingSettings, args))
     with needing('sim', 'the simulation'):

@@ -1,4 +1,4 @@
-"""Processes with ROS: arguments, signals, context, and running a managed node."""
+"""Run processes with ROS: arguments, signals, rclpy's context, and a managed node."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from rclpy.utilities import remove_ros_args
 from grasp_success_detector.console import ExitCode
 from grasp_success_detector.errors import ConfigError, one_line
 
-#: Pause after an error, so that one which repeats at once does not take a whole core.
+#: Pause after an error, so that a repeating error does not occupy a core, seconds.
 SPIN_PAUSE_S = 0.05
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -30,7 +30,7 @@ def full_arguments(argv: Sequence[str] | None, program: str) -> list[str]:
 
 
 def own_arguments(arguments: Sequence[str]) -> list[str]:
-    """Return what argparse gets: no program name, no ROS arguments; ConfigError if malformed."""
+    """Return arguments for argparse: without program and ROS ones; may raise ConfigError."""
     with _argument_errors():
         return list(remove_ros_args(list(arguments)))[1:]
 
@@ -44,7 +44,7 @@ def ros_process(arguments: Sequence[str]) -> Iterator[None]:
     so that a second Ctrl-C (``ros2 launch`` sends its own) cannot break the clean-up. rclpy's own
     handlers would invalidate the context at once, and a last message could not be published.
 
-    :param arguments: all of them, with the program's name.
+    :param arguments: all arguments, with the program's name in front.
     :raises ConfigError: the ROS arguments cannot be parsed.
     """
     interrupt = _OneInterrupt()
@@ -86,10 +86,10 @@ class _OneInterrupt:
 
 def run_managed_node(node: LifecycleNode, autostart: bool) -> ExitCode:
     """
-    Spin a managed node until SIGINT or SIGTERM, then take it down.
+    Spin a managed node until SIGINT or SIGTERM, then shut it down and destroy it.
 
-    :param autostart: bring it to active first.
-    :return: ERROR if it could not be brought to active or a callback raised.
+    :param autostart: configure and activate the node first.
+    :returns: ERROR if the node could not be activated or a callback raised, else OK.
     """
     executor = SingleThreadedExecutor()
     executor.add_node(node)

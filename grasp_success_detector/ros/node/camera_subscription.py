@@ -19,14 +19,14 @@ try:
 except ImportError:     # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
-#: Period of looking for new publishers where the middleware does not report them.
+#: Period at which publishers are looked up, since not every middleware reports new ones.
 LOOK_PERIOD_NS = NS_PER_S
 
-#: What ``qos_overrides.<topic>.<publisher|subscription>.<policy>`` may set.
+#: Policies that parameters ``qos_overrides.<topic>.<publisher|subscription>.<policy>`` may set.
 OVERRIDABLE = (qos.QoSPolicyKind.HISTORY, qos.QoSPolicyKind.DEPTH, qos.QoSPolicyKind.RELIABILITY,
                qos.QoSPolicyKind.DURABILITY)
 
-# What fits every other end: request the least, offer the most.
+# Values compatible with every other end: subscriptions request the least, publishers offer most.
 _FITTING = {
     'subscription': {'RELIABILITY': 'best_effort', 'DURABILITY': 'volatile'},
     'publisher': {'RELIABILITY': 'reliable', 'DURABILITY': 'transient_local'},
@@ -46,16 +46,16 @@ class CameraSubscription:
     """
     Subscribe to a camera and adapt to the reliability that it offers.
 
-    Best effort receives from every camera, but Fast DDS with its default buffers loses nearly all
-    raw images of 640 x 480 pixels; reliable loses none, but receives nothing from best-effort
-    cameras. ``auto`` therefore requests reliable where every publisher offers it. When that
-    changes, the former subscription stays until the new one received a frame, so that none is
-    lost.
+    A best-effort subscription receives from every camera, but Fast DDS with its default buffers
+    loses nearly all raw images of 640 x 480 pixels. A reliable one loses none, but receives
+    nothing from best-effort cameras. ``auto`` therefore requests reliable if every publisher
+    offers it. When that changes, the old subscription is kept until the new one has received a
+    frame, so that no frame is lost.
     """
 
     def __init__(self, node: LifecycleNode, message_type: Any, reliability: Reliability,
                  take: Callable[[bytes], None]) -> None:
-        """Prepare; ``open`` subscribes, and ``take`` then gets every serialized message."""
+        """Only prepare; after ``open``, ``take`` is called with each serialized message."""
         self._node, self._message_type, self._take = node, message_type, take
         self.topic = _image_topic(node, message_type.__name__ == 'CompressedImage')
         self._override = override_name(self.topic, 'subscription', 'reliability')
@@ -75,7 +75,7 @@ class CameraSubscription:
 
     @property
     def reliability(self) -> str:
-        """Return the reliability that is requested of the camera."""
+        """Return the requested reliability, ``'reliable'`` or ``'best_effort'``."""
         if self._overridden and self.is_open:
             return str(self._node.get_parameter(self._override).value)
         return str(self._requested.name.lower())
@@ -91,7 +91,7 @@ class CameraSubscription:
         self._keep(0)
 
     def adapt(self) -> None:
-        """Subscribe again if the publishers offer another reliability; to be called often."""
+        """Subscribe anew if the offered reliability has changed; to be called periodically."""
         if self.is_open and self._listeners[-1].heard:
             self._keep(1)
         now_ns = time.monotonic_ns()
@@ -138,7 +138,7 @@ class CameraSubscription:
         self._take(data)
 
     def _offered(self) -> qos.QoSReliabilityPolicy:
-        """Return the best reliability that every publisher offers; without any, as before."""
+        """Return the best reliability that all publishers offer; unchanged without publishers."""
         offers = {info.qos_profile.reliability
                   for info in self._node.get_publishers_info_by_topic(self.topic)}
         if not offers:
@@ -168,12 +168,12 @@ class RateLimit:
     """Admit a limited number of frames per second on average."""
 
     def __init__(self, max_rate: float) -> None:
-        """Begin; a rate of 0 admits every frame."""
+        """Admit ``max_rate`` frames per second; 0 admits every frame."""
         self._period_ns = round(NS_PER_S / max_rate) if max_rate else 0
         self._next_ns = 0
 
     def admits(self, now_ns: int) -> bool:
-        """Return whether a frame that comes now is admitted."""
+        """Return whether a frame received at ``now_ns`` (monotonic) is admitted."""
         if now_ns < self._next_ns:
             return False
         # From when it was due, so that a frame which comes late does not delay the next one.
@@ -182,17 +182,17 @@ class RateLimit:
 
 
 def overrides(*without: qos.QoSPolicyKind) -> QoSOverridingOptions:
-    """Return the QoS policies that parameters may override."""
+    """Return options that let parameters override ``OVERRIDABLE`` except ``without``."""
     return QoSOverridingOptions([kind for kind in OVERRIDABLE if kind not in without])
 
 
 def override_name(topic: str, end: str, policy: str) -> str:
-    """Return the parameter that overrides a policy of a ``publisher`` or ``subscription``."""
+    """Return the parameter's name for a policy; ``end`` is publisher or subscription."""
     return f'qos_overrides.{topic}.{end}.{policy.lower()}'
 
 
 def qos_advice(topic: str, end: str, policy: str) -> str:
-    """Return how to change a policy that does not fit the other end of a topic."""
+    """Return advice for the user on a QoS policy that the other end of a topic rejects."""
     value = _FITTING[end].get(policy)
     if value is None:
         return f'let the other side take its default {policy.lower()}'

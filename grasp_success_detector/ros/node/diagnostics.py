@@ -16,7 +16,7 @@ from grasp_success_detector.decision import (
 )
 from grasp_success_detector.labels import Verdict
 
-#: Number of frames from which latency is computed.
+#: Number of newest frames whose latencies the percentiles describe.
 RECENT_FRAMES = 300
 
 #: Span over which the rate is computed.
@@ -27,10 +27,10 @@ ARRIVING_S = 1.
 
 
 class StageTimes(NamedTuple):
-    """Durations of the stages of a frame, ns; their sum is its latency."""
+    """Durations of the stages of one frame in ns; their sum is the frame's latency."""
 
     receive: int        #: from reception until the worker has deserialized the message
-    decode: int         #: includes the check of visibility
+    decode: int         #: includes the visibility check
     preprocess: int
     infer: int
     publish: int = 0
@@ -38,10 +38,10 @@ class StageTimes(NamedTuple):
 
 class FrameStatistics:
     """
-    Count frames, in the executor's thread and in the worker's, and describe them.
+    Thread-safe frame counters and latencies, and the DiagnosticStatus made from them.
 
-    Times are monotonic ns. Frames are *dropped* when a newer one replaces them before they are
-    judged, *limited* when ``max_rate`` leaves them out, *bad* when they cannot be judged.
+    Times are monotonic ns. A frame is *dropped* if a newer one replaces it before it is judged,
+    *limited* if it exceeds ``max_rate``, and *bad* if it cannot be judged.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class FrameStatistics:
 
     def add_received(self, now_ns: int, replaced_another: bool = False,
                      limited: bool = False) -> None:
-        """Count a frame that came in, and what was dropped or left out by that."""
+        """Count a received frame, which replaced a waiting one or exceeded ``max_rate``."""
         with self._lock:
             self._received += 1
             self._dropped += replaced_another
@@ -62,24 +62,25 @@ class FrameStatistics:
             self._received_ns.append(now_ns)
 
     def add_judged(self, received_ns: int, times: StageTimes) -> None:
-        """Count a frame whose verdict was published."""
+        """Count a frame whose verdict was published, and keep its durations."""
         with self._lock:
             self._judged += 1
             self._judged_ns = received_ns
             self._times.append(times)
 
     def add_bad(self, reason: str) -> None:
-        """Count a frame that could not be judged."""
+        """Count a frame that could not be judged, under the reason of its UnjudgedError."""
         with self._lock:
             self._bad[reason] += 1
 
     def status(self, node_name: str, topic: str, decision: Decision, facts: Mapping[str, str],
                now_ns: int, stages: bool = False) -> DiagnosticStatus:
         """
-        Return the status for ``/diagnostics``, with the durations of the stages if wanted.
+        Return the status for ``/diagnostics``.
 
-        :param topic: the camera's; used as hardware_id.
+        :param topic: the camera's topic, which becomes the hardware_id.
         :param facts: further keys and values, such as checkpoint and device.
+        :param stages: add percentiles for each stage of StageTimes.
         """
         with self._lock:
             recent = [at for at in self._received_ns if now_ns - at < RATE_SPAN_NS]

@@ -1,4 +1,4 @@
-"""From one serialized message to P(success): deserialize, decode, check visibility, classify."""
+"""Turn serialized messages into P(success): deserialize, decode, check visibility, classify."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class UnjudgedError(Exception):
     """
     A frame cannot be judged and is dropped.
 
-    :ivar reason: kind of fault, such as ``'malformed_message'``, by which bad frames are counted.
-    :ivar blindness: one of ``decision.BLIND`` if nothing can be seen on the frame.
+    :ivar reason: kind of fault, such as ``'malformed_message'``; diagnostics count frames by it.
+    :ivar blindness: one of ``decision.BLIND`` if the frame shows nothing, else None.
     """
 
     def __init__(self, reason: str, text: str, blindness: Reason | None = None) -> None:
@@ -37,22 +37,22 @@ class UnjudgedError(Exception):
 
 
 class ReceivedFrame(NamedTuple):
-    """One message as received, still serialized, so that a dropped frame costs nothing more."""
+    """A received message, still serialized; only a frame that is judged is deserialized."""
 
     data: bytes
-    received_ns: int    #: monotonic
-    period: int         #: that of the VerdictKeeper at the reception
+    received_ns: int    #: monotonic time of reception
+    period: int         #: ``VerdictKeeper.period`` at that time
 
 
 class Stamp(NamedTuple):
-    """When a frame was taken, by the camera's clock, or (``received``) its reception."""
+    """Time of a frame: the stamp in its header, or the time of its reception."""
 
-    ns: int
-    received: bool
+    ns: int             #: monotonic if ``received``, else by the camera's clock
+    received: bool      #: whether it is the time of reception
 
 
 class JudgedFrame(NamedTuple):
-    """A frame and its probability."""
+    """A classified frame."""
 
     message: Any            #: Image or CompressedImage
     probability: float      #: calibrated P(success) in [0, 1]
@@ -61,10 +61,10 @@ class JudgedFrame(NamedTuple):
 
 
 class FrameJudge:
-    """Deserializer, decoder and classifier; ``facts`` are keys and values for diagnostics."""
+    """Compute P(success) of frames; ``facts`` describes checkpoint and engine in diagnostics."""
 
     def __init__(self, values: Parameters) -> None:
-        """Load and warm up the checkpoint; a GraspSuccessDetectorError names what is wrong."""
+        """Load and warm up the checkpoint; raises GraspSuccessDetectorError if that fails."""
         # Imported here because an unconfigured node needs none of it.
         from grasp_success_detector.inference.classifier import GraspClassifier
 
@@ -89,26 +89,26 @@ class FrameJudge:
 
     @property
     def threshold(self) -> float:
-        """Threshold of the checkpoint on P(success)."""
+        """P(success) from which the checkpoint itself says SUCCESS."""
         return float(self._classifier.threshold)
 
     def check(self, values: Parameters) -> None:
-        """Raise a ConfigError that names values which do not fit this checkpoint."""
+        """Raise a ConfigError if a parameter does not fit this checkpoint."""
         self._preprocessing(values)
         values.decision(self.threshold)
         values.visibility()
 
     def apply(self, values: Parameters) -> None:
-        """Use other values from the next frame on."""
+        """Use the region of interest and the visibility limits of ``values`` from now on."""
         self._classifier.preprocessing = self._preprocessing(values)
         self._visibility.config = values.visibility()
 
     def start_anew(self) -> None:
-        """Forget earlier frames."""
+        """Forget earlier frames, with which the check for a frozen camera compares."""
         self._visibility = VisibilityCheck(self._visibility.config)
 
     def free(self) -> None:
-        """Give the memory of a GPU back; the network itself goes with the last reference."""
+        """Drop the network and free its GPU memory; the object cannot be used afterwards."""
         on_gpu = self._classifier.engine.device.startswith('cuda')
         del self._classifier
         if on_gpu:
@@ -116,7 +116,7 @@ class FrameJudge:
             torch.cuda.empty_cache()
 
     def judge(self, frame: ReceivedFrame) -> JudgedFrame:
-        """Deserialize, decode, check visibility, classify; UnjudgedError if a step fails."""
+        """Return the frame's P(success); raises UnjudgedError if any step fails."""
         try:
             message = deserialize_message(frame.data, self.message_type)
         except Exception as error:  # rclpy raises what its C layer raised
@@ -151,7 +151,7 @@ class FrameJudge:
             preprocess=preprocessed_ns - decoded_ns, infer=inferred_ns - preprocessed_ns))
 
     def picture(self, judged: JudgedFrame) -> NDArray[np.uint8]:
-        """Return a judged frame in full size, RGB uint8 (H, W, 3)."""
+        """Return the frame's image at full size, RGB uint8 (H, W, 3)."""
         return self._decode(judged.message, None)
 
     def _preprocessing(self, values: Parameters) -> Preprocessing:

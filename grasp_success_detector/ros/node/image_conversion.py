@@ -1,4 +1,4 @@
-"""Image messages to RGB arrays, natively or by cv_bridge, and back; needs no rclpy."""
+"""Convert image messages to RGB arrays (by this package or cv_bridge) and back, without rclpy."""
 
 from array import array
 from enum import Enum
@@ -18,7 +18,7 @@ from grasp_success_detector.images.message_fields import read_picture_header
 
 
 class ImageDecoder(Enum):
-    """What decodes image messages."""
+    """Decoder of image messages: this package's own, or cv_bridge."""
 
     NATIVE = 'native'
     CV_BRIDGE = 'cv_bridge'
@@ -29,8 +29,8 @@ def select_decoder(decoder: ImageDecoder) -> decoding.Decoder:
     Return the function that turns Image and CompressedImage messages into RGB uint8 (H, W, 3).
 
     ``native`` is :func:`grasp_success_detector.images.decoding.decode_message`. ``cv_bridge``
-    gives the same pixels as in other nodes, never at half size; docs/images.md lists what it
-    cannot decode. The function raises ImageDecodeError only.
+    gives the same pixels as in other nodes, always at full size; docs/images.md lists encodings
+    that it cannot decode. The returned function raises ImageDecodeError only.
 
     :raises ConfigError: cv_bridge cannot be imported.
     """
@@ -96,9 +96,9 @@ def _cv_bridge_error(msg: Any, what: str) -> ImageDecodeError:
 
 def to_image_message(rgb: NDArray[np.uint8], header: Header) -> Image:
     """
-    Return RGB uint8 (H, W, 3) as an Image in rgb8 without padding.
+    Return an array, RGB uint8 (H, W, 3), as an Image message in rgb8 with unpadded rows.
 
-    :raises ValueError: the array is not such an image.
+    :raises ValueError: the array has another shape or dtype.
     """
     check_rgb(rgb)
     height, width, _ = rgb.shape

@@ -1,4 +1,4 @@
-"""Cameras and remappings in arguments of the launch files, and the cameras of a bag."""
+"""Read cameras and remappings from launch arguments, and find the cameras of a bag."""
 
 import re
 from typing import NamedTuple
@@ -7,23 +7,23 @@ from grasp_success_detector.errors import BagError, ConfigError
 from grasp_success_detector.images.message_fields import IMAGE_TYPES
 from grasp_success_detector.recordings.bags import open_bag
 
-#: One part of a ROS namespace.
+#: A valid part of a ROS namespace.
 NAME = re.compile(r'[A-Za-z_][A-Za-z0-9_]*')
 
-#: Suffix of compressed images to the topic of the raw ones.
+#: Suffix that image_transport appends to an image topic for its compressed images.
 COMPRESSED = '/compressed'
 
 
 class CameraArgument(NamedTuple):
-    """One camera and its detector."""
+    """A camera and the namespace of its detector."""
 
-    name: str = ''      #: the detector's namespace below that of the launch file; empty: none
-    topic: str = ''     #: without the transport; empty: ``image`` in the detector's namespace
+    name: str = ''      #: namespace of the detector below the launch file's; empty: no further one
+    topic: str = ''     #: without ``/compressed``; empty: ``image`` in the detector's namespace
 
 
 def read_cameras(text: str) -> tuple[CameraArgument, ...]:
     """
-    Read ``NAME:TOPIC`` or ``NAME`` (``image`` in its namespace), separated by commas.
+    Read the argument ``cameras``: items ``NAME:TOPIC`` or ``NAME``, separated by commas.
 
     :raises ConfigError: an item has another form, or a name comes twice.
     """
@@ -43,7 +43,7 @@ def read_cameras(text: str) -> tuple[CameraArgument, ...]:
 
 def read_remappings(text: str) -> list[tuple[str, str]]:
     """
-    Read ``FROM:=TO``, separated by commas.
+    Read the argument ``remappings``: items ``FROM:=TO``, separated by commas.
 
     :raises ConfigError: an item has another form.
     """
@@ -58,19 +58,19 @@ def read_remappings(text: str) -> list[tuple[str, str]]:
 
 
 def remapped_image(topic: str) -> list[tuple[str, str]]:
-    """Return the remappings of a detector to a camera's topic."""
+    """Return remappings of the node's image topics to a camera's; none if ``topic`` is empty."""
     return [('image', topic), (f'image{COMPRESSED}', f'{topic}{COMPRESSED}')] if topic else []
 
 
 class RecordedCameras(NamedTuple):
-    """Cameras of a bag."""
+    """Cameras of a bag, all with the same transport."""
 
-    topics: tuple[str, ...]     #: without the transport
-    transport: str              #: of all of them, ``raw`` or ``compressed``
+    topics: tuple[str, ...]     #: without ``/compressed``
+    transport: str              #: ``raw`` or ``compressed``
 
     @property
     def recorded(self) -> tuple[str, ...]:
-        """Return the topics as they are in the bag."""
+        """Return the topics as they are named in the bag, with ``/compressed`` if compressed."""
         suffix = COMPRESSED if self.transport == 'compressed' else ''
         return tuple(topic + suffix for topic in self.topics)
 
@@ -80,9 +80,9 @@ def recorded_cameras(bag: str, topics: tuple[str, ...] = (), transport: str = ''
     """
     Find cameras in a bag.
 
-    :param topics: without the transport; empty: the only camera of the bag.
-    :param transport: ``raw`` or ``compressed``; empty: the recorded one.
-    :raises BagError: the bag cannot be read, lacks a camera, or has them in several transports.
+    :param topics: topics without ``/compressed``; if empty, the bag's only camera.
+    :param transport: ``raw`` or ``compressed``; if empty, the one recorded, raw if both are.
+    :raises BagError: the bag cannot be read, or lacks a requested camera in a common transport.
     """
     with open_bag(bag) as reader:
         images = {c.topic: c.msgtype for c in reader.connections if c.msgtype in IMAGE_TYPES}

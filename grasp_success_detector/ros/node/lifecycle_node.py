@@ -28,14 +28,14 @@ DIAGNOSTICS_PERIOD_S = 1.
 
 class DetectorNode(LifecycleNode):
     """
-    Decides from camera frames whether the hand holds the object.
+    Lifecycle node that decides from camera frames whether the hand holds the object.
 
     ``_pipeline`` exists from *configure* to *cleanup*. The services ``~/verify``, ``~/enable``
     and ``~/reset`` and the diagnostics answer in every state.
     """
 
     def __init__(self, **node_arguments: Any) -> None:
-        """Create the node, unconfigured; arguments are those of ``rclpy.node.Node``."""
+        """Create the node, unconfigured; ``node_arguments`` go to ``rclpy.node.Node``."""
         super().__init__(NODE_NAME, **node_arguments)
         self._pipeline: DetectionPipeline | None = None
         self._declared = DeclaredParameters(self, lambda: self._pipeline)
@@ -55,7 +55,7 @@ class DetectorNode(LifecycleNode):
 
     @property
     def autostart(self) -> bool:
-        """Return whether the node is to go to active by itself."""
+        """Return the parameter ``autostart``: whether to configure and activate at start."""
         return bool(self.get_parameter('autostart').value)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -77,7 +77,7 @@ class DetectorNode(LifecycleNode):
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free the network and the publishers, after a last ``false`` where the node is active."""
+        """Free network and publishers; if the node is active, publish a last ``false`` first."""
         self._free()
         return TransitionCallbackReturn.SUCCESS
 
@@ -85,7 +85,7 @@ class DetectorNode(LifecycleNode):
     on_error = on_cleanup       # to unconfigured, from where *configure* may be tried again
 
     def _try(self, name: str, transition: Callable[[], None]) -> TransitionCallbackReturn | None:
-        """Run a transition and log in one line why it failed; None if it did not."""
+        """Run a transition; on failure log the reason in one line and return the result."""
         try:
             transition()
             return None

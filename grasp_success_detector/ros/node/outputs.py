@@ -25,7 +25,7 @@ try:
 except ImportError:     # Humble
     from rclpy.qos_event import PublisherEventCallbacks
 
-#: RGB, distinguishable by the colour-blind too.
+#: RGB colours of verdicts, which colour-blind people can tell apart too.
 COLOURS = {
     Verdict.SUCCESS: (0, 158, 115),
     Verdict.FAILURE: (213, 94, 0),
@@ -35,9 +35,9 @@ COLOURS = {
 
 def draw_overlay(frame: NDArray[np.uint8], decision: Decision) -> NDArray[np.uint8]:
     """
-    Return a copy of a frame with a coloured border and one line of text.
+    Return a copy of a frame with a border in the verdict's colour and one line of text.
 
-    Frame and copy are RGB uint8 (H, W, 3), of any size.
+    :param frame: RGB uint8 (H, W, 3) of any size, which the result has as well.
     """
     drawn = np.ascontiguousarray(frame).copy()
     height, width = drawn.shape[:2]
@@ -116,14 +116,14 @@ class VerdictOutputs:
 
     def overlay_message(self, publisher: LifecyclePublisher, drawn: NDArray[np.uint8],
                         header: Header) -> Image | CompressedImage:
-        """Return the message with an overlay, RGB uint8 (H, W, 3), for one of its publishers."""
+        """Return ``drawn``, RGB uint8 (H, W, 3), as a message of the publisher's type."""
         if publisher is self._overlay:
             return to_image_message(drawn, header)
         return CompressedImage(header=header, format='rgb8; jpeg compressed bgr8',
                                data=array('B', encode_jpeg(drawn)))
 
     def flush(self, timeout_s: float) -> None:
-        """Wait until subscribers have the last Bool, so that ending now does not lose it."""
+        """Wait until reliable subscribers have acknowledged the last Bool, or for the time-out."""
         self._bool.wait_for_all_acked(Duration(seconds=timeout_s))
 
     def destroy(self) -> None:

@@ -23,7 +23,7 @@ from grasp_success_detector.settings import check_settings, expected_values, fit
 
 
 class Change(Enum):
-    """When a parameter may change; the value says what to do where it may not."""
+    """When a parameter may change; the value tells a user how to change it."""
 
     RUNNING = 'changes at once, in any state'
     CONFIGURE = ('read in configure; deactivate and clean up the node first, set it, then '
@@ -33,14 +33,14 @@ class Change(Enum):
 
 
 class Transport(Enum):
-    """Type of the image messages."""
+    """Transport of the images: sensor_msgs/Image (raw) or sensor_msgs/CompressedImage."""
 
     RAW = 'raw'
     COMPRESSED = 'compressed'
 
 
 class Reliability(Enum):
-    """Reliability that the subscription to the camera requests."""
+    """Reliability to request of the camera; AUTO requests what all its publishers offer."""
 
     AUTO = 'auto'
     BEST_EFFORT = 'best_effort'
@@ -52,7 +52,7 @@ def _parameter(default: Any, text: str, change: Change = Change.RUNNING, **limit
 
 
 def _parameter_of(owner: type, name: str, **limits: float) -> Any:
-    """Return a parameter for the field of a configuration; ROS only knows inclusive limits."""
+    """Return a parameter for a configuration's field; limits of ROS parameters are inclusive."""
     declared = {declared.name: declared for declared in fields(owner)}[name]
     known = {limit: declared.metadata[limit] for limit in ('lowest', 'highest')}
     return _parameter(declared.default, declared.metadata['help'], **(known | limits))
@@ -114,7 +114,7 @@ class Parameters:
         True, 'Go to active by itself; false: wait for a lifecycle manager.', Change.START)
 
     def __post_init__(self) -> None:
-        """Raise a ConfigError that names values out of range or values that exclude others."""
+        """Raise a ConfigError if values are out of range or contradict each other."""
         check_settings(self, ConfigError, 'parameters:')
         if not self.max_rate:
             return
@@ -130,13 +130,13 @@ class Parameters:
                 f'less than stale_after_s = {self.stale_after_s}; raise one of them')
 
     def decision(self, checkpoint_threshold: float) -> DecisionConfig:
-        """Return how frames become a verdict."""
+        """Return the decision's settings, with the checkpoint's threshold if none is set."""
         return DecisionConfig(
             self.threshold or checkpoint_threshold, self.hysteresis, self.undecided,
             self.window_s, self.min_frames, self.stale_after_s, self.max_bad_frames)
 
     def visibility(self) -> VisibilityConfig:
-        """Return the limits from which the camera counts as blind."""
+        """Return the limits beyond which the camera counts as blind."""
         return VisibilityConfig(self.max_black, self.max_white, self.frozen_after_s)
 
 
@@ -144,8 +144,8 @@ class DeclaredParameters:
     """
     The ROS parameters of one node.
 
-    A wrong override (command line, YAML) does not prevent the node's construction. Its error is
-    kept until *configure*, which fails with it unless a right value was set before.
+    An invalid override (command line, YAML) does not prevent the node's construction. Its error
+    is kept until *configure*, which fails with it unless a valid value has been set meanwhile.
     """
 
     def __init__(self, node: Node, pipeline: Callable[[], Any]) -> None:
@@ -166,7 +166,7 @@ class DeclaredParameters:
             node.add_post_set_parameters_callback(self._apply)
 
     def values(self) -> Parameters:
-        """Return all values; a ConfigError names every override that cannot be used."""
+        """Return all values; raises a ConfigError that names every invalid override."""
         if self._rejected:
             raise ConfigError('; '.join(self._rejected.values()))
         return self._with([])
@@ -214,7 +214,7 @@ class DeclaredParameters:
 
 
 def default_value(declared: Field[Any]) -> Any:
-    """Return the default of a field as a value of a ROS parameter."""
+    """Return a field's default as ROS takes it: an enum's value, a list for a tuple."""
     default = declared.default
     if isinstance(default, Enum):
         return default.value
@@ -231,7 +231,7 @@ def _takes_doubles(declared: Field[Any]) -> bool:
 
 
 def _expected(declared: Field[Any]) -> str:
-    """Return in words which values a parameter takes."""
+    """Return a description of the values that a parameter takes."""
     point = ', with a decimal point' if _takes_doubles(declared) else ''
     return expected_values(Parameters, declared) + point
 

@@ -1,4 +1,4 @@
-"""From camera to verdict: what a configured node consists of, and its worker thread."""
+"""The parts of a configured node, from camera to verdict, and its worker thread."""
 
 from collections.abc import Callable
 from threading import Condition, current_thread, Thread
@@ -34,7 +34,7 @@ class DetectionPipeline:
 
     def __init__(
             self, node: LifecycleNode, values: Parameters, statistics: FrameStatistics) -> None:
-        """Load the checkpoint, with the errors of FrameJudge, and create the publishers."""
+        """Load the checkpoint (raises GraspSuccessDetectorError) and create the publishers."""
         self._node, self._statistics = node, statistics
         self.judge = FrameJudge(values)
         self.judge.check(values)
@@ -51,11 +51,11 @@ class DetectionPipeline:
 
     @property
     def is_active(self) -> bool:
-        """Return whether the node is active, taking frames or disabled."""
+        """Return whether the node is active; it may be disabled meanwhile."""
         return not self._watchdog.is_canceled()
 
     def apply(self, values: Parameters) -> None:
-        """Use checked values from the next frame on."""
+        """Use ``values``, which FrameJudge.check has accepted, from the next frame on."""
         self._verify_timeout_s = values.verify_timeout_s
         self.judge.apply(values)
         self.keeper.configure(values.decision(self.judge.threshold))
@@ -63,7 +63,7 @@ class DetectionPipeline:
         self._watchdog.timer_period_ns = round(self.keeper.watch_period_s * NS_PER_S)
 
     def start(self) -> None:
-        """Begin to take frames."""
+        """Subscribe to the camera and start the worker and the watchdog."""
         self._worker.start()
         self._watchdog.reset()
         self._open()
@@ -87,7 +87,7 @@ class DetectionPipeline:
         self.judge.free()
 
     def enable(self, enabled: bool) -> None:
-        """Take frames, or pause while the node stays active."""
+        """Subscribe to the camera, or unsubscribe while the node stays active."""
         if enabled and not self.camera.is_open:
             self._open()
         elif not enabled:
@@ -95,11 +95,11 @@ class DetectionPipeline:
             self.camera.close()
 
     def reset(self) -> None:
-        """Forget all frames."""
+        """Forget all frames so far; the verdict is UNKNOWN until new ones are judged."""
         self.keeper.reset(self._node.get_clock().now().nanoseconds)
 
     def verify(self, answer: Callable[[VerifyAnswer], None]) -> None:
-        """Answer from frames to come; ``answer`` is called once, from any thread."""
+        """Judge frames taken from now on; ``answer`` is called once, from any thread."""
         self.keeper.verify(self._node.get_clock().now().nanoseconds, self._verify_timeout_s,
                            self.camera.topic, answer)
 
@@ -146,20 +146,20 @@ class DetectionPipeline:
 
 class LatestItemWorker(Generic[Item]):
     """
-    Work on one item at a time in a thread of its own, always on the newest one.
+    Process items in a thread of its own, one at a time, always the newest one.
 
     ``offer`` never waits for the work; a waiting item is dropped when a newer one is offered.
     """
 
     def __init__(self, work: Callable[[Item], None], name: str) -> None:
-        """Prepare; the thread, begun by ``start``, calls ``work``, which must not raise."""
+        """Create no thread yet; that of ``start`` calls ``work``, which must not raise."""
         self._work, self._name = work, name
         self._changed = Condition()
         self._waiting: Item | None = None
         self._thread: Thread | None = None
 
     def start(self) -> None:
-        """Begin to take items; a worker can be started again after ``stop``."""
+        """Start the thread; a worker can be started again after ``stop``."""
         # A daemon, so that work that hangs (a driver, a GPU) cannot keep the process from ending.
         thread = Thread(target=self._run, name=self._name, daemon=True)
         with self._changed:
@@ -168,9 +168,9 @@ class LatestItemWorker(Generic[Item]):
 
     def offer(self, item: Item) -> bool:
         """
-        Make this item the next one, and return whether a waiting item is dropped for it.
+        Make this item the next one, and return whether it replaces a waiting item.
 
-        Without a thread (before ``start``, after ``stop``) the item itself is dropped.
+        Before ``start`` and after ``stop`` the item is ignored.
         """
         with self._changed:
             if self._thread is None:
@@ -180,7 +180,7 @@ class LatestItemWorker(Generic[Item]):
         return replaced
 
     def stop(self, timeout_s: float) -> bool:
-        """Drop the waiting item and return whether the thread ends within the time-out."""
+        """Drop the waiting item; return whether the thread has ended within the time-out."""
         with self._changed:
             thread, self._thread, self._waiting = self._thread, None, None
             self._changed.notify()

@@ -1,4 +1,4 @@
-"""The present verdict: decided, published, repeated, withdrawn when it is too old."""
+"""Keep the current verdict: decide, publish and repeat it, withdraw it when it is too old."""
 
 from collections.abc import Callable
 from threading import Lock
@@ -21,10 +21,10 @@ from grasp_success_detector.ros.node.frame_judge import JudgedFrame, ReceivedFra
 from grasp_success_detector.ros.node.outputs import VerdictOutputs
 from grasp_success_detector.ros.node.verify_request import refusal, VerifyAnswer, VerifyRequest
 
-#: Calls of ``watch`` within ``stale_after_s``.
+#: Number of calls of ``watch`` within ``stale_after_s``.
 WATCHDOG_LOOKS = 10
 
-#: Longest time between two calls of ``watch``, since verify times out and cameras come and go.
+#: Longest period of ``watch``, which also ends timed-out calls of ``~/verify``.
 WATCHDOG_PERIOD_S = 0.1
 
 #: UNKNOWN is repeated after this time, or after ``stale_after_s`` if that is shorter.
@@ -33,10 +33,12 @@ HEARTBEAT_NS = NS_PER_S
 
 class VerdictKeeper:
     """
-    Keep the verdict; called by the worker's thread and by the executor's.
+    Keep and publish the current verdict; all methods are thread-safe.
 
-    Its lock is held for no longer than the publishing of a small message. Times are monotonic ns.
-    A new ``period`` begins when all frames are forgotten; frames of earlier ones are not answered.
+    The lock is held for no longer than the publishing of a small message. Times are monotonic ns.
+
+    :ivar period: increases when all frames are forgotten; frames of earlier periods are ignored.
+    :ivar latest: the decision published last.
     """
 
     def __init__(self, outputs: VerdictOutputs, statistics: FrameStatistics) -> None:
@@ -51,7 +53,7 @@ class VerdictKeeper:
 
     @property
     def watch_period_s(self) -> float:
-        """Return the period at which ``watch`` is to be called, in seconds."""
+        """Return the period in seconds at which ``watch`` must be called."""
         return min(self._decider.config.stale_after_s / WATCHDOG_LOOKS, WATCHDOG_PERIOD_S)
 
     def configure(self, config: DecisionConfig) -> None:
@@ -60,7 +62,7 @@ class VerdictKeeper:
             self._decider.configure(config)
 
     def open(self) -> None:
-        """Begin to answer frames."""
+        """Accept frames from now on, with an empty window."""
         with self._lock:
             self._closed = None
             self._begin_period()
@@ -69,7 +71,7 @@ class VerdictKeeper:
             self._header = Header()
 
     def close(self, reason: Reason) -> None:
-        """Publish a last ``false`` and answer no more frames, nor the one being judged."""
+        """Publish a last ``false`` and ignore further frames, also the one being judged."""
         with self._lock:
             self._closed = reason
             self._begin_period()
@@ -80,7 +82,7 @@ class VerdictKeeper:
             self._requests.clear()
 
     def reset(self, stamp_ns: int) -> None:
-        """Forget all frames up to now, also for waiting calls; ``stamp_ns`` as in ``verify``."""
+        """Forget all frames, also for waiting calls; ``stamp_ns`` is now by the ROS clock."""
         with self._lock:
             self._begin_period()
             now_ns = time.monotonic_ns()
@@ -91,7 +93,7 @@ class VerdictKeeper:
 
     def verify(self, stamp_ns: int, timeout_s: float, topic: str,
                answer: Callable[[VerifyAnswer], None]) -> None:
-        """Answer from frames to come; arguments are those of ``VerifyRequest``."""
+        """Answer a call of ``~/verify`` from later frames; arguments as for VerifyRequest."""
         with self._lock:
             if self._closed is not None:
                 answer(refusal(self._closed))
@@ -100,7 +102,7 @@ class VerdictKeeper:
                 self._decider.config, stamp_ns, time.monotonic_ns(), timeout_s, topic, answer))
 
     def answer(self, frame: ReceivedFrame, judged: JudgedFrame) -> Decision | None:
-        """Decide and publish; None if the frame is of an earlier period."""
+        """Decide with this frame, publish, return the decision; None for an earlier period."""
         with self._lock:
             if not self._is_open(frame):
                 return None
@@ -116,7 +118,7 @@ class VerdictKeeper:
             return decision
 
     def skip(self, frame: ReceivedFrame, error: UnjudgedError) -> None:
-        """Take note of a frame that could not be judged."""
+        """Count a frame that could not be judged; publish if the verdict becomes UNKNOWN."""
         with self._lock:
             if not self._is_open(frame):
                 return
@@ -132,7 +134,7 @@ class VerdictKeeper:
                 self._publish(decision)
 
     def publish_overlay(self, frame: ReceivedFrame, messages: list[tuple[Any, Any]]) -> None:
-        """Publish pairs of a publisher and its message, unless the frame's period is over."""
+        """Publish pairs (publisher, message), unless the frame's period is over."""
         with self._lock:
             if self._is_open(frame):
                 for publisher, message in messages:

@@ -1,4 +1,4 @@
-"""A waiting call of ``~/verify``, which is answered from frames taken after it; needs no ROS."""
+"""A waiting call of ``~/verify``, answered from frames taken after the call; needs no ROS."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class VerifyAnswer:
-    """Answer to one call."""
+    """Answer to one call of ``~/verify``."""
 
     decision: Decision
-    seconds: float      #: from the call to its answer
-    text: str           #: one line for people
+    seconds: float      #: time from the call to its answer
+    text: str           #: explanation in one line
 
     def to_json(self) -> str:
         """Return the answer as one JSON object; ``probability`` is null for UNKNOWN."""
@@ -45,10 +45,9 @@ class VerifyAnswer:
 
 class VerifyRequest:
     """
-    One waiting call, with a decider of its own that gets later frames only.
+    One waiting call, with a window of its own that holds only frames taken after the call.
 
-    A later frame was received after the call and, unless its stamp is the time of reception, also
-    stamped after it, so that an old frame does not count where the camera's clock is ahead.
+    Such a frame was received after the call, and its stamp, if the camera's, is later as well.
     """
 
     def __init__(self, config: DecisionConfig, stamp_ns: int, now_ns: int, timeout_s: float,
@@ -56,8 +55,9 @@ class VerifyRequest:
         """
         Begin to wait; ``answer`` is called once, from any thread, and must return quickly.
 
-        :param stamp_ns: now, by the clock of the frames' stamps; ``now_ns`` is monotonic.
-        :param topic: the camera's, for the text.
+        :param stamp_ns: time of the call by the ROS clock, to compare with frames' stamps.
+        :param now_ns: time of the call by the monotonic clock.
+        :param topic: the camera's topic, which the answer's text names.
         """
         self._decider = WindowedDecider(config)
         self._called_ns, self._timeout_s = now_ns, timeout_s
@@ -65,14 +65,14 @@ class VerifyRequest:
         self.reset(stamp_ns, now_ns)
 
     def reset(self, stamp_ns: int, now_ns: int) -> None:
-        """Count only frames taken after this time; the time-out goes on."""
+        """Use only frames taken after this time; the time-out still counts from the call."""
         self._decider.reset()
         self._stamp_ns, self._from_ns = stamp_ns, now_ns
         self._newest_early_ns: int | None = None     # stamp of a frame from before the call
         self._bad: str | None = None                 # why the last later frame was not judged
 
     def observe(self, stamp: Stamp, probability: float, received_ns: int) -> bool:
-        """Take a judged frame and return whether it answers the call."""
+        """Add a judged frame; return whether the call has been answered with it."""
         if received_ns <= self._from_ns:
             return False
         if not stamp.received and stamp.ns <= self._stamp_ns:
@@ -88,7 +88,7 @@ class VerifyRequest:
         return True
 
     def observe_bad(self, received_ns: int, why: str, blindness: Reason | None) -> None:
-        """Take note of a frame that could not be judged."""
+        """Count a frame that could not be judged; ``why`` is the UnjudgedError's reason."""
         if received_ns <= self._from_ns:
             return
         self._bad = why
@@ -98,7 +98,7 @@ class VerifyRequest:
             self._decider.observe_blind(blindness, received_ns)
 
     def expire(self, now_ns: int) -> bool:
-        """Answer UNKNOWN if the time-out is over, and return whether it is."""
+        """Answer UNKNOWN if the call has timed out, and return whether it has."""
         if self._seconds(now_ns) < self._timeout_s:
             return False
         decision = self._decider.decide(now_ns)
@@ -109,7 +109,7 @@ class VerifyRequest:
         return True
 
     def refuse(self, reason: Reason, now_ns: int) -> None:
-        """Answer UNKNOWN at once, since the node takes no more frames."""
+        """Answer UNKNOWN at once, because the node takes no more frames."""
         self._answer(refusal(reason, self._seconds(now_ns)))
 
     def _seconds(self, now_ns: int) -> float:

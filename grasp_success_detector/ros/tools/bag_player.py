@@ -25,7 +25,7 @@ from grasp_success_detector.decision import NS_PER_S
 from grasp_success_detector.errors import BagError, ConfigError
 from grasp_success_detector.settings import check_settings, setting
 
-#: Longest time to wait for acknowledgement of the last messages.
+#: Longest time to wait for acknowledgement of the last messages, seconds.
 FLUSH_S = 2.
 
 #: Period of looking at subscribers.
@@ -39,11 +39,10 @@ SETTLE_S = 1.
 @dataclass(frozen=True)
 class Playback:
     """
-    How to play a bag.
+    Settings of :class:`BagPlayer`.
 
-    :ivar topics: empty: all.
-    :ivar clock_hz: frequency in real time at which ``/clock`` is published, with the bag's time;
-        0: never.
+    :ivar topics: topics to play; if empty, all.
+    :ivar clock_hz: messages on ``/clock`` per second of real time, with the bag's time; 0: none.
     """
 
     rate: float = setting(1., above=0, metavar='R', help='2 plays twice as fast as recorded')
@@ -63,7 +62,7 @@ class BagPlayer:
         """
         Create a publisher for every topic to be played.
 
-        :raises BagError: a topic that was asked for is not in the bag.
+        :raises BagError: a topic of ``playback.topics`` is not in the bag.
         """
         self._node, self._reader, self._playback = node, reader, playback
         recorded = {connection.topic for connection in reader.connections}
@@ -88,11 +87,11 @@ class BagPlayer:
     def wait_for_subscribers(self, timeout_s: float, topics: Collection[str] = (),
                              least: int = 1) -> list[str]:
         """
-        Wait until every topic has subscribers; discovery would lose the first messages.
+        Wait until every topic has subscribers, so that they do not miss the first messages.
 
-        :param topics: recorded topics to wait for; empty: all that are played.
-        :param least: number of subscribed nodes for each; a node may subscribe more than once.
-        :return: topics that have fewer after the time-out.
+        :param topics: topics to wait for, as named in the bag; if empty, all that are played.
+        :param least: number of nodes that must have subscribed to each topic.
+        :returns: topics with fewer subscribed nodes after the time-out.
         :raises ConfigError: a topic is not played.
         """
         if unknown := sorted(set(topics) - set(self._publishers)):
@@ -119,10 +118,10 @@ class BagPlayer:
         """
         Publish all messages once, and wait until reliable subscribers have received them.
 
-        Late ones are published at once, none is left out.
+        A message that is late is published at once; none is left out.
 
         :param on_message: called after each message.
-        :return: number of messages published.
+        :returns: number of messages published.
         """
         count = bag_begin_ns = 0
         begin = time.monotonic()
@@ -183,7 +182,7 @@ def message_class(name: str) -> Any:
     """
     Import a message class.
 
-    :param name: as in bags, such as ``sensor_msgs/msg/Image``.
+    :param name: name of the type, such as ``sensor_msgs/msg/Image``.
     :raises ImportError: its package is not installed.
     :raises AttributeError: the package has no such message.
     :raises ValueError: the name is not of this form.
@@ -210,9 +209,9 @@ def recorded_qos(connection: Connection) -> QoSProfile:
 
 def restamped(raw: bytes, now_ns: int) -> bytes:
     """
-    Return the CDR of a message that begins with a ``std_msgs/Header``, with another stamp.
+    Return a serialized message (CDR), which begins with a ``std_msgs/Header``, with a new stamp.
 
-    The stamp follows the four bytes of the encapsulation (the second is odd for little-endian).
+    The stamp follows the encapsulation of four bytes, the second of which is odd if little-endian.
     """
     if len(raw) < 12:
         return raw

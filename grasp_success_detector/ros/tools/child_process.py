@@ -1,4 +1,4 @@
-"""Processes that a command starts beside itself, such as the detector and the bag player."""
+"""Child processes of a command, such as the detector and the bag player."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ import tempfile
 
 from grasp_success_detector.errors import GraspSuccessDetectorError
 
-#: Time in which the detector must load its network (a cold disk, a small machine).
+#: Time-out for the detector to load its network, even on a slow machine, seconds.
 START_TIMEOUT_S = 120.
 
 #: Prefix of an error of a command, or of ROS's log: '[ERROR] [1700000000.0] [node]: '.
@@ -19,11 +19,11 @@ _LOG_PREFIX = re.compile(r'^(error: |\[[A-Z]+\] \[[\d.]+\] \[[^]]*\]: )')
 
 
 class ChildError(GraspSuccessDetectorError):
-    """A child process failed, ended too early, or did not get ready in time."""
+    """A child process failed, ended too early, or was not ready in time."""
 
 
 class ChildProcess(subprocess.Popen[bytes]):
-    """A command of ours whose output goes to a file, so that it does not disturb the terminal."""
+    """A command of this package, as a child process whose output goes to the file ``log``."""
 
     def __init__(self, command: str, arguments: Sequence[str], log: Path) -> None:
         self._command, self._log = command, log
@@ -36,7 +36,7 @@ class ChildProcess(subprocess.Popen[bytes]):
         """
         Return an error that ends with the last line that the process printed.
 
-        :param what: what is wrong; None: the process has ended.
+        :param what: what is wrong; if None, that the process has ended, with its exit code.
         """
         lines = self._log.read_text(encoding='utf-8', errors='replace').strip().splitlines()
         last = _LOG_PREFIX.sub('', lines[-1]) if lines else 'it printed nothing'
@@ -45,7 +45,7 @@ class ChildProcess(subprocess.Popen[bytes]):
 
 @contextmanager
 def child_process(command: str, arguments: Sequence[str]) -> Iterator[ChildProcess]:
-    """Run a command of ours for the block, and end it with the block."""
+    """Run a command of this package during the block, and end it afterwards."""
     with tempfile.TemporaryDirectory(prefix='grasp_child_') as folder:
         child = ChildProcess(command, arguments, Path(folder) / 'log')
         try:
@@ -55,7 +55,7 @@ def child_process(command: str, arguments: Sequence[str]) -> Iterator[ChildProce
 
 
 def end(process: subprocess.Popen[bytes], patience_s: float = 5.) -> None:
-    """Interrupt a process as Ctrl-C does, and kill it if it does not end; it may have ended."""
+    """Send SIGINT to a process, which may have ended, and kill it after ``patience_s``."""
     process.send_signal(signal.SIGINT)
     try:
         process.wait(timeout=patience_s)

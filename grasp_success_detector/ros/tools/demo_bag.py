@@ -19,9 +19,9 @@ from grasp_success_detector.recordings import bags
 @dataclass(frozen=True)
 class Attempt:
     """
-    One attempt to grasp; times are ns of the bag.
+    One attempt to grasp; ``begin_ns`` and ``end_ns`` are times of the bag.
 
-    :ivar success: ground truth at its end; None where the bag has none.
+    :ivar success: whether the hand holds the object at the end; None if the bag does not say.
     """
 
     number: int
@@ -34,10 +34,10 @@ class Attempt:
 @dataclass(frozen=True)
 class DemoBag:
     """
-    A bag that is played to the detector.
+    A bag that is played to the detector; ``topic`` is its image topic as recorded.
 
     :ivar truth: stamp of a frame in ns -> whether the hand holds the object.
-    :ivar simulated: whether it has the attempts that the simulation records.
+    :ivar simulated: whether the bag holds attempts, as the simulation records them.
     """
 
     path: Path
@@ -48,7 +48,7 @@ class DemoBag:
     simulated: bool = False
 
     def attempt_at(self, stamp_ns: int) -> Attempt | None:
-        """Return the attempt that a frame belongs to."""
+        """Return the attempt during which a frame was taken; None if there is none."""
         return next((attempt for attempt in self.attempts
                      if attempt.begin_ns <= stamp_ns <= attempt.end_ns), None)
 
@@ -57,7 +57,7 @@ class DemoBag:
         Read single frames.
 
         :param stamps: header stamps in ns.
-        :return: stamp -> RGB uint8 (H, W, 3).
+        :returns: stamp -> RGB uint8 (H, W, 3).
         """
         found = {}
         with bags.open_bag(self.path) as reader:
@@ -70,7 +70,7 @@ class DemoBag:
 
 def read_demo_bag(path: Path) -> DemoBag:
     """
-    Read topics, attempts and ground truth; a bag without attempts counts as one.
+    Read topics, attempts and ground truth; a bag without attempts counts as one attempt.
 
     :raises BagError: the bag cannot be read, has no frames, several image topics, or malformed
         attempts.

@@ -1,4 +1,4 @@
-"""The demo on a terminal, and its picture: a strip of frames with verdicts for each attempt."""
+"""The demo's terminal output, and its picture: a row of frames with verdicts per attempt."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from grasp_success_detector.ros.tools.demo_bag import Attempt, DemoBag
 STYLES = {Verdict.SUCCESS: 'bold green', Verdict.FAILURE: 'bold dark_orange',
           Verdict.UNKNOWN: 'dim'}
 
-#: Number of frames from which the rate is computed.
+#: Number of newest frames from which the frame rate is computed.
 RATE_FRAMES = 30
 
 FRAMES_PER_ATTEMPT = 6
@@ -36,44 +36,44 @@ BLACK, GREY = (20, 20, 20), (110, 110, 110)
 
 @dataclass(frozen=True)
 class DemoResult:
-    """An attempt and the answers to its frames by stamp in ns; the last one is the result."""
+    """An attempt and the node's answers to its frames, by stamp in ns in ascending order."""
 
     attempt: Attempt
     answers: Mapping[int, NodeAnswer]
 
     @property
     def verdict(self) -> Verdict:
-        """Return the last verdict; UNKNOWN without any."""
+        """Return the last verdict; UNKNOWN if there is none."""
         return [Verdict.UNKNOWN, *(answer.verdict for answer in self.answers.values())][-1]
 
     @property
     def probability(self) -> float | None:
-        """Return the last confidence; None for UNKNOWN."""
+        """Return the confidence of the last verdict; None if it is UNKNOWN."""
         return None if self.verdict is Verdict.UNKNOWN else [*self.answers.values()][-1].confidence
 
     @property
     def correct(self) -> bool | None:
-        """Return whether the last verdict is the truth; None where the truth is not known."""
+        """Return whether the last verdict is correct; None without ground truth."""
         success = self.attempt.success
         return None if success is None else self.verdict is _verdict_of(success)
 
 
 def result_of(attempt: Attempt, answers: Mapping[int, NodeAnswer]) -> DemoResult:
-    """Return the result of an attempt, given the answers to all frames by stamp in ns."""
+    """Select the answers to an attempt's frames from those to all, given by stamp in ns."""
     return DemoResult(attempt, {
         stamp_ns: answer for stamp_ns, answer in sorted(answers.items())
         if attempt.begin_ns <= stamp_ns <= attempt.end_ns})
 
 
 def median_latency_s(answers: Mapping[int, NodeAnswer]) -> float | None:
-    """Return the median time from a frame's publication to its verdict's."""
+    """Return the median time from publication of a frame to that of its verdict."""
     known = [a.latency_s for a in answers.values() if a.latency_s is not None]
     return median(known) if known else None
 
 
 def live_view(bag: DemoBag, frames: Sequence[ShownFrame], answers: Mapping[int, NodeAnswer],
               phase: str) -> RenderableType:
-    """Return the panel of this moment; ``phase`` is one line on what goes on."""
+    """Return the panel shown during the run; ``phase`` is its subtitle."""
     attempt = bag.attempt_at(frames[-1].stamp_ns) if frames else None
     truth = bag.truth.get(frames[-1].stamp_ns) if frames else None
     verdict, probability, _ = [NodeAnswer(Verdict.UNKNOWN, 0., None), *answers.values()][-1]
@@ -104,7 +104,7 @@ def attempt_line(result: DemoResult) -> str:
 
 
 def result_table(results: Sequence[DemoResult]) -> Table:
-    """Return the table of all attempts."""
+    """Return a table with the last verdict and the ground truth of every attempt."""
     table = Table(title='Verdict at the end of every attempt')
     for heading in ('attempt', 'object', 'ground truth', 'verdict', 'P(success)', 'correct?'):
         table.add_column(heading, justify='right' if heading == 'P(success)' else 'left')
@@ -117,7 +117,7 @@ def result_table(results: Sequence[DemoResult]) -> Table:
 
 
 def chosen_answers(result: DemoResult) -> dict[int, NodeAnswer]:
-    """Return evenly spaced answers of an attempt by stamp in ns, the last one included."""
+    """Return up to FRAMES_PER_ATTEMPT answers, evenly spaced, the last included, by stamp."""
     stamps = [*result.answers]
     picks = np.linspace(0, len(stamps) - 1, min(len(stamps), FRAMES_PER_ATTEMPT)).round()
     return {stamps[pick]: result.answers[stamps[pick]] for pick in picks.astype(int)}
@@ -128,11 +128,11 @@ def draw_demo(
     truth: Mapping[int, bool], title: str, subtitle: str,
 ) -> NDArray[np.uint8]:
     """
-    Draw the attempts one below the other.
+    Draw a row of frames for each attempt, with verdicts and ground truth.
 
     :param frames: stamp in ns -> RGB uint8 (H, W, 3), for the chosen answers.
     :param truth: stamp in ns -> whether the hand holds the object.
-    :return: RGB uint8 (H, W, 3).
+    :returns: RGB uint8 (H, W, 3).
     """
     row_height = CELL_HEIGHT + CAPTION_HEIGHT + GAP
     width = 2 * MARGIN + LABEL_WIDTH + FRAMES_PER_ATTEMPT * (CELL_WIDTH + GAP)

@@ -1,4 +1,4 @@
-"""Play a bag to a detector, record what it publishes, and write that as a bag."""
+"""Play a bag to a detector, record the detector's messages, and write them as a bag."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -35,10 +35,10 @@ from grasp_success_detector.ros.tools import child_process
 from grasp_success_detector.ros.tools.bag_player import message_class, recorded_qos
 from grasp_success_detector.ros.tools.demo_bag import DemoBag
 
-#: Time in which the detector must find the player and subscribe with its reliability.
+#: Time-out for the detector to subscribe with the player's reliability, seconds.
 ADAPT_TIMEOUT_S = 15.
 
-#: Time to listen on after the last frame: for its verdict, and the last diagnostics.
+#: Time to record after the last frame, for its verdict and the last diagnostics, seconds.
 LAST_VERDICT_S = 1.5
 
 VERDICT_TOPIC, CONFIDENCE_TOPIC = '/grasp_success', '/grasp_success/confidence'
@@ -53,7 +53,7 @@ _TOPICS = {VERDICT_TOPIC: ('std_msgs/msg/Bool', 1),
 
 
 class Published(NamedTuple):
-    """One message of the detector: time of publication in ns, and CDR as it came over DDS."""
+    """One message of the detector: topic, time of publication in ns, and serialized data."""
 
     topic: str
     sent_ns: int
@@ -62,14 +62,14 @@ class Published(NamedTuple):
 
 class VerdictRecorder(Node):
     """
-    A node that subscribes to the frames and to all that the detector publishes.
+    A node that records frames and the detector's verdicts and diagnostics.
 
-    :ivar frames: in order.
+    :ivar frames: received frames, in order of arrival.
     :ivar published: messages of the detector, in order of arrival.
     """
 
     def __init__(self, name: str) -> None:
-        """Subscribe to the detector; to its stamped verdict only where vision_msgs is present."""
+        """Subscribe to the detector; to the stamped verdict only if vision_msgs is installed."""
         super().__init__(name, start_parameter_services=False)
         self.frames: list[replay.ShownFrame] = []
         self.published: list[Published] = []
@@ -84,9 +84,9 @@ class VerdictRecorder(Node):
 
     def watch(self, bag: DemoBag, reliability: QoSReliabilityPolicy) -> None:
         """
-        Subscribe to the frames as well.
+        Subscribe to the bag's frames as well.
 
-        :param reliability: the publisher's; a reliable one loses no frame on the way.
+        :param reliability: reliability that the publisher of the frames offers.
         """
         self._subscribe(CompressedImage if bag.compressed else Image, bag.topic,
                         QoSProfile(depth=50, reliability=reliability), self._on_frame)
@@ -102,7 +102,7 @@ class VerdictRecorder(Node):
         return {}
 
     def matched(self) -> tuple[replay.Matched, bool]:
-        """Match the verdicts to the frames; return too whether that was by their header."""
+        """Return verdicts matched to frames, and whether by headers (True) or times (False)."""
         if stamped := self._messages(STAMPED_TOPIC):
             return replay.match_by_header(self.frames, [
                 replay.Said(sent_ns, Verdict(message.results[0].class_id),
@@ -117,11 +117,10 @@ class VerdictRecorder(Node):
 
     def write_bag(self, path: Path, rate: float) -> None:
         """
-        Write the detector's messages as a rosbag2 folder (mcap), on the time of the played bag.
+        Write the detector's messages as a rosbag2 folder (mcap), at times of the played bag.
 
-        :param path: must not exist. Without any frame, which relates the two times, the bag gets
-            no messages.
-        :param rate: at which the bag was played.
+        :param path: folder to write, which must not exist; without frames it gets no messages.
+        :param rate: rate at which the bag was played.
         """
         typestore = get_typestore(Stores.ROS2_JAZZY)
         # rosbags does not know vision_msgs; this is version 4.
@@ -178,9 +177,10 @@ def play_to_detector(recorder: VerdictRecorder, bag: DemoBag, rate: float,
     """
     Start a detector, play a bag's frames to it once, and record until the last verdict.
 
-    :param recorder: a new one; it is destroyed as a node, and keeps what it has recorded.
-    :param parameters: of the detector, by name.
-    :param on_step: called many times a second with what is going on.
+    :param recorder: a new recorder; its node is destroyed, its records stay readable.
+    :param rate: playing speed relative to the recording.
+    :param parameters: parameters of the detector, by name.
+    :param on_step: called many times a second with the present step, such as ``'playing'``.
     :raises ChildError: the detector or the player failed, or another process publishes on the
         same topics.
     """
