@@ -35,7 +35,7 @@ _BATCH_FRAMES = 128
 
 
 class Leak(NamedTuple):
-    """Two frames of different splits whose fingerprints differ in ``distance`` bits (0: none)."""
+    """Two frames of different splits whose fingerprints differ in ``distance`` bits."""
 
     first: ManifestRow
     second: ManifestRow
@@ -44,7 +44,7 @@ class Leak(NamedTuple):
 
 class PictureStatistics(NamedTuple):
     """
-    Measurements of one frame's file; all but ``size`` are 0 if it cannot be decoded.
+    Measurements of one frame's file; the picture's values are 0 if it cannot be decoded.
 
     :ivar size: size of the file, in bytes.
     :ivar fault: why the file cannot be used or how it differs from the manifest, else ''.
@@ -67,7 +67,7 @@ class Inspection:
     """
     Result of inspecting a data set.
 
-    :ivar rows: rows of the manifest, and in ``pictures`` the measurements of each row's file.
+    :ivar rows: rows of the manifest; ``pictures`` has the measurements of each row's file.
     :ivar exact: pairs of identical files in different splits.
     :ivar near: pairs of different files in different splits whose pictures look the same.
     :ivar unlisted: files in the data set's folders that are not in the manifest.
@@ -155,10 +155,10 @@ def fingerprint(rgb: RgbImage) -> int:
     """
     Return a perceptual hash of a picture, which hardly changes with compression and size.
 
-    Each of its 256 bits is for one of the 16 x 16 lowest DCT coefficients and is set if that
-    exceeds a fixed limit (cf. C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash
-    Functions", 2010, with 64 bits, too few for an object that is a small part of the picture, and
-    with the median as limit, which makes bits of tiny coefficients random).
+    The hash has one bit for each of the 16 x 16 lowest DCT coefficients, set if the coefficient
+    exceeds a fixed limit. C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash
+    Functions", 2010, uses 64 bits, too few for an object that is a small part of the picture, and
+    the median as limit, which would make the bits of tiny coefficients random.
 
     :param rgb: RGB uint8 (H, W, 3).
     """

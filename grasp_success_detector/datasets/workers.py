@@ -66,7 +66,7 @@ def open_workers(jobs: int | None = None, dask: str | None = None) -> Iterator[W
     Start worker processes for a block; tasks that have not begun at its end are cancelled.
 
     :param jobs: number of processes, including this one; None for one per usable core.
-    :param dask: address of a Dask scheduler, such as ``tcp://host:8786``, to use instead.
+    :param dask: address of a Dask scheduler, such as ``tcp://host:8786``; ``jobs`` is then unused.
     :raises ConfigError: ``jobs`` is below 1, or Dask, its scheduler or its workers are missing.
     """
     if jobs is not None and jobs < 1:

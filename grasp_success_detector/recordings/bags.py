@@ -72,7 +72,7 @@ def choose_topic(bag: Path | str, messages: Mapping[str, int], wanted: str | Non
     Return the image topic ``wanted`` of a bag; if it is None, the bag's only image topic.
 
     :param messages: number of messages of each image topic of the bag.
-    :raises BagError: the bag lacks ``wanted``; or that is None and it has no or several topics.
+    :raises BagError: the bag lacks ``wanted``, or ``wanted`` is None and there is not one topic.
     """
     listed = ', '.join(f'{topic} ({count})' for topic, count in messages.items()) or 'none'
     if wanted is not None:

@@ -122,7 +122,7 @@ def elapsed_times(received_ns: Sequence[int]) -> tuple[list[int], int]:
 
 
 def attempts_by_pauses(elapsed_ns: Sequence[int], gap_s: float | None) -> list[str]:
-    """Return each frame's attempt number; pauses above ``gap_s`` (unless None) begin the next."""
+    """Return each frame's attempt number; a pause above ``gap_s`` seconds begins the next one."""
     gap_ns = math.inf if gap_s is None else gap_s * 1e9
     pauses = (time - before > gap_ns for before, time in pairwise(elapsed_ns))
     return [str(number) for number in accumulate(pauses, initial=0)][:len(elapsed_ns)]

@@ -20,7 +20,7 @@ LIFTED_M = .015
 #: Frames closer than this to a change between held and not held have no label (s).
 AMBIGUOUS_S = .2
 
-#: The outcome is undecided if the object moves more than this in the hand while it holds (m).
+#: The outcome is undecided if the object moves more than this in the hand during the hold (m).
 DRIFT_M = .02
 
 
