@@ -19,7 +19,7 @@ from grasp_success_detector.datasets.splits import balanced_split, SplitBy, Spli
 from grasp_success_detector.datasets.workers import Workers
 from grasp_success_detector.errors import DatasetError, one_line
 from grasp_success_detector.labels import CLASS_NAMES, Label
-from grasp_success_detector.recordings.labels import intervals_of, read_intervals
+from grasp_success_detector.recordings.ground_truth import intervals_of, read_intervals
 from grasp_success_detector.recordings.selection import FrameSelection, plan_source, SourcePlan
 from grasp_success_detector.recordings.sources import Source
 

@@ -39,7 +39,7 @@ def fit_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
     return float(log_temperature.detach().exp().clamp(.05, 20.))
 
 
-class Reliability(NamedTuple):
+class ReliabilityBins(NamedTuple):
     """
     Mean P(success) and share of successes of the frames in each bin of P(success).
 
@@ -55,7 +55,7 @@ class Reliability(NamedTuple):
     true: NDArray[np.float64]
 
 
-def reliability(probabilities: ArrayLike, labels: Sequence[Label]) -> Reliability:
+def reliability(probabilities: ArrayLike, labels: Sequence[Label]) -> ReliabilityBins:
     """
     Count and average frames in 15 bins of P(success) of equal width.
 
@@ -69,7 +69,7 @@ def reliability(probabilities: ArrayLike, labels: Sequence[Label]) -> Reliabilit
     counts = np.bincount(bins, minlength=BINS)
     with np.errstate(invalid='ignore'):
         said, true = (np.bincount(bins, weights, BINS) / counts for weights in (values, success))
-    return Reliability(edges, counts, said, true)
+    return ReliabilityBins(edges, counts, said, true)
 
 
 def expected_calibration_error(probabilities: ArrayLike, labels: Sequence[Label]) -> float | None:

@@ -17,7 +17,7 @@ from grasp_success_detector.errors import BagError, ConfigError, DatasetError, I
 from grasp_success_detector.images.decoding import decode_message, HalfSuffices, RgbImage
 from grasp_success_detector.recordings import reader
 from grasp_success_detector.recordings.bags import GROUND_TRUTH_TOPIC
-from grasp_success_detector.recordings.labels import intervals_of, read_intervals
+from grasp_success_detector.recordings.ground_truth import intervals_of, read_intervals
 from grasp_success_detector.recordings.selection import FrameSelection, plan_source
 from grasp_success_detector.recordings.sources import find_sources
 from grasp_success_detector.recordings.storage import MessageLocation

@@ -104,7 +104,7 @@ def read_pickle(path: Path) -> Tensors:
         raise CheckpointError(f'{path}: was not written by torch.save; expected a .pth file')
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # about TorchScript, whose error says the same
+            warnings.simplefilter('ignore')  # about TorchScript; the error below repeats it
             content: Any = torch.load(path, map_location='cpu', weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError,
             TypeError, AssertionError, pickle.UnpicklingError) as error:

@@ -12,7 +12,7 @@ from grasp_success_detector.errors import BagError
 from grasp_success_detector.images.message_fields import header_stamp_ns, IMAGE_TYPES
 from grasp_success_detector.recordings import reader
 from grasp_success_detector.recordings.bags import ATTEMPT_TOPIC
-from grasp_success_detector.recordings.labels import AttemptEvent
+from grasp_success_detector.recordings.ground_truth import AttemptEvent
 from grasp_success_detector.recordings.sources import Source, SourceKind
 from grasp_success_detector.recordings.storage import (
     decompress_file,

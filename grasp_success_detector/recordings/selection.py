@@ -13,7 +13,7 @@ from ruamel.yaml.error import YAMLError
 
 from grasp_success_detector.errors import BagError, ConfigError
 from grasp_success_detector.labels import CLASS_NAMES, Label
-from grasp_success_detector.recordings import labels as ground_truth
+from grasp_success_detector.recordings import ground_truth
 from grasp_success_detector.recordings.bags import choose_topic, GROUND_TRUTH_TOPIC
 from grasp_success_detector.recordings.index import index_recording, RecordingIndex
 from grasp_success_detector.recordings.reader import ChosenFrame, ImageTopic, StorageFile

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from grasp_success_detector.evaluation.calibration import Reliability, reliability
+from grasp_success_detector.evaluation.calibration import reliability, ReliabilityBins
 from grasp_success_detector.evaluation.metrics import wilson_interval
 from grasp_success_detector.evaluation.predictions import Prediction
 from grasp_success_detector.evaluation.threshold import precision_recall_curve, roc_curve
@@ -223,7 +223,7 @@ def reliability_axes(describe: str) -> Chart:
     return chart
 
 
-def reliability_dots(bins: Reliability) -> list[tuple[float, float, float, str]]:
+def reliability_dots(bins: ReliabilityBins) -> list[tuple[float, float, float, str]]:
     """Return a dot for each bin with frames; its area grows with their number."""
     most = max(1, int(bins.counts.max(initial=0)))
     return [(said, true, 3 + 7 * (count / most) ** .5,

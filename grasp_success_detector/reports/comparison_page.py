@@ -28,7 +28,7 @@ class Row(NamedTuple):
     cells: tuple[tuple[str, str], ...]
 
 
-class Figure(NamedTuple):
+class FrameFigure(NamedTuple):
     """
     The last frame of an attempt.
 
@@ -126,10 +126,10 @@ def _charts(contestants: Sequence[Contestant],
     return roc, diagram
 
 
-def _figure(row: Prediction, contestants: Sequence[Contestant]) -> Figure:
+def _figure(row: Prediction, contestants: Sequence[Contestant]) -> FrameFigure:
     picture, fault = None, ''
     try:
         picture = small(frame_from(contestants[0].test_dataset)(row))
     except ImageDecodeError as error:
         fault = str(error)
-    return Figure(row, picture, fault, [c.name for c in contestants if c.attempts[row.attempt]])
+    return FrameFigure(row, picture, fault, [c.name for c in contestants if c.attempts[row.attempt]])

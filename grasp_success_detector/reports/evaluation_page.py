@@ -61,7 +61,7 @@ class Extras:
     replay: tuple[Replay, Difference] | None = None
 
 
-class Source(NamedTuple):
+class SourceSummary(NamedTuple):
     """
     A recording, its attempts and what was measured on it.
 
@@ -162,7 +162,7 @@ def _facts(evaluation: Evaluation) -> list[str]:
             f'judged by {evaluation.engine}']
 
 
-def _source(evaluation: Evaluation, recording: Recording) -> Source:
+def _source(evaluation: Evaluation, recording: Recording) -> SourceSummary:
     attempts = [attempt for attempt in evaluation.attempts if attempt.source == recording.name]
     time = dict.fromkeys(Verdict, 0.)
     for attempt in attempts:
@@ -173,7 +173,7 @@ def _source(evaluation: Evaluation, recording: Recording) -> Source:
     counts = [*recording.account['skipped'].items(), *recording.account['damage'].items(),
               *((f'without P(success): {reason}', count) for reason, count
                 in evaluation.refused.get(recording.name, {}).items())]
-    return Source(
+    return SourceSummary(
         recording, attempts, evaluation.by_source.get(recording.name),
         [(sum(attempt.verdict is verdict for attempt in attempts),
           time[verdict] / total if total else None) for verdict in VERDICTS],
