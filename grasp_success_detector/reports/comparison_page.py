@@ -132,4 +132,5 @@ def _figure(row: Prediction, contestants: Sequence[Contestant]) -> FrameFigure:
         picture = small(frame_from(contestants[0].test_dataset)(row))
     except ImageDecodeError as error:
         fault = str(error)
-    return FrameFigure(row, picture, fault, [c.name for c in contestants if c.attempts[row.attempt]])
+    right = [c.name for c in contestants if c.attempts[row.attempt]]
+    return FrameFigure(row, picture, fault, right)
