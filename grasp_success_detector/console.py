@@ -39,10 +39,10 @@ Main = Callable[[Sequence[str] | None], int]
 
 def command(main: Main) -> Main:
     """
-    Wrap the ``main(argv)`` of a console script, so that its errors end it with an exit code.
+    Wrap the ``main(argv)`` of a console script, so that errors end it with an :class:`ExitCode`.
 
-    Errors of this package, and of the operating system about a file or a full disk, become one
-    line on stderr. A reader that goes away (``| head``) ends it without a line.
+    Errors of this package, and OSErrors about a file or a full disk, are printed as one line on
+    stderr. If the reader of the output goes away (``| head``), nothing is printed.
     """
     @wraps(main)
     def wrapped(argv: Sequence[str] | None = None) -> int:
@@ -110,7 +110,7 @@ def command_parser(docstring: str | None, epilog: str) -> ArgumentParser:
     """
     Return the parser of a command.
 
-    :param docstring: of the command's module: ``'name: what it does.'``
+    :param docstring: docstring of the command's module: ``'name: what it does.'``
     :param epilog: examples and exit codes, printed as they are.
     """
     name, description = (docstring or '').strip().split(': ', 1)
@@ -123,8 +123,8 @@ def needing(extra: str, what: str) -> Iterator[None]:
     """
     Turn a failed import in the block into an error that names the extra to install.
 
-    :param extra: such as ``'train'``.
-    :param what: what needs the imports, as the error's subject.
+    :param extra: name of the package's extra, such as ``'train'``.
+    :param what: subject of the error: the feature that needs the imports.
     :raises ConfigError: an import failed.
     """
     try:
@@ -147,16 +147,16 @@ class _SpeedColumn(progress.ProgressColumn):
         self._unit = unit
 
     def render(self, task: progress.Task) -> Text:
-        """Return the speed; nothing before it is known."""
+        """Return the speed as text, empty before it is known."""
         speed = task.finished_speed or task.speed
         return Text('' if speed is None else f'{speed:.0f} {self._unit}/s')
 
 
 def progress_bar(console: Console, unit: str | None = None) -> progress.Progress:
     """
-    Return a bar with count and time left; not shown where the console is no terminal.
+    Return a progress bar with count and time left, hidden unless the console is a terminal.
 
-    :param unit: what is counted; shows the number per second too.
+    :param unit: noun of the counted things, to show their number per second; None: not shown.
     """
     speed = () if unit is None else (_SpeedColumn(unit),)
     return progress.Progress(

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, JSON and CSV in UTF-8, and what ships with the package."""
+"""Write files whole or not at all, JSON and CSV in UTF-8, and find files of the package."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ def share_path(relative: str) -> Path:
     ``<prefix>/share/grasp_success_detector``, where both pip and colcon install data files.
 
     :param relative: path below the share folder, such as ``'models/x.safetensors'``.
-    :raises ResourceError: the file is in none of these places.
+    :raises ResourceError: the file is in neither of these places.
     """
     package = Path(__file__).resolve().parent
     roots = [package.parent] if (package.parent / 'package.xml').is_file() else []
@@ -39,11 +39,11 @@ def share_path(relative: str) -> Path:
 
 def write_whole(path: Path | str, content: bytes | str) -> None:
     """
-    Write a file that is either whole or not there, whenever the process is stopped.
+    Write a file so that it is never seen incomplete, even if the process is killed.
 
     :param content: text is written in UTF-8; bytes of file names that the locale could not decode
         stay as they are.
-    :raises OSError: the file cannot be written; nothing is left of it.
+    :raises OSError: the file cannot be written; no part of it is left.
     """
     if isinstance(content, str):
         content = content.encode(errors='surrogateescape')
@@ -66,9 +66,9 @@ def write_whole(path: Path | str, content: bytes | str) -> None:
 
 def check_new_file(path: Path, error: type[GraspSuccessDetectorError]) -> None:
     """
-    Refuse a path where no new file can be written; called before long work begins.
+    Check that a new file can be written at a path, before long work begins.
 
-    :raises GraspSuccessDetectorError: of the class ``error``: the file exists or cannot be made.
+    :raises GraspSuccessDetectorError: an ``error``: the file exists or cannot be created.
     """
     try:
         if path.exists():
@@ -84,12 +84,12 @@ def check_new_file(path: Path, error: type[GraspSuccessDetectorError]) -> None:
 @contextmanager
 def new_folder(out: Path, error: type[GraspSuccessDetectorError]) -> Iterator[Path]:
     """
-    Give a folder that takes its name ``out`` when the block ends without an error.
+    Create a folder under a hidden name, and rename it to ``out`` when the block has ended.
 
-    Until then it has a hidden name beside ``out``; after an error it is removed.
+    If the block raises an error, the folder is removed.
 
-    :param error: class of the error where ``out`` exists or cannot be written.
-    :raises GraspSuccessDetectorError: of that class, also for an OSError within the block.
+    :param error: class of the errors that are raised.
+    :raises GraspSuccessDetectorError: ``out`` exists or cannot be written, or an OSError occurs.
     """
     partial = out.with_name(f'.{out.name}.partial-{os.getpid()}')
     try:
@@ -105,16 +105,16 @@ def new_folder(out: Path, error: type[GraspSuccessDetectorError]) -> Iterator[Pa
 
 
 def json_text(document: Any) -> str:
-    """Return a document as JSON text, indented, with a line end."""
+    """Return a document as indented JSON text that ends with a newline."""
     return json.dumps(document, indent=2) + '\n'
 
 
 def read_json(path: Path | str) -> Any:
     """
-    Return what a JSON file holds.
+    Return the content of a JSON file.
 
     :raises OSError: the file cannot be read.
-    :raises ValueError: it holds no JSON in UTF-8.
+    :raises ValueError: the file is not valid JSON in UTF-8.
     """
     return json.loads(Path(path).read_text(encoding='utf-8'))
 

@@ -1,4 +1,4 @@
-"""The words for what a frame shows and what the detector says."""
+"""Labels of frames (ground truth) and verdicts of the detector."""
 
 from enum import Enum, IntEnum
 
@@ -15,7 +15,7 @@ CLASS_NAMES = tuple(label.name.lower() for label in Label)
 
 
 class Verdict(Enum):
-    """What the detector says; UNKNOWN when it has no ground to say either."""
+    """The detector's verdict; UNKNOWN if the frames do not allow a decision."""
 
     FAILURE = 'failure'
     SUCCESS = 'success'

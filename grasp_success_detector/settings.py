@@ -19,10 +19,10 @@ def setting(default: Any = MISSING, *, lowest: float | None = None, highest: flo
     """
     Return a dataclass field whose values have limits; :func:`check_settings` enforces them.
 
-    For a tuple the limits hold for each of its numbers.
+    The limits of a tuple hold for each of its numbers.
 
-    :param lowest: smallest value allowed; ``highest`` is the largest one.
-    :param above: limit that is not itself allowed; so is ``below``.
+    :param lowest: smallest value allowed (``highest``: largest).
+    :param above: value that must be exceeded (``below``: not reached).
     :param more: further metadata of the field. :func:`add_options` uses ``help``, ``metavar``,
         ``option`` (name of the option, where it is not the field's), and ``separator`` (between
         the numbers of a tuple that is given as one text, such as 320x240).
@@ -40,11 +40,11 @@ def check_settings(owner: Any, error: type[GraspSuccessDetectorError], subject: 
     be finite unless their limits are. Text given for an Enum field is replaced by its member and a
     list given for a tuple by a tuple, as files and command lines know neither.
 
-    :param owner: called from its ``__post_init__``.
-    :param error: class of the error.
-    :param subject: what the error's text begins with, such as ``'training:'``.
+    :param owner: the instance, whose ``__post_init__`` calls this function.
+    :param error: class of the error that is raised.
+    :param subject: beginning of the error's text, such as ``'training:'``.
     :param more: further checks: name of the field, whether its value is right, what is expected.
-    :raises GraspSuccessDetectorError: of the class ``error``; names every wrong field at once.
+    :raises GraspSuccessDetectorError: an ``error`` that names every wrong field.
     """
     wrong = {}
     for declared in fields(owner):
@@ -77,9 +77,8 @@ def add_options(parser: ArgumentParser | Any, owner: type, *names: str,
     """
     Add a command line option for each of these fields of a dataclass, with the field's help.
 
-    An option that is left out is None, so that defaults live in the dataclass alone.
-
-    :param parser: or a group of one.
+    :param parser: parser or argument group that gets the options.
+    :param names: names of the fields. An option that is left out has the value None.
     :param defaults: whether the help shows the field's default.
     """
     known = {declared.name: declared for declared in fields(owner)}
@@ -120,7 +119,7 @@ def _numbers(kind: type, count: int, separator: str, expected: str, text: str) -
 
 
 def given_options(owner: type, args: Namespace) -> dict[str, Any]:
-    """Return the fields of a dataclass that were given by :func:`add_options`' options."""
+    """Return the values of those options of :func:`add_options` that the user gave, by field."""
     return {declared.name: value for declared in fields(owner)
             if (value := getattr(args, declared.name, None)) is not None}
 

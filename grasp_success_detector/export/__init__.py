@@ -1,1 +1,1 @@
-"""Other formats of a checkpoint (ONNX, OpenVINO IR, int8) and proofs that they agree."""
+"""Export checkpoints (ONNX, OpenVINO IR, int8) and compare the engines that run them."""

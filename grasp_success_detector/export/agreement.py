@@ -24,7 +24,7 @@ from grasp_success_detector.networks.architectures import success_probabilities
 from grasp_success_detector.networks.checkpoint import Checkpoint
 from grasp_success_detector.recordings.bags import image_topic, open_bag
 
-#: RGB uint8 (N, H, W, 3) of a network's input size.
+#: RGB uint8 (N, H, W, 3), H and W those of a network's input.
 Images = NDArray[np.uint8]
 
 
@@ -39,7 +39,7 @@ def bag_images(bag: Path, preprocessing: Preprocessing, most: int) -> Images:
     """
     Return up to ``most`` frames of a bag, evenly spread, at the network's input size.
 
-    :raises BagError: not a readable bag, or no frame in its image topic.
+    :raises BagError: the bag cannot be read, or its image topic holds no frame.
     :raises ImageDecodeError: a frame cannot be decoded.
     """
     with open_bag(bag) as reader:
@@ -58,10 +58,10 @@ def verify(path: Path, dataset: Path, device: str = 'cpu') -> tuple[Proof, dict[
     """
     Compare every engine and precision of this machine with torch, and write the proof.
 
-    Figures of other devices are kept if they are of the same checkpoint and data set.
+    An existing proof of the same checkpoint and data set keeps its figures of other devices.
 
     :param path: checkpoint file; the proof is written beside it.
-    :param dataset: folder of extract_frames, whose validation frames are used.
+    :param dataset: folder that extract_frames wrote, whose validation frames are used.
     :returns: the proof, and for each engine that could not be measured the reason.
     :raises CheckpointError: the checkpoint cannot be used, or the proof cannot be written.
     :raises DatasetError: the data set cannot be used, or has no validation frames.
@@ -85,7 +85,7 @@ def verify(path: Path, dataset: Path, device: str = 'cpu') -> tuple[Proof, dict[
         raise ConfigError(f'no engine runs on device {device!r}: ' + '; '.join(
             dict.fromkeys(missing.values())))
     figures, name = tuple(_compare(engines, checkpoint, frames)), dataset.resolve().name
-    with suppress(CheckpointError):     # an earlier proof that is of no use here
+    with suppress(CheckpointError):     # an earlier proof that cannot be used
         earlier = engine_selection.read_proof(checkpoint)
         if earlier is not None and earlier.dataset == name:
             figures += tuple(figure for figure in earlier.figures

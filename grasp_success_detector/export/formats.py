@@ -38,12 +38,12 @@ def export(checkpoint: Checkpoint, out: Path, suffix: str, images: Images,
     """
     Write the network as ONNX (``.onnx``) or as OpenVINO IR in fp32 (``.xml`` and ``.bin``).
 
-    It takes RGB uint8 (N, H, W, 3), in OpenVINO IR (1, H, W, 3), and returns logits (N, 2). The
-    files appear only if their logits are those of torch.
+    Its input is RGB uint8 (N, H, W, 3), N = 1 in OpenVINO IR, its output logits (N, 2). The files
+    are kept only if their logits equal those of torch within rounding.
 
     :param suffix: the format, which must also be the suffix of ``out``.
-    :param images: on which the logits are compared with torch's.
-    :returns: the largest difference of a logit.
+    :param images: images on which the logits are compared with torch's.
+    :returns: the largest absolute difference of a logit.
     :raises ExportError: a package is missing, a file exists or cannot be written, or the logits
         differ.
     """
@@ -105,7 +105,7 @@ def _write_openvino(checkpoint: Checkpoint, path: Path, images: Images) -> NDArr
 
 
 def describe(checkpoint: Checkpoint) -> str:
-    """Return how to use the exported network, as JSON."""
+    """Return a JSON text that says how to use the exported network."""
     metadata = checkpoint.metadata
     return json.dumps({
         'architecture': metadata.architecture, 'sha256': checkpoint.sha256,
@@ -122,7 +122,7 @@ def calibrate(path: Path, dataset: Path, overwrite: bool = False) -> Path:
     """
     Write the int8 model of a checkpoint file beside it, and return its path.
 
-    :param dataset: folder of extract_frames, on whose training frames int8 is calibrated.
+    :param dataset: folder that extract_frames wrote; int8 is calibrated on its training frames.
     :raises ExportError: OpenVINO or NNCF is not installed, or fails.
     :raises CheckpointError: the checkpoint cannot be used, or the file exists.
     :raises DatasetError: the data set cannot be used, or has no training frames.
@@ -143,9 +143,9 @@ def calibrate(path: Path, dataset: Path, overwrite: bool = False) -> Path:
 
 def quantized(checkpoint: Checkpoint, images: list[Images]) -> Any:
     """
-    Return an ``openvino.Model`` in int8, from RGB uint8 (1, H, W, 3) to logits (1, 2).
+    Return an int8 ``openvino.Model``: input RGB uint8 (1, H, W, 3), output logits (1, 2).
 
-    :param images: to calibrate on, RGB uint8 (1, H, W, 3) each.
+    :param images: calibration images, RGB uint8 (1, H, W, 3) each.
     :raises ExportError: NNCF fails.
     """
     openvino_engine.load_openvino()  # first, and without its telemetry

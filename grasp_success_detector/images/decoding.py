@@ -1,5 +1,5 @@
 """
-Image message, bytes or file -> RGB uint8 (H, W, 3): raw encodings with Bayer and YUV, jpeg, png.
+Decode image messages, bytes and files to RGB uint8 (H, W, 3): raw (also Bayer, YUV), jpeg, png.
 
 Training, evaluation and the node all read their frames here, so that they get the same pixels.
 Messages are read by their fields, not by their class: those of rclpy and of rosbags both work.
@@ -35,13 +35,13 @@ class ImageFault(str, Enum):
     TOO_LARGE = 'too_large'                #: more than MAX_PIXELS
     BAD_STEP = 'bad_step'                  #: Image.step is smaller than one row of pixels
     SHORT_DATA = 'short_data'              #: fewer than height * step bytes
-    EMPTY_DATA = 'empty_data'              #: compressed data without a byte
+    EMPTY_DATA = 'empty_data'              #: compressed data of 0 bytes
     UNKNOWN_FORMAT = 'unknown_format'      #: compressed, but neither jpeg nor png
     DEPTH_IMAGE = 'depth_image'            #: compressedDepth: distances instead of colours
     TRUNCATED = 'truncated'                #: the jpeg or png ends too early
     BROKEN_DATA = 'broken_data'            #: the jpeg or png is damaged
     UNREADABLE_FILE = 'unreadable_file'    #: the file is missing or may not be read
-    CV_BRIDGE = 'cv_bridge'                #: cv_bridge was selected and could not decode it
+    CV_BRIDGE = 'cv_bridge'                #: cv_bridge was selected and cannot decode it
 
 
 class _Encoding(NamedTuple):
@@ -93,12 +93,12 @@ def decode_message(msg: Any, half_suffices: HalfSuffices | None = None) -> RgbIm
     of it the camera uses. YUV is BT.601, limited range. Alpha is dropped.
 
     :param msg: message of rclpy or rosbags, or any object with the same fields.
-    :param half_suffices: returns whether half of a height and width is enough, as
-        ``Preprocessing.half_suffices`` does. libjpeg then decodes a jpeg to (H + 1) // 2 rows and
+    :param half_suffices: function of height and width, such as ``Preprocessing.half_suffices``.
+        Where it returns True, a jpeg is decoded at half its size, (H + 1) // 2 rows and
         (W + 1) // 2 columns, in half the time. None: always at full size.
     :returns: RGB uint8 (H, W, 3), C-contiguous. For an unpadded ``rgb8`` it is a view of the
         message's data, which may be read-only: don't write into it.
-    :raises ImageDecodeError: with one of :class:`ImageFault`.
+    :raises ImageDecodeError: with one of :class:`ImageFault` as its reason.
     """
     if hasattr(msg, 'encoding'):
         return _decode_raw(msg)
@@ -110,22 +110,22 @@ def decode_message(msg: Any, half_suffices: HalfSuffices | None = None) -> RgbIm
 
 def decode_bytes(data: Any, half_suffices: HalfSuffices | None = None) -> RgbImage:
     """
-    Decode the bytes of a jpeg or png: grey or colour, 8 or 16 bits, with or without alpha.
-
-    EXIF orientation is ignored.
+    Decode a jpeg or png of 8 or 16 bits per channel; EXIF orientation is ignored.
 
     :param data: bytes, bytearray, memoryview, array.array or uint8 array.
-    :param half_suffices: as of :func:`decode_message`; so are the result and the errors.
+    :param half_suffices: the same parameter as that of :func:`decode_message`.
+    :returns: RGB uint8 (H, W, 3), C-contiguous.
+    :raises ImageDecodeError: with one of :class:`ImageFault` as its reason.
     """
     return _decode_compressed(_as_bytes(data).tobytes(), None, half_suffices)
 
 
 def read_image(path: Path | str) -> RgbImage:
     """
-    Read a jpeg or png file; its content says which of them it is, not its name.
+    Read a jpeg or png file; the format is found from its content, whatever its name.
 
     :returns: RGB uint8 (H, W, 3), C-contiguous.
-    :raises ImageDecodeError: as of :func:`decode_message`; the text begins with the path.
+    :raises ImageDecodeError: it cannot be read or decoded; the text begins with the path.
     """
     try:
         return decode_bytes(Path(path).read_bytes())
@@ -206,7 +206,7 @@ def _to_rgb(pixels: NDArray[np.uint8], code: int | None) -> RgbImage:
 def _decode_compressed(payload: bytes, declared: str | None,
                        half_suffices: HalfSuffices | None) -> RgbImage:
     """
-    Decode a jpeg or png, whatever the message says that it is.
+    Decode a jpeg or png; its first bytes, not the message, say which it is.
 
     :param declared: ``CompressedImage.format``, such as ``'rgb8; jpeg compressed bgr8'``.
     """

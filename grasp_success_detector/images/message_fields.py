@@ -1,9 +1,9 @@
 """
-What the bytes of a message say without decoding the picture: its fields, its jpeg or png header.
+Read fields of serialized messages, and jpeg and png headers, without decoding the picture.
 
-rosbags reads every message of every type; for the two image types in little-endian CDR, in which
-nearly all frames are recorded, the functions here save its copies and the time that it takes to
-load its definitions.
+rosbags can deserialize every message type. For image messages in little-endian CDR, which nearly
+all recordings hold, these functions are faster: they copy no pixels and load no message
+definitions.
 """
 
 import struct
@@ -36,9 +36,9 @@ def header_stamp_ns(raw: bytes | memoryview, ros1: bool = False) -> int:
     Return the stamp of a serialized message that begins with a ``std_msgs/Header``, in ns.
 
     :param raw: the message in CDR, or at least its first 12 bytes.
-    :param ros1: the message is in ROS 1's format: a header's sequence number before the stamp, as
-        long as CDR's own first bytes, and seconds without sign.
-    :raises ValueError: shorter than a stamp, or with a billion nanoseconds or more.
+    :param ros1: whether the message is serialized as in ROS 1: 4 bytes of sequence number, where
+        CDR has its 4 first bytes, before the stamp; its seconds are unsigned.
+    :raises ValueError: the message is too short, or its nanoseconds are not below 1e9.
     """
     if len(raw) < _FRAME_ID:
         raise ValueError(f'{len(raw)} bytes; a message with a header has {_FRAME_ID} at least')
@@ -51,12 +51,12 @@ def header_stamp_ns(raw: bytes | memoryview, ros1: bool = False) -> int:
 
 def read_image_message(payload: bytes | memoryview, msgtype: str) -> Any:
     """
-    Return an object with the message's fields but its header; ``data`` is a view of the payload.
+    Return an object with all fields of an image message but ``header``; ``data`` is not copied.
 
-    :param payload: the message, one of ``IMAGE_TYPES``, in CDR.
-    :returns: None where it is not little-endian.
-    :raises ValueError: shorter than its own lengths say, or with further bytes at its end.
-    :raises struct.error: ends within a field.
+    :param payload: the message in CDR; ``data`` of the result is a view of it.
+    :param msgtype: type of the message, one of ``IMAGE_TYPES``.
+    :returns: None if the message is not little-endian.
+    :raises ValueError: lengths in the message do not fit its size; struct.error: it ends early.
     """
     if payload[:2] != _LITTLE_ENDIAN:
         return None
@@ -78,24 +78,24 @@ def read_image_message(payload: bytes | memoryview, msgtype: str) -> Any:
 
 
 class PictureHeader(NamedTuple):
-    """What the markers of a jpeg or the chunks of a png say."""
+    """Properties of a jpeg or png, read from its markers or chunks."""
 
     kind: Literal['jpeg', 'png']
-    height: int     # in pixels; 0 where the header does not say, as is the width
-    width: int
+    height: int     # in pixels; 0 if the header does not contain it
+    width: int      # in pixels; 0 if the header does not contain it
     grey: bool      # png with one grey channel and no alpha
     complete: bool  # the end-of-image marker (jpeg) or the IEND chunk (png) is there
 
 
 def read_picture_header(payload: bytes) -> PictureHeader | None:
-    """Return what the bytes of a jpeg or png say; None for any other bytes. Never raises."""
+    """Return the properties of a jpeg or png; None for any other bytes. Raises no errors."""
     if payload.startswith(JPEG_MAGIC):
         return _jpeg_header(payload)
     return _png_header(payload) if payload.startswith(PNG_MAGIC) else None
 
 
 def _text(view: memoryview, at: int) -> tuple[str, int]:
-    """Return a text, and where it ends."""
+    """Return a string field of the message, and the offset of its end."""
     size, = struct.unpack_from('<I', view, at)
     end = at + 4 + int(size)
     return bytes(view[at + 4:end]).rstrip(b'\0').decode('utf-8', 'replace'), end
@@ -129,9 +129,9 @@ def _jpeg_header(payload: bytes) -> PictureHeader:
         if marker in _JPEG_FRAME and position + 7 <= len(payload):
             height, width = struct.unpack_from('>HH', payload, position + 3)
         if marker == _JPEG_SCAN:
-            # In entropy-coded data ff is always stuffed, so ff d9 from here on is the true end;
-            # that of an embedded thumbnail comes before, padding of a driver behind. The search
-            # begins at the data's end, where the marker nearly always is.
+            # Entropy-coded data never holds ff d9 (ff is escaped), and an embedded thumbnail lies
+            # before the scan, so ff d9 from here on is the image's end. A driver may add padding
+            # behind it. The search begins at the data's end, where the marker nearly always is.
             complete = payload.rfind(_JPEG_END, position) >= 0
             return PictureHeader('jpeg', height, width, False, complete)
         if position + 2 > len(payload):

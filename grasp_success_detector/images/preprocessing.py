@@ -1,4 +1,4 @@
-"""From a frame to a network's input: crop, size, mean and standard deviation, everywhere alike."""
+"""Turn a frame into a network's input: crop, resize and normalize it."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -22,12 +22,13 @@ class Preprocessing:
     """
     How a camera frame becomes a classifier's input.
 
-    :ivar height: of the input, in pixels; so is ``width``.
-    :ivar roi: region of interest ``(x, y, width, height)`` as fractions of the frame, 0 to 1, the
-        origin at the top left.
-    :ivar mean: of the red, green and blue channel, of values scaled to 0 to 1.
-    :ivar std: standard deviation of each channel, scaled in the same way.
-    :raises ConfigError: a field has a value that cannot be used.
+    :ivar height: height of the input, in pixels.
+    :ivar width: width of the input, in pixels.
+    :ivar roi: region of interest ``(x, y, width, height)`` as fractions of the frame, from its top
+        left corner.
+    :ivar mean: mean of the red, green and blue channel, for pixel values from 0 to 1.
+    :ivar std: standard deviation of the three channels, in the same scale.
+    :raises ConfigError: a field has an invalid value.
     """
 
     height: int = setting(lowest=1, highest=4096)
@@ -46,12 +47,12 @@ class Preprocessing:
         """
         Cut the region of interest out of a frame and resize it to the input's size.
 
-        Of the region the largest centred rectangle with the input's aspect ratio is taken, so that
-        nothing is distorted.
+        To keep the aspect ratio, only the largest centred rectangle of the region with the input's
+        aspect ratio is used.
 
         :param frame: RGB uint8 (H, W, 3).
         :returns: RGB uint8 (height, width, 3), contiguous, never a view of the frame.
-        :raises ImageDecodeError: reason ``'not_rgb'``: another type or shape, or no pixels.
+        :raises ImageDecodeError: reason ``'not_rgb'``: other type or shape, or no pixels.
         """
         if (not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3
                 or frame.shape[2] != 3 or frame.size == 0):
@@ -70,15 +71,15 @@ class Preprocessing:
         """
         Return whether a frame of this size may be decoded at half of it, which is faster.
 
-        It may where the halved region of interest is at least as large as the input. A quarter is
-        not used: decisions begin to differ, and half the size saves most of the time already.
+        It may if the region of interest at half size is at least as large as the input. A quarter
+        is not used: decisions begin to differ, and little more time is saved.
         """
         _, _, halved_height, halved_width = self.region((height + 1) // 2, (width + 1) // 2)
         return halved_height >= self.height and halved_width >= self.width
 
     def normalize(self, images: 'torch.Tensor') -> 'torch.Tensor':
         """
-        Scale to 0 to 1, subtract the mean, divide by the standard deviation, channels first.
+        Scale images to 0..1, subtract the mean and divide by the standard deviation.
 
         :param images: RGB uint8 (B, H, W, 3), on any device.
         :returns: float32 (B, 3, H, W) on the same device, in torch.channels_last, the layout in
@@ -99,7 +100,7 @@ class Preprocessing:
         return pixels.permute(0, 3, 1, 2)  # (B, 3, H, W)
 
     def factor_and_offset(self) -> 'tuple[torch.Tensor, torch.Tensor]':
-        """Return float32 (3,) so that ``v * factor + offset`` is ``(v / 255 - mean) / std``."""
+        """Return float32 (3,) each; ``v * factor + offset`` equals ``(v / 255 - mean) / std``."""
         import torch
 
         std = torch.tensor(self.std)
@@ -107,7 +108,7 @@ class Preprocessing:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> 'Preprocessing':
-        """Build from the fields as JSON holds them, all of them."""
+        """Build from a dict of all fields, as read from JSON; ConfigError if one is wrong."""
         names = tuple(sorted(declared.name for declared in fields(cls)))
         given = tuple(sorted(metadata)) if isinstance(metadata, Mapping) else metadata
         if given != names:
@@ -115,7 +116,7 @@ class Preprocessing:
         return cls(**metadata)
 
     def region(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Return top, left, height and width of what is cut out of such a frame, in pixels."""
+        """Return top, left, height and width, in pixels, of the crop of a frame of this size."""
         x, y, roi_width, roi_height = self.roi
         wide, high = roi_width * width, roi_height * height
         scale = min(wide / self.width, high / self.height)

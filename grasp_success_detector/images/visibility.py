@@ -1,4 +1,4 @@
-"""Whether anything is visible on a frame: too dark, saturated, or frozen pictures."""
+"""Detect frames that show nothing: too dark, saturated or frozen pictures."""
 
 from dataclasses import dataclass
 from math import isqrt
@@ -46,7 +46,7 @@ class VisibilityConfig:
 
 
 class Appearance(NamedTuple):
-    """What visibility is judged by."""
+    """Properties of a frame by which its visibility is judged."""
 
     black: float   # share of black pixels in a regular sample
     white: float   # share of white pixels in it
@@ -54,7 +54,7 @@ class Appearance(NamedTuple):
 
 
 class VisibilityCheck:
-    """Checks one frame after the other, in less than 1 ms for 640 x 480 pixels."""
+    """Checks the frames of one camera in their order, each in less than 1 ms (640 x 480)."""
 
     def __init__(self, config: VisibilityConfig) -> None:
         self.config = config
@@ -63,11 +63,11 @@ class VisibilityCheck:
 
     def look(self, frame: NDArray[np.uint8], stamp_ns: int) -> Reason | None:
         """
-        Return why nothing is visible on a frame: one of ``decision.BLIND``, or None.
+        Return why a frame shows nothing, one of ``decision.BLIND``; None if the picture is usable.
 
         :param frame: RGB uint8 (H, W, 3).
-        :param stamp_ns: time of the frame in ns; where it is before that of the last frame, the
-            time over which the picture has stayed the same starts again from 0.
+        :param stamp_ns: time of the frame in ns. If it is before that of the last frame, the time
+            without a change of the picture is counted from 0 again.
         """
         return self.judge(appearance(frame), stamp_ns)
 
@@ -85,7 +85,7 @@ class VisibilityCheck:
 
 
 def appearance(frame: NDArray[np.uint8]) -> Appearance:
-    """Return what visibility is judged by on an RGB frame; this takes most of the time."""
+    """Return the appearance of an RGB uint8 frame (H, W, 3): most of the check's time."""
     return Appearance(*black_and_white(frame), crc32(np.ascontiguousarray(frame).data))
 
 

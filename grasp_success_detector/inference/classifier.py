@@ -1,4 +1,4 @@
-"""From a checkpoint and camera frames to P(success)."""
+"""Compute P(success) of camera frames with the network of a checkpoint."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -25,8 +25,8 @@ class GraspClassifier:
 
     Calls from several threads must not overlap.
 
-    :ivar preprocessing: how frames are prepared, as the checkpoint says; may be replaced by one
-        with another region of interest, which holds from the next call on.
+    :ivar preprocessing: crop, size and normalization, at first the checkpoint's. May be replaced
+        by one with another region of interest, which is used from the next call on.
     :ivar selection: the engine that runs the network, and why no faster one does.
     """
 
@@ -56,7 +56,7 @@ class GraspClassifier:
                         threads: int | None = None, *, engine: str = REFERENCE[0],
                         precision: str = REFERENCE[1]) -> 'GraspClassifier':
         """
-        Load a checkpoint file; parameters and errors as of the constructor.
+        Load a checkpoint file; other parameters, and ConfigErrors, are those of the constructor.
 
         :raises CheckpointError: the file is missing, damaged, foreign, or of a newer format.
         """
@@ -80,7 +80,7 @@ class GraspClassifier:
         return self.metadata.threshold
 
     def warm_up(self) -> None:
-        """Run twice on a black frame, as the first runs of an engine are slow."""
+        """Run twice on a black frame, because the first runs of an engine are slow."""
         size = self.metadata.preprocessing
         for _ in range(2):
             self.predict([np.zeros((size.height, size.width, 3), np.uint8)])
@@ -105,14 +105,14 @@ class GraspClassifier:
         return np.stack([self.preprocessing.crop_and_resize(frame) for frame in frames])
 
     def predict_prepared(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return P(success), float32 (N,), of what :meth:`prepare` returned."""
+        """Return P(success), float32 (N,), of images that :meth:`prepare` returned."""
         return success_probabilities(self.engine.logits(images), self.metadata.temperature)
 
     def logits(self, frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """
-        Return the network's output, before temperature and softmax: float32 (N, 2), index = Label.
+        Return the logits, float32 (N, 2), index = Label; no temperature or softmax is applied.
 
-        Parameters and errors are those of :meth:`predict`.
+        :param frames: RGB uint8 (H, W, 3) each; ImageDecodeError for other arrays.
         """
         out = np.empty((len(frames), len(Label)), np.float32)
         for start in range(0, len(frames), BATCH_SIZE):

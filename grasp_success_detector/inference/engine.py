@@ -44,8 +44,8 @@ class Engine(ABC):
     """
     Runs one network on one device; calls from several threads must not overlap.
 
-    :cvar name: for users; also the name of its library's distribution.
-    :cvar speed: its precisions, each with its rough speed relative to fp32 torch.
+    :cvar name: name in options and messages, and of the library's Python distribution.
+    :cvar speed: supported precisions, each with its rough speed relative to fp32 torch.
     :ivar artifact: SHA-256 of the int8 model's file; None in other precisions.
     :ivar reference: fp32 torch's logits of :func:`~.torch_engine.probe_images`, float32 (2, 2),
         where the converted model's file holds them.
@@ -62,7 +62,7 @@ class Engine(ABC):
         """
         Prepare a checkpoint's network.
 
-        :param device: as the engine calls it; not ``'auto'``.
+        :param device: the engine's name of the device, such as ``'cpu'``; not ``'auto'``.
         :param threads: CPU threads, 1 or more; None for the engine's own default.
         :raises ConfigError: the engine cannot run this network here.
         """
@@ -83,7 +83,7 @@ class Engine(ABC):
 
     @classmethod
     def check_available(cls, checkpoint: 'Checkpoint', precision: Precision, device: str) -> None:
-        """Raise ConfigError if the engine cannot run a checkpoint so; loads no network."""
+        """Raise ConfigError if the engine cannot run the checkpoint; loads no network."""
         if reason := cls.unsupported(precision, device):
             raise ConfigError(reason)
         if precision is Precision.INT8 and not (
@@ -112,12 +112,12 @@ def int8_path(checkpoint: Path) -> Path:
 
 
 def device_type(device: str) -> str:
-    """Return a device without its number, such as ``'cuda'`` of ``'cuda:1'``."""
+    """Return a device without its number, such as ``'cuda'`` for ``'cuda:1'``."""
     return device.partition(':')[0].partition('.')[0]
 
 
 def identity(checkpoint: 'Checkpoint') -> str:
-    """Return a hash, hexadecimal, of everything that a checkpoint's decisions depend on."""
+    """Return a hexadecimal hash of the weights and metadata that decisions depend on."""
     about = checkpoint.metadata
     content = [checkpoint.sha256, about.architecture, asdict(about.preprocessing),
                about.threshold, about.temperature]

@@ -37,11 +37,11 @@ class Figure:
     """
     How an engine in one precision agrees with torch in fp32.
 
-    :ivar device: its type, without a number.
-    :ivar version: of the engine's library.
+    :ivar device: type of the device, such as ``'cuda'``, without a number.
+    :ivar version: version of the engine's library.
     :ivar artifact: SHA-256 of the int8 model's file; None in other precisions.
     :ivar agreeing: number of frames on the same side of the checkpoint's threshold.
-    :ivar largest_difference: of P(success), over all frames.
+    :ivar largest_difference: largest difference of P(success) from torch's, over all frames.
     """
 
     engine: str
@@ -59,7 +59,7 @@ class Figure:
 
     @property
     def agreement(self) -> float:
-        """Share of frames on which both decide alike."""
+        """Fraction of frames on which the engine decides as fp32 torch does."""
         return self.agreeing / self.frames
 
 
@@ -82,7 +82,7 @@ def read_proof(checkpoint: Checkpoint) -> Proof | None:
     """
     Read the proof beside a checkpoint file; None if there is none.
 
-    :raises CheckpointError: it cannot be read, or is of another checkpoint.
+    :raises CheckpointError: the proof cannot be read, or belongs to another checkpoint.
     """
     if checkpoint.path is None:
         return None
@@ -105,16 +105,16 @@ def read_proof(checkpoint: Checkpoint) -> Proof | None:
 @dataclass(frozen=True)
 class EngineSelection:
     """
-    The engine that runs, and why no faster one does.
+    The engine that was selected, and why faster ones were not.
 
-    :ivar skipped: for each faster one, ``'engine precision'``, the reason.
+    :ivar skipped: reasons by ``'engine precision'``, for each faster combination.
     """
 
     engine: Engine
     skipped: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """Return one line for the user."""
+        """Return the engine and the reasons against faster ones in one line."""
         return f'{self.engine}' + (f' (skipped: {_grouped(self.skipped)})' if self.skipped else '')
 
 
@@ -200,7 +200,7 @@ def _check_probe_images(engine: Engine, checkpoint: Checkpoint) -> None:
 
 
 def _grouped(skipped: Mapping[str, str]) -> str:
-    """Return names and reasons in one line, each reason once, after all names that it is of."""
+    """Return names and reasons in one line, each reason once, after all names it holds for."""
     names: dict[str, list[str]] = {}
     for name, reason in skipped.items():
         names.setdefault(reason, []).append(name)

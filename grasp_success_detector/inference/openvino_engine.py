@@ -61,7 +61,7 @@ class OpenVinoEngine(Engine):
             raise ConfigError(str(error)) from error
         except RuntimeError as error:  # of the device's compiler
             raise ConfigError(f'cannot run this network ({one_line(error)})') from error
-        # A device that lacks a precision takes another one without a word.
+        # A device that lacks a precision silently uses another one.
         used = compiled.get_property('INFERENCE_PRECISION_HINT').to_string()
         if used != _TYPES[precision]:
             raise ConfigError(f'openvino computes in {used} on {device} when asked for '
@@ -71,7 +71,7 @@ class OpenVinoEngine(Engine):
 
     @classmethod
     def unsupported(cls, precision: Precision, device: str) -> str | None:
-        """Return why not: OpenVINO is missing, or lacks the device or the precision."""
+        """Return a reason if OpenVINO is missing or lacks the device or precision, else None."""
         if device.partition('.')[0] not in _DEVICES:
             return f'runs on {", ".join(_DEVICES)}, not on {device!r}'
         if not installed():
@@ -116,7 +116,7 @@ def load_openvino() -> Any:
 
 def convert(checkpoint: Checkpoint) -> Any:
     """
-    Convert to an ``openvino.Model`` from RGB uint8 (1, H, W, 3) to logits (1, 2).
+    Convert a network to an ``openvino.Model``: RGB uint8 (1, H, W, 3) in, logits (1, 2) out.
 
     :raises CheckpointError: OpenVINO cannot express this network.
     """
@@ -160,7 +160,7 @@ def write_model(path: Path, model: Any, checkpoint: Checkpoint, overwrite: bool)
 
 
 def read_model(path: Path, checkpoint: Checkpoint) -> ConvertedModel:
-    """Read what write_model wrote; CheckpointError if damaged or not of this checkpoint."""
+    """Read a file of write_model; CheckpointError if damaged or from another checkpoint."""
     openvino = load_openvino()
     header, parts = tensors_file.read_tensors(path)
     try:

@@ -59,7 +59,7 @@ class TorchEngine(Engine):
 
     @classmethod
     def unsupported(cls, precision: Precision, device: str) -> str | None:
-        """Return why not: the device would be slower in this precision than in fp32."""
+        """Return a reason if the device is slower in this precision than in fp32, else None."""
         on_cpu = select_device(device).type == 'cpu'
         if on_cpu and precision is Precision.FP16:
             return 'fp16 is for GPUs'
@@ -112,9 +112,9 @@ def has_cuda() -> bool:
 
 def select_device(name: str) -> 'torch.device':
     """
-    Return torch's device of a name such as ``'cuda:1'``, after trying it.
+    Return the ``torch.device`` for a name such as ``'cuda:1'``, after a test allocation on it.
 
-    :raises ConfigError: it is unknown, or not on this machine.
+    :raises ConfigError: the device is unknown, or not on this machine.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""A network as it is run or exported: BatchNorm folded, normalisation included."""
+"""Prepare a network to run or export: fold BatchNorm, include the normalisation."""
 
 from copy import deepcopy
 from typing import Any

@@ -1,10 +1,10 @@
 """
-The classifiers: build, freeze, split where the frozen part ends, and P(success) of their logits.
+Build classifiers, freeze and split them, and compute P(success) from their logits.
 
 Every architecture returns 2 logits, index = :class:`~grasp_success_detector.labels.Label`, and is
-described once, by the *stages* of its forward pass. Freezing takes the first convolutions of
-these; splitting cuts between them. A module named as the architecture holds the description;
-importing this one loads neither torch nor a network.
+described once, by the *stages* of its forward pass: the first convolutions of these are frozen,
+and a network is split between two of them. The description is in a module named like the
+architecture; importing this module loads neither torch nor a network.
 """
 
 from collections.abc import Callable
@@ -35,10 +35,10 @@ class Stage:
     """
     One part of a forward pass, after which a network may be cut.
 
-    :ivar module: computes it; shares its parameters with the model.
-    :ivar steps: what is frozen together, one for each convolution of the main path, in forward
-        order: the convolution with what belongs to it, such as its BatchNorm. With the last step
-        the whole stage is frozen. Empty for a part of the head, which is never frozen.
+    :ivar name: name of the stage, such as ``'layer1[0]'``.
+    :ivar module: computes the stage; shares its parameters with the model.
+    :ivar steps: a module for each convolution of the main path, in forward order, with the layers
+        frozen with it (BatchNorm); the last step freezes all of the stage. Empty in the head.
     """
 
     name: str
@@ -51,14 +51,14 @@ class Architecture:
     """
     How a network is built, cut and frozen.
 
-    :ivar build: returns it with random weights and 2 logits, in training mode.
+    :ivar build: returns the model with random weights and 2 logits, in training mode.
     :ivar pretrained: returns published weights under the model's names, with a head of any number
         of classes; raises CheckpointError where they are not available.
     :ivar stages: returns the stages of a model in forward order: their modules, applied one after
         the other, compute what the model computes.
-    :ivar preprocessing: of the images that the published weights were trained on.
-    :ivar freeze_conv_layers: how many convolutions the transfer-learning recipe freezes; None: all
-        of the backbone.
+    :ivar preprocessing: size, mean and standard deviation that the published weights expect.
+    :ivar freeze_conv_layers: number of convolutions that are frozen by default in transfer
+        learning; None: all of the backbone.
     :ivar head: names of the modules that compute the logits.
     """
 
@@ -72,7 +72,7 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Freezing:
-    """Names of a model's parameters: those that keep their values, and those that learn."""
+    """Names of a model's frozen parameters, and of its trainable ones."""
 
     frozen: tuple[str, ...]
     trainable: tuple[str, ...]
@@ -80,9 +80,9 @@ class Freezing:
 
 def check_architecture(name: object) -> None:
     """
-    Raise a ConfigError for what cannot be the name of an architecture.
+    Raise a ConfigError if a value is not the name of an architecture.
 
-    Whether timm has a model ``timm:NAME`` is left to :func:`build`: importing timm takes seconds.
+    :func:`build` checks whether timm has a model ``timm:NAME``: importing timm takes seconds.
     """
     if name not in ARCHITECTURES and not (isinstance(name, str) and _TIMM_NAME.fullmatch(name)):
         raise ConfigError(f'unknown architecture {name!r}; expected one of '
@@ -100,7 +100,7 @@ def build(name: str) -> 'nn.Module':
 
 
 def default_preprocessing(name: str) -> Preprocessing:
-    """Return size, mean and standard deviation that the architecture's backbone learnt with."""
+    """Return input size, mean and standard deviation of the architecture's training images."""
     return architecture_of(name).preprocessing
 
 
@@ -111,10 +111,10 @@ def stages(model: 'nn.Module', name: str) -> list[Stage]:
 
 def freeze(model: 'nn.Module', name: str, conv_layers: int | None = None) -> Freezing:
     """
-    Freeze the first convolutions of a model; everything after them is set to learn.
+    Freeze the first convolutions of a model; all later parameters are made trainable.
 
-    What belongs to a convolution is frozen with it. A frozen BatchNorm also keeps its statistics,
-    even after ``model.train()``.
+    Layers that belong to a convolution are frozen with it. A frozen BatchNorm also keeps its
+    statistics, even after ``model.train()``.
 
     :param conv_layers: how many convolutions of the main path to freeze, counted in forward order
         from the stem; None for the recipe's default. cifar_cnn has 2. resnet34 has 33, and a
@@ -153,7 +153,7 @@ def head_parameters(model: 'nn.Module', name: str) -> tuple[str, ...]:
 
 def split_at_freeze(model: 'nn.Module', name: str) -> 'tuple[nn.Sequential, nn.Sequential]':
     """
-    Split a frozen model into the trunk that cannot change and the rest that learns.
+    Split a model that :func:`freeze` froze into a frozen trunk and a trainable rest.
 
     ``rest(trunk(x))`` equals ``model(x)`` bit for bit, so that the trunk's features of an image
     need to be computed only once. A stage that is frozen in part (a block; of a timm model the
@@ -191,7 +191,7 @@ def success_probabilities(logits: NDArray[np.float32],
     Return P(success): the softmax of the logits divided by the temperature.
 
     :param logits: float32 (N, 2), index = Label.
-    :param temperature: of the checkpoint, above 0; 1 leaves the logits as they are.
+    :param temperature: the checkpoint's temperature, above 0; 1 leaves the logits as they are.
     :returns: float32 (N,), 0 to 1; NaN where a logit is NaN.
     """
     margin = (logits[:, Label.SUCCESS] - logits[:, Label.FAILURE]) / np.float32(temperature)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _Metadata = TypeVar('_Metadata', bound='BackboneMetadata')
 
-#: Of the files that are written; files of older versions are read too.
+#: Version of the files that are written; files of older versions are read too.
 FORMAT_VERSION = 1
 
 #: For each older version the function that turns its document into one of the next version. A new
@@ -40,14 +40,14 @@ _REQUIRED = frozenset({
 @dataclass(frozen=True)
 class BackboneMetadata:
     """
-    What a file of pre-trained weights says about them.
+    Metadata of a file of pre-trained weights.
 
     :ivar architecture: name that :func:`~.architectures.build` knows.
-    :ivar class_names: names of the logits, in order.
-    :ivar training: how and on what it was trained; anything JSON can hold.
-    :ivar metrics: what was measured, on which split; anything JSON can hold.
-    :raises ConfigError: the architecture is unknown.
-    :raises CheckpointError: another field has a value that cannot be used.
+    :ivar preprocessing: input size, crop and normalization that the network expects.
+    :ivar class_names: names of the classes, in the order of the logits.
+    :ivar training: settings and data of the training, as JSON values.
+    :ivar metrics: measured figures and their splits, as JSON values.
+    :raises ConfigError: the architecture is unknown; CheckpointError: another field is invalid.
     """
 
     KEY: ClassVar[str] = 'grasp_success_detector.backbone'
@@ -70,7 +70,7 @@ class BackboneMetadata:
     @classmethod
     def from_json(cls: type[_Metadata], document: Mapping[str, Any]) -> _Metadata:
         """
-        Build from the fields as JSON holds them; those that were added later may be missing.
+        Build from the fields of a JSON document; those that were added later may be missing.
 
         :raises CheckpointError: fields are missing, unknown, or have unusable values.
         :raises ConfigError: the architecture or the preprocessing cannot be used.
@@ -85,13 +85,13 @@ class BackboneMetadata:
 
 @dataclass(frozen=True)
 class CheckpointMetadata(BackboneMetadata):
-    """What a checkpoint says about its weights."""
+    """Metadata of a checkpoint: those of its backbone, threshold and temperature."""
 
     KEY: ClassVar[str] = 'grasp_success_detector'
 
-    #: P(success) from which on a frame counts as success.
+    #: Lowest P(success) that counts as success.
     threshold: float = setting(0.5, lowest=0., highest=1.)
-    #: What the logits are divided by before the softmax.
+    #: Number by which the logits are divided before the softmax.
     temperature: float = setting(1., above=0.)
 
     def _checks(self) -> Iterator[tuple[str, bool, str]]:
@@ -102,10 +102,10 @@ class CheckpointMetadata(BackboneMetadata):
 @dataclass(frozen=True)
 class Checkpoint:
     """
-    A checkpoint file whose content is known to be intact, or a model in memory.
+    A checkpoint file with a verified hash, or a model in memory.
 
     :ivar sha256: hash of the tensors (:func:`~.tensors_file.tensors_sha256`), hexadecimal.
-    :ivar path: the file; None where there is only a model in memory.
+    :ivar path: the file; None for a model in memory.
     """
 
     metadata: CheckpointMetadata
@@ -127,7 +127,7 @@ class Checkpoint:
 
     @classmethod
     def of_model(cls, model: 'nn.Module', metadata: CheckpointMetadata) -> 'Checkpoint':
-        """Return the checkpoint of a model in memory, which is used as it is."""
+        """Return a checkpoint of a model in memory; the model is neither copied nor changed."""
         checkpoint = cls(metadata, tensors_file.tensors_sha256(model.state_dict()))
         vars(checkpoint)['model'] = model  # where cached_property looks for it
         return checkpoint
@@ -161,9 +161,9 @@ class Checkpoint:
 def save(path: str | os.PathLike[str], model: 'nn.Module', metadata: BackboneMetadata,
          overwrite: bool = False) -> str:
     """
-    Write a checkpoint, or pre-trained weights where the metadata is of those.
+    Write a checkpoint, or with BackboneMetadata a file of pre-trained weights.
 
-    The file appears whole or not at all, and is known to load; the model is not changed.
+    The file is written whole or not at all, and is loaded once as a test.
 
     :param path: file to write, usually ``*.safetensors``, in a folder that exists.
     :returns: the SHA-256 of the tensors, hexadecimal.
@@ -180,7 +180,7 @@ def save(path: str | os.PathLike[str], model: 'nn.Module', metadata: BackboneMet
 
 
 def read_backbone(path: Path) -> tuple[tensors_file.Tensors, BackboneMetadata]:
-    """Read pre-trained weights; raise a CheckpointError where the file does not hold them."""
+    """Read a file of pre-trained weights; CheckpointError if it is something else."""
     import torch
 
     metadata, _, arrays = _read(path, BackboneMetadata)
@@ -190,10 +190,10 @@ def read_backbone(path: Path) -> tuple[tensors_file.Tensors, BackboneMetadata]:
 def read_metadata(header: Mapping[str, str], tensors: Mapping[str, Any],
                   kind: type[_Metadata]) -> tuple[_Metadata, str]:
     """
-    Return the metadata in a file's header, and the hash of the tensors, which are checked.
+    Return the metadata in a file's header, and the hash of the tensors, which is checked.
 
     :raises CheckpointError: the metadata is missing or unusable, or the tensors are damaged.
-    :raises ConfigError: as of :meth:`BackboneMetadata.from_json`.
+    :raises ConfigError: the architecture or the preprocessing cannot be used.
     """
     if kind.KEY not in header:
         raise CheckpointError(_other_content(header, tensors, kind))

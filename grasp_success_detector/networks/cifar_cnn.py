@@ -9,7 +9,7 @@ from grasp_success_detector.labels import CLASS_NAMES
 from grasp_success_detector.networks.architectures import Architecture, Stage
 from grasp_success_detector.networks.checkpoint import read_backbone
 
-#: What pretrain_cifar10 made on CIFAR-10; ships with the package.
+#: Weights that pretrain_cifar10 trained on CIFAR-10; they ship with the package.
 PRETRAINED = 'models/cifar_cnn_cifar10.safetensors'
 
 

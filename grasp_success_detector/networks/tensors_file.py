@@ -54,11 +54,11 @@ def write_tensors(path: Path, state: 'Mapping[str, torch.Tensor]', key: str,
                   document: Mapping[str, Any], verify: Callable[[Path], object],
                   overwrite: bool = False) -> str:
     """
-    Write a file that appears whole or not at all, and is known to be readable.
+    Write tensors and a document to a file, whole or not at all.
 
-    :param key: of the document in the file's header; its ``sha256`` is added here.
-    :param verify: reads the finished file under another name; raises CheckpointError where it
-        could not be used.
+    :param key: key of the document in the file's header; ``sha256`` is added to the document.
+    :param verify: called with a temporary path of the finished file; raises CheckpointError if
+        the file cannot be used.
     :returns: the SHA-256 of the tensors, hexadecimal.
     :raises CheckpointError: the file exists, cannot be written, or could not be read again.
     """
@@ -99,11 +99,11 @@ def read_tensors(path: Path, expected: str = 'a checkpoint of train_classifier (
     """
     Read a safetensors file of any origin.
 
-    :param expected: what the user should have given, for the errors.
+    :param expected: the kind of file that errors say was expected.
     :param framework: ``'numpy'`` for arrays, without torch; ``'pt'`` for torch's tensors, also of
         types that NumPy does not have, such as bfloat16.
-    :returns: the texts of its header, and the tensors, on the CPU.
-    :raises CheckpointError: one line with the path and what the file is instead.
+    :returns: the header's metadata, and the tensors on the CPU.
+    :raises CheckpointError: the file cannot be read or is no safetensors file.
     """
     _check_file(path, expected)
     try:
@@ -119,7 +119,7 @@ def read_tensors(path: Path, expected: str = 'a checkpoint of train_classifier (
 
 @contextmanager
 def named_errors(subject: object) -> Iterator[None]:
-    """Raise the block's CheckpointError or ConfigError as a CheckpointError with the subject."""
+    """Prefix a CheckpointError or ConfigError of the block with a subject: CheckpointError."""
     try:
         yield
     except (CheckpointError, ConfigError) as error:
@@ -127,7 +127,7 @@ def named_errors(subject: object) -> Iterator[None]:
 
 
 def read_document(text: str, newest: int) -> tuple[dict[str, Any], str]:
-    """Return a header's document without the hash, and the hash of the tensors."""
+    """Return the JSON document without its hash, and the hash; CheckpointError if unusable."""
     try:
         document = json.loads(text)
         version = document['format_version']

@@ -32,7 +32,7 @@ _SIDE_PATHS = frozenset({'downsample', 'shortcut', 'se'})
 
 
 def timm_architecture(name: str) -> Architecture:
-    """Return the description of ``timm:NAME``; ConfigError where timm has no such RGB model."""
+    """Return the description of ``timm:NAME``; ConfigError if timm has no such RGB model."""
     import timm
     from timm.data.config import resolve_data_config
 

@@ -1,5 +1,5 @@
 """
-Makes torchvision, and timm which imports it, importable beside a torch it was not linked with.
+Make torchvision, and timm, importable with a torch they were not linked with.
 
 PyPI's torchvision is linked against CUDA. Beside a CPU-only torch its operators cannot load, and
 ``import torchvision`` ends with ``operator torchvision::nms does not exist``. This package needs
@@ -24,10 +24,10 @@ _declared: list[torch.library.Library] = []
 
 def declare_missing_operators() -> tuple[str, ...]:
     """
-    Declare those operators that ``import torchvision`` needs and lacks, and return their names.
+    Declare the missing operators that ``import torchvision`` needs, and return their names.
 
     torchvision's compiled operators are loaded first: they would clash with a schema declared
-    before them. That torchvision then loads them again has no effect.
+    before them. torchvision loads them again later, which has no effect.
     """
     if 'torchvision' in sys.modules or _load_compiled_operators():
         return ()

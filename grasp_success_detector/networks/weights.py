@@ -1,5 +1,5 @@
 """
-Weights for backbones: state dicts of any origin, in safetensors or as torch.save wrote them.
+Read state dicts, in safetensors or written by torch.save, as weights of a backbone.
 
 No code in a file is ever run: a pickle is read with ``weights_only=True``.
 """
@@ -20,14 +20,14 @@ from grasp_success_detector.networks.tensors_file import Tensors
 
 #: Keys under which training scripts save a state dict.
 _WRAPPERS = ('state_dict', 'model_state_dict', 'model')
-#: What nn.DataParallel and DistributedDataParallel put before every name.
+#: Prefix that nn.DataParallel and DistributedDataParallel put before every name.
 _PARALLEL = 'module.'
 #: A BatchNorm's number of batches: older files lack it, and inference does not need it.
 _COUNTER = '.num_batches_tracked'
 
 
 def read_backbone_weights(path: Path, architecture: str) -> Tensors:
-    """Read weights for :func:`fill_backbone`; CheckpointError for another architecture's."""
+    """Read the weights of a file; CheckpointError if they are of another architecture."""
     if path.is_file() and tensors_file.is_pickle(path):
         return read_pickle(path)
     header, tensors = tensors_file.read_tensors(
@@ -68,10 +68,10 @@ def build_pretrained(name: str, weights: Path | None = None) -> nn.Module:
 def fill_backbone(model: nn.Module, tensors: Tensors, head: tuple[str, ...],
                   architecture: str) -> None:
     """
-    Load weights into all of a model but its head.
+    Load weights into all modules of a model but its head.
 
-    :param tensors: under the model's names; those of a head, of any size, are ignored.
-    :raises CheckpointError: names every tensor that is missing, unexpected or of another shape.
+    :param tensors: weights by name; those of the head are ignored, whatever their shapes.
+    :raises CheckpointError: tensors are missing, unexpected or of another shape; names them all.
     """
     prefixes = tuple(f'{name}.' for name in head)
     expected = {name: tensor for name, tensor in model.state_dict().items()
@@ -85,7 +85,7 @@ def fill_backbone(model: nn.Module, tensors: Tensors, head: tuple[str, ...],
 
 
 def with_counters(tensors: Tensors, expected: Tensors) -> Tensors:
-    """Return the tensors with those numbers of batches of BatchNorms that old files lack."""
+    """Return the tensors, with ``num_batches_tracked`` added where old files lack it."""
     return {name: torch.zeros_like(tensor) for name, tensor in expected.items()
             if name.endswith(_COUNTER)} | tensors
 
@@ -94,9 +94,9 @@ def read_pickle(path: Path) -> Tensors:
     """
     Read a state dict that torch.save wrote, or a dict that holds one, without running code.
 
-    ``module.`` before the names (of nn.DataParallel) is dropped.
+    The prefix ``module.`` of nn.DataParallel is removed from the names.
 
-    :raises CheckpointError: missing, damaged, not of torch.save, or more than tensors.
+    :raises CheckpointError: the file is missing, damaged, not of torch.save, or not only tensors.
     """
     if not path.is_file():
         raise CheckpointError(f'{path}: no such file; expected what torch.save wrote (.pth)')
