@@ -50,7 +50,8 @@ class Frame(NamedTuple):
     A frame as judged.
 
     :ivar label: 1 success, 0 failure, -1 not labelled (around the moment of lift-off).
-    :ivar black: share of black pixels; ``white`` likewise.
+    :ivar black: share of black pixels.
+    :ivar white: share of white pixels.
     :ivar still_s: for how long the picture has been the same, byte for byte.
     """
 

@@ -1,8 +1,8 @@
 """
 Whether a jpeg decoded at half size is decided as one decoded in full, and what it saves.
 
-Half size is taken wherever `Preprocessing.half_suffices` says so; a recording in which no frame is
-large enough says nothing and is refused. Torch in fp32, each frame by itself.
+Half size is taken wherever `Preprocessing.half_suffices` says so; a recording without a frame that
+is large enough is refused. Torch in fp32, each frame by itself.
 
     simulate_grasps bags/large --attempts 300 --frames 4 --seed 41 --width 640 --height 480
     python benchmarks/half_size.py models/*_rig.safetensors --recordings bags/large

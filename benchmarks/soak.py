@@ -3,7 +3,7 @@ Let the node work for long and see whether it grows: memory, threads, open files
 
 The sample bag is played in a loop, much faster than recorded, to a detector_node in a process of
 its own, with listeners to everything that it publishes and questions to its verify. An hour of a
-30 Hz camera is 108,000 frames; memory is told as growth per such an hour.
+30 Hz camera is 108,000 frames; memory is given as growth per such an hour.
 
     python benchmarks/soak.py                            5 minutes
     python benchmarks/soak.py --minutes 20 --checkpoint my.safetensors
@@ -42,13 +42,13 @@ MB = 1e6
 #: What is sampled at first belongs to the start: caches, arenas, the other side's discovery.
 WARM_UP = 0.25
 
-#: The slope is fitted to the means of so many blocks: neighbouring samples tell the same.
+#: Number of blocks whose means the slope is fitted to, as neighbouring samples are correlated.
 BLOCKS = 10
 
 #: Student's t, 97.5 %, of BLOCKS - 2 degrees of freedom.
 T_QUANTILE = 2.306
 
-#: Somebody looks at the overlay for so long, and then for as long nobody does.
+#: How long the overlay is subscribed to, and then how long it is not, in turn.
 OVERLAY_PERIOD_S = 2.
 
 #: Growth in an hour of camera above which it is a leak and no noise.
@@ -120,7 +120,7 @@ def process(command: Sequence[str]) -> Any:
 
 
 class Listener(Node):
-    """Somebody on the topics of the detector; counts frames by its diagnostics."""
+    """Subscriber to the topics of the detector; counts frames by its diagnostics."""
 
     def __init__(self) -> None:
         super().__init__('soak', start_parameter_services=False)

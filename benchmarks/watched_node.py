@@ -89,9 +89,9 @@ class WatchedNode:
         self._rest_until_silent()
         taken, latest = {}, -1
         for at, confidence in self._answers:
-            if confidence not in known:     # 0: the node's word that it has had no frame
+            if confidence not in known:     # 0: the node has received no frame
                 continue
-            # The next frame with this picture, which is not long ago: so many are not dropped.
+            # The next frame with this picture: the node never drops a whole cycle of pictures.
             shown = confidences.index(confidence)
             frame = latest + 1 + (shown - latest - 1) % len(pictures)
             if frame < len(sent) and sent[frame] <= at:     # else it is like another by chance

@@ -34,7 +34,7 @@ OPTIONAL = {
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_make_collect_report(collector):
-    """Skip a test module that imports what is optional and not installed here."""
+    """Skip a test module that imports an optional package which is not installed."""
     report = (yield).get_result()
     error = report.call.excinfo and report.call.excinfo.value.__cause__
     if isinstance(error, ModuleNotFoundError) and error.name in OPTIONAL:
@@ -96,7 +96,7 @@ def classifier(random_checkpoint):
 
 @pytest.fixture(scope='session')
 def threshold(classifier):
-    """Return a threshold that parts the pictures, so that both verdicts come up."""
+    """Return a threshold between the pictures' P(success), so that both verdicts occur."""
     from node_pictures import pictures
     import numpy as np
 
@@ -117,7 +117,7 @@ def settings(random_checkpoint, threshold):
 
 @pytest.fixture(scope='module')
 def ears():
-    """Return a node of the test process that keeps all it hears."""
+    """Return a node of the test process that stores all messages it receives."""
     from ros_processes import Ears
 
     listening = Ears()
@@ -127,7 +127,7 @@ def ears():
 
 @pytest.fixture
 def unwritable_folders():
-    """Return places where no file can be made, even by root: a file and two folders."""
+    """Return paths below which not even root can create a file: a file and two folders."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)

@@ -31,7 +31,7 @@ def colour_frames(attempts=20, per_attempt=3, every=2, source='made'):
 
 
 def split_frames(frames):
-    """Divide attempts by fours: of sixteen eight train, four validate, four test."""
+    """Return the split of an attempt: of 16 attempts 8 are train, 4 val and 4 test."""
     attempts = list(dict.fromkeys(frame.attempt for frame in frames))
     parts = [[], [], []]
     for frame in frames:

@@ -1,11 +1,11 @@
-"""Frames for tests of the node, and what a random network says of them."""
+"""Frames for tests of the node, and the P(success) that a random network gives them."""
 
 import numpy as np
 from sensor_msgs.msg import Image
 
 
 def pictures():
-    """Return RGB frames that differ much; on each of them something can be seen."""
+    """Return RGB frames that differ much; none of them is too dark or saturated."""
     noise = np.random.default_rng(3)
     ramp = np.linspace(0, 255, 160, dtype=np.uint8)
     frames = [np.full((120, 160, 3), 40, np.uint8), np.full((120, 160, 3), 230, np.uint8),

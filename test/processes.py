@@ -15,7 +15,7 @@ def start(command: str, *arguments: Any, **options: Any) -> subprocess.Popen[str
     """
     Start a command, such as ``'extract_frames'``; its output is text in UTF-8, on pipes.
 
-    It takes Ctrl-C whatever started the tests: conftest.py sees to that for all child processes.
+    It receives Ctrl-C however the tests were started, which conftest.py ensures.
 
     :param options: for :class:`subprocess.Popen`.
     """

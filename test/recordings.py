@@ -113,7 +113,7 @@ def write_folder(path: Path, messages, form: str = 'mcap') -> Path:
 
 
 def write_mcap(path: Path, messages, form: str = 'plain', chunk_size: int = 4096) -> Path:
-    """Write one .mcap file with the writer of its inventors."""
+    """Write one .mcap file with the ``mcap`` library."""
     compression, chunking = MCAP_FILES[form]
     with path.open('wb') as file:
         writer = McapWriter(file, compression=compression, use_chunking=chunking,

@@ -24,7 +24,7 @@ HERE = Path(__file__).resolve().parent
 
 NS_PER_S = 1_000_000_000
 
-#: For whatever has to happen at all; how fast it does is not what is tested.
+#: How long to wait for an event whose speed is not tested.
 PATIENCE_S = 40.
 
 RELIABLE = QoSProfile(depth=1000, reliability=QoSReliabilityPolicy.RELIABLE)
@@ -57,7 +57,7 @@ class Child(subprocess.Popen):
         assert text in self.output, f'ended with {self.returncode}: {self.output}'
 
     def stop(self):
-        """End it, whatever it does."""
+        """End it in any state."""
         end(self, patience_s=10.)
         print(f'--- {self.args[2]} ended with {self.returncode}:\n{self.output}')
 
@@ -104,7 +104,7 @@ def wait_until(condition, timeout_s=PATIENCE_S):
 
 
 class Ears:
-    """A node of the test process, spun in a thread, that keeps all it hears."""
+    """A node of the test process, spun in a thread, that stores all messages it receives."""
 
     def __init__(self):
         self.context = rclpy.Context()
@@ -135,7 +135,7 @@ class Ears:
         return heard
 
     def publisher(self, message_type, topic):
-        """Return a publisher that somebody listens to."""
+        """Return a publisher that has a subscriber."""
         publisher = self.node.create_publisher(message_type, topic, RELIABLE)
         wait_until(lambda: publisher.get_subscription_count())
         time.sleep(0.2)     # the other side learns of the match a moment later

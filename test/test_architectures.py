@@ -131,7 +131,7 @@ def test_a_step_changes_all_that_learns_and_nothing_frozen(name, depth, model_of
 
 
 @pytest.mark.parametrize('name', ['resnet34', 'efficientnet_lite0'])
-def test_frozen_statistics_stay_although_somebody_calls_train(name, model_of):
+def test_frozen_statistics_stay_although_train_is_called(name, model_of):
     """The mode that counts is that of the forward pass: frozen layers behave as in evaluation."""
     model = model_of(name)
     freeze(model, name)

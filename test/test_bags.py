@@ -1,4 +1,4 @@
-"""Opening bags: the forms that exist, and what is no bag."""
+"""Opening bags: all formats, and files that are not bags."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def test_a_folder_and_its_file_hold_the_same():
 
 
 def make(folder: Path, kind: str) -> Path:
-    """Make something that is no bag."""
+    """Make a path that is not a bag."""
     if kind == 'empty folder':
         folder.joinpath('bag').mkdir()
         return folder / 'bag'
@@ -37,7 +37,7 @@ def make(folder: Path, kind: str) -> Path:
 
 
 @pytest.mark.parametrize('kind', ['.mcap', '.db3', '.bag', '.txt', 'empty folder', 'truncated'])
-def test_what_is_no_bag_is_one_line(tmp_path, kind):
+def test_a_path_that_is_not_a_bag_is_one_line(tmp_path, kind):
     path = make(tmp_path, kind)
     with pytest.raises(BagError, match='not a readable bag .*; expected a rosbag2') as caught:
         with open_bag(path):
@@ -45,12 +45,12 @@ def test_what_is_no_bag_is_one_line(tmp_path, kind):
     assert str(caught.value).startswith(str(path)) and '\n' not in str(caught.value)
 
 
-def test_a_missing_bag_is_told_from_a_broken_one(tmp_path):
+def test_missing_and_damaged_bags_have_different_errors(tmp_path):
     with pytest.raises(BagError, match='nowhere: no such bag; expected'), open_bag('nowhere'):
         pass
 
 
-def test_errors_of_the_caller_stay_what_they_are():
+def test_errors_of_the_caller_are_not_changed():
     with pytest.raises(OSError, match='disk full'), open_bag(SAMPLE):
         raise OSError('disk full')
 

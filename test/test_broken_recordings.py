@@ -1,4 +1,4 @@
-"""Broken recordings give what can be got out of them, and every loss is counted."""
+"""All readable frames of damaged recordings are extracted, and every loss is counted."""
 
 import csv
 import json
@@ -75,7 +75,7 @@ def test_cut_mcap_gives_the_frames_before_the_cut(tmp_path, form, chunk_size):
     check_pictures(tmp_path / 'set', rows)
 
 
-def test_cut_folder_says_what_its_metadata_misses(tmp_path, capsys):
+def test_a_cut_folder_reports_frames_missing_against_its_metadata(tmp_path, capsys):
     bag = write_folder(tmp_path / 'bag', raw_messages(COUNT))
     cut(next(bag.glob('*.mcap')), .7)
     rows, account = extract(tmp_path / 'set', bag)
@@ -158,7 +158,7 @@ def test_folder_without_metadata(tmp_path, form):
     check_pictures(tmp_path / 'set', rows)
 
 
-def test_reading_goes_on_behind_a_damaged_stretch(tmp_path):
+def test_reading_continues_after_a_damaged_part(tmp_path):
     path = write_mcap(tmp_path / 'a.mcap', raw_messages(COUNT), chunk_size=8_000)
     data = bytearray(path.read_bytes())
     middle = len(data) // 2
@@ -221,7 +221,7 @@ def test_only_bad_messages_are_no_data_set(tmp_path, capsys):
     assert 'refused: 1 unknown_format' in capsys.readouterr().out
 
 
-def test_unset_stamps_fall_back_to_the_receive_time_and_say_so(tmp_path, capsys):
+def test_unset_stamps_become_receive_times_and_are_reported(tmp_path, capsys):
     path = write_mcap(tmp_path / 'a.mcap', [
         message(TOPIC, COMPRESSED, START_NS + i, jpeg_message(i, 0 if i < 3 else START_NS + 100))
         for i in range(4)])

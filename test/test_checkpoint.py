@@ -144,7 +144,7 @@ def test_sha256_notices(change):
 
 # Saving
 
-def test_nothing_is_overwritten_unasked(saved):
+def test_nothing_is_overwritten_without_overwrite(saved):
     before = saved.read_bytes()
     other = build('cifar_cnn')
     with pytest.raises(CheckpointError, match='model.safetensors: exists already; choose another'):
@@ -240,7 +240,7 @@ def test_a_pickle_is_named_and_never_loaded(zipped, tmp_path):
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / 'exploded'),)
 
-    path = tmp_path / 'model.safetensors'  # whatever its name says
+    path = tmp_path / 'model.safetensors'  # the suffix does not matter
     torch.save({'state_dict': Bomb()}, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(CheckpointError, match=r'is a legacy PyTorch checkpoint \(pickle\), which '
                        'is never loaded directly; import it once, explicitly'):
@@ -368,7 +368,7 @@ assert 'torch' not in sys.modules
 
 @dataclass(frozen=True)
 class LaterMetadata(CheckpointMetadata):
-    """As a later version of the package might have it: with one more field."""
+    """A file as a later version might write it: with one more field."""
 
     familiarity: float | None = None
 

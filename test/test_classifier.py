@@ -72,7 +72,7 @@ def test_temperature_softens(path, classifier):
 
 
 def test_colour_order_matters(classifier):
-    """A classifier that is fed BGR must not go unnoticed."""
+    """BGR in place of RGB must change the result."""
     frames = noise(4)
     swapped = [frame[..., ::-1] for frame in frames]
     assert (abs(classifier.logits(frames) - classifier.logits(swapped)) > 1e-3).any(1).all()
@@ -124,12 +124,12 @@ def test_no_frames(classifier):
     (np.zeros((4, 4, 4), np.uint8), r'uint8 \(4, 4, 4\)'),
     (np.zeros((4, 4, 3)), r'float64 \(4, 4, 3\)'),
     (torch.zeros(4, 4, 3, dtype=torch.uint8), 'Tensor')])
-def test_what_is_no_frame_is_refused(bad, text, classifier):
+def test_an_array_that_is_not_a_frame_is_refused(bad, text, classifier):
     with pytest.raises(ImageDecodeError, match=f'frame: got {text}; expected an RGB array'):
         classifier.predict([*noise(2), bad])
 
 
-def test_what_the_checkpoint_says_is_passed_on(path, classifier):
+def test_settings_of_the_checkpoint_are_used(path, classifier):
     checkpoint = Checkpoint.open(path)
     assert classifier.metadata == checkpoint.metadata
     assert classifier.threshold == .7

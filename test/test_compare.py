@@ -35,7 +35,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def runs(trained, tmp_path):
-    """Give copies: the first all right, the second wrong on the first three test attempts."""
+    """Return copies: the first all right, the second wrong on the first three test attempts."""
     for name, wrong in (('whole', 0), ('head', 3)):
         shutil.copytree(trained / name, tmp_path / name)
         change(tmp_path / name, wrong)
@@ -43,7 +43,7 @@ def runs(trained, tmp_path):
 
 
 def change(run, wrong, keep=lambda row: True):
-    """Write predictions that are right but for so many test attempts."""
+    """Write predictions that are right except for ``wrong`` test attempts."""
     rows = [row for row in read_predictions(run / 'predictions.csv') if keep(row)]
     bad = sorted({row.attempt for row in rows if row.split == 'test'})[:wrong]
     write_predictions(run / 'predictions.csv', [
@@ -66,7 +66,7 @@ def test_mcnemar_is_scipys_binomial_test(first, second):
 
 @pytest.mark.parametrize('first, second', list(product(range(6), repeat=2)))
 def test_mcnemar_is_the_count_of_all_outcomes(first, second):
-    """Of all ways in which the disagreements could have fallen, those at least as uneven."""
+    """The p-value is the share of outcomes that are at least as uneven as the given one."""
     n = first + second
     uneven = [abs(2 * sum(way) - n) >= abs(first - second) for way in product((0, 1), repeat=n)]
     assert mcnemar_exact(first, second) == pytest.approx(sum(uneven) / 2 ** n)
@@ -114,7 +114,7 @@ def test_command_prints_the_table_and_writes_the_page(runs, tmp_path, capsys):
     assert page_path.read_bytes() == before
 
 
-def test_several_pairs_are_not_corrected_and_say_so(runs, tmp_path, capsys):
+def test_several_pairs_are_reported_as_uncorrected(runs, tmp_path, capsys):
     third = tmp_path / 'other/head'
     shutil.copytree(runs[1], third)
     page = tmp_path / 'three.html'
@@ -160,7 +160,7 @@ def test_another_label_is_another_test(runs):
         compare(read_contestants(runs))
 
 
-def test_what_cannot_be_compared_is_one_line(runs, tmp_path, capsys):
+def test_runs_that_cannot_be_compared_are_one_line(runs, tmp_path, capsys):
     whole, head = map(str, runs)
 
     def error(*arguments):

@@ -26,7 +26,7 @@ sys.exit(main())
 
 
 def run_unread(statement, unread='stdout', **environment):
-    """Run a command whose output nobody reads; return its exit code and its other output."""
+    """Run a command whose output is not read; return its exit code and its other output."""
     read, write = os.pipe()
     pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, unread: write}
     child = subprocess.Popen(
@@ -43,18 +43,18 @@ def run_unread(statement, unread='stdout', **environment):
     "[print('much') for _ in range(100_000)]",
     "Console().print('by rich')",
     "print('usage'); raise SystemExit(0)"])
-def test_output_that_nobody_reads_ends_quietly(statement):
+def test_a_broken_pipe_ends_quietly(statement):
     assert run_unread(statement) == (ExitCode.READER_GONE, '')
 
 
-def test_unbuffered_output_and_errors_that_nobody_reads_end_quietly():
+def test_a_broken_pipe_of_unbuffered_output_or_errors_ends_quietly():
     assert run_unread("print('at once')", PYTHONUNBUFFERED='1') == (ExitCode.READER_GONE, '')
     assert run_unread(
         'from grasp_success_detector.errors import BagError; raise BagError("why")',
         unread='stderr') == (ExitCode.READER_GONE, '')
 
 
-def test_another_pipe_that_breaks_is_no_reader_that_went_away():
+def test_a_broken_pipe_other_than_the_output_is_raised():
     @command
     def main(argv=None):
         raise BrokenPipeError('of a worker')
@@ -90,7 +90,7 @@ def test_another_error_of_the_operating_system_is_raised():
 
 
 def test_children_of_the_tests_take_ctrl_c_also_where_the_tests_ignore_it(tmp_path):
-    """A script that starts the tests with ``&`` has them ignore it, and their children too."""
+    """A script that starts the tests with ``&`` makes them and their children ignore Ctrl-C."""
     (tmp_path / 'conftest.py').write_text(
         (Path(__file__).parent / 'conftest.py').read_text(encoding='utf-8'), encoding='utf-8')
     (tmp_path / 'test_child.py').write_text(

@@ -1,5 +1,5 @@
 """
-The native decoder against the real cv_bridge, wherever that one is right.
+The native decoder against the real cv_bridge, where cv_bridge is right.
 
 Runs where cv_bridge and sensor_msgs can be imported; ``test/cv_bridge_env.sh`` makes such a place.
 """
@@ -94,7 +94,7 @@ def test_selected_cv_bridge_agrees(encoding, padding, bigendian):
 
 
 def test_padding_is_what_cv_bridge_gets_wrong_by_itself():
-    """The reason for taking padding off: 7 bytes are no whole pixels, and nobody complains."""
+    """The reason for removing padding: cv_bridge accepts 7 bytes, no whole pixels."""
     msg = image('rgb8', padding=7)
     theirs = CvBridge().imgmsg_to_cv2(msg, desired_encoding='rgb8')
     assert difference(decode_message(msg), theirs) > 100
@@ -150,7 +150,7 @@ def test_grey_agrees_or_is_refused(suffix):
     image('no_such'), image('8UC2'), messages.Image(), messages.Image(encoding='rgb8'),
     messages.Image(encoding='rgb8', height=2, width=2, step=6),
     messages.Image(encoding='rgb8', height=1, width=2, step=5, data=[0] * 5), None, 'text'])
-def test_whatever_cv_bridge_does_becomes_one_error(msg):
+def test_any_exception_of_cv_bridge_becomes_one_error(msg):
     with pytest.raises(ImageDecodeError, match='^cv_bridge cannot decode [^\n]*; image') as caught:
         select_decoder(ImageDecoder.CV_BRIDGE)(msg)
     assert caught.value.reason == 'cv_bridge'

@@ -70,7 +70,7 @@ def long_command(folder):
     """Return arguments of an extraction that takes some seconds, from damaged bags."""
     bags = [write_mcap(folder / f'{name}.mcap', raw_messages(100, height=240, width=320))
             for name in 'ab']
-    damaged = bytearray(bags[0].read_bytes())  # a wrong checksum: noticed once, whoever reads it
+    damaged = bytearray(bags[0].read_bytes())  # a wrong checksum, counted once for all workers
     damaged[damaged.index(picture(3, 240, 320).tobytes())] ^= 1
     bags[0].write_bytes(damaged)
     return [*map(str, bags), '--label', 'success', '--attempt-gap', '1', '--split', '1/0/0',
@@ -79,7 +79,7 @@ def long_command(folder):
 
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
-    """Return such arguments, and the data set that they give when nothing stops them."""
+    """Return such arguments, and the data set of an uninterrupted extraction."""
     folder = tmp_path_factory.mktemp('whole')
     arguments = long_command(folder)
     assert main([*arguments, '--jobs', '2', '--out', str(folder / 'set')]) == 0
@@ -301,7 +301,7 @@ def test_the_search_for_close_fingerprints_misses_none():
 
 
 def video_like(path, name, labels=None):
-    """Write frames that come in runs of three that look the same, with other jpeg qualities."""
+    """Write frames of which each three in a row look the same, with different jpeg qualities."""
     messages = []
     for i in range(9):
         stamp = START_NS + i * PERIOD_NS

@@ -26,7 +26,7 @@ START_S = 1000.     # receive clock; far from the stamps on purpose
 
 
 def decider_with(*frames, config=CONFIG):
-    """Feed (stamp_s, probability); each is received when its stamp says, on another clock."""
+    """Feed (stamp_s, probability); each is received at its stamp, on another clock."""
     decider = WindowedDecider(config)
     for stamp_s, probability in frames:
         decider.observe(int(stamp_s * NS_PER_S), probability, at(stamp_s))
@@ -122,7 +122,7 @@ def test_reset_forgets_everything():
 
 
 def verdicts(config, *probabilities):
-    """Return what is said after each of some frames, a tenth of a second apart."""
+    """Return the verdict after each of some frames, a tenth of a second apart."""
     decider, said = WindowedDecider(config), []
     for tenth, probability in enumerate(probabilities):
         decider.observe(tenth * NS_PER_S // 10, probability, at(tenth / 10))
@@ -151,7 +151,7 @@ def test_undecided_is_said_with_its_probability_and_published_as_false_and_0():
 
 
 @pytest.mark.parametrize('loss', ['stale', 'reset', 'back', 'bad', *BLIND])
-def test_whatever_interrupts_ends_what_hysteresis_held(loss):
+def test_an_interruption_ends_a_success_kept_by_hysteresis(loss):
     decider = WindowedDecider(replace(SINGLE, hysteresis=0.5))
     decider.observe(0, 0.7, at(0))
     stamp_ns, now_ns = NS_PER_S // 10, at(0.1)
@@ -189,7 +189,7 @@ def test_a_driver_that_repeats_its_last_frame_for_ever_is_stale():
     assert decider.decide(at(0.9)) == unknown(Reason.STALE)
 
 
-def test_time_to_decision_counts_from_the_first_frame_after_nothing_was_known():
+def test_time_to_decision_counts_from_the_first_frame_after_unknown():
     config = replace(CONFIG, min_frames=3, undecided=0.5)
     decider = decider_with((0., 1.), (0.1, 1.), config=config)
     assert decider.decide(at(0.1)).seconds is None
@@ -221,7 +221,7 @@ def test_new_thresholds_act_on_the_frames_that_are_there():
 
 
 @pytest.mark.parametrize('probability', [nan, -0.01, 1.01])
-def test_what_is_no_probability_is_refused(probability):
+def test_a_value_that_is_not_a_probability_is_refused(probability):
     decider = decider_with((0., 1.), (0.1, 1.))
     with pytest.raises(ValueError, match=r'expected a number in \[0, 1\]'):
         decider.observe(NS_PER_S // 5, probability, at(0.2))

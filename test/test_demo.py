@@ -44,7 +44,7 @@ def ears():
     listening.close()
 
 
-def test_it_shows_what_flows_over_dds(bag, ears, random_checkpoint, tmp_path):
+def test_the_demo_shows_the_verdicts_received_over_dds(bag, ears, random_checkpoint, tmp_path):
     path, frames = bag
     verdicts = ears.listen(Bool, '/grasp_success')
     confidences = ears.listen(Float32, '/grasp_success/confidence')
@@ -114,7 +114,7 @@ def test_without_a_verdict_it_ends_with_3(random_checkpoint, tmp_path):
     assert not (tmp_path / 'demo.png').exists()
 
 
-def test_what_it_cannot_start_with_is_said(bag, tmp_path):
+def test_reasons_why_the_demo_cannot_start(bag, tmp_path):
     child = run('grasp_demo', '--bag', bag[0], '--checkpoint', '/no/such.safetensors',
                 '--output', tmp_path / 'demo.png')
     assert child.returncode == 1

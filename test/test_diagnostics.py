@@ -1,4 +1,4 @@
-"""What the node tells about itself where the same verdict has several causes."""
+"""The diagnostics where one verdict has several causes."""
 
 import pytest
 
@@ -14,7 +14,7 @@ START_NS = 50 * NS_PER_S
 
 
 def stale_message(statistics, after_s):
-    """Return what is said when nothing was judged in time."""
+    """Return the diagnostics' text when no frame was judged in time."""
     return statistics.status('/detector', '/image', unknown(Reason.STALE), {},
                              START_NS + round(after_s * NS_PER_S)).message
 

@@ -1,4 +1,4 @@
-"""Every engine and precision answers as torch does in fp32, and auto takes nothing unproven."""
+"""Every engine and precision decides like torch in fp32, and auto takes no unproven one."""
 
 from dataclasses import asdict, replace
 from importlib import metadata
@@ -59,7 +59,7 @@ def checkpoint(tmp_path):
 
 
 def prove(path, *pairs, agreeing=1000, artifact=None, version=None, **changes):
-    """Write a proof, made with the libraries that are installed here unless told otherwise."""
+    """Write a proof, by default of the installed libraries' versions."""
     figures = tuple(Figure(engine, precision, 'cpu', version or installed(engine), artifact, 1000,
                            agreeing, .01) for engine, precision in pairs)
     proof = replace(Proof(identity(Checkpoint.open(path)), 'dataset', figures), **changes)
@@ -132,7 +132,7 @@ def test_fusing_leaves_the_function_as_it_is(name, norms):
 
 # what auto may take
 
-def test_nothing_unproven_is_taken(checkpoint):
+def test_no_unproven_engine_is_taken(checkpoint):
     selection = pick(checkpoint)
     assert name(selection) == 'torch fp32'
     assert 'not proven; export_classifier CHECKPOINT --verify DATASET does it' in str(selection)
@@ -140,7 +140,7 @@ def test_nothing_unproven_is_taken(checkpoint):
         assert 'openvino int8: there is no int8 model beside the checkpoint' in str(selection)
 
 
-def test_what_is_proven_and_fastest_is_taken(checkpoint):
+def test_the_fastest_proven_engine_is_taken(checkpoint):
     pytest.importorskip('openvino')
     prove(checkpoint, ('openvino', 'fp32'), ('openvino', 'int8'), ('torch', 'bf16'))
     selection = pick(checkpoint)
@@ -219,7 +219,7 @@ def test_engines_asked_for_by_name_may_compute_in_fp32_without_proof(checkpoint)
     ({'engine': 'torch', 'precision': 'int8'}, 'no engine fits engine=torch, precision=int8'),
     ({'engine': 'torch', 'precision': 'fp16'}, 'torch fp16: fp16 is for GPUs'),
     ({'engine': 'openvino', 'device': 'cuda'}, "runs on cpu, gpu, npu, not on 'cuda'")])
-def test_what_does_not_exist(given, text, checkpoint):
+def test_engines_that_do_not_exist(given, text, checkpoint):
     with pytest.raises(ConfigError, match=text):
         pick(checkpoint, **given)
 

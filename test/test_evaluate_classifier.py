@@ -211,7 +211,7 @@ def test_undecodable_frames_are_counted_and_cost_only_themselves(
 
 
 @pytest.mark.filterwarnings('error')
-def test_nothing_that_can_be_judged(tmp_path, random_checkpoint, capsys):
+def test_no_frame_can_be_judged(tmp_path, random_checkpoint, capsys):
     write_rig_bag(tmp_path / 'rig', readable=False)
     code, out, _ = run(capsys, random_checkpoint, tmp_path / 'rig', '--out', tmp_path / 'out')
     assert code == ExitCode.NOTHING_DONE
@@ -222,7 +222,7 @@ def test_gate_ends_with_four(evaluation, bag, random_checkpoint, tmp_path, capsy
     metrics = json.loads((evaluation / 'metrics.json').read_text())
     for name, worse in (('same', False), ('worse', True)):
         (tmp_path / f'{name}.json').write_text(json.dumps({'attempts': [
-            # As if so many attempts, all right, had been in these bags.
+            # 'worse': a baseline in which every attempt of these bags is right.
             {**attempt, 'result': 'correct' if worse else attempt['result']}
             for attempt in metrics['attempts']]}))
     code, out, _ = run(capsys, random_checkpoint, bag[0], '--baseline', tmp_path / 'same.json',

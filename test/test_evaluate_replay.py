@@ -1,4 +1,4 @@
-"""evaluate_replay: the node as a process, a bag over DDS, and what is made of its verdicts."""
+"""evaluate_replay: the node as a process, a bag over DDS, and the report of its verdicts."""
 
 import csv
 from importlib.util import find_spec
@@ -114,7 +114,7 @@ def judged(bag, random_checkpoint, tmp_path_factory):
 
 
 def answers_of(results, leave_out=()):
-    """Return what a node says that decides as the direct way does."""
+    """Return the messages of a node that decides like the direct evaluation."""
     frames = [frame for result in results for frame in result.frames]
     return {frame.stamp_ns: NodeAnswer(
         frame.verdict, 0. if frame.verdict is Verdict.UNKNOWN else frame.window_probability, .01)
@@ -215,7 +215,7 @@ def test_verdicts_without_header_belong_to_the_newest_frame():
 
 @pytest.mark.parametrize(('sent_ns', 'expected'), [
     (900, 0), (999, 8), (1_000, 10), (1_500, 1_010), (4_000, 2_030)])
-def test_times_of_the_playing_are_told_on_the_bags_time(sent_ns, expected):
+def test_times_of_the_replay_are_converted_to_the_bags_time(sent_ns, expected):
     assert bag_time_ns(sent_ns, FRAMES, 2.) == expected
 
 

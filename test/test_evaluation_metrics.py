@@ -1,4 +1,4 @@
-"""What evaluations measure: against scikit-learn on random data, and by hand."""
+"""Metrics of evaluations: against scikit-learn on random data, and by hand."""
 
 import json
 
@@ -155,7 +155,7 @@ def gate(tmp_path, before, now, max_drop=0.):
     (6, .1, True),
     (6, .12, False),    # exactly as much as is allowed
     (30, .5, True)])
-def test_gate_fails_on_a_loss_that_is_no_luck_and_too_large(tmp_path, lost, max_drop, failed):
+def test_gate_fails_on_a_significant_and_too_large_loss(tmp_path, lost, max_drop, failed):
     found = gate(tmp_path, [1] * 50, [0] * lost + [1] * (50 - lost), max_drop)
     assert found.failed is failed
     assert found.duel.p_value == pytest.approx(2 * .5 ** lost)

@@ -1,4 +1,4 @@
-"""export_classifier: what it writes answers as the checkpoint does, or is not written."""
+"""export_classifier: an exported file gives the checkpoint's results, or is not written."""
 
 import json
 import shutil
@@ -77,7 +77,7 @@ def test_openvino(path, images, tmp_path):
 
 
 @pytest.mark.parametrize('option, name', [('--onnx', 'm.onnx'), ('--openvino', 'm.xml')])
-def test_what_answers_differently_is_not_written(
+def test_an_export_with_different_results_is_not_written(
         option, name, path, tmp_path, monkeypatch, capsys):
     for package in ('onnx', 'onnxruntime', 'openvino'):
         pytest.importorskip(package)
@@ -90,7 +90,7 @@ def test_what_answers_differently_is_not_written(
     assert left(tmp_path) == before
 
 
-def test_nothing_is_overwritten_unasked(path, tmp_path, capsys):
+def test_nothing_is_overwritten_without_overwrite(path, tmp_path, capsys):
     pytest.importorskip('openvino')
     for suffix in ('xml', 'bin'):
         out = tmp_path / 'model.xml'
@@ -167,7 +167,7 @@ def test_places_that_cannot_be_written(option, name, unwritable_folders, capsys)
         assert error.count('\n') == 1
 
 
-def test_a_device_on_which_nothing_runs_gives_no_proof(path, dataset, capsys):
+def test_a_device_without_a_working_engine_gives_no_proof(path, dataset, capsys):
     assert main([str(path), '--verify', str(dataset), '--device', 'tpu9']) == 1
     error = capsys.readouterr().err
     assert "no engine runs on device 'tpu9': " in error

@@ -91,7 +91,7 @@ def test_jpeg_and_png_are_copied_byte_for_byte_when_nothing_is_to_be_changed(tmp
                   ).mean() < 12
 
 
-def test_what_copying_would_falsify_is_decoded(tmp_path):
+def test_images_that_copying_would_change_are_decoded(tmp_path):
     """A Bayer mosaic and a 16-bit png show something else than what decoding gives."""
     mosaic = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
     deep = np.random.default_rng(1).integers(0, 65536, (8, 8, 3), np.uint16)
@@ -224,7 +224,7 @@ def test_a_label_topic_holds_until_its_next_message(tmp_path):
     assert [row['label'] for row in rows] == ['failure'] * 2 + ['success'] * 2
 
 
-def test_what_labels_no_frame_is_named(tmp_path, capsys):
+def test_labels_without_a_frame_are_named(tmp_path, capsys):
     bag = write_mcap(tmp_path / 'a.mcap', jpeg_messages(2))
     extracted(tmp_path, bag, rc=3)
     assert 'give --label, --labels or --label-topic' in capsys.readouterr().out
@@ -398,7 +398,7 @@ def test_torchvision_reads_the_folder(tmp_path):
     assert folder[0][0].size == (32, 24)
 
 
-def test_processes_give_what_one_gives(tmp_path):
+def test_several_processes_give_the_result_of_one(tmp_path):
     bag = write_mcap(tmp_path / 'a.mcap', raw_messages(70), 'zstd')
     one = extracted(tmp_path / 'one', bag, '--label', 'success')
     two = extracted(tmp_path / 'two', bag, '--label', 'success', jobs=2)

@@ -1,4 +1,4 @@
-"""Whatever is thrown at extract_frames: no crash, no silent loss, and the counts add up."""
+"""extract_frames on any input: no crash, no silent loss, and the counts add up."""
 
 import csv
 import json
@@ -127,7 +127,7 @@ def test_mutated_files(suffix, edits, kept):
 
 @settings(quick, max_examples=60)
 @given(st.binary(max_size=400), st.sampled_from(['.mcap', '.db3', '.bag', '.mcap.zstd']))
-def test_files_of_anything(data, suffix):
+def test_files_with_any_content(data, suffix):
     magic = {'.mcap': b'\x89MCAP0\r\n', '.db3': b'SQLite format 3\0', '.bag': b'#ROSBAG V2.0\n',
              '.mcap.zstd': b'\x28\xb5\x2f\xfd'}[suffix]
     with tempfile.TemporaryDirectory() as folder:

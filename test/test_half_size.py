@@ -1,4 +1,4 @@
-"""A jpeg decoded at half size is decided as one decoded in full, on the shipped frames."""
+"""On the shipped frames, a jpeg decoded at half size gives the verdict of the full size."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""One decode path: every encoding, padding and byte order; every fault named."""
+"""One decode path: every encoding, padding and byte order; every error has its reason."""
 
 from array import array
 from pathlib import Path
@@ -36,7 +36,7 @@ RANDOM = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
 
 
 def four_colours():
-    """Return a picture that no flip, transposition or swap of channels leaves as it is."""
+    """Return a picture that every flip, transposition and swap of channels changes."""
     picture = np.empty((HEIGHT, WIDTH, 3), np.uint8)
     picture[:8, :12], picture[:8, 12:] = (200, 40, 30), (20, 180, 60)
     picture[8:, :12], picture[8:, 12:] = (10, 50, 220), (230, 210, 90)
@@ -44,7 +44,7 @@ def four_colours():
 
 
 def large(picture):
-    """Return it four times as large: jpeg blends the colours of neighbours."""
+    """Return it four times as large, since jpeg blends the colours of neighbours."""
     return picture.repeat(4, axis=0).repeat(4, axis=1)
 
 
@@ -119,7 +119,7 @@ def empty_header():
 
 
 def inside(picture):
-    """Drop what lies at the seams of the four colours, where demosaicing must blend."""
+    """Remove the pixels at the borders of the four colours, where demosaicing blends them."""
     rows, columns = np.r_[0:7, 9:HEIGHT], np.r_[0:11, 13:WIDTH]
     return picture[np.ix_(rows, columns)].astype(int)
 
@@ -398,7 +398,7 @@ def test_every_reason_is_documented():
     assert not [encoding for encoding in ENCODINGS if f'`{encoding}`' not in page]
 
 
-# --- whatever comes -----------------------------------------------------------------------------
+# --- any input ----------------------------------------------------------------------------------
 
 FIELDS = ['height', 'width', 'step', 'encoding', 'is_bigendian', 'data']
 ANY_FIELD = st.one_of(st.integers(-2, 40), st.integers(), st.none(), st.text(max_size=5),
@@ -481,7 +481,7 @@ def test_encoders_keep_the_colours():
 @pytest.mark.parametrize('bad, shown', [
     (RANDOM[..., 0], r'uint8 array of shape \(16, 24\)'), (RANDOM / 255., 'float64 array'),
     (RANDOM[:0], r'shape \(0, 24, 3\)'), (np.zeros((2, 2, 4), np.uint8), r'shape \(2, 2, 4\)')])
-def test_encoders_refuse_what_is_no_picture(bad, shown):
+def test_encoders_refuse_arrays_that_are_not_pictures(bad, shown):
     for encode in (encode_jpeg, encode_png):
         with pytest.raises(ValueError, match=f'{shown}.*; expected RGB uint8'):
             encode(bad)
@@ -498,7 +498,7 @@ def test_encoders_raise_where_opencv_fails():
 
 @pytest.fixture
 def decoders(monkeypatch):
-    """Give the module as it is where cv_bridge is not installed."""
+    """Yield the module as on a machine without cv_bridge."""
     pytest.importorskip('sensor_msgs.msg', reason='needs ROS 2: sensor_msgs')
     from grasp_success_detector.ros.node import image_conversion
     monkeypatch.setitem(sys.modules, 'cv_bridge', None)

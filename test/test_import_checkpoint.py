@@ -46,7 +46,7 @@ def imported(path, tmp_path, *options):
     lambda state: state,
     lambda state: {'epoch': 4, 'state_dict': {f'module.{n}': t for n, t in state.items()}}])
 def test_resnet34_answers_as_the_original(classes, wrap, tmp_path, resnet34, photo, capsys):
-    """What goes in is a picture, and what comes out is torchvision's own preprocessing."""
+    """The converted preprocessing of a picture equals torchvision's own."""
     from torchvision.transforms import functional
 
     torch.save(wrap(resnet34.state_dict()), tmp_path / 'old.pth')

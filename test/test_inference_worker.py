@@ -35,7 +35,7 @@ def test_the_newest_item_wins():
     go.set()
     wait_until(lambda: len(done) == 2)
     assert worker.stop(timeout_s=PATIENCE_S)
-    worker.offer(5)     # nobody is there to take it
+    worker.offer(5)     # the worker is stopped and drops it
     worker.start()
     worker.offer(6)
     wait_until(lambda: done[-1] == 6)

@@ -102,7 +102,7 @@ def test_damaged_changed_missing_and_unlisted_files_are_named(dataset, capsys):
 
 @pytest.mark.parametrize('exact', [True, False])
 def test_a_leak_fails_loudly(dataset, exact, capsys):
-    """A picture of the training split is put, as it is or compressed again, into the test."""
+    """A picture of the training split is copied, also recompressed, to the test split."""
     import hashlib
     lines = row_lines(dataset)
     train = next(line for line in lines if ',train,' in line).split(',')
@@ -122,7 +122,7 @@ def test_a_leak_fails_loudly(dataset, exact, capsys):
     assert '1 frame leaks' in (dataset.with_name('set-inspection') / 'index.html').read_text()
 
 
-def test_what_is_no_data_set_is_one_line(tmp_path, capsys):
+def test_a_folder_that_is_not_a_data_set_is_one_line(tmp_path, capsys):
     (tmp_path / 'folder').mkdir()
     inspect(tmp_path / 'folder', rc=1)
     assert 'no data set (dataset.json is missing)' in capsys.readouterr().err

@@ -29,7 +29,7 @@ def files_below(*folders: str, suffixes: tuple[str, ...] = ('',)) -> set[str]:
 
 @pytest.fixture(scope='module')
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> ZipFile:
-    """Build the wheel from a copy, so that build folders neither come from here nor stay here."""
+    """Build the wheel from a copy, so that the checkout's build folders play no part."""
     pytest.importorskip('setuptools', minversion='70.1', reason='building a wheel needs it')
     source = tmp_path_factory.mktemp('source') / NAME
     source.mkdir()
@@ -109,7 +109,7 @@ def test_one_version_everywhere(wheel):
 
 
 def test_every_requirement_has_a_tried_version(wheel):
-    """What make installs is pinned: nothing that pyproject.toml names is left to chance."""
+    """Every package that make installs and pyproject.toml names is pinned."""
     requirement = pytest.importorskip('packaging.requirements').Requirement
     lines = (ROOT / 'constraints.txt').read_text(encoding='utf-8').splitlines()
     pins = [requirement(line) for line in lines if line and not line.startswith('#')]

@@ -40,7 +40,7 @@ def test_confidence_widens():
     assert wider_low < low < high < wider_high
 
 
-def test_of_nothing_nothing_is_known():
+def test_interval_of_no_trials():
     assert wilson_interval(0, 0) == (0., 1.)
 
 

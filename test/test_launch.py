@@ -1,4 +1,4 @@
-"""The launch files, on a machine with ROS 2: what is really started, and how it ends."""
+"""The launch files, on a machine with ROS 2: the processes that they start, and how these end."""
 
 from contextlib import contextmanager
 import os
@@ -46,7 +46,7 @@ done
 
 
 def install(prefix: Path, package: str) -> Path:
-    """Tell ament of a package and return the folder for its executables."""
+    """Register a package with ament and return the folder for its executables."""
     marker = prefix / 'share/ament_index/resource_index/packages' / package
     marker.parent.mkdir(parents=True, exist_ok=True)
     marker.touch()
@@ -105,7 +105,7 @@ def test_every_argument_is_described(launch_file):
         assert len(argument.description) > 10
 
 
-def test_only_what_launch_does_has_a_default_here():
+def test_only_launch_settings_have_a_default_here():
     description = sources.get_launch_description_from_python_launch_file(str(DETECTOR))
     defaults = {
         e.name: ''.join(part.text for part in e.default_value) for e in description.entities
@@ -115,7 +115,7 @@ def test_only_what_launch_does_has_a_default_here():
     assert defaults.keys() >= {'image_topic', 'cameras', 'params_file', 'log_level', 'autostart'}
 
 
-def test_without_arguments_the_node_is_told_nothing(started):
+def test_without_arguments_the_node_gets_no_parameters(started):
     assert started() == [(['--ros-args'], [])]
 
 
@@ -178,7 +178,7 @@ def test_a_yaml_launch_file_can_include_it(started, arguments):
     (REPLAY, {'bag': str(BAG), 'player': 'rosbag2'}, '`ros2 bag` is not installed here'),
     (REPLAY, {'bag': str(BAG), 'record': 'new'}, '`ros2 bag` is not installed .*leave record'),
 ])
-def test_what_cannot_be_used_is_one_line(started, caplog, launch_file, arguments, line):
+def test_unusable_arguments_are_one_line(started, caplog, launch_file, arguments, line):
     if 'ros2 bag' in line and 'ros2bag' in ament_index.get_packages_with_prefixes():
         pytest.skip('rosbag2 is installed here')
     assert started(launch_file, 1, **arguments) == []
@@ -195,7 +195,7 @@ def test_replay_takes_topic_and_transport_from_the_bag(started):
 
 
 def test_replay_by_rosbag2_with_a_record(started, prefix):
-    """As far as it can be told where rosbag2 is not: the commands, as its manual has them."""
+    """Without rosbag2 only the commands can be tested: they are those of its manual."""
     install(prefix, 'ros2bag')
     calls = started(REPLAY, bag=str(BAG), player='rosbag2', record='new', namespace='hand',
                     player_arguments='--delay 5 --loop', use_sim_time='true')

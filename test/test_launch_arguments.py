@@ -1,4 +1,4 @@
-"""What launch files take as cameras, and what they find in a bag; needs neither ROS nor launch."""
+"""The launch files' cameras argument, and the cameras of a bag; needs neither ROS nor launch."""
 
 import numpy as np
 import pytest

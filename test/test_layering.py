@@ -105,7 +105,7 @@ def test_no_modules_import_each_other_in_a_circle():
     assert not left
 
 
-def test_the_node_needs_nothing_of_the_offline_rooms():
+def test_the_node_imports_no_offline_room():
     wrong = sorted(f'{module} imports {name}' for module, name in own_imports()
                    if room(module) in ('ros', 'ros.node') and room(name) in OFFLINE)
     assert not wrong
@@ -170,7 +170,7 @@ assert declare_missing_operators() == ()
 
 @pytest.mark.slow
 def test_operators_that_exist_are_left_alone():
-    """Where somebody has registered working operators, they go on working."""
+    """Working operators that are registered already go on working."""
     done = run("""
 import torch
 library = torch.library.Library('torchvision', 'DEF')

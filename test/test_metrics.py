@@ -1,4 +1,4 @@
-"""Metrics against scikit-learn, against brute force, and on what degenerates."""
+"""Metrics against scikit-learn, against brute force, and in degenerate cases."""
 
 import json
 
@@ -108,7 +108,7 @@ def test_calibration_error_by_hand():
 @given(FRAMES, st.floats(0, 1))
 @settings(max_examples=200, deadline=None)
 def test_threshold_finds_most_successes_at_the_wanted_rate(frames, rate):
-    """Against trying every threshold there is."""
+    """Compare with a search over all thresholds."""
     values, labels = np.array([p for p, _ in frames]), [label for _, label in frames]
     success = np.array(labels) == Label.SUCCESS
     if success.all():
@@ -160,7 +160,7 @@ def test_attempts_are_decided_by_their_last_half_second():
 
 
 @pytest.mark.parametrize('labels', [[], [Label.SUCCESS] * 3, [Label.FAILURE] * 3])
-def test_what_cannot_be_measured_is_null(labels):
+def test_undefined_metrics_are_null(labels):
     values = [.2, .6, .9][:len(labels)]
     summary = summarize(predictions(values, labels), .5, DecisionConfig())
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary

@@ -107,7 +107,7 @@ def test_a_camera_that_stops_turns_the_verdict_false(raw, classifier, settings):
 
 
 def bad_messages():
-    """Return what a broken driver may send, by the reason that it shall be counted under."""
+    """Return messages that a broken driver may send, by the reason under which each is counted."""
     encoding, step, empty, short, good = (raw_message(pictures()[3]) for _ in range(5))
     encoding.encoding = 'rgb9'
     step.step = 3

@@ -1,4 +1,4 @@
-"""What reaches the node: blind cameras, QoS, clocks, rates; over real DDS."""
+"""Inputs of the node: blind cameras, QoS, clocks, rates; over real DDS."""
 
 import re
 import time
@@ -26,7 +26,7 @@ def stamped(message, seconds):
 
 @pytest.fixture(scope='module')
 def looking(ears, settings):
-    """Return a detector that knows when its camera is blind, and takes a true for every frame."""
+    """Return a detector that checks for blind cameras and answers true on every other frame."""
     parameters = {**settings, 'threshold': 1e-6, 'frozen_after_s': 1.}
     with detector(namespace='looking', **parameters) as child:
         yield Detector(ears, child, 'looking')
@@ -66,7 +66,7 @@ def test_a_frozen_camera_is_unknown_although_its_stamps_go_on(looking):
 
 
 def test_a_stamp_that_jumps_back_resets_the_window(ears, settings):
-    """As a bag that is played once more; three frames are needed for a verdict."""
+    """Like a bag that is played again; three frames are needed for a verdict."""
     parameters = {**settings, 'threshold': 1e-6, 'min_frames': 3, 'window_s': 1.,
                   'use_sim_time': 'true', 'stale_after_s': 20.}
     with detector(namespace='replay', **parameters) as child:
@@ -116,7 +116,7 @@ def test_with_receive_time_stamps_do_not_matter(ears, settings):
 
 
 def test_a_camera_may_be_reliable_or_not_without_a_word_about_it(looking, ears):
-    """Large raw images get lost in best effort, but a best-effort camera shall be heard too."""
+    """Best effort loses large raw images, but frames of a best-effort camera must arrive too."""
     looking.diagnostics(lambda values: values['reliability'] == 'reliable')
     worse = ears.node.create_publisher(Image, '/looking/image', BEST_EFFORT)
     looking.diagnostics(lambda values: values['reliability'] == 'best_effort')

@@ -62,7 +62,7 @@ def test_signals_end_it_cleanly_with_a_last_false(ears, settings, classifier, nu
      'configure failed: parameter min_frames = 0: expected a whole number from 1 to 1000'),
     (['-p', 'window_s'], "Couldn't parse parameter override rule: '-p window_s'"),
 ])
-def test_what_cannot_be_used_ends_it_with_one_line(arguments, line):
+def test_unusable_parameters_end_the_node_with_one_line(arguments, line):
     child = run('detector_node', '--ros-args', *arguments)
     assert child.returncode == 1
     assert line in child.output
@@ -85,7 +85,7 @@ def managed(ears, settings):
 
 
 class Managed:
-    """A lifecycle manager and a person with `ros2 param`."""
+    """Clients of the services that a lifecycle manager and `ros2 param` use."""
 
     def __init__(self, ears, name):
         self.ears, self.name = ears, name
@@ -119,7 +119,7 @@ def cpu_seconds(pid):
 
 
 def test_every_transition_and_what_fails_on_the_way(managed, ears, random_checkpoint):
-    """One story, since every state builds on the one before."""
+    """One test, since every state follows from the one before."""
     assert managed.state() == State.PRIMARY_STATE_UNCONFIGURED
     assert not managed.change(Transition.TRANSITION_CONFIGURE)
     assert 'configure failed: /nope: no such file' in managed.child.output
@@ -181,7 +181,7 @@ def test_every_transition_and_what_fails_on_the_way(managed, ears, random_checkp
 
 
 def _parameters_while_active(managed, seen):
-    """Change what may change, and look that it acts; the verdict is true at begin and end."""
+    """Change each changeable parameter and check its effect; the verdict begins and ends true."""
     frame = raw_message(pictures()[0])
     for values, complaint in (
         ({'checkpoint': 'other'}, 'checkpoint: read in configure; deactivate and clean up'),

@@ -1,4 +1,4 @@
-"""Whatever comes over the topic: the node goes on, and a malformed message is never a true."""
+"""Malformed messages: the node continues, and none of them gives a true."""
 
 import time
 
@@ -42,7 +42,7 @@ def image(**changes):
 
 @st.composite
 def malformed_images(draw, kind):
-    """Return a serialized Image that is none, for a reason that does not need the code to tell."""
+    """Return a serialized Image that is malformed, as its fields show."""
     if kind == 'cut':       # within what the fields need, padding aside
         whole = serialize_message(image())
         return whole[:draw(st.integers(HEADER, len(whole) - 4))]

@@ -18,7 +18,7 @@ VERIFY_TIMEOUT_S = 1.5
 
 @pytest.fixture(scope='module')
 def asked(ears, settings):
-    """Return a detector that needs three frames and takes its time to become stale."""
+    """Return a detector that needs three frames and becomes stale late."""
     parameters = {**settings, 'min_frames': 3, 'window_s': 5., 'stale_after_s': 5.,
                   'verify_timeout_s': VERIFY_TIMEOUT_S}
     with detector(namespace='asked', **parameters) as child:

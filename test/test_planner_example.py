@@ -87,7 +87,7 @@ def camera(child, ears):
 
 @contextmanager
 def planning(ears, namespace, **parameters):
-    """Run the example for the block; yields a function that tells it of an attempt's end."""
+    """Run the example for the block; yields a function that reports an attempt's end to it."""
     words = [word for name, value in parameters.items() for word in ('-p', f'{name}:={value}')]
     process = subprocess.Popen(
         [sys.executable, ROOT / 'examples/grasp_planner.py', '--ros-args',
@@ -142,7 +142,7 @@ def test_the_answer_is_about_what_comes_after_the_attempt(planner, camera):
         assert planner() == 'place'
 
 
-def test_nobody_knows_means_stop(planner, camera):
+def test_an_unknown_verdict_means_stop(planner, camera):
     with camera.showing(success=True):
         assert planner() == 'place'
     assert planner() == 'stop'
@@ -154,7 +154,7 @@ def test_a_detector_that_hangs_means_stop(planner, camera, child):
         assert planner() == 'stop'
     finally:
         child.send_signal(signal.SIGCONT)
-    time.sleep(3.)      # it answers the old request, to which nobody listens any more
+    time.sleep(3.)      # it answers the old request, for which no client waits any more
     with camera.showing(success=True):
         assert planner() == 'place'
 

@@ -1,4 +1,4 @@
-"""The bag player as a process of its own, heard over real DDS."""
+"""The bag player as a process of its own, received over real DDS."""
 
 import signal
 import struct
@@ -143,7 +143,7 @@ def test_restamped_is_what_rclpy_reads():
     assert changed.data == RAW_IMAGE.data
 
 
-def test_message_class_of_what_is_not_there():
+def test_message_class_of_a_missing_type():
     assert message_class('sensor_msgs/msg/Image') is Image
     with pytest.raises(ImportError):
         message_class('no_such_msgs/msg/Odd')
@@ -167,7 +167,7 @@ def test_a_rate_that_is_none_is_refused(rate):
     (['BAG', '--delay', 'soon'], 2, 'argument --delay: soon: expected 0 or more seconds'),
     (['BAG', '--topics', '/odd'], 3, 'no message to play'),
 ])
-def test_what_cannot_be_played_is_said(bag, arguments, code, line):
+def test_reasons_why_a_bag_cannot_be_played(bag, arguments, code, line):
     child = run('play_bag', *(str(bag[0]) if a == 'BAG' else a for a in arguments))
     assert line in child.output
     assert child.returncode == code

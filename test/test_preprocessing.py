@@ -148,7 +148,7 @@ def test_half_of_a_frame_suffices_where_it_has_the_inputs_pixels(height, width, 
     (np.zeros((0, 4, 3), np.uint8), r'uint8 \(0, 4, 3\)'),
     ([[1, 2, 3]], 'list'),
     (None, 'NoneType')])
-def test_what_is_no_rgb_frame_is_refused(frame, text):
+def test_an_array_that_is_not_an_rgb_frame_is_refused(frame, text):
     with pytest.raises(ImageDecodeError, match=f'got {text}; expected an RGB array') as info:
         Preprocessing(4, 4).crop_and_resize(frame)
     assert info.value.reason == 'not_rgb'

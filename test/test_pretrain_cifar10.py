@@ -53,7 +53,7 @@ def tree(tmp_path_factory):
 
 
 def torchvision_folder(folder, monkeypatch):
-    """Write the files that torchvision's CIFAR10 reads, and have it expect these."""
+    """Write the files that torchvision's CIFAR10 reads, and make it expect their checksums."""
     from torchvision.datasets import CIFAR10
 
     base = folder / CIFAR10.base_folder
@@ -101,7 +101,7 @@ def test_ten_colours_are_learnt(kind, tree, tmp_path, monkeypatch, capfd):
     assert metadata.preprocessing == SIZE
     assert metadata.training['data'] == 'ten colours'
     assert metadata.training['images'] == {'train': 200, 'test': 50}
-    # The figures are those of the weights in the file, on images that nobody changed.
+    # The figures are those of the weights in the file, on images without augmentation.
     model = CifarCnn(10).eval()
     model.load_state_dict(tensors)
     _, test = read_images(folder, SIZE)

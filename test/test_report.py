@@ -1,4 +1,4 @@
-"""The report of a training: whole, self-contained, right; and Grad-CAM looks where it should."""
+"""The report of a training: complete, self-contained, right; Grad-CAM finds the right place."""
 
 from dataclasses import replace
 import json
@@ -39,7 +39,7 @@ SECTIONS = [
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
-    """Train for so short a time that errors are left."""
+    """Train briefly, so that errors remain."""
     folder = tmp_path_factory.mktemp('trained')
     dataset = write_dataset(folder / 'set', split_frames(colour_frames(32)))
     config = TrainingConfig(architecture='cifar_cnn', pretrained=False, freeze_conv_layers=1,
@@ -50,7 +50,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def run(trained, tmp_path):
-    """Give a copy of the run and of its data set, to be changed at will."""
+    """Return a copy of the run and of its data set that a test may change."""
     shutil.copytree(trained / 'set', tmp_path / 'set')
     shutil.copytree(trained / 'run', tmp_path / 'run')
     change_json(tmp_path / 'run/run.json', dataset=str(tmp_path / 'set'),
@@ -63,7 +63,7 @@ def change_json(path, **values):
 
 
 def spoil(run, count):
-    """Turn the surest answers to so many test attempts round."""
+    """Make the predictions of the first ``count`` test attempts surely wrong."""
     rows = read_predictions(run / 'predictions.csv')
     attempts = sorted({row.attempt for row in rows if row.split == 'test'})[:count]
     write_predictions(run / 'predictions.csv', [
@@ -134,7 +134,7 @@ def test_pictures_that_are_gone_are_said_to_be(run):
     assert 'The data set does not tell where its labels come from' in report(run).text
 
 
-def test_report_on_nothing_but_right_answers_and_one_label(run):
+def test_report_on_right_answers_only_and_on_one_label(run):
     rows = read_predictions(run / 'predictions.csv')
     write_predictions(run / 'predictions.csv', [
         row._replace(probability=.001) for row in rows if row.label is Label.FAILURE])
@@ -195,7 +195,7 @@ def test_worst_errors_are_the_surest_and_one_of_each_attempt():
 # Grad-CAM
 
 class Spot(torch.nn.Module):
-    """Says success where there is red: its place is known."""
+    """A network that answers success where the image is red."""
 
     def __init__(self):
         super().__init__()
@@ -221,8 +221,8 @@ def spot_checkpoint(monkeypatch, preprocessing):
 
 
 @pytest.mark.parametrize('label, row, column', [(Label.SUCCESS, 0, 0), (Label.FAILURE, 1, 1)])
-def test_grad_cam_finds_what_speaks_for_a_label(monkeypatch, label, row, column):
-    """Red at the top left speaks for success, blue at the bottom right for failure."""
+def test_grad_cam_finds_the_evidence_for_a_label(monkeypatch, label, row, column):
+    """Red at the top left is evidence for success, blue at the bottom right for failure."""
     spot = spot_checkpoint(monkeypatch, Preprocessing(30, 40))
     frame = np.zeros((60, 80, 3), np.uint8)
     frame[:30, :40, 0] = frame[30:, 40:, 2] = 255
@@ -249,7 +249,7 @@ def test_grad_cam_lies_where_the_classifier_looks(monkeypatch):
 
 
 class LastChannels(torch.nn.Module):
-    """Gives features (B, h, w, C), or as tokens (B, h * w, C)."""
+    """A backbone whose features are (B, h, w, C), or tokens (B, h * w, C)."""
 
     def __init__(self, as_tokens):
         super().__init__()
@@ -263,7 +263,7 @@ class LastChannels(torch.nn.Module):
 
 @pytest.mark.parametrize('as_tokens', [False, True])
 def test_networks_without_feature_maps_are_shown_without(run, monkeypatch, as_tokens):
-    """Transformers: what looks like maps has other proportions, or is no map at all."""
+    """Transformers: features of other proportions, or without spatial dimensions."""
     from grasp_success_detector.networks.architectures import Stage
     from grasp_success_detector.reports import pictures as room
 

@@ -1,4 +1,4 @@
-"""Samples of an epoch: as many of each class as asked for, shared out, the same when repeated."""
+"""Samples of an epoch: requested number of each class, split among processes, reproducible."""
 
 from collections import Counter
 

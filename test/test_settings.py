@@ -1,4 +1,4 @@
-"""Settings: what their fields take, what is converted, and what a wrong value is told."""
+"""Settings: what their fields accept, what is converted, and the errors of wrong values."""
 
 from argparse import ArgumentParser
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The node does not grow, and the soak that says so would notice."""
+"""The node's memory does not grow, and the soak test would detect growth."""
 
 import importlib.util
 from pathlib import Path

@@ -66,7 +66,7 @@ def message(stamp, data, frame_id):
 
 
 def answer(stamped, header):
-    """Wait for what is said of one frame."""
+    """Wait for the verdict on one frame."""
     def found():
         return [m for m in list(stamped) if m.header == header
                 and [r.class_id for r in m.results[1:]] != ['stale']]

@@ -1,4 +1,4 @@
-"""Text files are UTF-8 whatever the locale: everything that opens one says so."""
+"""Text files are UTF-8 in any locale: every call that opens one names the encoding."""
 
 import ast
 from pathlib import Path

@@ -152,7 +152,7 @@ assert 'timm' not in sys.modules and 'torchvision' not in sys.modules
 
 
 def test_weights_that_cannot_be_downloaded(tmp_path):
-    """In a process of its own: whether there is a network is decided at the import."""
+    """In a process of its own, since offline mode is read at the import."""
     done = subprocess.run([sys.executable, '-c', """
 from grasp_success_detector.errors import CheckpointError
 from grasp_success_detector.networks.weights import build_pretrained

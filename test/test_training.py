@@ -1,4 +1,4 @@
-"""Training: what learns and what does not, the run folder, resuming, bad input."""
+"""Training: which layers are trained, the run folder, resuming, bad input."""
 
 import json
 import os

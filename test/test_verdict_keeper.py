@@ -1,4 +1,4 @@
-"""How long a verdict lasts, and what a reset leaves; with a clock of the test's own."""
+"""How long a verdict lasts, and what a reset keeps; with a simulated clock."""
 
 from types import SimpleNamespace
 

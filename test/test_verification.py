@@ -1,4 +1,4 @@
-"""Single questions, answered from frames that came after them."""
+"""Requests to ~/verify, answered from frames that came after them."""
 
 from dataclasses import replace
 import json
@@ -22,7 +22,7 @@ class Stamp(NamedTuple):
 
 
 class Question:
-    """A question at the time 0, with a camera that needs no time to deliver."""
+    """A request at time 0, with a camera without delay."""
 
     def __init__(self, config=CONFIG, timeout_s=2.):
         self.answers = []

@@ -1,4 +1,4 @@
-"""Frames on which nothing can be seen."""
+"""Frames that are too dark, saturated or frozen."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Where backbones' weights come from: published ones, and files that somebody brings."""
+"""Where backbones' weights come from: published ones, and files that the user gives."""
 
 from pathlib import Path
 import sys
@@ -161,7 +161,7 @@ def test_resnet34_weights_that_cannot_be_had(resnet34_cache):
     assert '\n' not in str(info.value)
 
 
-# Files that somebody brings
+# Files that the user gives
 
 def write(state, path, **options):
     if path.suffix == '.safetensors':
