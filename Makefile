@@ -37,6 +37,7 @@ types: $(VENV)/.installed  ## types: strict for the core
 	$(VENV)/bin/mypy
 
 docs: $(VENV)/.installed  ## the documentation as a site: docs/_build/index.html
+	@rm -rf docs/api
 	$(VENV)/bin/sphinx-build -q -j 2 -W --keep-going -b html docs docs/_build
 
 test-fast: $(VENV)/.installed  ## the tests that are neither slow nor over DDS
