@@ -41,11 +41,6 @@ class SplitOptions:
             ('split', abs(sum(self.split) - 1) < 1e-6, 'three fractions that add up to 1'),))
 
 
-def outcomes(attempts: Sequence[Attempt], labels: Sequence[Label]) -> dict[Attempt, Label]:
-    """Return each attempt's outcome: the label of its last frame (frames in order of time)."""
-    return dict(zip(attempts, labels, strict=True))
-
-
 def check_labels(split: str, attempts: Sequence[Hashable], labels: Sequence[Label]) -> str | None:
     """
     Return a description of a split if it lacks one of the two labels, else None.
