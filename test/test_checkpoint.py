@@ -17,6 +17,7 @@ import torch
 
 from grasp_success_detector.errors import CheckpointError
 from grasp_success_detector.images.preprocessing import Preprocessing
+from grasp_success_detector.inference.engine import identity
 from grasp_success_detector.networks import checkpoint as checkpoint_module
 from grasp_success_detector.networks.architectures import (
     ARCHITECTURES,
@@ -24,12 +25,14 @@ from grasp_success_detector.networks.architectures import (
     default_preprocessing,
 )
 from grasp_success_detector.networks.checkpoint import (
+    BackboneMetadata,
     Checkpoint,
     CheckpointMetadata,
     FORMAT_VERSION,
+    read_backbone,
     save,
 )
-from grasp_success_detector.networks.tensors_file import tensors_sha256
+from grasp_success_detector.networks.tensors_file import document_sha256, tensors_sha256
 
 KEY = 'grasp_success_detector'
 
@@ -53,17 +56,26 @@ def saved(tmp_path):
     return path
 
 
-def rewrite(path, change_tensors=None, change_document=None):
+def rewrite(path, change_tensors=None, change_document=None, rehash=True):
     """Write a file again as another program might have, with changed tensors or metadata."""
     with safe_open(path, 'pt') as file:
         document = json.loads(file.metadata()[KEY])
     tensors = load_file(path)
     if change_tensors:
         change_tensors(tensors)
-        document['sha256'] = tensors_sha256(tensors)
+        document['tensors_sha256'] = tensors_sha256(tensors)
     if change_document:
         document = change_document(document)
+    if rehash and 'sha256' in document and document.get('format_version') != 1:
+        document['sha256'] = document_sha256(document)
     save_file(tensors, path, {KEY: json.dumps(document)})
+
+
+def as_version_1(document):
+    """Return a document as version 1 of the format had it: with a hash of the tensors only."""
+    old = {**document, 'format_version': 1, 'sha256': document['tensors_sha256']}
+    del old['tensors_sha256']
+    return old
 
 
 @pytest.mark.slow
@@ -84,7 +96,8 @@ def test_round_trip(name, tmp_path):
 
     assert checkpoint.metadata == metadata
     assert checkpoint.path == path
-    assert checkpoint.sha256 == sha256 == tensors_sha256(model.state_dict())
+    assert checkpoint.sha256 == sha256
+    assert checkpoint.tensors_sha256 == tensors_sha256(model.state_dict())
     assert not any(module.training for module in checkpoint.model.modules())
     state = checkpoint.model.state_dict()
     assert list(state) == list(model.state_dict())
@@ -140,6 +153,12 @@ def test_sha256_notices(change):
     tensors = {'a': torch.zeros(2), 'b': torch.ones(2)}
     assert tensors_sha256(change(tensors)) != tensors_sha256(tensors)
     assert tensors_sha256(dict(reversed(tensors.items()))) == tensors_sha256(tensors)
+
+
+def test_the_hash_of_a_document_is_what_its_definition_says():
+    document = {'threshold': .76, 'metrics': {'n': 10, 'ä': None, 5: [1e-7, 2.]}, 'sha256': 'x'}
+    text = r'{"metrics":{"5":[1e-07,2.0],"n":10,"\u00e4":null},"threshold":0.76}'
+    assert document_sha256(document) == hashlib.sha256(text.encode()).hexdigest()
 
 
 # Saving
@@ -288,21 +307,55 @@ def test_foreign(tmp_path):
     (lambda d: {**d, 'class_names': ['success', 'failure']},
      r"class_names \('success', 'failure'\) .expected \['failure', 'success'\], in this"),
     (lambda d: {**d, 'class_names': 3}, 'class_names 3 .expected a list, each text'),
-    (lambda d: {**d, 'threshold': 1.5}, 'threshold 1.5 .expected a number from 0.0 to 1.0'),
+    (lambda d: {**d, 'threshold': 1.5}, 'threshold 1.5 .expected a number above 0.0 and up to 1'),
+    (lambda d: {**d, 'threshold': 0.}, 'threshold 0.0 .expected a number above 0'),
     (lambda d: {**d, 'threshold': None}, 'threshold None'),
-    (lambda d: {**d, 'temperature': 0}, 'temperature 0 .expected a number above 0'),
-    (lambda d: {**d, 'temperature': float('inf')}, 'temperature inf'),
+    (lambda d: {**d, 'temperature': 0}, 'temperature 0 .expected a number from 0.01 to 100'),
+    (lambda d: {**d, 'temperature': 1e-9}, 'temperature 1e-09 .expected a number from 0.01 to'),
+    (lambda d: {**d, 'temperature': 1e9}, 'temperature 1000000000.0 .expected a number from 0.01'),
+    *((lambda d, change=change: {**d, 'preprocessing': {**d['preprocessing'], **change}}, text)
+      for change, text in (
+          ({'width': 3}, 'preprocessing .*expected height and width of 8 pixels or more'),
+          ({'mean': [1e300, .5, .5]}, 'mean .*expected 3 values, each a number from 0.0 to 1.0'),
+          ({'std': [1e-300, .5, .5]}, 'std .*expected 3 values, each a number from 0.001 to 10'),
+          ({'roi': [.5, .5, 1e-9, .5]}, 'roi .*width and height of 0.01 or more'))),
     (lambda d: {**d, 'training': 'yes'}, "training 'yes' .expected names and values"),
     (lambda d: {**d, 'preprocessing': {'height': 32}}, 'preprocessing: got .*expected'),
     (lambda d: {**d, 'preprocessing': {**d['preprocessing'], 'height': -1}},
      'height -1 .expected a whole number from 1 to 4096'),
-    (lambda d: {**d, 'sha256': '0' * 64},
+    (lambda d: {**d, 'tensors_sha256': '0' * 64},
      'damaged: the SHA-256 of its tensors is [0-9a-f]{64}, the file says 0{64}')])
 def test_metadata_that_cannot_be_used(change, text, saved):
     rewrite(saved, change_document=change)
     with pytest.raises(CheckpointError, match=f'model.safetensors: .*{text}') as info:
         load(saved)
     assert '\n' not in str(info.value)
+
+
+@pytest.mark.parametrize('change', [
+    lambda d: {**d, 'threshold': .06},
+    lambda d: {**d, 'temperature': 2},
+    lambda d: {**d, 'temperature': float('inf')},
+    lambda d: {**d, 'preprocessing': {**d['preprocessing'], 'roi': [0., 0., .9, 1.]}},
+    lambda d: {**d, 'metrics': {'accuracy': .98}},
+    lambda d: {**d, 'format_version': 1},   # whose hash would cover the tensors only
+    lambda d: {**d, 'sha256': '0' * 64}])
+def test_changed_metadata_is_refused(change, saved):
+    rewrite(saved, change_document=change, rehash=False)
+    with pytest.raises(CheckpointError, match='model.safetensors: .*(SHA-256|JSON)') as info:
+        Checkpoint.open(saved)
+    assert '\n' not in str(info.value)
+
+
+def test_one_changed_digit_of_the_threshold_is_refused(tmp_path):
+    path = tmp_path / 'a.safetensors'
+    save(path, build('cifar_cnn'), metadata_of(threshold=.76))
+    content = path.read_bytes()
+    assert content.count(b'threshold\\": 0.76') == 1
+    path.write_bytes(content.replace(b'threshold\\": 0.76', b'threshold\\": 0.06'))
+    with pytest.raises(CheckpointError, match='a.safetensors: its metadata was damaged or '
+                       'changed: the SHA-256 is [0-9a-f]{64}, the file says [0-9a-f]{64}; copy'):
+        Checkpoint.open(path)
 
 
 def test_one_flipped_bit_is_noticed(saved):
@@ -351,7 +404,8 @@ def test_a_model_in_memory_is_a_checkpoint_too():
     model = build('cifar_cnn')
     checkpoint = Checkpoint.of_model(model, metadata_of())
     assert checkpoint.model is model
-    assert (checkpoint.sha256, checkpoint.path) == (tensors_sha256(model.state_dict()), None)
+    assert checkpoint.tensors_sha256 == tensors_sha256(model.state_dict())
+    assert checkpoint.path is None
 
 
 def test_metadata_is_read_without_torch(saved):
@@ -379,16 +433,41 @@ def test_a_file_that_lacks_later_optional_fields(saved, monkeypatch):
         'cifar_cnn', default_preprocessing('cifar_cnn'), familiarity=None)
 
 
+def test_a_file_of_version_1_is_read_and_keeps_what_was_proven(saved):
+    new = load(saved)
+    rewrite(saved, change_document=as_version_1)
+    old = load(saved)
+    assert old.metadata == new.metadata
+    assert old.sha256 == old.tensors_sha256 == new.tensors_sha256 != new.sha256
+    assert identity(old) == identity(new)
+
+
+def test_pretrained_weights_are_hashed_whole_and_read_in_version_1(tmp_path):
+    path = tmp_path / 'backbone.safetensors'
+    save(path, build('cifar_cnn'), BackboneMetadata('cifar_cnn', default_preprocessing(
+        'cifar_cnn'), metrics={'accuracy': .68}))
+    with safe_open(path, 'pt') as file:
+        document = json.loads(file.metadata()[BackboneMetadata.KEY])
+    tensors, about = read_backbone(path)
+    assert about.metrics == {'accuracy': .68}
+    save_file(tensors, path, {BackboneMetadata.KEY: json.dumps(as_version_1(document))})
+    assert read_backbone(path)[1] == about
+    save_file(tensors, path, {BackboneMetadata.KEY: json.dumps(
+        {**document, 'metrics': {'accuracy': .98}})})
+    with pytest.raises(CheckpointError, match='its metadata was damaged or changed'):
+        read_backbone(path)
+
+
 def test_a_file_of_an_older_version_is_migrated_step_by_step(saved, monkeypatch):
-    def rename(document):
-        return {**{k: v for k, v in document.items() if k != 'softness'},
+    def rename(document, hashed=checkpoint_module.MIGRATIONS[1]):
+        return {**{k: v for k, v in hashed(document).items() if k != 'softness'},
                 'temperature': document['softness']}
 
     def halve(document):
         return {**document, 'temperature': document['temperature'] / 2}
 
     rewrite(saved, change_document=lambda d: {
-        **{k: v for k, v in d.items() if k != 'temperature'}, 'softness': 4., 'format_version': 1})
+        **{k: v for k, v in as_version_1(d).items() if k != 'temperature'}, 'softness': 4.})
     monkeypatch.setattr(checkpoint_module, 'FORMAT_VERSION', 3)
     monkeypatch.setattr(checkpoint_module, 'MIGRATIONS', {1: rename, 2: halve})
     metadata = load(saved).metadata

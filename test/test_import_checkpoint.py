@@ -109,7 +109,7 @@ def faulty(state):
     (lambda state: state, ('--size', '64'), 'cifar_cnn cannot take images of 64 x 64 pixels'),
     (lambda state: state, ('--size', '1', '2', '3'), '--size has 3 values; expected HEIGHT WIDTH'),
     (lambda state: state, ('--arch', 'resnet'), "unknown architecture 'resnet'; expected one of"),
-    (lambda state: state, ('--std', '0', '1', '1'), 'std .*each a number above 0'),
+    (lambda state: state, ('--std', '0', '1', '1'), 'std .*each a number from 0.001 to 10'),
     (lambda state: state | {'fc1.bias': torch.full((120,), torch.nan)}, (),
      'out: not written: holds weights that are not finite .*fc1.bias'),
     (lambda state: nn.Linear(2, 2), (), r'holds more than tensors \(torch.nn.modules.linear.Li'

@@ -112,7 +112,7 @@ def test_the_frame_is_neither_changed_nor_shared():
 
 @settings(max_examples=150, deadline=None)
 @given(st.integers(1, 700), st.integers(1, 700), st.integers(1, 64), st.integers(1, 64),
-       st.floats(0, .99), st.floats(0, .99), st.floats(.001, 1), st.floats(.001, 1))
+       st.floats(0, .98), st.floats(0, .98), st.floats(.011, 1), st.floats(.011, 1))
 def test_any_crop_lies_in_the_roi_and_keeps_the_aspect(h, w, height, width, x, y, rw, rh):
     roi = (x, y, min(rw, 1 - x), min(rh, 1 - y))
     preprocessing = Preprocessing(height, width, roi=roi)
@@ -179,7 +179,10 @@ def test_metadata_with_other_fields_is_refused(metadata):
     ({'mean': (0, 0, float('nan'))}, 'mean .*expected 3 values, each a number'),
     ({'mean': 'abc'}, 'mean .*expected 3 values, each a number'),
     ({'mean': None}, 'mean None .expected 3 values, each a number'),
-    ({'std': (1, 1, 0)}, 'std .*expected 3 values, each a number above 0')])
+    ({'mean': (.5, .5, 1e300)}, 'mean .*expected 3 values, each a number from 0.0 to 1.0'),
+    ({'roi': (0, 0, 1, .009)}, 'roi .*width and height of 0.01 or more'),
+    ({'std': (1, 1, 1e-300)}, 'std .*expected 3 values, each a number from 0.001 to 10.0'),
+    ({'std': (1, 1, 0)}, 'std .*expected 3 values, each a number from 0.001')])
 def test_fields_are_checked(fields, text):
     with pytest.raises(ConfigError, match=text):
         Preprocessing(**{'height': 4, 'width': 4, **fields})

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Triple = tuple[float, float, float]
 
+#: Smallest width and height of a region of interest, as fractions of the frame.
+SMALLEST_ROI = 0.01
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -34,8 +37,8 @@ class Preprocessing:
     height: int = setting(lowest=1, highest=4096)
     width: int = setting(lowest=1, highest=4096)
     roi: tuple[float, float, float, float] = setting((0., 0., 1., 1.), lowest=0., highest=1.)
-    mean: Triple = (0.5, 0.5, 0.5)
-    std: Triple = setting((0.5, 0.5, 0.5), above=0.)
+    mean: Triple = setting((0.5, 0.5, 0.5), lowest=0., highest=1.)
+    std: Triple = setting((0.5, 0.5, 0.5), lowest=0.001, highest=10.)
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -131,5 +134,6 @@ class Preprocessing:
 def _roi_checks(given: Preprocessing) -> Iterator[tuple[str, bool, str]]:
     x, y, width, height = given.roi
     # The sums may exceed 1 by rounding: 0.7 + 0.3 of decimal fractions is not exactly 1.
-    yield ('roi', min(width, height) > 0 and max(x + width, y + height) <= 1 + 1e-9,
-           'x, y, width and height inside the frame, as fractions of it')
+    yield ('roi', min(width, height) >= SMALLEST_ROI and max(x + width, y + height) <= 1 + 1e-9,
+           'x, y, width and height inside the frame, as fractions of it, width and height of '
+           f'{SMALLEST_ROI} or more')

@@ -117,8 +117,13 @@ def device_type(device: str) -> str:
 
 
 def identity(checkpoint: 'Checkpoint') -> str:
-    """Return a hexadecimal hash of the weights and metadata that decisions depend on."""
+    """
+    Return a hexadecimal hash of the weights and metadata that decisions depend on.
+
+    It does not depend on the version of the file's format: what was proven stays proven when a
+    file of an older version is written again.
+    """
     about = checkpoint.metadata
-    content = [checkpoint.sha256, about.architecture, asdict(about.preprocessing),
+    content = [checkpoint.tensors_sha256, about.architecture, asdict(about.preprocessing),
                about.threshold, about.temperature]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

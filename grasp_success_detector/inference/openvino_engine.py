@@ -155,8 +155,9 @@ def write_model(path: Path, model: Any, checkpoint: Checkpoint, overwrite: bool)
                  for suffix in ('xml', 'bin')}
     parts['expected'] = torch.from_numpy(reference_logits(checkpoint))
     tensors_file.write_tensors(
-        path, parts, _KEY, _document(checkpoint), lambda written: read_model(written, checkpoint),
-        overwrite)
+        path, parts, _KEY,
+        {**_document(checkpoint), 'sha256': tensors_file.tensors_sha256(parts)},
+        lambda written: read_model(written, checkpoint), overwrite)
 
 
 def read_model(path: Path, checkpoint: Checkpoint) -> ConvertedModel:
@@ -167,7 +168,7 @@ def read_model(path: Path, checkpoint: Checkpoint) -> ConvertedModel:
         if _KEY not in header:
             raise CheckpointError('holds no model of OpenVINO')
         document, sha256 = tensors_file.read_document(header[_KEY], _FORMAT_VERSION)
-        if document != _document(checkpoint):
+        if document != {**_document(checkpoint), 'sha256': sha256}:
             raise CheckpointError('was made of another checkpoint, or by another version')
         tensors_file.check_intact(parts, sha256)
         model = openvino.Core().read_model(

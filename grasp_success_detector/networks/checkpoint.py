@@ -5,7 +5,7 @@ The metadata is one JSON document in the file's header. Files of pre-trained wei
 with a head for any classes) are written and read in the same way, under another key.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 import os
@@ -25,11 +25,20 @@ if TYPE_CHECKING:
 _Metadata = TypeVar('_Metadata', bound='BackboneMetadata')
 
 #: Version of the files that are written; files of older versions are read too.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+
+
+def _from_version_1(document: dict[str, Any]) -> dict[str, Any]:
+    # The only hash was that of the tensors: nothing tells whether the metadata was changed.
+    return {**document, 'tensors_sha256': document['sha256']}
+
 
 #: For each older version the function that turns its document into one of the next version. A new
 #: field that has a default needs neither a new version nor a migration.
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_version_1}
+
+#: Fewest pixels of a network's input in height and in width: less shows no hand.
+SMALLEST_INPUT = 8
 
 #: Fields that every file has; those that came later take their defaults where they are missing.
 _REQUIRED = frozenset({
@@ -64,8 +73,10 @@ class BackboneMetadata:
         check_architecture(self.architecture)
         check_settings(self, CheckpointError, 'metadata:', self._checks())
 
-    def _checks(self) -> Iterable[tuple[str, bool, str]]:
-        return ()
+    def _checks(self) -> Iterator[tuple[str, bool, str]]:
+        size = self.preprocessing
+        yield ('preprocessing', min(size.height, size.width) >= SMALLEST_INPUT,
+               f'height and width of {SMALLEST_INPUT} pixels or more')
 
     @classmethod
     def from_json(cls: type[_Metadata], document: Mapping[str, Any]) -> _Metadata:
@@ -90,11 +101,12 @@ class CheckpointMetadata(BackboneMetadata):
     KEY: ClassVar[str] = 'grasp_success_detector'
 
     #: Lowest P(success) that counts as success.
-    threshold: float = setting(0.5, lowest=0., highest=1.)
+    threshold: float = setting(0.5, above=0., highest=1.)   # from 0 on, every frame would count
     #: Number by which the logits are divided before the softmax.
-    temperature: float = setting(1., above=0.)
+    temperature: float = setting(1., lowest=0.01, highest=100.)
 
     def _checks(self) -> Iterator[tuple[str, bool, str]]:
+        yield from super()._checks()
         yield ('class_names', self.class_names == CLASS_NAMES,
                f'{list(CLASS_NAMES)}, in this order')
 
@@ -104,31 +116,38 @@ class Checkpoint:
     """
     A checkpoint file with a verified hash, or a model in memory.
 
-    :ivar sha256: hash of the tensors (:func:`~.tensors_file.tensors_sha256`), hexadecimal.
+    :ivar sha256: hash of metadata and tensors (:func:`~.tensors_file.document_sha256` of the
+        metadata and the tensors' hash), hexadecimal; of a file of version 1 the tensors' hash.
+    :ivar tensors_sha256: hash of the tensors (:func:`~.tensors_file.tensors_sha256`), hexadecimal.
     :ivar path: the file; None for a model in memory.
     """
 
     metadata: CheckpointMetadata
     sha256: str
+    tensors_sha256: str
     path: Path | None = None
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> 'Checkpoint':
         """
-        Read a file's metadata and check the hash of its tensors, without importing torch.
+        Read a file's metadata and check its hash, without importing torch.
 
-        Whether the tensors fit the architecture is checked when :attr:`model` is first read.
+        The hash of a file of version 1 covers its tensors only: a change of its metadata is
+        noticed only where a value is out of range. Whether the tensors fit the architecture is
+        checked when :attr:`model` is first read.
 
-        :raises CheckpointError: the file is missing, damaged, foreign, or of a newer format.
+        :raises CheckpointError: the file is missing, damaged, foreign, or of a newer format, or a
+            value in it is out of range.
         """
         path = Path(path)
-        metadata, sha256, _ = _read(path, CheckpointMetadata)
-        return cls(metadata, sha256, path)
+        metadata, hashes, _ = _read(path, CheckpointMetadata)
+        return cls(metadata, *hashes, path)
 
     @classmethod
     def of_model(cls, model: 'nn.Module', metadata: CheckpointMetadata) -> 'Checkpoint':
         """Return a checkpoint of a model in memory; the model is neither copied nor changed."""
-        checkpoint = cls(metadata, tensors_file.tensors_sha256(model.state_dict()))
+        document = _document(metadata, model)
+        checkpoint = cls(metadata, document['sha256'], document['tensors_sha256'])
         vars(checkpoint)['model'] = model  # where cached_property looks for it
         return checkpoint
 
@@ -143,8 +162,8 @@ class Checkpoint:
         import torch
 
         assert self.path is not None
-        metadata, sha256, arrays = _read(self.path, CheckpointMetadata)
-        if (sha256, metadata) != (self.sha256, self.metadata):
+        metadata, hashes, arrays = _read(self.path, CheckpointMetadata)
+        if (metadata, *hashes) != (self.metadata, self.sha256, self.tensors_sha256):
             raise CheckpointError(f'{self.path}: was replaced while it was being loaded')
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         # Building draws random weights: in vain, and the caller's random numbers must not notice.
@@ -166,7 +185,7 @@ def save(path: str | os.PathLike[str], model: 'nn.Module', metadata: BackboneMet
     The file is written whole or not at all, and is loaded once as a test.
 
     :param path: file to write, usually ``*.safetensors``, in a folder that exists.
-    :returns: the SHA-256 of the tensors, hexadecimal.
+    :returns: the SHA-256 of metadata and tensors, hexadecimal.
     :raises CheckpointError: the file exists, cannot be written, or could not be loaded again.
     """
     def load(written: Path) -> object:
@@ -174,9 +193,17 @@ def save(path: str | os.PathLike[str], model: 'nn.Module', metadata: BackboneMet
             return Checkpoint.open(written).model
         return read_backbone(written)
 
-    document = {**asdict(metadata), 'format_version': FORMAT_VERSION}
-    return tensors_file.write_tensors(
+    with tensors_file.named_errors(path):
+        document = _document(metadata, model)
+    tensors_file.write_tensors(
         Path(path), model.state_dict(), metadata.KEY, document, load, overwrite)
+    return str(document['sha256'])
+
+
+def _document(metadata: BackboneMetadata, model: 'nn.Module') -> dict[str, Any]:
+    document = {**asdict(metadata), 'format_version': FORMAT_VERSION,
+                'tensors_sha256': tensors_file.tensors_sha256(model.state_dict())}
+    return {**document, 'sha256': tensors_file.document_sha256(document)}
 
 
 def read_backbone(path: Path) -> tuple[tensors_file.Tensors, BackboneMetadata]:
@@ -188,9 +215,9 @@ def read_backbone(path: Path) -> tuple[tensors_file.Tensors, BackboneMetadata]:
 
 
 def read_metadata(header: Mapping[str, str], tensors: Mapping[str, Any],
-                  kind: type[_Metadata]) -> tuple[_Metadata, str]:
+                  kind: type[_Metadata]) -> tuple[_Metadata, tuple[str, str]]:
     """
-    Return the metadata in a file's header, and the hash of the tensors, which is checked.
+    Return the metadata in a file's header, the file's hash, and that of its tensors; check both.
 
     :raises CheckpointError: the metadata is missing or unusable, or the tensors are damaged.
     :raises ConfigError: the architecture or the preprocessing cannot be used.
@@ -198,14 +225,21 @@ def read_metadata(header: Mapping[str, str], tensors: Mapping[str, Any],
     if kind.KEY not in header:
         raise CheckpointError(_other_content(header, tensors, kind))
     document, sha256 = tensors_file.read_document(header[kind.KEY], FORMAT_VERSION)
-    for version in range(document['format_version'], FORMAT_VERSION):
+    written = document['format_version']
+    if written > 1:
+        tensors_file.check_document(document, sha256)
+    for version in range(written, FORMAT_VERSION):
         document = MIGRATIONS[version](document)
-    metadata = kind.from_json({**document, 'format_version': FORMAT_VERSION})
-    tensors_file.check_intact(tensors, sha256)
-    return metadata, sha256
+    of_tensors = document.get('tensors_sha256')
+    tensors_file.check_intact(tensors, of_tensors)
+    metadata = kind.from_json({
+        name: value for name, value in {**document, 'format_version': FORMAT_VERSION}.items()
+        if name not in ('sha256', 'tensors_sha256')})
+    return metadata, (sha256, str(of_tensors))
 
 
-def _read(path: Path, kind: type[_Metadata]) -> tuple[_Metadata, str, tensors_file.Arrays]:
+def _read(path: Path, kind: type[_Metadata]
+          ) -> tuple[_Metadata, tuple[str, str], tensors_file.Arrays]:
     header, arrays = tensors_file.read_tensors(path)
     with tensors_file.named_errors(path):
         return *read_metadata(header, arrays, kind), arrays

@@ -1,8 +1,7 @@
 """
 Named tensors and a JSON document in a safetensors file; nothing in it is ever executed.
 
-The document is under one key of the file's header and holds a format version and a SHA-256 of the
-tensors.
+The document is under one key of the file's header and holds a format version and a SHA-256.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -50,16 +49,35 @@ def tensors_sha256(tensors: 'Mapping[str, torch.Tensor | NDArray[Any]]') -> str:
     return digest.hexdigest()
 
 
+def document_sha256(document: Mapping[str, Any]) -> str:
+    """
+    Return the SHA-256 of a JSON document without its field ``sha256``, hexadecimal.
+
+    It is computed over the document as JSON in ASCII, its keys sorted and without spaces, such as
+    ``{"mean":[0.5],"threshold":0.76}``. Numbers are written as Python's ``repr`` does.
+
+    :raises CheckpointError: the document holds something that JSON cannot, such as NaN.
+    """
+    try:
+        # Written and read once: keys that are numbers become text, which sorts in another order.
+        content = json.loads(json.dumps(dict(document), allow_nan=False))
+        content.pop('sha256', None)
+        text = json.dumps(content, allow_nan=False, sort_keys=True, separators=(',', ':'))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f'the metadata does not fit into JSON: {error}') from error
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def write_tensors(path: Path, state: 'Mapping[str, torch.Tensor]', key: str,
                   document: Mapping[str, Any], verify: Callable[[Path], object],
-                  overwrite: bool = False) -> str:
+                  overwrite: bool = False) -> None:
     """
     Write tensors and a document to a file, whole or not at all.
 
-    :param key: key of the document in the file's header; ``sha256`` is added to the document.
+    :param key: key of the document in the file's header.
+    :param document: what JSON can hold, with a format version and a SHA-256.
     :param verify: called with a temporary path of the finished file; raises CheckpointError if
         the file cannot be used.
-    :returns: the SHA-256 of the tensors, hexadecimal.
     :raises CheckpointError: the file exists, cannot be written, or could not be read again.
     """
     import safetensors.torch
@@ -68,13 +86,8 @@ def write_tensors(path: Path, state: 'Mapping[str, torch.Tensor]', key: str,
         check_new_file(path, CheckpointError)
     tensors = {name: tensor.detach().cpu().contiguous().clone()
                for name, tensor in state.items()}
-    sha256 = tensors_sha256(tensors)
-    try:
-        text = json.dumps({**document, 'sha256': sha256}, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f'{path}: the metadata does not fit into JSON: {error}') from error
     # The only key, since the library writes several in any order: same content, same bytes.
-    content = safetensors.torch.save(tensors, {key: text})
+    content = safetensors.torch.save(tensors, {key: json.dumps(document, allow_nan=False)})
     unfinished = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
         with unfinished.open('wb') as file:
@@ -91,7 +104,6 @@ def write_tensors(path: Path, state: 'Mapping[str, torch.Tensor]', key: str,
     finally:
         with suppress(OSError):
             unfinished.unlink()
-    return sha256
 
 
 def read_tensors(path: Path, expected: str = 'a checkpoint of train_classifier (.safetensors)',
@@ -127,21 +139,21 @@ def named_errors(subject: object) -> Iterator[None]:
 
 
 def read_document(text: str, newest: int) -> tuple[dict[str, Any], str]:
-    """Return the JSON document without its hash, and the hash; CheckpointError if unusable."""
+    """Return the JSON document and the hash in it; CheckpointError if they cannot be used."""
     try:
         document = json.loads(text)
         version = document['format_version']
         if isinstance(version, bool) or not isinstance(version, int) or version < 1:
             raise ValueError(f'format version {version!r}')
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f'its metadata cannot be read: {error!r}') from error
     if version > newest:
         raise CheckpointError(
             f'has format version {version}, this package reads up to {newest}; upgrade '
             'grasp_success_detector')
-    sha256 = document.pop('sha256', None)
+    sha256 = document.get('sha256')
     if not isinstance(sha256, str):
-        raise CheckpointError('its metadata holds no SHA-256 of the tensors')
+        raise CheckpointError('its metadata holds no SHA-256')
     return document, sha256
 
 
@@ -164,7 +176,16 @@ def check_tensors(tensors: 'Mapping[str, torch.Tensor]',
         raise CheckpointError(f'its tensors are not those of {whose}; {found}')
 
 
-def check_intact(tensors: 'Mapping[str, torch.Tensor | NDArray[Any]]', sha256: str) -> None:
+def check_document(document: Mapping[str, Any], sha256: str) -> None:
+    """Raise a CheckpointError for a document with another hash (:func:`document_sha256`)."""
+    if (actual := document_sha256(document)) != sha256:
+        raise CheckpointError(
+            f'its metadata was damaged or changed: the SHA-256 is {actual}, the file says '
+            f'{sha256}; copy or train it again')
+
+
+def check_intact(tensors: 'Mapping[str, torch.Tensor | NDArray[Any]]',
+                 sha256: object) -> None:
     """Raise a CheckpointError for tensors with another hash, or with NaN or infinite values."""
     if (actual := tensors_sha256(tensors)) != sha256:
         raise CheckpointError(
