@@ -10,9 +10,17 @@ from pathlib import Path
 import shutil
 from typing import Any
 
-from grasp_success_detector.errors import GraspSuccessDetectorError, ResourceError
+from grasp_success_detector.errors import (
+    CheckpointError,
+    GraspSuccessDetectorError,
+    ResourceError,
+)
 
-DEFAULT_CHECKPOINT = 'models/efficientnet_lite0_rig.safetensors'
+#: Names of the checkpoints that ship with the package; the first one is the default.
+SHIPPED_CHECKPOINTS = ('efficientnet_lite0_rig', 'cifar_cnn_rig')
+CHECKPOINT_HELP = f'.safetensors, or the name of a shipped one: {", ".join(SHIPPED_CHECKPOINTS)}'
+
+DEFAULT_CHECKPOINT = f'models/{SHIPPED_CHECKPOINTS[0]}.safetensors'
 SAMPLE_BAG = 'samples/rig_attempts'
 
 
@@ -35,6 +43,32 @@ def share_path(relative: str) -> Path:
     raise ResourceError(
         f'{relative}: this file of grasp_success_detector is not installed; looked in '
         f'{", ".join(map(str, roots))}; install the package again')
+
+
+def checkpoint_path(given: os.PathLike[str] | str = '',
+                    expected: str = 'a checkpoint of train_classifier (.safetensors)') -> Path:
+    """
+    Return the path of a checkpoint that a user named.
+
+    :param given: a file, where ``~`` is expanded, or one of SHIPPED_CHECKPOINTS; empty: the
+        default one. A file that is called like a shipped checkpoint comes first.
+    :param expected: the kind of file that the error says was expected.
+    :raises CheckpointError: there is no such file, and no such checkpoint ships.
+    :raises ResourceError: the named checkpoint ships, but is not installed.
+    """
+    name = os.fspath(given)
+    path = expanded(name)
+    if not name or (name in SHIPPED_CHECKPOINTS and not path.is_file()):
+        return share_path(f'models/{name or SHIPPED_CHECKPOINTS[0]}.safetensors')
+    if not path.exists():
+        raise CheckpointError(f'{path}: no such file; expected {expected}, or the name of a '
+                              f'shipped checkpoint: {", ".join(SHIPPED_CHECKPOINTS)}')
+    return path
+
+
+def expanded(path: os.PathLike[str] | str) -> Path:
+    """Return a path with ``~`` as the home folder; unchanged if there is none."""
+    return Path(os.path.expanduser(path))
 
 
 def write_whole(path: Path | str, content: bytes | str) -> None:

@@ -59,3 +59,18 @@ def test_installed_console_scripts_are_the_same_functions():
     for name, value in installed.items():
         module, function = value.split(':')
         assert f'from {module} import {function}\n' in (LIBEXEC / name).read_text()
+
+
+@pytest.mark.parametrize('line', [
+    'evaluate_classifier cifar_cnn samples --out {}/out',
+    'export_classifier cifar_cnn --onnx {}/x',
+    'evaluate_replay samples --checkpoint cifar_cnn --out {}/out',
+    'grasp_demo --checkpoint cifar_cnn --output {}/demo.png'])
+def test_a_checkpoint_that_does_not_exist_is_one_line_with_the_shipped_names(line, tmp_path):
+    done = run_command(*line.format(tmp_path).split())
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        'error: cifar_cnn: no such file; expected a checkpoint of train_classifier '
+        '(.safetensors), or the name of a shipped checkpoint: efficientnet_lite0_rig, '
+        'cifar_cnn_rig']
+    assert not os.listdir(tmp_path)

@@ -5,8 +5,17 @@ import os
 
 import pytest
 
-from grasp_success_detector.errors import ConfigError
-from grasp_success_detector.files import csv_text, json_text, new_folder, read_json, write_whole
+from grasp_success_detector.errors import CheckpointError, ConfigError
+from grasp_success_detector.files import (
+    checkpoint_path,
+    csv_text,
+    json_text,
+    new_folder,
+    read_json,
+    share_path,
+    SHIPPED_CHECKPOINTS,
+    write_whole,
+)
 
 
 def test_a_file_is_replaced_whole_in_utf_8(tmp_path):
@@ -63,3 +72,25 @@ def test_json_and_csv_keep_what_they_are_given(tmp_path):
     write_whole(path, json_text({'name': 'Größe', 'values': [1, None]}))
     assert read_json(path) == {'name': 'Größe', 'values': [1, None]}
     assert csv_text(['a', 'b'], [[1, 'x,y'], ['', 'ü']]) == 'a,b\n1,"x,y"\n,ü\n'
+
+
+def test_a_checkpoint_is_a_file_or_the_name_of_a_shipped_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in SHIPPED_CHECKPOINTS:
+        assert checkpoint_path(name) == share_path(f'models/{name}.safetensors')
+    assert checkpoint_path() == checkpoint_path('efficientnet_lite0_rig')
+    # A run folder may be called like a shipped checkpoint; a file comes first.
+    (tmp_path / 'cifar_cnn_rig').mkdir()
+    assert checkpoint_path('cifar_cnn_rig').is_absolute()
+    (tmp_path / 'efficientnet_lite0_rig').touch()
+    assert checkpoint_path('efficientnet_lite0_rig').resolve().parent == tmp_path
+    monkeypatch.setenv('HOME', str(tmp_path))
+    (tmp_path / 'my.safetensors').touch()
+    assert checkpoint_path('~/my.safetensors') == tmp_path / 'my.safetensors'
+
+
+def test_a_checkpoint_that_is_neither_is_one_line_with_the_shipped_names():
+    with pytest.raises(CheckpointError, match=(
+            r'^cifar_cnn: no such file; expected a checkpoint of train_classifier \(.safetensors\)'
+            r', or the name of a shipped checkpoint: efficientnet_lite0_rig, cifar_cnn_rig$')):
+        checkpoint_path('cifar_cnn')

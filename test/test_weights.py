@@ -279,6 +279,17 @@ def test_truncated_pickles(zipped, keep, tmp_path):
         build_pretrained('cifar_cnn', path)
 
 
+def test_a_shipped_checkpoint_is_named_without_its_path():
+    named = build_pretrained('cifar_cnn', Path('cifar_cnn_rig')).state_dict()
+    shipped = Checkpoint.open('cifar_cnn_rig').model.state_dict()
+    assert all(torch.equal(named[name], shipped[name]) for name in named
+               if not name.startswith('fc3'))
+    with pytest.raises(CheckpointError, match=(
+            '^cifar: no such file; expected weights: .safetensors, or .pth of torch.save, or the '
+            'name of a shipped checkpoint: efficientnet_lite0_rig, cifar_cnn_rig$')):
+        build_pretrained('cifar_cnn', Path('cifar'))
+
+
 def test_files_that_are_none(tmp_path):
     with pytest.raises(CheckpointError, match='none.pth: no such file'):
         build_pretrained('cifar_cnn', tmp_path / 'none.pth')

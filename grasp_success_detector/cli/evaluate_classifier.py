@@ -14,7 +14,7 @@ from rich.console import Console
 from grasp_success_detector.cli import arguments
 from grasp_success_detector.console import command, command_parser, counted, ExitCode, progress_bar
 from grasp_success_detector.errors import ConfigError
-from grasp_success_detector.files import new_folder
+from grasp_success_detector.files import CHECKPOINT_HELP, checkpoint_path, new_folder
 from grasp_success_detector.inference.engine import REFERENCE
 from grasp_success_detector.recordings.selection import FrameSelection
 from grasp_success_detector.settings import add_options, given_options
@@ -63,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if args.baseline is not None:
         read_baseline(args.baseline)
+    args.checkpoint = checkpoint_path(args.checkpoint)
     loaded = Checkpoint.open(args.checkpoint)
     threshold = loaded.metadata.threshold if args.threshold is None else args.threshold
     decision = replace(DecisionConfig(), threshold=threshold)
@@ -136,7 +137,7 @@ def evaluation_lines(evaluation: 'Evaluation') -> Iterator[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__, EPILOG)
-    parser.add_argument('checkpoint', type=Path, metavar='CHECKPOINT', help='.safetensors')
+    parser.add_argument('checkpoint', type=Path, metavar='CHECKPOINT', help=CHECKPOINT_HELP)
     parser.add_argument('sources', nargs='+', metavar='SOURCE',
                         help='data sets, bags, videos, or globs')
     parser.add_argument('--out', type=Path, required=True, metavar='EVALUATION',

@@ -21,7 +21,7 @@ from grasp_success_detector.cli.evaluate_classifier import evaluation_lines
 from grasp_success_detector.console import command, command_parser, ExitCode, progress_bar
 from grasp_success_detector.decision import DecisionConfig
 from grasp_success_detector.errors import BagError, ConfigError
-from grasp_success_detector.files import DEFAULT_CHECKPOINT, new_folder, share_path
+from grasp_success_detector.files import CHECKPOINT_HELP, checkpoint_path, new_folder
 from grasp_success_detector.recordings.selection import FrameSelection, STAMP_NOT_SET
 from grasp_success_detector.ros.node.parameters import Parameters
 from grasp_success_detector.ros.process import full_arguments, own_arguments, ros_process
@@ -51,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('bag', metavar='BAG', help='rosbag2 folder, .mcap, .db3 or .bag file')
     parser.add_argument('--out', type=Path, required=True, metavar='REPLAY',
                         help='folder to write; it must not exist')
-    parser.add_argument('--checkpoint', type=Path, help='(default: the one that ships)')
+    parser.add_argument('--checkpoint', type=Path, help=f'{CHECKPOINT_HELP} (the first)')
     add_engine_arguments(parser, Parameters.engine, Parameters.precision)
     add_options(parser, Playback, 'rate')
     add_options(parser, ReportOptions, 'timelines', 'videos')
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from grasp_success_detector.networks.checkpoint import Checkpoint
     from grasp_success_detector.reports import evaluation_page
 
-    path = args.checkpoint or share_path(DEFAULT_CHECKPOINT)
+    path = checkpoint_path(args.checkpoint or '')
     loaded = Checkpoint.open(path)
     decision = replace(DecisionConfig(), threshold=loaded.metadata.threshold)
     # By what the node runs: what differs then is not the engine's.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from grasp_success_detector.console import command, command_parser, ExitCode
-from grasp_success_detector.files import SAMPLE_BAG, share_path
+from grasp_success_detector.files import CHECKPOINT_HELP, checkpoint_path, SAMPLE_BAG, share_path
 
 EPILOG = """\
 examples:
@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if not (args.onnx or args.openvino or args.calibrate or args.verify):
         parser.error('nothing to do: give --onnx, --openvino, --calibrate or --verify')
+    args.checkpoint = checkpoint_path(args.checkpoint)
     if args.onnx or args.openvino:
         _export(args)
     if args.calibrate:
@@ -78,7 +79,7 @@ def _verify(args: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__, EPILOG)
-    parser.add_argument('checkpoint', type=Path, help='safetensors file of train_classifier')
+    parser.add_argument('checkpoint', type=Path, help=CHECKPOINT_HELP)
     parser.add_argument('--onnx', type=Path, metavar='FILE', help='ONNX file to write')
     parser.add_argument('--openvino', type=Path, metavar='FILE',
                         help='OpenVINO IR to write: a name that ends in .xml; .bin is beside it')

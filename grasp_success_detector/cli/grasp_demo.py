@@ -17,7 +17,13 @@ from rich.live import Live
 from grasp_success_detector.console import command, command_parser, ExitCode
 from grasp_success_detector.decision import NS_PER_S
 from grasp_success_detector.errors import ConfigError
-from grasp_success_detector.files import SAMPLE_BAG, share_path, write_whole
+from grasp_success_detector.files import (
+    CHECKPOINT_HELP,
+    checkpoint_path,
+    SAMPLE_BAG,
+    share_path,
+    write_whole,
+)
 from grasp_success_detector.images.encoding import encode_png
 from grasp_success_detector.labels import Verdict
 from grasp_success_detector.ros.process import full_arguments, own_arguments, ros_process
@@ -40,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = command_parser(__doc__, EPILOG)
     parser.add_argument('--bag', type=Path, help='bag to play (default: the sample that ships)')
-    parser.add_argument('--checkpoint', type=Path, help='(default: the one that ships)')
+    parser.add_argument('--checkpoint', type=Path, help=f'{CHECKPOINT_HELP} (the first)')
     add_options(parser, Playback, 'rate')
     parser.add_argument('--output', type=Path, default=Path('demo.png'), metavar='PNG',
                         help='picture to write (demo.png)')
@@ -59,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         tempfile.TemporaryFile(dir=options.output.parent).close()
     playback = Playback(**given_options(Playback, options))
     bag = read_demo_bag(options.bag or share_path(SAMPLE_BAG))
-    parameters = {'checkpoint': str(options.checkpoint.resolve())} if options.checkpoint else {}
+    parameters = {'checkpoint': str(checkpoint_path(options.checkpoint).resolve())} if (
+        options.checkpoint) else {}
     console = Console()
     with ros_process(arguments):
         recorder = verdict_recorder.VerdictRecorder('grasp_demo')

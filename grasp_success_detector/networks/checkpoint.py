@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TYPE_CHECKING, TypeVar
 
 from grasp_success_detector.errors import CheckpointError
+from grasp_success_detector.files import checkpoint_path
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.labels import CLASS_NAMES
 from grasp_success_detector.networks import tensors_file
@@ -136,10 +137,11 @@ class Checkpoint:
         noticed only where a value is out of range. Whether the tensors fit the architecture is
         checked when :attr:`model` is first read.
 
+        :param path: a file, or the name of a shipped checkpoint (:func:`~.files.checkpoint_path`).
         :raises CheckpointError: the file is missing, damaged, foreign, or of a newer format, or a
             value in it is out of range.
         """
-        path = Path(path)
+        path = checkpoint_path(path)
         metadata, hashes, _ = _read(path, CheckpointMetadata)
         return cls(metadata, *hashes, path)
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from grasp_success_detector.errors import CheckpointError, one_line
+from grasp_success_detector.files import checkpoint_path
 from grasp_success_detector.networks import checkpoint, tensors_file
 from grasp_success_detector.networks.architectures import architecture_of
 from grasp_success_detector.networks.tensors_file import Tensors
@@ -27,11 +28,16 @@ _COUNTER = '.num_batches_tracked'
 
 
 def read_backbone_weights(path: Path, architecture: str) -> Tensors:
-    """Read the weights of a file; CheckpointError if they are of another architecture."""
+    """
+    Read the weights of a file, or of a shipped checkpoint that is named instead.
+
+    :raises CheckpointError: there is no such file, or its weights are of another architecture.
+    """
+    expected = 'weights: .safetensors, or .pth of torch.save'
+    path = checkpoint_path(path, expected)
     if path.is_file() and tensors_file.is_pickle(path):
         return read_pickle(path)
-    header, tensors = tensors_file.read_tensors(
-        path, 'weights: .safetensors, or .pth of torch.save', 'pt')
+    header, tensors = tensors_file.read_tensors(path, expected, 'pt')
     for kind in (checkpoint.CheckpointMetadata, checkpoint.BackboneMetadata):
         if kind.KEY in header:
             with tensors_file.named_errors(path):

@@ -77,7 +77,8 @@ class TrainingConfig:
     pretrained: bool = setting(
         True, help='start from weights that the backbone was trained with elsewhere')
     weights: str | None = setting(None, metavar='FILE', help='file of these weights '
-                                  '(.safetensors or .pth), instead of cache and download')
+                                  '(.safetensors or .pth), or the name of a shipped checkpoint, '
+                                  'instead of cache and download')
     freeze_conv_layers: int | None = setting(
         None, lowest=0, help='the first N convolutions of the main path keep their weights')
     epochs: int = setting(4, lowest=1, help='passes over the samples; the best one on validation '

@@ -13,7 +13,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from grasp_success_detector.decision import NS_PER_S, Reason
 from grasp_success_detector.errors import ImageDecodeError, one_line
-from grasp_success_detector.files import DEFAULT_CHECKPOINT, share_path
+from grasp_success_detector.files import checkpoint_path
 from grasp_success_detector.images.visibility import VisibilityCheck
 from grasp_success_detector.ros.node.diagnostics import StageTimes
 from grasp_success_detector.ros.node.image_conversion import select_decoder
@@ -72,7 +72,7 @@ class FrameJudge:
         self._use_receive_time = values.use_receive_time
         self.message_type: Any = (
             CompressedImage if values.image_transport is Transport.COMPRESSED else Image)
-        checkpoint = values.checkpoint or str(share_path(DEFAULT_CHECKPOINT))
+        checkpoint = str(checkpoint_path(values.checkpoint))
         self._classifier = GraspClassifier.from_checkpoint(
             checkpoint, device=values.device, threads=values.threads or None,
             engine=values.engine, precision=values.precision)

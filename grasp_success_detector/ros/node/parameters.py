@@ -16,6 +16,7 @@ from rclpy.parameter import Parameter
 
 from grasp_success_detector.decision import DecisionConfig
 from grasp_success_detector.errors import ConfigError
+from grasp_success_detector.files import CHECKPOINT_HELP
 from grasp_success_detector.images.visibility import VisibilityConfig
 from grasp_success_detector.inference.engine import AUTO, ENGINE_HELP, PRECISION_HELP
 from grasp_success_detector.ros.node.image_conversion import ImageDecoder
@@ -63,7 +64,7 @@ class Parameters:
     """Values of the node's parameters; the node declares a parameter for each field."""
 
     checkpoint: str = _parameter(
-        '', 'Checkpoint file (.safetensors); empty: the one that ships with the package.',
+        '', f'Checkpoint: {CHECKPOINT_HELP}; empty: the first of these.',
         Change.CONFIGURE)
     device: str = _parameter(
         'auto', 'Where the network runs: auto, cpu, cuda, cuda:1, ...; with OpenVINO also gpu, '
