@@ -42,6 +42,10 @@ class DatasetError(GraspSuccessDetectorError):
     """A data set cannot be used: it has no frames, only one class, or a leak between splits."""
 
 
+class LabellingError(GraspSuccessDetectorError):
+    """A label file cannot be used or written, is in use, or an attempt has changed meanwhile."""
+
+
 class RunError(GraspSuccessDetectorError):
     """A folder is not a finished run of train_classifier, or cannot be compared with others."""
 

@@ -71,12 +71,13 @@ def expanded(path: os.PathLike[str] | str) -> Path:
     return Path(os.path.expanduser(path))
 
 
-def write_whole(path: Path | str, content: bytes | str) -> None:
+def write_whole(path: Path | str, content: bytes | str, *, durable: bool = False) -> None:
     """
     Write a file so that it is never seen incomplete, even if the process is killed.
 
     :param content: text is written in UTF-8; bytes of file names that the locale could not decode
         stay as they are.
+    :param durable: wait until the content is on the disk, so that it also survives a power cut.
     :raises OSError: the file cannot be written; no part of it is left.
     """
     if isinstance(content, str):
@@ -90,6 +91,8 @@ def write_whole(path: Path | str, content: bytes | str) -> None:
         try:
             while data:
                 data = data[os.write(file, data):]
+            if durable:
+                os.fsync(file)
         finally:
             os.close(file)
         os.replace(partial, path)

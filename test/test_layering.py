@@ -22,12 +22,12 @@ MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob('*.py'))}
 ORDER = [
     '__init__', 'errors', 'labels', 'settings', 'files', 'decision', 'console', 'images',
     'networks', 'inference', 'recordings', 'datasets', 'evaluation', 'training', 'export',
-    'simulation', 'reports', 'ros', 'ros.node', 'ros.tools', 'cli',
+    'simulation', 'reports', 'labelling', 'ros', 'ros.node', 'ros.tools', 'cli',
 ]
 PLACE = {room: number for number, room in enumerate(ORDER)}
 
 # What runs on the robot needs nothing of these.
-OFFLINE = {'datasets', 'evaluation', 'training', 'export', 'simulation', 'reports'}
+OFFLINE = {'datasets', 'evaluation', 'training', 'export', 'simulation', 'reports', 'labelling'}
 
 # Commands that start a node.
 ROS_COMMANDS = {f'grasp_success_detector.cli.{name}' for name in (

@@ -1,0 +1,101 @@
+"""The label file of recordings: the CSV of intervals that the other commands read."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from grasp_success_detector.errors import DatasetError, LabellingError
+from grasp_success_detector.files import csv_text
+from grasp_success_detector.labelling.marks import Mark, SourceMarks
+from grasp_success_detector.labelling.material import Material
+from grasp_success_detector.recordings.ground_truth import Interval, intervals_of, read_intervals
+from grasp_success_detector.recordings.sources import safe_name, Source
+
+_COLUMNS = ('source', 'start_s', 'end_s', 'label', 'attempt')
+
+
+class IntervalsFile:
+    """
+    A label file of intervals; rows of sources that are not open stay in it.
+
+    :param path: the file; it may exist already.
+    :param materials: the open sources by key; the mapping may change while a bag grows.
+    :param names: name of each source in the file, by key.
+    :raises LabellingError: the file exists and is no label file of intervals.
+    """
+
+    def __init__(self, path: Path, materials: Mapping[str, Material],
+                 names: Mapping[str, str]) -> None:
+        self._materials, self._names = materials, names
+        try:
+            self._kept = read_intervals(path) if path.exists() else {}
+        except DatasetError as error:
+            raise LabellingError(f'{error}; choose another --out') from error
+
+    def text(self, sources: Mapping[str, SourceMarks]) -> str:
+        """Return the text of the file."""
+        rows = [(name, _seconds(row.start_ns), _seconds(row.end_ns), row.label.name.lower(),
+                 row.attempt or '')
+                for name, intervals in self._kept.items() for row in intervals]
+        for key, marks in sources.items():
+            rows += [(self._names[key], _seconds(interval.start_ns), _seconds(interval.end_ns),
+                      interval.label.name.lower(), interval.attempt or '')
+                     for interval in _intervals(self._materials[key], marks)]
+        return csv_text(_COLUMNS, rows)
+
+    def take_over(self, key: str, marks: SourceMarks) -> str | None:
+        """Label a source by the intervals that the file had for it, and cut it by its attempts."""
+        material = self._materials[key]
+        intervals = intervals_of(material.source, self._kept)
+        self._kept = {name: rows for name, rows in self._kept.items() if rows is not intervals}
+        if not marks.marks:
+            return None
+        for interval in intervals:
+            for i, time in enumerate(material.elapsed_ns):
+                if interval.start_ns <= time < interval.end_ns:
+                    marks.marks[i] = Mark[interval.label.name].value
+        if not any(interval.attempt for interval in intervals):
+            return None
+        begins = [intervals[0].start_ns, *(
+            after.start_ns for before, after in pairwise(intervals)
+            if after.attempt != before.attempt)]
+        marks.starts = sorted({0, *(
+            next((i for i, time in enumerate(material.elapsed_ns) if time >= begin), 0)
+            for begin in begins[1:])})
+        return 'the attempts of the label file'
+
+
+def _intervals(material: Material, marks: SourceMarks) -> Iterator[Interval]:
+    times = material.elapsed_ns
+    for span, label, number in marks.runs():
+        # Frames of the same time cannot have different labels: the first one's holds.
+        start = span.start
+        while start < span.end and start and times[start] == times[start - 1]:
+            start += 1
+        if start < span.end:
+            yield Interval(times[start], material.end_ns(span.end - 1), label, str(number))
+
+
+def _seconds(time_ns: int) -> str:
+    """Return a time in seconds, exact to the nanosecond."""
+    whole, rest = divmod(time_ns, 10 ** 9)
+    return f'{whole}.{rest:09}'.rstrip('0').rstrip('.')
+
+
+def names_in_file(sources: Sequence[Source]) -> list[str]:
+    """
+    Return the name of each source in the label file, by which the other commands find it.
+
+    It is the file's name where that tells the sources apart. A name that a CSV file in UTF-8
+    cannot hold, that has other than printable characters, or that a spreadsheet would compute
+    (``=...``) is replaced by the safe name that the other commands also know.
+    """
+    names = [_plain(source.path.name) or safe_name(source.path.stem) for source in sources]
+    return [name if names.count(name) == 1 else _plain(str(source.path)) or source.name
+            for name, source in zip(names, sources, strict=True)]
+
+
+def _plain(name: str) -> str:
+    """Return a name as it is if a CSV file can hold it, else ''."""
+    fine = name.isprintable() and name == name.strip() and name[:1] not in '=+-@'
+    return name if fine else ''

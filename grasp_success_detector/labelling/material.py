@@ -1,0 +1,112 @@
+"""A source as it is labelled: its frames in order, their times, and how it is cut at first."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+
+from grasp_success_detector.errors import BagError
+from grasp_success_detector.labelling.cutting import (
+    cut_by_events,
+    cut_by_labels,
+    cut_by_pauses,
+    cut_by_times,
+    Cuts,
+)
+from grasp_success_detector.labelling.motion import attempts_by_motion
+from grasp_success_detector.recordings.bags import choose_topic, GROUND_TRUTH_TOPIC
+from grasp_success_detector.recordings.ground_truth import elapsed_times
+from grasp_success_detector.recordings.index import index_recording, RecordingIndex
+from grasp_success_detector.recordings.reader import ChosenFrame, ImageTopic, StorageFile
+from grasp_success_detector.recordings.sources import Source, SourceKind
+
+
+@dataclass(frozen=True)
+class Material:
+    """
+    One source and its frames, without their pictures.
+
+    :ivar frames: all frames, in the order of recording.
+    :ivar elapsed_ns: time of each frame since the first, as the intervals of a label file count.
+    :ivar topic: image topic of a bag; None for a video.
+    :ivar bytes_read: size of the files when they were indexed; it changes while a bag grows.
+    :ivar cuts: how the source is cut by its messages; None if only its pictures could tell.
+    """
+
+    source: Source
+    frames: tuple[ChosenFrame, ...]
+    elapsed_ns: tuple[int, ...]
+    topic: ImageTopic | None
+    files: tuple[StorageFile, ...]
+    bytes_read: int
+    cuts: Cuts | None
+
+    def fingerprint(self, count: int) -> int:
+        """Return a checksum of the times of the first ``count`` frames."""
+        return crc32(np.array(self.elapsed_ns[:count], np.int64).tobytes())
+
+    @cached_property
+    def period_ns(self) -> int:
+        """Usual time between two frames."""
+        steps = np.diff(np.array(self.elapsed_ns, np.int64))
+        return int(np.median(steps[steps > 0])) if (steps > 0).any() else 10 ** 8
+
+    def end_ns(self, last: int) -> int:
+        """Return the time at which the label of a frame ends, exclusive, since the first frame."""
+        after = next((time for time in self.elapsed_ns[last + 1:last + 3]
+                      if time > self.elapsed_ns[last]), None)
+        end = self.elapsed_ns[last] + self.period_ns
+        return end if after is None else min(end, after)
+
+
+def open_recording(source: Source, topic: str | None, unpack_into: Path) -> Material:
+    """
+    Index a bag or video, and cut it by its messages and pauses.
+
+    :param topic: image topic; None if the bag has only one.
+    :param unpack_into: folder for decompressed files, to keep as long as the material is used.
+    :raises BagError: it cannot be read, or has no frames of the topic.
+    """
+    size = bytes_of(source)
+    index = index_recording(source, GROUND_TRUTH_TOPIC, unpack_into)
+    if not index.frames:
+        raise BagError(f'{source.path}: no image message in it')
+    chosen = None if source.kind is SourceKind.VIDEO else _choose(source, topic, index)
+    found = index.frames[chosen]
+    received_ns = [frame.received_ns for frame in found]
+    elapsed_ns, _ = elapsed_times(received_ns)
+    frames = tuple(ChosenFrame(
+        number, frame.file, frame.location, frame.stamp_ns or frame.received_ns, None, '', '')
+        for number, frame in enumerate(found))
+    return Material(source, frames, tuple(elapsed_ns), chosen, tuple(index.files), size,
+                    _cuts(index, received_ns, elapsed_ns, chosen is not None))
+
+
+def bytes_of(source: Source) -> int:
+    """Return the size of a source's files, 0 for those that have gone."""
+    return sum(file.stat().st_size for file in source.files if file.exists())
+
+
+def _choose(source: Source, wanted: str | None, index: RecordingIndex) -> ImageTopic:
+    topics = [topic for topic in index.frames if topic is not None]
+    name = choose_topic(
+        source.path, {topic.name: len(index.frames[topic]) for topic in topics}, wanted)
+    return max((topic for topic in topics if topic.name == name),
+               key=lambda topic: len(index.frames[topic]))
+
+
+def _cuts(index: RecordingIndex, received_ns: Sequence[int], elapsed_ns: Sequence[int],
+          is_bag: bool) -> Cuts | None:
+    if cuts := cut_by_events(received_ns, index.attempts) or cut_by_labels(
+            received_ns, index.bools):
+        return cuts
+    if is_bag:
+        times, how = attempts_by_motion(index.files)
+        # A clock that was set while recording would put these times among the wrong frames.
+        if times and received_ns == sorted(received_ns) and (
+                cuts := cut_by_times(received_ns, times, how)):
+            return cuts
+    return cut_by_pauses(elapsed_ns)
