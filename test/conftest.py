@@ -29,7 +29,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # What rosdep or pip install only where it is asked for: `colcon test` on a robot has few of them.
 OPTIONAL = {
     'dask', 'distributed', 'hypothesis', 'isal', 'lightning', 'matplotlib', 'mcap', 'mujoco',
-    'nncf', 'onnx', 'onnxruntime', 'openvino', 'rclpy', 'sklearn', 'tensorboard'}
+    'nncf', 'onnx', 'onnxruntime', 'openvino', 'rclpy', 'selenium', 'sklearn', 'starlette',
+    'tensorboard', 'uvicorn'}
 
 
 @pytest.hookimpl(hookwrapper=True)

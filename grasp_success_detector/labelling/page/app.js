@@ -227,7 +227,7 @@ function accuracyText(adaptation, agreement, judging) {
   }
   if (!agreement.total) return ['–', 'expected accuracy', judged];
   const [low, high] = agreement.wilson_95;
-  return [percent(agreement.value), `of your labels suggested (${percent(low)} to ${percent(high)})`, judged];
+  return [percent(agreement.value), `of labels as suggested (${percent(low)} to ${percent(high)})`, judged];
 }
 
 // Accuracy against the number of labelled attempts, with its interval.

@@ -120,7 +120,7 @@ export class AttemptView {
       parts.push(drawing('line', {class: 'suggested', x1: x, x2: x, y1: PLOT.top, y2: PLOT.band}));
     }
     this.cursor = drawing('line', {class: 'cursor', y1: 0, y2: PLOT.band + PLOT.bandHeight + 3});
-    parts.push(this.cursor, drawing('text', {x: 6, y: PLOT.top + 14}, 'P(success)'),
+    parts.push(this.cursor, drawing('text', {class: 'name', x: 6, y: PLOT.top + PLOT.height - 8}, 'P(success)'),
       ...this.ticks());
     this.svg.replaceChildren(...parts);
   }
