@@ -10,8 +10,8 @@ from threading import Thread
 import webbrowser
 
 from grasp_success_detector.console import command, command_parser, counted, ExitCode, needing
-from grasp_success_detector.errors import ConfigError, LabellingError
-from grasp_success_detector.files import DEFAULT_CHECKPOINT, share_path
+from grasp_success_detector.errors import LabellingError
+from grasp_success_detector.files import checkpoint_path
 from grasp_success_detector.recordings.sources import find_sources
 
 EPILOG = """\
@@ -38,9 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, open the sources, and serve the page until it is finished."""
     args = _parser().parse_args(argv)
     sources = find_sources(args.sources)
-    checkpoint = args.checkpoint or share_path(DEFAULT_CHECKPOINT)
-    if not checkpoint.is_file():
-        raise ConfigError(f'{checkpoint}: no such checkpoint; expected a .safetensors file')
+    checkpoint = checkpoint_path(args.checkpoint)
     # Slow to import: only once the arguments are known to be fine.
     with needing('label', 'label_attempts'):
         from grasp_success_detector.labelling.server import LabellingServer
@@ -98,8 +96,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--out', type=Path, required=True, metavar='CSV',
                         help='label file; one of an earlier session is gone on with')
     parser.add_argument('--topic', metavar='TOPIC', help='image topic of bags that have several')
-    parser.add_argument('--checkpoint', type=Path, metavar='CHECKPOINT',
-                        help='suggests labels, and says which attempts are doubtful (shipped one)')
+    parser.add_argument('--checkpoint', default='', metavar='CHECKPOINT',
+                        help='suggests labels, and says which attempts are doubtful: a file, or '
+                        'the name of a shipped one (the default one)')
     parser.add_argument('--adapt', action='store_true',
                         help='adapt the checkpoint after every tenth label, in the background')
     parser.add_argument('--port', type=int, default=0, metavar='N',
