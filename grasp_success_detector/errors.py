@@ -54,6 +54,10 @@ class SimulationError(GraspSuccessDetectorError):
     """The simulation cannot run here (no MuJoCo, no OpenGL), or its settings are out of range."""
 
 
+class HandStateError(GraspSuccessDetectorError):
+    """Joint states, or a file of a hand's references, cannot be used for this driver."""
+
+
 class ResourceError(GraspSuccessDetectorError):
     """A file that ships with the package (checkpoint, sample bag, configuration) is missing."""
 

@@ -21,7 +21,7 @@ MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob('*.py'))}
 # before it. No two rooms share a place, so that none can lean on each other.
 ORDER = [
     '__init__', 'errors', 'labels', 'settings', 'files', 'decision', 'console', 'images',
-    'networks', 'inference', 'recordings', 'datasets', 'evaluation', 'training', 'export',
+    'networks', 'inference', 'hand', 'recordings', 'datasets', 'evaluation', 'training', 'export',
     'simulation', 'reports', 'labelling', 'ros', 'ros.node', 'ros.tools', 'cli',
 ]
 PLACE = {room: number for number, room in enumerate(ORDER)}

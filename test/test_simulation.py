@@ -20,6 +20,7 @@ from grasp_success_detector.recordings.bags import (
     COMPRESSED_TOPIC,
     GROUND_TRUTH_TOPIC,
     IMAGE_TOPIC,
+    JOINT_COMMANDS_TOPIC,
     JOINT_STATES_TOPIC,
     open_bag,
 )
@@ -48,8 +49,10 @@ def observe(held_from: float = 9., held_to: float = 9., drift: float = 0.) -> li
     for i in range(int(DURATION_S * FPS)):
         t = i / FPS
         held = held_from <= t < held_to
-        made.append(Observation(t, np.zeros(0), np.zeros(16), touched=held, supported=not held,
-                                height=.1 if held else 0., in_palm=np.array([t * drift, 0, 0])))
+        still = np.zeros(16)
+        made.append(Observation(t, np.zeros(0), still, still, still, still, touched=held,
+                                supported=not held, height=.1 if held else 0.,
+                                in_palm=np.array([t * drift, 0, 0])))
     return made
 
 
@@ -130,8 +133,13 @@ def test_bag_holds_frames_joints_truth_and_attempts(tmp_path, storage, encoding,
         counts = {c.topic: c.msgcount for c in reader.connections}
         messages = {c.topic: reader.deserialize(data, c.msgtype)
                     for c, _, data in reader.messages()}
-    assert counts == {topic: 8, JOINT_STATES_TOPIC: 8, GROUND_TRUTH_TOPIC: 8, ATTEMPT_TOPIC: 4}
-    assert messages[JOINT_STATES_TOPIC].name == list(JOINT_NAMES)
+    # Joint states come all the time, commands while they change: while the hand closes.
+    assert 10 < counts.pop(JOINT_COMMANDS_TOPIC) < 80
+    assert counts == {topic: 8, JOINT_STATES_TOPIC: 120, GROUND_TRUTH_TOPIC: 8, ATTEMPT_TOPIC: 4}
+    for joints in (JOINT_STATES_TOPIC, JOINT_COMMANDS_TOPIC):
+        # The names of the driver for the Allegro hand V5.
+        assert messages[joints].name == [f'joint_{i}_0' for i in range(16)]
+    assert len(messages[JOINT_STATES_TOPIC].effort) == 16
     assert decode_message(messages[topic]).shape == (48, 64, 3)
     assert [summary.labelled for summary in done] == [4, 4]
     assert messages[GROUND_TRUTH_TOPIC].data == done[-1].success  # the last frame's
@@ -156,7 +164,9 @@ def test_same_seed_same_bag_whatever_the_number_of_processes(tmp_path):
     assert messages_of(tmp_path / 'one') == messages_of(tmp_path / 'two')
     record(RecordingSettings(attempts=1, frames=2, seed=8, width=64, height=48, first_attempt=3),
            tmp_path / 'last', jobs=1)
-    assert messages_of(tmp_path / 'last') == messages_of(tmp_path / 'one')[-8:]
+    last = messages_of(tmp_path / 'last')
+    assert last == messages_of(tmp_path / 'one')[-len(last):]
+    assert len([topic for topic, *_ in last if topic == ATTEMPT_TOPIC]) == 2
     record(RecordingSettings(attempts=4, frames=2, seed=9, width=64, height=48),
            tmp_path / 'other', jobs=1)
     assert messages_of(tmp_path / 'other') != messages_of(tmp_path / 'one')

@@ -21,6 +21,9 @@ COMPRESSED_TOPIC = '/camera/image_raw/compressed'
 #: ``sensor_msgs/JointState`` of the 16 joints.
 JOINT_STATES_TOPIC = '/allegroHand_0/joint_states'
 
+#: ``sensor_msgs/JointState`` with the angles that the joints are told to reach.
+JOINT_COMMANDS_TOPIC = '/allegroHand_0/joint_cmd'
+
 #: ``std_msgs/Bool``, one for each labelled frame; its bag time is the frame's header stamp in ns.
 #: Frames around the moment of lift-off have none.
 GROUND_TRUTH_TOPIC = '/ground_truth'

@@ -32,6 +32,9 @@ class Observation:
     :ivar time_s: time since the start of the attempt.
     :ivar qpos: positions of all joints of the model (nq,), from which the frame is rendered.
     :ivar joints: angles of the hand's joints (16,) in radians: index, middle, ring, thumb.
+    :ivar velocities: speeds of these joints (16,) in rad/s.
+    :ivar commanded: angles that these joints were told to reach (16,), in radians.
+    :ivar torques: torques of their servos (16,) in Nm.
     :ivar touched: whether the object touches the hand.
     :ivar supported: whether the object touches the table or the floor.
     :ivar height: height of the object above its initial position (m).
@@ -41,6 +44,9 @@ class Observation:
     time_s: float
     qpos: NDArray[np.float64]
     joints: NDArray[np.float64]
+    velocities: NDArray[np.float64]
+    commanded: NDArray[np.float64]
+    torques: NDArray[np.float64]
     touched: bool
     supported: bool
     height: float
@@ -94,7 +100,8 @@ def run_attempt(scene: Scene, motion: Motion, fps: float) -> list[Observation]:
     :raises UnstableError: MuJoCo warns of a bad acceleration.
     """
     model, data = scene.model, mujoco.MjData(scene.model)
-    servos = model.jnt_qposadr[model.actuator_trnid[:, 0]]  # of the mount (6), the hand (16)
+    moved = model.actuator_trnid[:, 0]  # joints of the mount (6), of the hand (16)
+    servos, speeds = model.jnt_qposadr[moved], model.jnt_dofadr[moved[6:]]
     data.ctrl[:] = data.qpos[servos] = motion.targets(0., scene.closed)
     mujoco.mj_forward(model, data)
     thing, palm = data.body('object'), data.body(HAND_PREFIX + 'palm')
@@ -113,7 +120,8 @@ def run_attempt(scene: Scene, motion: Motion, fps: float) -> list[Observation]:
             pairs = data.contact.geom  # (n, 2)
             touching = pairs[is_object[pairs].sum(1) == 1]  # not between its own parts
             observations.append(Observation(
-                float(data.time), data.qpos.copy(), data.qpos[servos[6:]],
+                float(data.time), data.qpos.copy(), data.qpos[servos[6:]], data.qvel[speeds],
+                data.ctrl[6:].copy(), data.actuator_force[6:].copy(),
                 bool(is_hand[touching].any()), bool(is_support[touching].any()),
                 float(thing.xpos[2]) - start_height,
                 palm.xmat.reshape(3, 3).T @ (thing.xpos - palm.xpos)))

@@ -1,7 +1,7 @@
 """Simulate attempts in parallel, and record them with their labels into a rosbag2."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -123,11 +123,17 @@ def _topics(settings: RecordingSettings) -> dict[str, str]:
              if settings.encoding is ImageEncoding.JPEG else
              {bags.IMAGE_TOPIC: 'sensor_msgs/msg/Image'})
     return image | {bags.JOINT_STATES_TOPIC: 'sensor_msgs/msg/JointState',
+                    bags.JOINT_COMMANDS_TOPIC: 'sensor_msgs/msg/JointState',
                     bags.GROUND_TRUTH_TOPIC: 'std_msgs/msg/Bool',
                     bags.ATTEMPT_TOPIC: 'std_msgs/msg/String'}
 
 
-def _messages(settings: RecordingSettings, number: int, episode: Episode) -> Iterator[Message]:
+def _messages(settings: RecordingSettings, number: int, episode: Episode) -> Iterable[Message]:
+    """Return the messages of an attempt in the order of time."""
+    return sorted(_unsorted(settings, number, episode), key=lambda message: message[1])
+
+
+def _unsorted(settings: RecordingSettings, number: int, episode: Episode) -> Iterator[Message]:
     store, topics = bags.TYPESTORE, _topics(settings)
 
     def message(topic: str, stamp_ns: int, **fields: Any) -> Message:
@@ -141,17 +147,28 @@ def _messages(settings: RecordingSettings, number: int, episode: Episode) -> Ite
             'preset': settings.preset.value, 'object': episode.kind,
             'approach': episode.approach, **more}))
 
+    def stamped(time_s: float, frame_id: str) -> tuple[int, Any]:
+        stamp_ns = start + round(time_s * 1e9)
+        sec, nanosec = divmod(stamp_ns, 10 ** 9)
+        return stamp_ns, store.types['std_msgs/msg/Header'](
+            stamp=store.types['builtin_interfaces/msg/Time'](sec=sec, nanosec=nanosec),
+            frame_id=frame_id)
+
     start = FIRST_STAMP_NS + number * ATTEMPT_PERIOD_NS
     yield boundary('begin', start)
+    commanded = None
+    for sample in episode.joints:
+        stamp_ns, header = stamped(sample.time_s, '')
+        names = {'header': header, 'name': list(JOINT_NAMES)}
+        # A command that repeats the last one is not published.
+        if commanded is None or not np.array_equal(sample.commanded, commanded):
+            commanded = sample.commanded
+            yield message(bags.JOINT_COMMANDS_TOPIC, stamp_ns, **names, position=commanded,
+                          velocity=np.zeros(0), effort=np.zeros(0))
+        yield message(bags.JOINT_STATES_TOPIC, stamp_ns, **names, position=sample.position,
+                      velocity=sample.velocity, effort=sample.effort)
     for frame in episode.frames:
-        stamp_ns = start + round(frame.time_s * 1e9)
-        sec, nanosec = divmod(stamp_ns, 10 ** 9)
-        header = store.types['std_msgs/msg/Header'](
-            stamp=store.types['builtin_interfaces/msg/Time'](sec=sec, nanosec=nanosec),
-            frame_id='camera')
-        yield message(
-            bags.JOINT_STATES_TOPIC, stamp_ns, header=header, name=list(JOINT_NAMES),
-            position=frame.joints, velocity=np.zeros(0), effort=np.zeros(0))
+        stamp_ns, header = stamped(frame.time_s, 'camera')
         if settings.encoding is ImageEncoding.JPEG:
             yield message(bags.COMPRESSED_TOPIC, stamp_ns, header=header,
                           format='rgb8; jpeg compressed bgr8',

@@ -15,6 +15,7 @@ from grasp_success_detector.errors import SimulationError
 from grasp_success_detector.labels import Label
 from grasp_success_detector.simulation import attempt
 from grasp_success_detector.simulation.attempt import Observation, STARTS
+from grasp_success_detector.simulation.joints import JointSample, measure_joints
 from grasp_success_detector.simulation.presets import Preset, RANGES, Ranges
 from grasp_success_detector.simulation.scene import build_scene
 
@@ -106,20 +107,23 @@ class RenderedFrame:
     :ivar time_s: time since the start of the attempt.
     :ivar image: RGB uint8 (H, W, 3).
     :ivar label: the frame's label, or None if it is ambiguous.
-    :ivar joints: angles of the hand's joints (16,) in radians: index, middle, ring, thumb.
     """
 
     time_s: float
     image: NDArray[np.uint8]
     label: Label | None
-    joints: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Episode:
-    """A rendered attempt: frames, success at its end, direction of approach, kind of object."""
+    """
+    A rendered attempt: frames, success at its end, direction of approach, kind of object.
+
+    :ivar joints: joint states of the whole attempt, at the frame rate.
+    """
 
     frames: tuple[RenderedFrame, ...]
+    joints: tuple[JointSample, ...]
     success: bool
     approach: str
     kind: str
@@ -155,7 +159,9 @@ def make_episode(seed: int, number: int, preset: Preset, fps: float, frames: int
     return Episode(
         tuple(RenderedFrame(observations[i].time_s,
                             sensor.expose(camera.render(observations[i].qpos)),
-                            labels[i], observations[i].joints) for i in chosen),
+                            labels[i]) for i in chosen),
+        # Random numbers of their own: pictures must not depend on the joint states.
+        tuple(measure_joints(observations, np.random.default_rng([seed, number, retry, 1]))),
         result == Label.SUCCESS, scene.approach, scene.shape.kind)
 
 

@@ -8,6 +8,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from grasp_success_detector.hand.drivers import DriverKind, DRIVERS, Side
 from grasp_success_detector.simulation import objects
 from grasp_success_detector.simulation.objects import BOX, CYLINDER
 from grasp_success_detector.simulation.presets import Ranges
@@ -25,7 +26,8 @@ HAND_ROTATION = {'top': np.array([[0, 0, 1.], [0, 1, 0], [-1, 0, 0]]),
 LOWEST_PALM = {'top': .062, 'side': .075}
 
 HAND_PREFIX = 'hand/'
-JOINT_NAMES = tuple(f'joint_{i}.0' for i in range(16))
+#: Names as of the driver for the Allegro hand V5: index, middle, ring, thumb.
+JOINT_NAMES = DRIVERS[DriverKind.V5].names[Side.RIGHT][0]
 
 #: Share of attempts with a deliberate fault: wrong aim or force, or a finger that stays open.
 BAD_SHARE = .33
