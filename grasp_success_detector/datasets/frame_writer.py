@@ -15,7 +15,7 @@ import numpy as np
 from grasp_success_detector.datasets.journal import BatchResult, ExtractedFrame
 from grasp_success_detector.errors import ConfigError, ImageDecodeError
 from grasp_success_detector.files import write_whole
-from grasp_success_detector.images.decoding import decode_message, MAX_PIXELS, RgbImage
+from grasp_success_detector.images.decoding import check_cost, decode_message, MAX_PIXELS, RgbImage
 from grasp_success_detector.images.encoding import encode_jpeg, encode_png
 from grasp_success_detector.images.message_fields import PNG_MAGIC, read_picture_header
 from grasp_success_detector.labels import CLASS_NAMES
@@ -103,6 +103,7 @@ def _content(message: Any, pictures: PictureOptions) -> bytes:
                 # 16-bit and Bayer pictures are changed by decoding.
                 and not (kind == 'png' and (data[len(PNG_MAGIC) + 16] != 8
                                             or 'bayer' in str(message.format)))):
+            check_cost(found, len(data))
             return data
     return _encode(decode_message(message), pictures)
 

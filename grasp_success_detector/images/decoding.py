@@ -16,7 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grasp_success_detector.errors import ImageDecodeError
-from grasp_success_detector.images.message_fields import PNG_MAGIC, read_picture_header
+from grasp_success_detector.images.message_fields import (
+    PictureHeader,
+    PNG_MAGIC,
+    read_picture_header,
+)
 
 RgbImage: TypeAlias = NDArray[np.uint8]
 HalfSuffices: TypeAlias = Callable[[int, int], bool]
@@ -25,6 +29,19 @@ Decoder: TypeAlias = Callable[[Any, HalfSuffices | None], RgbImage]
 #: Larger pictures are refused before memory is allocated for them.
 MAX_PIXELS = 100_000_000
 
+#: A jpeg or png that would take longer to decode is refused before it is decoded.
+MAX_DECODE_S = 1.
+
+# Upper bounds of what OpenCV needs, in ns per pixel, measured with blurred pictures and noise on
+# one core of an AMD EPYC: png 33, jpeg 13 and at most 3 for each further scan of a progressive one.
+_NS_PER_PIXEL = {'jpeg': 16, 'png': 40}
+_NS_PER_PIXEL_AND_SCAN = 4
+# Each scan also costs some microseconds in a picture of a few pixels. Encoders write about 10.
+_MAX_SCANS = 200
+# A jpeg has at least one bit for each block of 8 x 8 pixels (ITU-T T.81, F.1.2); deflate shrinks
+# data to no less than 1/1032 (RFC 1951), and a pixel of a png has at least one bit.
+_MAX_PIXELS_PER_BYTE = {'jpeg': 8 * 8 * 8, 'png': 8 * 1032}
+
 
 class ImageFault(str, Enum):
     """Why a frame was refused; ``ImageDecodeError.reason`` is one of these values."""
@@ -32,7 +49,8 @@ class ImageFault(str, Enum):
     NOT_AN_IMAGE = 'not_an_image'          #: not an image message, or a field of a wrong type
     UNKNOWN_ENCODING = 'unknown_encoding'  #: Image.encoding is not in ENCODINGS
     BAD_SIZE = 'bad_size'                  #: zero, or a size that the encoding cannot have
-    TOO_LARGE = 'too_large'                #: more than MAX_PIXELS
+    TOO_LARGE = 'too_large'                #: more than MAX_PIXELS, or than can be decoded in 1 s
+    TOO_MANY_SCANS = 'too_many_scans'      #: progressive jpeg that cannot be decoded in 1 s
     BAD_STEP = 'bad_step'                  #: Image.step is smaller than one row of pixels
     SHORT_DATA = 'short_data'              #: fewer than height * step bytes
     EMPTY_DATA = 'empty_data'              #: compressed data of 0 bytes
@@ -198,6 +216,28 @@ def _check_size(height: int, width: int, encoding: str) -> None:
                      f'{MAX_PIXELS // 1_000_000} megapixels')
 
 
+def check_cost(header: PictureHeader, size: int) -> None:
+    """
+    Refuse a jpeg or png that takes longer than ``MAX_DECODE_S`` to decode, or lacks most data.
+
+    :param size: bytes of the whole jpeg or png.
+    :raises ImageDecodeError: it is refused; nothing was decoded.
+    """
+    pixels = header.height * header.width
+    given = f'{header.kind} of {header.width} x {header.height} (width x height)'
+    if pixels > size * _MAX_PIXELS_PER_BYTE[header.kind]:
+        raise _error(ImageFault.TRUNCATED, f'{given} has only {size} bytes; expected at least '
+                     f'{pixels // _MAX_PIXELS_PER_BYTE[header.kind] + 1}')
+    largest = int(MAX_DECODE_S * 1e9) // _NS_PER_PIXEL[header.kind]
+    if pixels > largest:
+        raise _error(ImageFault.TOO_LARGE, f'{given} takes too long to decode; expected at most '
+                     f'{largest // 1_000_000} megapixels')
+    cost_ns = pixels * (_NS_PER_PIXEL[header.kind] + (header.scans - 1) * _NS_PER_PIXEL_AND_SCAN)
+    if header.scans > _MAX_SCANS or cost_ns > MAX_DECODE_S * 1e9:
+        raise _error(ImageFault.TOO_MANY_SCANS, f'{given} with {header.scans} scans takes too '
+                     'long to decode; expected a baseline jpeg, or fewer scans')
+
+
 def _to_rgb(pixels: NDArray[np.uint8], code: int | None) -> RgbImage:
     rgb: Any = pixels if code is None else cv2.cvtColor(pixels, code)  # reads padded rows too
     return np.asarray(rgb, np.uint8, 'C')
@@ -232,6 +272,7 @@ def _decode_compressed(payload: bytes, declared: str | None,
     height, width = found.height, found.width
     if height and width:
         _check_size(height, width, encoding)
+        check_cost(found, len(payload))
         half = found.kind == 'jpeg' and half_suffices is not None and half_suffices(height, width)
         if half:
             height, width = (height + 1) // 2, (width + 1) // 2

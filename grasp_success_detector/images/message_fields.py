@@ -85,6 +85,7 @@ class PictureHeader(NamedTuple):
     width: int      # in pixels; 0 if the header does not contain it
     grey: bool      # png with one grey channel and no alpha
     complete: bool  # the end-of-image marker (jpeg) or the IEND chunk (png) is there
+    scans: int      # of a jpeg, with those of embedded thumbnails; 1 for a png
 
 
 def read_picture_header(payload: bytes) -> PictureHeader | None:
@@ -116,6 +117,8 @@ def _data(view: memoryview, at: int) -> memoryview:
 def _jpeg_header(payload: bytes) -> PictureHeader:
     """Walk the marker segments up to the first scan (ITU-T T.81, annex B)."""
     height = width = 0
+    # In entropy-coded data ff is always escaped, so that this counts every scan, at little cost.
+    scans = max(payload.count(b'\xff' + bytes([_JPEG_SCAN])), 1)
     position = 2
     while 0 < (position := payload.find(b'\xff', position) + 1) < len(payload):
         marker = payload[position]
@@ -133,11 +136,11 @@ def _jpeg_header(payload: bytes) -> PictureHeader:
             # before the scan, so ff d9 from here on is the image's end. A driver may add padding
             # behind it. The search begins at the data's end, where the marker nearly always is.
             complete = payload.rfind(_JPEG_END, position) >= 0
-            return PictureHeader('jpeg', height, width, False, complete)
+            return PictureHeader('jpeg', height, width, False, complete, scans)
         if position + 2 > len(payload):
             break
         position += struct.unpack_from('>H', payload, position)[0]
-    return PictureHeader('jpeg', height, width, False, False)
+    return PictureHeader('jpeg', height, width, False, False, scans)
 
 
 def _png_header(payload: bytes) -> PictureHeader:
@@ -152,4 +155,4 @@ def _png_header(payload: bytes) -> PictureHeader:
             grey = colour == _PNG_GREY
         position += 12 + length
         complete = name == b'IEND' and position <= len(payload)
-    return PictureHeader('png', height, width, grey, complete)
+    return PictureHeader('png', height, width, grey, complete, 1)

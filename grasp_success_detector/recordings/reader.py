@@ -188,4 +188,11 @@ def _open_video(path: Path) -> 'cv2.VideoCapture':
     if not capture.isOpened():
         raise BagError(f'{path}: cannot be read as a video; is it whole, and does OpenCV have the '
                        'decoder (FFmpeg)?')
+    from grasp_success_detector.images.decoding import MAX_PIXELS
+
+    width, height = (round(capture.get(name)) for name in (
+        cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+    if width * height > MAX_PIXELS:
+        raise BagError(f'{path}: a video of {width} x {height} (width x height); expected at most '
+                       f'{MAX_PIXELS // 1_000_000} megapixels')
     return capture

@@ -55,6 +55,8 @@ def _decode_with(bridge: Any, msg: Any, _: decoding.HalfSuffices | None = None,
             found = read_picture_header(bytes(msg.data))
             if found and not found.complete:  # older OpenCV fills what is missing with grey
                 raise ValueError(f'{found.kind} of {len(msg.data)} bytes ends too early')
+            if found:
+                decoding.check_cost(found, len(msg.data))
             rgb = bridge.compressed_imgmsg_to_cv2(msg, desired_encoding='rgb8')
         else:
             rgb = bridge.imgmsg_to_cv2(_without_padding(bridge, msg), desired_encoding='rgb8')
