@@ -33,7 +33,7 @@ MAX_PIXELS = 100_000_000
 MAX_DECODE_S = 1.
 
 # Upper bounds of what OpenCV needs, in ns per pixel, measured with blurred pictures and noise on
-# one core of an AMD EPYC: png 33, jpeg 13 and at most 3 for each further scan of a progressive one.
+# one core of an AMD EPYC: png 33, jpeg 13, and at most 3 for each further scan of a jpeg.
 _NS_PER_PIXEL = {'jpeg': 16, 'png': 40}
 _NS_PER_PIXEL_AND_SCAN = 4
 # Each scan also costs some microseconds in a picture of a few pixels. Encoders write about 10.
