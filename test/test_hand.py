@@ -12,6 +12,14 @@ from grasp_success_detector.hand.drivers import (
     in_order,
     Side,
 )
+from grasp_success_detector.hand.evidence import closed_on_nothing, grasp_features
+from grasp_success_detector.hand.fusion import fit_fusion
+from grasp_success_detector.hand.logistic import (
+    fit_logistic,
+    LARGEST_LOG_ODDS,
+    log_odds_of,
+    probability_of,
+)
 from grasp_success_detector.hand.motion import MotionTracker, NS_PER_S, Phase
 
 OPENED = np.array([0, .1, .1, .1] * 3 + [1.2, .25, 0., 0.])
@@ -156,3 +164,82 @@ def test_a_joint_state_out_of_order_is_refused():
     tracker, _ = phases((1, 0))
     with pytest.raises(HandStateError, match='0.500 s out of order'):
         tracker.observe(NS_PER_S // 2, OPENED)
+
+
+def separable(rng, attempts=200, scale=1.):
+    """Make log-odds of a calibrated measurement, and labels drawn by them."""
+    log_odds = rng.normal(0, 2 * scale, attempts)
+    return log_odds, rng.random(attempts) < probability_of(log_odds)
+
+
+def test_logistic_regression_finds_the_weights_that_made_the_data():
+    log_odds, labels = separable(np.random.default_rng(1), 20_000)
+    features = np.column_stack([3 + 10 * log_odds, np.random.default_rng(2).normal(size=20_000)])
+    fitted = fit_logistic(features, labels)
+    np.testing.assert_allclose(fitted.log_odds(features), log_odds, atol=.25)
+
+
+def test_logistic_regression_of_separable_rows_stays_finite():
+    features = np.arange(10.)[:, None]
+    fitted = fit_logistic(features, features[:, 0] > 4.5)
+    assert ((fitted.log_odds(features) > 0) == (features[:, 0] > 4.5)).all()
+    assert np.abs(fitted.log_odds(features * 1e6)).max() <= LARGEST_LOG_ODDS
+
+
+def test_one_label_alone_teaches_nothing():
+    with pytest.raises(HandStateError, match='only one label'):
+        fit_logistic(np.zeros((3, 1)), np.array([True] * 3))
+
+
+def test_two_independent_parts_together_are_right_more_often():
+    rng = np.random.default_rng(3)
+    labels = rng.random(4000) < .5
+    parts = np.where(labels, 1., -1.)[:, None] * 1.5 + rng.normal(0, 1.5, (4000, 2))
+    camera = probability_of(2 * 1.5 / 1.5 ** 2 * parts[:, 0])   # calibrated by Bayes' rule
+    joints = 2 * 1.5 / 1.5 ** 2 * parts[:, 1]
+    fusion = fit_fusion(camera, joints, labels, np.arange(4000).astype(str))
+    fused = np.array([fusion.probability(c, j) for c, j in
+                      zip(camera.tolist(), joints.tolist(), strict=True)])
+    right = ((fused > .5) == labels).mean()
+    assert right > max(((camera > .5) == labels).mean(), ((joints > 0) == labels).mean()) + .04
+    np.testing.assert_allclose(fusion.logistic.weights, np.array(fusion.logistic.scale), rtol=.15)
+
+
+def test_a_missing_part_counts_for_nothing():
+    log_odds, labels = separable(np.random.default_rng(4))
+    fusion = fit_fusion(probability_of(log_odds), log_odds, labels, np.arange(200).astype(str))
+    assert fusion.probability(.7, None) == .7
+    assert fusion.probability(None, 0.) == .5
+    assert fusion.probability(None, None) is None
+
+
+def test_parts_that_err_together_count_once():
+    log_odds, labels = separable(np.random.default_rng(5), 5000)
+    fusion = fit_fusion(probability_of(log_odds), log_odds, labels, np.arange(5000).astype(str))
+    assert fusion.probability(.9, log_odds_of(.9)) == pytest.approx(.9, abs=.03)
+
+
+def test_an_attempt_with_many_frames_counts_once():
+    log_odds, labels = separable(np.random.default_rng(6), 400)
+    attempts = np.arange(400).astype(str)
+    once = fit_fusion(probability_of(log_odds), log_odds, labels, attempts)
+    # The last ten attempts had a thousand times as many frames.
+    repeats = np.r_[np.ones(390, int), np.full(10, 1000)]
+    often = fit_fusion(probability_of(log_odds).repeat(repeats), log_odds.repeat(repeats),
+                       labels.repeat(repeats), attempts.repeat(repeats))
+    np.testing.assert_allclose(often.logistic.log_odds(np.ones((1, 2))),
+                               once.logistic.log_odds(np.ones((1, 2))), atol=1e-6)
+
+
+def test_a_hand_closed_on_nothing_is_told_from_one_that_holds():
+    assert closed_on_nothing(CLOSED, reference())
+    assert closed_on_nothing(CLOSED - .03, reference())
+    holding = CLOSED.copy()
+    holding[4:8] -= .1
+    assert not closed_on_nothing(holding, reference())
+
+
+def test_features_do_not_depend_on_which_fingers_hold():
+    features = [grasp_features(CLOSED - np.repeat(lack, 4), CLOSED)
+                for lack in ([.1, 0, 0, .1], [0, .1, 0, .1])]
+    np.testing.assert_allclose(features[0][4:], features[1][4:])
