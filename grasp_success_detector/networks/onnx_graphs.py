@@ -1,0 +1,174 @@
+"""
+The architectures as ONNX graphs, made from a checkpoint's arrays by NumPy alone.
+
+A robot's computer can so run any checkpoint of this package's own architectures with nothing but
+OpenCV. BatchNorm is folded into the convolution before it.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from grasp_success_detector.errors import CheckpointError
+from grasp_success_detector.images.preprocessing import Preprocessing
+from grasp_success_detector.labels import Label
+from grasp_success_detector.networks.onnx_writer import OnnxGraph
+
+Arrays = Mapping[str, NDArray[Any]]
+
+#: Groups of blocks of EfficientNet-Lite0 after the first one: kernel, stride of the first block,
+#: channels, blocks.
+LITE0_GROUPS: Final = (
+    (3, 2, 24, 2), (5, 2, 40, 2), (3, 2, 80, 3), (5, 1, 112, 3), (5, 2, 192, 4), (3, 1, 320, 1))
+
+#: Number of blocks in each of the four layers of ResNet34.
+RESNET34_LAYERS: Final = (3, 4, 6, 3)
+
+INPUT: Final = 'planes'
+FEATURES: Final = 'features'
+LOGITS: Final = 'logits'
+
+
+def onnx_model(architecture: str, arrays: Arrays, size: Preprocessing) -> bytes:
+    """
+    Return a network in the ONNX format.
+
+    Its input ``planes`` is float32 (1, 3, H, W), normalised. Its outputs are ``features``, float32
+    (1, C), the input of the last layer, and ``logits``, float32 (1, 2), index = Label.
+
+    :param arrays: tensors of the checkpoint; those that the architecture does not have are ignored.
+    :raises CheckpointError: there is no graph of this architecture, or the arrays do not fit it.
+    """
+    if architecture not in _GRAPHS:
+        raise CheckpointError(f'only {", ".join(_GRAPHS)} can be run without torch, '
+                              f'not {architecture}')
+    network = _Network(arrays, size.height, size.width)
+    try:
+        width = _GRAPHS[architecture](network)
+    except (KeyError, ValueError, IndexError) as error:
+        raise CheckpointError(f'its tensors are not those of {architecture} ({error})') from error
+    return network.graph.model(
+        {INPUT: (1, 3, size.height, size.width)},
+        {FEATURES: (1, width), LOGITS: (1, len(Label))})
+
+
+class _Network:
+    """A graph under construction, and the arrays that its layers take their weights from."""
+
+    def __init__(self, arrays: Arrays, height: int, width: int) -> None:
+        self.graph, self.arrays, self.height, self.width = OnnxGraph(), arrays, height, width
+
+    def conv(self, x: str, name: str, norm: str | None = None, *, stride: int = 1,
+             padding: int | None = 0, eps: float = 1e-5) -> str:
+        """
+        Add a convolution, with the BatchNorm after it folded in.
+
+        :param padding: rows and columns at each side; None: as in TensorFlow, where an odd margin
+            is larger at the bottom and at the right.
+        """
+        kernels = self.arrays[f'{name}.weight']     # (out, in / groups, K, K)
+        size = kernels.shape[2]
+        if norm is None:
+            bias = self.arrays[f'{name}.bias']
+        else:
+            factor = self.arrays[f'{norm}.weight'] / np.sqrt(
+                self.arrays[f'{norm}.running_var'] + np.float32(eps))
+            bias = self.arrays[f'{norm}.bias'] - self.arrays[f'{norm}.running_mean'] * factor
+            kernels = kernels * factor[:, None, None, None]
+        if padding is None:
+            (top, bottom), (left, right) = (
+                _margins(length, size, stride) for length in (self.height, self.width))
+        else:
+            top = bottom = left = right = padding
+        self.height = (self.height + top + bottom - size) // stride + 1
+        self.width = (self.width + left + right - size) // stride + 1
+        # A convolution of one channel each is depthwise: as many groups as there are kernels.
+        depthwise = kernels.shape[1] == 1
+        return self.graph.add(
+            'Conv', [x], [kernels, bias], kernel_shape=[size, size], strides=[stride, stride],
+            pads=[top, left, bottom, right], group=len(kernels) if depthwise else 1)
+
+    def linear(self, x: str, name: str, output: str | None = None) -> str:
+        """Add a linear layer."""
+        return self.graph.add(
+            'Gemm', [x], [self.arrays[f'{name}.weight'], self.arrays[f'{name}.bias']], output,
+            transB=1)
+
+    def relu(self, x: str, output: str | None = None) -> str:
+        return self.graph.add('Relu', [x], output=output)
+
+    def relu6(self, x: str) -> str:
+        return self.graph.add('Clip', [x], min=0., max=6.)
+
+    def max_pool(self, x: str, size: int, stride: int, padding: int = 0) -> str:
+        self.height, self.width = (
+            (length + 2 * padding - size) // stride + 1 for length in (self.height, self.width))
+        return self.graph.add('MaxPool', [x], kernel_shape=[size, size],
+                              strides=[stride, stride], pads=[padding] * 4)
+
+    def head(self, x: str, name: str) -> int:
+        """Add the mean over each channel, and the last layer; return the number of channels."""
+        self.graph.add('Flatten', [self.graph.add('GlobalAveragePool', [x])], output=FEATURES,
+                       axis=1)
+        self.linear(FEATURES, name, LOGITS)
+        return int(self.arrays[f'{name}.weight'].shape[1])
+
+
+def _margins(length: int, kernel: int, stride: int) -> tuple[int, int]:
+    margin = max((-(-length // stride) - 1) * stride + kernel - length, 0)
+    return margin // 2, margin - margin // 2
+
+
+def _cifar_cnn(network: _Network) -> int:
+    x = INPUT
+    for name in ('conv1', 'conv2'):
+        x = network.max_pool(network.relu(network.conv(x, name)), 2, 2)
+    x = network.graph.add('Flatten', [x], axis=1)
+    x = network.relu(network.linear(x, 'fc1'))
+    network.relu(network.linear(x, 'fc2'), FEATURES)
+    network.linear(FEATURES, 'fc3', LOGITS)
+    return int(network.arrays['fc3.weight'].shape[1])
+
+
+def _resnet34(network: _Network) -> int:
+    x = network.relu(network.conv(INPUT, 'conv1', 'bn1', stride=2, padding=3))
+    x = network.max_pool(x, 3, 2, 1)
+    for layer, count in enumerate(RESNET34_LAYERS, 1):
+        for block in range(count):
+            name = f'layer{layer}.{block}'
+            stride = 2 if layer > 1 and block == 0 else 1
+            before = network.height, network.width
+            y = network.relu(network.conv(
+                x, f'{name}.conv1', f'{name}.bn1', stride=stride, padding=1))
+            y = network.conv(y, f'{name}.conv2', f'{name}.bn2', padding=1)
+            if stride > 1:
+                network.height, network.width = before
+                x = network.conv(x, f'{name}.downsample.0', f'{name}.downsample.1', stride=2)
+            x = network.relu(network.graph.add('Add', [y, x]))
+    return network.head(x, 'fc')
+
+
+def _efficientnet_lite0(network: _Network) -> int:
+    def conv(x: str, name: str, norm: str, stride: int = 1, active: bool = True) -> str:
+        y = network.conv(x, name, norm, stride=stride, padding=None, eps=1e-3)
+        return network.relu6(y) if active else y
+
+    x = conv(INPUT, 'conv_stem', 'bn1', 2)
+    x = conv(x, 'blocks.0.0.conv_dw', 'blocks.0.0.bn1')
+    x = conv(x, 'blocks.0.0.conv_pw', 'blocks.0.0.bn2', active=False)
+    for group, (_, first_stride, _, count) in enumerate(LITE0_GROUPS, 1):
+        for block in range(count):
+            name = f'blocks.{group}.{block}'
+            stride = first_stride if block == 0 else 1
+            y = conv(x, f'{name}.conv_pw', f'{name}.bn1')
+            y = conv(y, f'{name}.conv_dw', f'{name}.bn2', stride)
+            y = conv(y, f'{name}.conv_pwl', f'{name}.bn3', active=False)
+            x = network.graph.add('Add', [y, x]) if block else y
+    x = conv(x, 'conv_head', 'bn2')
+    return network.head(x, 'classifier')
+
+
+_GRAPHS: Final[Mapping[str, Callable[[_Network], int]]] = {
+    'cifar_cnn': _cifar_cnn, 'resnet34': _resnet34, 'efficientnet_lite0': _efficientnet_lite0}
