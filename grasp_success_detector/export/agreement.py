@@ -19,7 +19,7 @@ from grasp_success_detector.inference import engine_selection
 from grasp_success_detector.inference.classifier import BATCH_SIZE
 from grasp_success_detector.inference.engine import device_type, Engine, identity
 from grasp_success_detector.inference.engine_selection import Figure, Proof
-from grasp_success_detector.inference.torch_engine import TorchEngine
+from grasp_success_detector.inference.torch_engine import reference_logits, TorchEngine
 from grasp_success_detector.networks.architectures import success_probabilities
 from grasp_success_detector.networks.checkpoint import Checkpoint
 from grasp_success_detector.recordings.bags import image_topic, open_bag
@@ -58,7 +58,8 @@ def verify(path: Path, dataset: Path, device: str = 'cpu') -> tuple[Proof, dict[
     """
     Compare every engine and precision of this machine with torch, and write the proof.
 
-    An existing proof of the same checkpoint and data set keeps its figures of other devices.
+    An existing proof of the same checkpoint and data set keeps its figures of other devices and of
+    other versions of the engines.
 
     :param path: checkpoint file; the proof is written beside it.
     :param dataset: folder that extract_frames wrote, whose validation frames are used.
@@ -88,9 +89,13 @@ def verify(path: Path, dataset: Path, device: str = 'cpu') -> tuple[Proof, dict[
     with suppress(CheckpointError):     # an earlier proof that cannot be used
         earlier = engine_selection.read_proof(checkpoint)
         if earlier is not None and earlier.dataset == name:
+            measured = {(figure.engine, figure.version) for figure in figures}
             figures += tuple(figure for figure in earlier.figures
-                             if figure.device != device_type(device))
-    proof, out = Proof(identity(checkpoint), name, figures), engine_selection.proof_path(path)
+                             if figure.device != device_type(device)
+                             or (figure.engine, figure.version) not in measured)
+    proof = Proof(identity(checkpoint), name, figures,
+                  reference=tuple(map(tuple, reference_logits(checkpoint).tolist())))
+    out = engine_selection.proof_path(path)
     try:
         write_whole(out, json_text(asdict(proof)))
     except OSError as error:

@@ -96,18 +96,16 @@ class Preprocessing:
                               'torch.uint8 (B, H, W, 3), RGB')
         # Whole rows instead of pixels of three values: long loops are fast on processors.
         batch, height, width, _ = images.shape
-        factor, offset = (each.to(images.device).repeat(width)
+        factor, offset = (torch.from_numpy(each).to(images.device).repeat(width)
                           for each in self.factor_and_offset())
         rows = images.reshape(batch, height, 3 * width).float()
         pixels = torch.addcmul(offset, rows, factor).view(batch, height, width, 3)
         return pixels.permute(0, 3, 1, 2)  # (B, 3, H, W)
 
-    def factor_and_offset(self) -> 'tuple[torch.Tensor, torch.Tensor]':
+    def factor_and_offset(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return float32 (3,) each; ``v * factor + offset`` equals ``(v / 255 - mean) / std``."""
-        import torch
-
-        std = torch.tensor(self.std)
-        return 1 / (255 * std), -torch.tensor(self.mean) / std
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+        return 1 / (255 * std), -mean / std
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> 'Preprocessing':

@@ -40,8 +40,9 @@ class GraspClassifier:
             writes it, such as ``'cpu'`` or ``'cuda:1'``; for OpenVINO also ``'gpu'``, ``'npu'``.
         :param threads: CPU threads of torch, for the whole process, and of the engine; None
             leaves them as they are.
-        :param engine: ``'torch'``, ``'openvino'``, or ``'auto'``: the fastest of them that is
-            installed and proven to decide as torch does in fp32.
+        :param engine: ``'torch'``, ``'openvino'``, ``'opencv'``, or ``'auto'``: the fastest that
+            is installed and proven to decide as torch does in fp32; without torch at least
+            ``'opencv'``.
         :param precision: ``'fp32'``, ``'bf16'``, ``'fp16'``, ``'int8'``, or ``'auto'``: the
             fastest that is proven.
         :raises ConfigError: engine, precision or device is unknown or cannot be used here, or

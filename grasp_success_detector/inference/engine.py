@@ -19,8 +19,8 @@ if TYPE_CHECKING:   # it loads OpenCV, which the help of a command does not need
     from grasp_success_detector.networks.checkpoint import Checkpoint
 
 ENGINE_HELP: Final = (
-    'What runs the network: torch, openvino, or auto: the fastest that is installed and proven '
-    'for the checkpoint (export_classifier --verify).')
+    'What runs the network: torch, openvino, opencv, or auto: the fastest that is installed and '
+    'proven for the checkpoint (export_classifier --verify); without torch at least opencv.')
 PRECISION_HELP: Final = (
     'What it computes in: fp32, bf16, fp16, int8, or auto: the fastest that is proven.')
 

@@ -9,18 +9,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from grasp_success_detector.errors import CheckpointError, ConfigError
 from grasp_success_detector.files import read_json
 from grasp_success_detector.inference import torch_engine
 from grasp_success_detector.inference.engine import AUTO, device_type, Engine, identity, Precision
+from grasp_success_detector.inference.opencv_engine import OpenCvEngine
 from grasp_success_detector.inference.openvino_engine import OpenVinoEngine
 from grasp_success_detector.inference.torch_engine import TorchEngine
+from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.architectures import success_probabilities
 from grasp_success_detector.networks.checkpoint import Checkpoint
 from grasp_success_detector.settings import check_settings, setting
 
 #: Every engine, by name.
-ENGINES: dict[str, type[Engine]] = {kind.name: kind for kind in (OpenVinoEngine, TorchEngine)}
+ENGINES: dict[str, type[Engine]] = {
+    kind.name: kind for kind in (OpenVinoEngine, TorchEngine, OpenCvEngine)}
 
 #: Share of frames that an engine must decide as fp32 torch does to be selected by ``auto``.
 MIN_AGREEMENT = .995
@@ -30,6 +36,7 @@ MIN_AGREEMENT = .995
 _MAX_DIFFERENCE = .35
 
 _PROOF_FORMAT_VERSION = 1
+_PROBES = 2     # images of probe_images
 
 
 @dataclass(frozen=True)
@@ -65,12 +72,29 @@ class Figure:
 
 @dataclass(frozen=True)
 class Proof:
-    """Figures of a checkpoint, given by its identity, on the validation frames of a data set."""
+    """
+    Figures of a checkpoint, given by its identity, on the validation frames of a data set.
+
+    :ivar reference: logits of torch in fp32 for :func:`~.torch_engine.probe_images`, by image;
+        empty in proofs of earlier versions.
+    """
 
     identity: str
     dataset: str
     figures: tuple[Figure, ...]
     format_version: int = _PROOF_FORMAT_VERSION
+    reference: tuple[tuple[float, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the logits, as they come from a file."""
+        rows = tuple(tuple(float(logit) for logit in row) for row in self.reference)
+        if rows and np.shape(rows) != (_PROBES, len(Label)):
+            raise CheckpointError('reference: expected two logits of each probe image')
+        object.__setattr__(self, 'reference', rows)
+
+
+# What needs no proof to be selected by ``auto``: the reference, and what runs where it is missing.
+_ALWAYS = (TorchEngine, OpenCvEngine)
 
 
 def proof_path(checkpoint: Path) -> Path:
@@ -123,9 +147,10 @@ def select_engine(checkpoint: Checkpoint, engine: str, precision: str, device: s
     """
     Start the requested engine or, where the request leaves a choice, the fastest that is proven.
 
-    With ``auto`` this is torch in fp32, or what the proof beside the checkpoint allows. An engine
-    requested by name may also run in fp32 without proof. Every engine's answers to two probe
-    images are compared with those of torch before it is used.
+    With ``auto`` this is torch in fp32, or what the proof beside the checkpoint allows; where
+    torch is not installed, OpenCV in fp32 takes its place. An engine requested by name may also
+    run in fp32 without proof. Every engine's answers to two probe images are compared with those
+    of torch before it is used, where these are known or torch is installed.
 
     Parameters and errors are those of :class:`~.classifier.GraspClassifier`.
     """
@@ -139,7 +164,7 @@ def select_engine(checkpoint: Checkpoint, engine: str, precision: str, device: s
         device = 'cuda' if TorchEngine in kinds and torch_engine.has_cuda() else 'cpu'
     if threads is not None and (type(threads) is not int or threads < 1):
         raise ConfigError(f'threads {threads!r} (expected a whole number of 1 or more)')
-    if kinds == [TorchEngine]:
+    if kinds == [TorchEngine] and torch_engine.installed():
         torch_engine.select_device(device)   # its error names the devices that there are
     pairs = [(kind, number) for kind in kinds for number in precisions if number in kind.speed]
     skipped: dict[str, str] = {}
@@ -149,7 +174,7 @@ def select_engine(checkpoint: Checkpoint, engine: str, precision: str, device: s
             kind.check_available(checkpoint, number, device)
             figure = None
             if AUTO in (engine, precision) and not (
-                    exact and (kind is TorchEngine or engine != AUTO)):
+                    exact and (kind in _ALWAYS or engine != AUTO)):
                 figure = _proven(kind, number, device, checkpoint)
             started = kind(checkpoint, number, device, threads)
             if figure is not None and figure.artifact != started.artifact:
@@ -172,14 +197,15 @@ def _proven(kind: type[Engine], precision: Precision, device: str,
     except CheckpointError as error:
         raise ConfigError(f'not proven: {error}') from error
     requested = (kind.name, precision.value, device_type(device))
-    figure = next((figure for figure in (proof.figures if proof else ())
-                   if (figure.engine, figure.precision, figure.device) == requested), None)
-    if figure is None:
+    figures = {figure.version: figure for figure in (proof.figures if proof else ())
+               if (figure.engine, figure.precision, figure.device) == requested}
+    if not figures:
         raise ConfigError('not proven; export_classifier CHECKPOINT --verify DATASET does it')
     # Another version may round, fuse or choose its kernels in another way.
-    if figure.version != kind.version():
-        raise ConfigError(f'proven with {kind.name} {figure.version}, not with {kind.version()}, '
-                          'which is installed; prove it again')
+    figure = figures.get(kind.version())
+    if figure is None:
+        raise ConfigError(f'proven with {kind.name} {", ".join(figures)}, not with '
+                          f'{kind.version()}, which is installed; prove it again')
     if figure.agreement < MIN_AGREEMENT:
         raise ConfigError(f'decides as fp32 torch on {figure.agreement:.2%} of the frames only')
     return figure
@@ -189,14 +215,26 @@ def _check_probe_images(engine: Engine, checkpoint: Checkpoint) -> None:
     """Raise ConfigError if an engine's answers to two probe images are far from torch's."""
     expected = engine.reference
     if expected is None:
+        expected = _known_reference(checkpoint)
+    if expected is None and torch_engine.installed():
         expected = torch_engine.reference_logits(checkpoint)
     given = engine.logits(torch_engine.probe_images(checkpoint.metadata.preprocessing))
+    # With nothing to compare with, the answers must at least be numbers.
     ours, theirs = (success_probabilities(logits, checkpoint.metadata.temperature)
-                    for logits in (given, expected))
+                    for logits in (given, given if expected is None else expected))
     difference = float(abs(ours - theirs).max())
     if not difference <= _MAX_DIFFERENCE:   # also refuses NaN
         raise ConfigError(f'its P(success) differs by {difference:.2f} from torch: something is '
                           'broken (driver, installation)')
+
+
+def _known_reference(checkpoint: Checkpoint) -> NDArray[np.float32] | None:
+    """Return torch's logits of the probe images where the proof beside a checkpoint has them."""
+    try:
+        proof = read_proof(checkpoint)
+    except CheckpointError:
+        return None
+    return np.array(proof.reference, np.float32) if proof and proof.reference else None
 
 
 def _grouped(skipped: Mapping[str, str]) -> str:

@@ -1,6 +1,7 @@
 """PyTorch: the reference that every other engine is compared with."""
 
 import ctypes
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,8 @@ class TorchEngine(Engine):
     @classmethod
     def unsupported(cls, precision: Precision, device: str) -> str | None:
         """Return a reason if the device is slower in this precision than in fp32, else None."""
+        if not installed():
+            return 'not installed (pip install torch)'
         on_cpu = select_device(device).type == 'cpu'
         if on_cpu and precision is Precision.FP16:
             return 'fp16 is for GPUs'
@@ -98,8 +101,15 @@ def reference_logits(checkpoint: Checkpoint) -> NDArray[np.float32]:
     return TorchEngine(checkpoint).logits(probe_images(checkpoint.metadata.preprocessing))
 
 
+def installed() -> bool:
+    """Return whether torch is installed, without loading it."""
+    return find_spec('torch') is not None
+
+
 def has_cuda() -> bool:
     """Return whether torch finds a GPU; without a GPU's driver torch is not even loaded."""
+    if not installed():
+        return False
     if not Path('/dev/kfd').exists():  # AMD's, which torch calls CUDA too
         try:
             ctypes.CDLL('libcuda.so.1')

@@ -24,7 +24,8 @@ class PixelNetwork(nn.Module):
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
         self.model = fold_batch_norm(checkpoint.model)
-        factor, offset = checkpoint.metadata.preprocessing.factor_and_offset()
+        factor, offset = map(
+            torch.from_numpy, checkpoint.metadata.preprocessing.factor_and_offset())
         self.register_buffer('factor', factor.reshape(1, 3, 1, 1))
         self.register_buffer('offset', offset.reshape(1, 3, 1, 1))
 

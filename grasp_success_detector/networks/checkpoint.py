@@ -164,19 +164,31 @@ class Checkpoint:
         import torch
 
         assert self.path is not None
+        tensors = {name: torch.from_numpy(array) for name, array in self.arrays().items()}
+        # Building draws random weights: in vain, and the caller's random numbers must not notice.
+        # Models of timm may hold more than their state dict, which must be computed.
+        architecture = self.metadata.architecture
+        own = architecture in ARCHITECTURES
+        with tensors_file.named_errors(self.path):
+            with torch.random.fork_rng(devices=[]), torch.device('meta' if own else 'cpu'):
+                model = build(architecture)
+            tensors_file.check_tensors(tensors, model.state_dict(), architecture)
+        model.load_state_dict(tensors, assign=own)
+        return model.eval()
+
+    def arrays(self) -> tensors_file.Arrays:
+        """
+        Return the tensors as arrays, without torch where there is a file.
+
+        :raises CheckpointError: the file has changed since it was opened.
+        """
+        if self.path is None:
+            return {name: tensor.cpu().numpy()
+                    for name, tensor in self.model.state_dict().items()}
         metadata, hashes, arrays = _read(self.path, CheckpointMetadata)
         if (metadata, *hashes) != (self.metadata, self.sha256, self.tensors_sha256):
             raise CheckpointError(f'{self.path}: was replaced while it was being loaded')
-        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        # Building draws random weights: in vain, and the caller's random numbers must not notice.
-        # Models of timm may hold more than their state dict, which must be computed.
-        own = metadata.architecture in ARCHITECTURES
-        with tensors_file.named_errors(self.path):
-            with torch.random.fork_rng(devices=[]), torch.device('meta' if own else 'cpu'):
-                model = build(metadata.architecture)
-            tensors_file.check_tensors(tensors, model.state_dict(), metadata.architecture)
-        model.load_state_dict(tensors, assign=own)
-        return model.eval()
+        return arrays
 
 
 def save(path: str | os.PathLike[str], model: 'nn.Module', metadata: BackboneMetadata,

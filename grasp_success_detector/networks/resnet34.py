@@ -17,6 +17,7 @@ from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.labels import CLASS_NAMES
 from grasp_success_detector.networks import torchvision_ops  # noqa: F401 (before torchvision)
 from grasp_success_detector.networks.architectures import Architecture, Stage
+from grasp_success_detector.networks.onnx_graphs import RESNET34_LAYERS
 
 
 class _Block(nn.Module):
@@ -50,10 +51,11 @@ class ResNet34(nn.Module):
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
-        self.layer1 = _layer(64, 64, 3)
-        self.layer2 = _layer(64, 128, 4)
-        self.layer3 = _layer(128, 256, 6)
-        self.layer4 = _layer(256, 512, 3)
+        counts = RESNET34_LAYERS
+        self.layer1 = _layer(64, 64, counts[0])
+        self.layer2 = _layer(64, 128, counts[1])
+        self.layer3 = _layer(128, 256, counts[2])
+        self.layer4 = _layer(256, 512, counts[3])
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(512, classes)
         for module in self.modules():

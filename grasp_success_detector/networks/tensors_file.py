@@ -14,10 +14,10 @@ from typing import Any, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open, SafetensorError
 
 from grasp_success_detector.errors import CheckpointError, ConfigError
 from grasp_success_detector.files import check_new_file
+from grasp_success_detector.networks.safetensors_reader import read_safetensors
 
 if TYPE_CHECKING:
     import torch
@@ -107,26 +107,36 @@ def write_tensors(path: Path, state: 'Mapping[str, torch.Tensor]', key: str,
 
 
 def read_tensors(path: Path, expected: str = 'a checkpoint of train_classifier (.safetensors)',
-                 framework: str = 'numpy') -> tuple[Mapping[str, str], dict[str, Any]]:
+                 ) -> tuple[Mapping[str, str], Arrays]:
     """
-    Read a safetensors file of any origin.
+    Read a safetensors file of any origin, without torch.
 
     :param expected: the kind of file that errors say was expected.
-    :param framework: ``'numpy'`` for arrays, without torch; ``'pt'`` for torch's tensors, also of
-        types that NumPy does not have, such as bfloat16.
-    :returns: the header's metadata, and the tensors on the CPU.
+    :returns: the texts in its header, and its arrays.
     :raises CheckpointError: the file cannot be read or is no safetensors file.
     """
     _check_file(path, expected)
     try:
-        with safe_open(path, framework=framework) as file:
+        return read_safetensors(path)
+    except (ValueError, OSError) as error:
+        raise CheckpointError(
+            f'{path}: truncated or damaged; copy or train it again ({error})') from error
+    except TypeError as error:
+        raise CheckpointError(
+            f'{path}: holds numbers of a type that cannot be read ({error})') from error
+
+
+def read_torch_tensors(path: Path, expected: str) -> tuple[Mapping[str, str], Tensors]:
+    """As :func:`read_tensors`, but torch's tensors, which may be of types such as bfloat16."""
+    from safetensors import safe_open, SafetensorError
+
+    _check_file(path, expected)
+    try:
+        with safe_open(path, framework='pt') as file:
             return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f'{path}: truncated or damaged; copy or train it again ({error})') from error
-    except TypeError as error:  # of numpy
-        raise CheckpointError(
-            f'{path}: holds numbers of a type that cannot be read ({error})') from error
 
 
 @contextmanager

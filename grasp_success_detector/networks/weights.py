@@ -37,7 +37,7 @@ def read_backbone_weights(path: Path, architecture: str) -> Tensors:
     path = checkpoint_path(path, expected)
     if path.is_file() and tensors_file.is_pickle(path):
         return read_pickle(path)
-    header, tensors = tensors_file.read_tensors(path, expected, 'pt')
+    header, tensors = tensors_file.read_torch_tensors(path, expected)
     for kind in (checkpoint.CheckpointMetadata, checkpoint.BackboneMetadata):
         if kind.KEY in header:
             with tensors_file.named_errors(path):
