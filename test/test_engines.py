@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -68,7 +69,7 @@ def prove(path, *pairs, agreeing=1000, artifact=None, version=None, **changes):
 
 def installed(engine):
     try:
-        return metadata.version(engine)
+        return cv2.__version__ if engine == 'opencv' else metadata.version(engine)
     except metadata.PackageNotFoundError:
         return '1'
 
@@ -213,7 +214,7 @@ def test_engines_asked_for_by_name_may_compute_in_fp32_without_proof(checkpoint)
 # what is not there
 
 @pytest.mark.parametrize('given, text', [
-    ({'engine': 'tensorrt'}, "unknown engine 'tensorrt'; expected auto, openvino, torch"),
+    ({'engine': 'tensorrt'}, "unknown engine 'tensorrt'; expected auto, openvino, torch, opencv"),
     ({'precision': 'fp8'}, "unknown precision 'fp8'; expected auto, fp32, bf16, fp16, int8"),
     ({'device': 'tpu9'}, "unknown device 'tpu9'"),
     ({'engine': 'torch', 'precision': 'int8'}, 'no engine fits engine=torch, precision=int8'),
@@ -328,4 +329,4 @@ def test_a_cache_that_cannot_be_written_is_done_without(checkpoint, tmp_path, mo
 
 
 def test_every_engine_is_found():
-    assert {'torch', 'openvino'} <= set(ENGINES)
+    assert {'torch', 'openvino', 'opencv'} <= set(ENGINES)

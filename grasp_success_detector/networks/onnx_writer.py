@@ -2,7 +2,7 @@
 Write small networks in the ONNX format, by NumPy alone.
 
 Only what this package's own architectures need is covered: layers with one output and float32
-weights. The format is a protocol buffer (onnx.proto of https://github.com/onnx/onnx, version 3 of
+weights. The format is a protocol buffer (onnx.proto of https://github.com/onnx/onnx, version 4 of
 its intermediate representation); a number in a comment is that of a field in this file. Operators
 are those of operator set 9, which OpenCV from 4.5 to 5 reads alike.
 """
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 #: Value of an attribute of a layer.
 Attribute = int | float | Sequence[int]
 
-_IR_VERSION: Final = 3
+_IR_VERSION: Final = 4
 _OPERATOR_SET: Final = 9
 _FLOAT: Final = 1   # TensorProto.DataType
 
