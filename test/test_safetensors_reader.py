@@ -23,7 +23,7 @@ def test_reads_what_the_library_writes(tmp_path):
     library = pytest.importorskip('safetensors.numpy')
     arrays = {f'{kind}.x': np.arange(6).reshape(2, 3).astype(kind) for kind in (
         '?', 'u1', 'i1', 'u2', 'i2', 'u4', 'i4', 'u8', 'i8', 'f2', 'f4', 'f8')}
-    arrays |= {'scalar': np.float32(3).reshape(()), 'empty': np.zeros((0, 4), np.float32)}
+    arrays |= {'scalar': np.array(3, np.float32), 'empty': np.zeros((0, 4), np.float32)}
     path = tmp_path / 'all.safetensors'
     library.save_file(arrays, path, {'key': 'text'})
     texts, found = read_safetensors(path)

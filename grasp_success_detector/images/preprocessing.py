@@ -105,9 +105,7 @@ class Preprocessing:
     def factor_and_offset(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return float32 (3,) each; ``v * factor + offset`` equals ``(v / 255 - mean) / std``."""
         mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
-        factor: NDArray[np.float32] = 1 / (255 * std)
-        offset: NDArray[np.float32] = -mean / std
-        return factor, offset
+        return np.reciprocal(std * np.float32(255)), -mean / std
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> 'Preprocessing':
