@@ -12,10 +12,9 @@ from grasp_success_detector.datasets.torch_dataset import AugmentedFrame, FrameD
 from grasp_success_detector.errors import ConfigError, DatasetError
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.labels import Label
+from grasp_success_detector.training.augmentation import AUGMENTATIONS, camera_augmentation
 from grasp_success_detector.training.fit import fit
 from grasp_success_detector.training.loaders import (
-    AUGMENTATIONS,
-    camera_augmentation,
     draw_samples,
     EpochSampler,
     share,

@@ -15,11 +15,10 @@ import torch
 from grasp_success_detector.datasets.dataset import describe_frames, Split
 from grasp_success_detector.datasets.splits import check_labels, SPLITS
 from grasp_success_detector.errors import DatasetError, TrainingError
-from grasp_success_detector.evaluation.calibration import fit_temperature
 from grasp_success_detector.evaluation.judging import decision_for, logits_of, predictions_of
 from grasp_success_detector.evaluation.metrics import accuracy_text, summarize
+from grasp_success_detector.evaluation.operating_point import operating_point
 from grasp_success_detector.evaluation.predictions import write_predictions
-from grasp_success_detector.evaluation.threshold import choose_threshold
 from grasp_success_detector.files import json_text, write_whole
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.inference.classifier import GraspClassifier
@@ -151,11 +150,9 @@ def _finish(config: TrainingConfig, split: Split, run: RunFolder, best_epoch: in
     classifier = GraspClassifier(best, _DEVICES.get(config.device, config.device.value))
     logits = {name: logits_of(classifier, getattr(split, name), f'{name} frames')
               for name in ('val', 'test')}
-    val_labels = torch.tensor([int(frame.label) for frame in split.val])
-    temperature = fit_temperature(torch.from_numpy(logits['val']), val_labels)
-    threshold = choose_threshold(
-        architectures.success_probabilities(logits['val'], temperature),
-        [frame.label for frame in split.val], config.max_false_positive_rate)
+    temperature, threshold, notes = operating_point(
+        logits['val'], [frame.label for frame in split.val],
+        [frame.attempt for frame in split.val], config.max_false_positive_rate)
     predictions = {name: predictions_of(getattr(split, name), logits[name], temperature, name)
                    for name in logits}
     write_predictions(run.predictions, [row for rows in predictions.values() for row in rows])
@@ -187,5 +184,9 @@ def _finish(config: TrainingConfig, split: Split, run: RunFolder, best_epoch: in
         leftover.unlink(missing_ok=True)
     for name in ('frames', 'attempts'):
         say(f'test {name}: {accuracy_text(metrics["test"][name])}')
-    say(f'threshold {threshold:.3f}: at most {config.max_false_positive_rate:.1%} of the failure '
-        'frames of validation lie above it')
+    if notes:
+        for note in notes:
+            say(f'validation: {note}')
+    else:
+        say(f'threshold {threshold:.3f}: at most {config.max_false_positive_rate:.1%} of the '
+            'failure frames of validation lie above it')

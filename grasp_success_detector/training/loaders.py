@@ -11,7 +11,6 @@ from rich.console import Console
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset, TensorDataset
-from torchvision.transforms import v2
 
 from grasp_success_detector.console import progress_bar
 from grasp_success_detector.datasets.dataset import Split
@@ -21,29 +20,11 @@ from grasp_success_detector.inference.classifier import BATCH_SIZE
 from grasp_success_detector.inference.torch_network import fold_batch_norm
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.architectures import split_at_freeze
-from grasp_success_detector.training.recipe import Augmentation, Samples, TrainingConfig
+from grasp_success_detector.training.augmentation import camera_augmentation
+from grasp_success_detector.training.recipe import Samples, TrainingConfig
 
 Item = tuple[torch.Tensor, int]
 Sample = TypeVar('Sample')
-
-AUGMENTATIONS: dict[Augmentation, Callable[[], v2.Transform]] = {
-    Augmentation.SHIFT_TURN_ZOOM: lambda: v2.RandomAffine(
-        degrees=5, translate=(.06, .06), scale=(.9, 1.12),
-        interpolation=v2.InterpolationMode.BILINEAR),
-    Augmentation.LIGHT_AND_COLOUR: lambda: v2.ColorJitter(
-        brightness=.3, contrast=.3, saturation=.3, hue=.03),
-    Augmentation.SENSOR_NOISE: lambda: v2.RandomApply([v2.Lambda(_sensor_noise)], p=.3),
-}
-
-
-def camera_augmentation(changes: Sequence[Augmentation] = tuple(Augmentation)) -> v2.Transform:
-    """Return a transform of uint8 images (3, h, w) that applies these changes in order."""
-    return v2.Compose([AUGMENTATIONS[change]() for change in changes])
-
-
-def _sensor_noise(image: torch.Tensor) -> torch.Tensor:
-    noisy = image.to(torch.float32) + 5. * torch.randn(image.shape)
-    return noisy.clamp_(0, 255).to(torch.uint8)
 
 
 def draw_samples(labels: Sequence[Label], per_class: int | None, seed: int,
