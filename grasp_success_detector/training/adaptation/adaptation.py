@@ -29,8 +29,8 @@ from grasp_success_detector.training.adaptation.cross_validation import (
     Grouping,
     logits_of_margins,
     out_of_fold,
-    score,
     Score,
+    score,
 )
 from grasp_success_detector.training.adaptation.features import FeatureCache
 from grasp_success_detector.training.adaptation.frames import RigFrames
@@ -40,7 +40,8 @@ from grasp_success_detector.training.adaptation.outlook import (
     next_to_label,
     StepOfCurve,
 )
-from grasp_success_detector.training.adaptation.settings import AdaptationConfig, OWN_VIEW, Way
+from grasp_success_detector.training.adaptation.settings import AdaptationConfig, Way
+from grasp_success_detector.training.adaptation.views import OWN_VIEW
 
 #: Folds of the cross-validation; fewer where a label has fewer attempts.
 FOLDS = 5
@@ -162,9 +163,20 @@ def adapt(checkpoint: Checkpoint, frames: RigFrames, config: AdaptationConfig,
         unit_accuracy(best.score.margins / point.temperature, learning.grouping, point.threshold),
         labelled, probabilities,
         *learning_curve(learning, best.candidate, FOLDS, config.seed),
-        next_to_label(adapted, frames.unlabelled(), best.candidate.view,
-                      learning.features.of(best.candidate.backbone, best.candidate.view).pooled[:, 0],
-                      point.temperature))
+        next_to_label(
+            adapted, frames.unlabelled(), best.candidate.view,
+            learning.features.of(best.candidate.backbone, best.candidate.view).trunk[:, 0],
+            point.temperature))
+
+
+def metadata_of(adaptation: Adaptation, config: AdaptationConfig, start: Checkpoint,
+                sources: Sequence[str]) -> CheckpointMetadata:
+    """Return the metadata of the adapted checkpoint, with where it comes from and its figures."""
+    return replace(
+        adaptation.metadata, metrics={'adaptation': adaptation.to_json()},
+        training={'adapted_from': {'path': str(start.path), 'sha256': start.sha256},
+                  'config': config.to_json(), 'sources': list(sources),
+                  'versions': {'torch': torch.__version__}})
 
 
 def _heads(start: Backbone, frames: RigFrames, config: AdaptationConfig,

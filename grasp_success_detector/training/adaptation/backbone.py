@@ -14,8 +14,8 @@ from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.inference.torch_network import fold_batch_norm
 from grasp_success_detector.networks.architectures import (
-    ARCHITECTURES,
     architecture_of,
+    ARCHITECTURES,
     freeze,
     split_at_freeze,
 )

@@ -63,8 +63,8 @@ def learning_curve(learning: Learning, candidate: Candidate, folds: int, seed: i
     alone = Candidate('head', '', candidate.backbone, candidate.view, candidate.simulated)
     everything = np.arange(len(grouping.labels))
     generator = np.random.default_rng(seed)
-    right = {share: 0. for share in _SHARES}
-    total = {share: 0. for share in _SHARES}
+    right = dict.fromkeys(_SHARES, 0.0)
+    total = dict.fromkeys(_SHARES, 0.0)
     learnt_from: dict[float, list[int]] = {share: [] for share in _SHARES}
     for draw in range(_DRAWS):
         for fold in grouping.folds(folds, seed + 1 + draw):
@@ -128,7 +128,7 @@ def next_to_label(adapted: Backbone, frames: RigFrames, view: str, known: torch.
     distance of its features to those already known or taken is largest.
 
     :param frames: frames without labels.
-    :param known: pooled features of the labelled frames, float32 (N, C).
+    :param known: features of the trunk of the labelled frames, float16 (N, C, h, w).
     """
     if not frames.origins:
         return ()
@@ -143,7 +143,7 @@ def next_to_label(adapted: Backbone, frames: RigFrames, view: str, known: torch.
     means = torch.stack([pooled[places].mean(0) for places in rows.values()])
     said = np.array([probability[places].mean() for places in rows.values()])
     doubt = .1 + 1 - 2 * np.abs(said - .5)
-    distance = torch.cdist(means, known).min(1).values.numpy()
+    distance = torch.cdist(means, adapted.pooled(known)).min(1).values.numpy()
     chosen: list[int] = []
     while len(chosen) < min(_MOST_NEXT, len(said)):
         worth = doubt * distance

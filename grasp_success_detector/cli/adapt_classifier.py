@@ -1,0 +1,177 @@
+"""adapt_classifier: make a checkpoint for a rig from few labelled pictures or attempts of it."""
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+import tempfile
+import time
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from grasp_success_detector.cli import arguments
+from grasp_success_detector.console import command, command_parser, counted, ExitCode, progress_bar
+from grasp_success_detector.errors import ConfigError
+from grasp_success_detector.files import (
+    check_new_file,
+    CHECKPOINT_HELP,
+    checkpoint_path,
+    json_text,
+    SAMPLE_BAG,
+    share_path,
+    SHIPPED_CHECKPOINTS,
+    write_whole,
+)
+from grasp_success_detector.recordings.selection import FrameSelection
+from grasp_success_detector.settings import add_options, given_options
+from grasp_success_detector.training.adaptation.settings import AdaptationConfig, Way
+
+if TYPE_CHECKING:
+    from grasp_success_detector.images.preprocessing import Preprocessing
+    from grasp_success_detector.training.adaptation.adaptation import Adaptation
+    from grasp_success_detector.training.adaptation.frames import RigFrames
+
+EPILOG = """\
+examples:
+  adapt_classifier bags/rig --labels labels.csv --out rig.safetensors
+      from the shipped checkpoint; labels by hand, as label_attempts and extract_frames take them
+  adapt_classifier runs/first/classifier.safetensors dataset --out rig.safetensors
+      from a checkpoint of one's own; all frames of a data set of extract_frames
+  adapt_classifier bags/rig --labels labels.csv --ways head --out rig.safetensors
+      the last layer alone, in a few seconds
+  adapt_classifier bags/rig --labels labels.csv --roi 0.3,0.1,0.4,0.5 --out rig.safetensors
+      also look at the region of the frame in which the hand grasps
+
+Ways of adapting are compared by cross-validation over whole attempts; the simplest one that is not
+clearly worse than the best is kept. Beside rig.safetensors are written rig.adaptation.json and
+rig.html: accuracies with intervals, what more labels would bring, what to label next.
+
+exit codes: 0 adapted, 1 wrong input, 2 wrong option, 130 Ctrl-C
+"""
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the arguments, adapt the checkpoint, print the comparison and write the files."""
+    args = _parser().parse_args(argv)
+    started = time.perf_counter()
+    selection = FrameSelection(**given_options(FrameSelection, args))
+    config = AdaptationConfig(**given_options(AdaptationConfig, args))
+    checkpoint, sources = _checkpoint_and_sources(args.sources)
+    files = _new_files(args.out)
+    # Slow to import: only once the arguments are known to be fine.
+    from grasp_success_detector.networks.checkpoint import Checkpoint, save
+    from grasp_success_detector.training.adaptation.adaptation import adapt, metadata_of
+    from grasp_success_detector.training.adaptation.views import OWN_VIEW, views
+
+    start = Checkpoint.open(checkpoint)
+    own = start.metadata.preprocessing
+    frames = _read(sources, selection, config.frames_per_attempt, lambda size: views(
+        config, start.metadata.architecture, own, size))
+    _print_frames(frames)
+    simulated = None
+    if Way.SIMULATED in config.ways:
+        simulated = _read([str(args.simulated or share_path(SAMPLE_BAG))], FrameSelection(), 2,
+                          lambda size: {OWN_VIEW: own})
+    with progress_bar(Console(stderr=True), 'images') as progress:
+        task = progress.add_task('features', total=None)
+        adaptation = adapt(start, frames, config, simulated, print,
+                           lambda count: progress.advance(task, count))
+    try:
+        save(files[0], adaptation.model, metadata_of(adaptation, config, start, sources))
+        write_whole(files[1], json_text(adaptation.to_json()))
+    except BaseException:
+        for file in files:
+            file.unlink(missing_ok=True)
+        raise
+    for line in _lines(adaptation):
+        print(line)
+    print(f'{time.perf_counter() - started:.1f} s')
+    print(f'checkpoint: {files[0]}')
+    return ExitCode.OK
+
+
+def _checkpoint_and_sources(given: Sequence[str]) -> tuple[Path, list[str]]:
+    """Return the checkpoint, the shipped one if the first argument is none, and the data."""
+    first, *others = given
+    named = Path(first).suffix == '.safetensors' or (
+        first in SHIPPED_CHECKPOINTS and not Path(first).is_dir())
+    if named and not others:
+        raise ConfigError(f'{first}: a checkpoint, but no data; expected labelled data behind it')
+    return checkpoint_path(first if named else ''), others if named else list(given)
+
+
+def _new_files(out: Path) -> tuple[Path, Path, Path]:
+    """Return the files to write: checkpoint, figures, page; ConfigError if one exists."""
+    if out.suffix != '.safetensors':
+        raise ConfigError(f'--out {out}: expected a name that ends with .safetensors')
+    files = out, out.with_suffix('.adaptation.json'), out.with_suffix('.html')
+    for file in files:
+        check_new_file(file, ConfigError)
+    return files
+
+
+def _read(sources: Sequence[str], selection: FrameSelection, per_attempt: int,
+          views_of: 'Callable[[tuple[int, int] | None], Mapping[str, Preprocessing]]',
+          ) -> 'RigFrames':
+    from grasp_success_detector.datasets.dataset import MARKER
+    from grasp_success_detector.evaluation.frame_sources import open_recordings
+    from grasp_success_detector.training.adaptation.frames import read_frames
+    from grasp_success_detector.training.adaptation.views import frame_size
+
+    with tempfile.TemporaryDirectory() as unpacked:
+        datasets = any((Path(text) / MARKER).is_file() for text in sources)
+        recordings = open_recordings(sources, selection, Path(unpacked),
+                                     'all' if datasets else None)
+        with progress_bar(Console(stderr=True), 'frames') as progress:
+            task = progress.add_task('reading', total=None)
+            return read_frames(recordings, views_of(frame_size(recordings)), per_attempt,
+                               lambda: progress.advance(task))
+
+
+def _print_frames(frames: 'RigFrames') -> None:
+    labelled, others = frames.labelled(), frames.unlabelled()
+    successes = int(labelled.labels.sum())
+    print(f'{counted(len(labelled.origins), "labelled frame")} of '
+          f'{counted(len(set(labelled.attempts)), "attempt")}: {successes} success, '
+          f'{len(labelled.origins) - successes} failure')
+    if others.origins:
+        print(f'{counted(len(frames.spans), "attempt")} with frames that have no label')
+    if frames.refused:
+        print('not decoded: ' + ', '.join(
+            f'{count} {reason}' for reason, count in sorted(frames.refused.items())))
+
+
+def _lines(adaptation: 'Adaptation') -> Iterator[str]:
+    """Yield the lines of the result for a terminal."""
+    best = adaptation.compared[adaptation.winner].candidate
+    yield f'kept: {best.text}'
+    yield f'right on attempts that were not learnt: {adaptation.accuracy}'
+    for note in adaptation.point.notes:
+        yield f'not calibrated: {note}'
+    for step in adaptation.curve:
+        yield f'  from {counted(step.attempts, "attempt")}: {step.accuracy}'
+    if adaptation.forecast is not None:
+        attempts, accuracy = adaptation.forecast
+        yield f'  from {attempts} attempts, if it goes on like this: about {accuracy:.0%}'
+    if adaptation.label_next:
+        names = [one.attempt for one in adaptation.label_next[:5]]
+        yield f'label next: {", ".join(names)}'
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = command_parser(__doc__, EPILOG)
+    parser.usage = 'adapt_classifier [-h] [options] [CHECKPOINT] DATA... --out NEW.safetensors'
+    parser.add_argument(
+        'sources', nargs='+', metavar='[CHECKPOINT] DATA', help=f'CHECKPOINT: {CHECKPOINT_HELP} '
+        f'({SHIPPED_CHECKPOINTS[0]}); DATA: bags, videos, data sets, or globs')
+    parser.add_argument('--out', type=Path, required=True, metavar='NEW.safetensors',
+                        help='checkpoint to write; it must not exist')
+    arguments.add_label_arguments(parser)
+    arguments.add_choice_arguments(parser)
+    adapting = parser.add_argument_group('adapting')
+    add_options(adapting, AdaptationConfig, 'ways', 'roi', 'frames_per_attempt',
+                'max_false_positive_rate', 'seed')
+    adapting.add_argument('--simulated', type=Path, metavar='SOURCE',
+                          help='simulated bag or data set to mix in (the shipped sample)')
+    return parser
