@@ -43,8 +43,8 @@ examples:
       also look at the region of the frame in which the hand grasps
 
 Ways of adapting are compared by cross-validation over whole attempts; the simplest one that is not
-clearly worse than the best is kept. Beside rig.safetensors are written rig.adaptation.json and
-rig.html: accuracies with intervals, what more labels would bring, what to label next.
+clearly worse than the best is kept. Beside rig.safetensors is written rig.adaptation.json:
+accuracies with intervals, what more labels would bring, what to label next.
 
 exit codes: 0 adapted, 1 wrong input, 2 wrong option, 130 Ctrl-C
 """
@@ -101,11 +101,11 @@ def _checkpoint_and_sources(given: Sequence[str]) -> tuple[Path, list[str]]:
     return checkpoint_path(first if named else ''), others if named else list(given)
 
 
-def _new_files(out: Path) -> tuple[Path, Path, Path]:
-    """Return the files to write: checkpoint, figures, page; ConfigError if one exists."""
+def _new_files(out: Path) -> tuple[Path, Path]:
+    """Return the files to write, checkpoint and figures; ConfigError if one exists."""
     if out.suffix != '.safetensors':
         raise ConfigError(f'--out {out}: expected a name that ends with .safetensors')
-    files = out, out.with_suffix('.adaptation.json'), out.with_suffix('.html')
+    files = out, out.with_suffix('.adaptation.json')
     for file in files:
         check_new_file(file, ConfigError)
     return files
@@ -170,7 +170,8 @@ def _parser() -> argparse.ArgumentParser:
     arguments.add_label_arguments(parser)
     arguments.add_choice_arguments(parser)
     adapting = parser.add_argument_group('adapting')
-    add_options(adapting, AdaptationConfig, 'ways', 'roi', 'frames_per_attempt',
+    add_options(adapting, AdaptationConfig, 'ways', defaults=False)
+    add_options(adapting, AdaptationConfig, 'roi', 'frames_per_attempt',
                 'max_false_positive_rate', 'seed')
     adapting.add_argument('--simulated', type=Path, metavar='SOURCE',
                           help='simulated bag or data set to mix in (the shipped sample)')

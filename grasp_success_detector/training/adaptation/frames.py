@@ -117,10 +117,9 @@ def choose_frames(recording: Recording, per_attempt: int, unlabelled: int) -> li
         # Frames between the labels of an attempt were left out on purpose.
         if label is not None or attempt not in labelled:
             most = unlabelled if label is None else per_attempt
-            places = np.linspace(0, len(frames) - 1, min(most, len(frames)) + 2)[1:-1]
-            if len(frames) <= most:
-                places = np.arange(len(frames))
-            chosen += [frames[round(place)] for place in places]
+            if len(frames) > most:  # the middle of each of as many stretches of equal length
+                frames = [frames[int((i + .5) * len(frames) / most)] for i in range(most)]
+            chosen += frames
     return sorted(chosen, key=lambda frame: frame.number)
 
 

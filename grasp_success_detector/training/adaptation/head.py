@@ -29,7 +29,8 @@ class Head:
 
     def margins(self, features: torch.Tensor) -> torch.Tensor:
         """Return the margin, float32 (N,), of features (N, C)."""
-        return features @ self.weight + self.bias
+        margins: torch.Tensor = features @ self.weight + self.bias
+        return margins
 
     def write_to(self, layer: nn.Linear) -> None:
         """Make a layer of two logits compute this margin, half of it in each logit."""
@@ -75,7 +76,8 @@ def fit_head(features: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor
             scaled @ weight + bias, labels, reduction='none')).sum()
         value = value + penalty / 2 * (weight @ weight)
         value.backward()
-        return value
+        total: torch.Tensor = value
+        return total
 
     optimizer.step(loss)
     weight, bias = weight.detach() / deviation, bias.detach()

@@ -82,7 +82,7 @@ def learning_curve(learning: Learning, candidate: Candidate, folds: int, seed: i
                     right[share] += said == (grouping.labels[fold][mine][0] > .5)
                     total[share] += 1
                 learnt_from[share].append(len(set(grouping.attempts[places].tolist())))
-    steps = []
+    steps: list[StepOfCurve] = []
     count = int(grouping.units.max()) + 1
     for share in _SHARES:
         if total[share]:
