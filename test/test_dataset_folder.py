@@ -29,16 +29,16 @@ from recordings import (
 
 from grasp_success_detector.cli.extract_frames import main
 from grasp_success_detector.datasets.dataset import read_extracted, read_manifest
-from grasp_success_detector.datasets.inspection import (
+from grasp_success_detector.datasets.splits import balanced_split
+from grasp_success_detector.errors import DatasetError
+from grasp_success_detector.images.decoding import decode_bytes, decode_message
+from grasp_success_detector.images.encoding import encode_jpeg
+from grasp_success_detector.images.fingerprints import (
     close_pairs,
     fingerprint,
     near_duplicates,
     SAME_BITS,
 )
-from grasp_success_detector.datasets.splits import balanced_split
-from grasp_success_detector.errors import DatasetError
-from grasp_success_detector.images.decoding import decode_bytes, decode_message
-from grasp_success_detector.images.encoding import encode_jpeg
 from grasp_success_detector.labels import Label
 from grasp_success_detector.recordings.bags import COMPRESSED_TOPIC, GROUND_TRUTH_TOPIC, open_bag
 from grasp_success_detector.simulation.recorder import record, RecordingSettings

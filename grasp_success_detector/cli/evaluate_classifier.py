@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with (new_folder(args.out, ConfigError) as folder,
           tempfile.TemporaryDirectory(dir=folder) as unpacked):
         recordings = open_recordings(args.sources, selection, Path(unpacked), args.split)
-        if all(recording.files is None for recording in recordings):
+        if not any(recording.continuous for recording in recordings):
             decision = decision_for([f.attempt for r in recordings for f in r.frames], threshold)
         started = time.perf_counter()
         with progress_bar(Console(stderr=True), 'frames') as progress:
@@ -107,7 +107,9 @@ def evaluation_lines(evaluation: 'Evaluation') -> Iterator[str]:
 
     for recording in evaluation.recordings:
         attempts = sum(attempt.source == recording.name for attempt in evaluation.attempts)
-        yield f'{recording.name}: {len(recording.frames)} frames, {counted(attempts, "attempt")}'
+        rule = recording.account.get('attempts_by')
+        yield (f'{recording.name}: {len(recording.frames)} {"pictures" if rule else "frames"}, '
+               f'{counted(attempts, "attempt")}{f" ({rule})" if rule else ""}')
         for title, counts in (
                 ('left out', recording.account['skipped']),
                 ('without P(success)', evaluation.refused.get(recording.name, {})),

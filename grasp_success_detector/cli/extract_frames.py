@@ -1,15 +1,15 @@
-"""extract_frames: turn bags and videos into a labelled, split data set of frames."""
+"""extract_frames: turn bags, videos and pictures into a labelled, split data set of frames."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import os
 from pathlib import Path
 import time
-from typing import Any
 
 from rich.console import Console
 
 from grasp_success_detector.cli.arguments import add_choice_arguments, add_label_arguments
+from grasp_success_detector.cli.source_data import source_lines, split_lines
 from grasp_success_detector.console import command, command_parser, counted, ExitCode, progress_bar
 from grasp_success_detector.datasets.dataset import MARKER
 from grasp_success_detector.datasets.extraction import extract
@@ -31,9 +31,12 @@ examples:
       one label for everything; five frames per second
   extract_frames lab.bag --label-topic /holding --attempt-gap 2 --resize 320x240 --out set
       labels from a std_msgs/Bool topic; two seconds without a frame begin a new attempt
+  extract_frames photos --resize 640x480 --out set
+      pictures: a folder (or zip) with success/ and failure/, or with labels.csv (file,label)
 
 Sources are rosbag2 folders (with or without metadata.yaml), .mcap, .db3 and ROS 1 .bag files,
-also with zstd, and videos (.mp4, .webm, .avi, .mkv). All that is readable of damaged ones is
+also with zstd, videos (.mp4, .webm, .avi, .mkv), and pictures (.jpg, .png, .webp, .bmp, .tiff):
+folders, zip files, single ones. All that is readable of damaged ones is
 extracted, and each lost frame is counted. Stopped at any time, the same command goes on.
 DATASET gets success/, failure/, manifest.csv and, when complete, dataset.json.
 
@@ -55,23 +58,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         task = bar.add_task('extracting', total=None)
         made = extract(sources, selection, pictures, split, args.out, workers,
                        lambda done, total: bar.update(task, completed=done, total=total))
-    for name, source in made['sources'].items():
-        for line in _account(name, source, selection):
-            print(line)
     frames = counted(made['frames'], 'frame')
+    for line in source_lines(made, selection):
+        print(line)
     if not made['frames']:
         print(f'no frame came out of {counted(len(sources), "source")}; {args.out} was not made')
         return ExitCode.NOTHING_DONE
     if already:
         print(f'{args.out}: was complete already, {frames}')
         return ExitCode.OK
-    if dropped := made['near_duplicates_dropped']:
-        print(f'{counted(dropped, "near duplicate")} left out')
-    if dropped := made['undecodable_dropped']:
-        print(f'{counted(dropped, "copied frame")} left out that cannot be decoded')
-    for name, counts in made['splits'].items():
-        print(f'{name:6}{counts["success"]:7} success {counts["failure"]:7} failure '
-              f'{counts["attempts"]:5} attempts')
+    for line in split_lines(made):
+        print(line)
     poor = [f'{name} has no {label}' for (name, counts), share in zip(
         made['splits'].items(), split.split, strict=True)
         for label in CLASS_NAMES if share > 0 and not counts[label]]
@@ -83,25 +80,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return ExitCode.OK
 
 
-def _account(name: str, source: Mapping[str, Any], selection: FrameSelection) -> list[str]:
-    """Return lines with the counts of a source's written, skipped and damaged frames."""
-    if source['unreadable']:
-        return [f'{name}: nothing could be read: {source["unreadable"]}']
-    lines = [f'{name}: {source["written"]} of {source["found"]} frames of {source["topic"]}']
-    lines += [f'  {title}: ' + ', '.join(
-        f'{count} {reason}' for reason, count in sorted(source[title].items()))
-        for title in ('skipped', 'refused', 'damage') if source[title]]
-    if source['skipped'].get('no label') == source['found']:
-        lines.append('  no frame has a label: ' + (
-            f'no interval of {selection.labels} covers any' if selection.labels is not None else
-            f'no std_msgs/Bool of {selection.label_topic} counts for any; name another topic'
-            if selection.label_topic is not None else 'give --label, --labels or --label-topic'))
-    return lines
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__, EPILOG)
-    parser.add_argument('sources', nargs='+', metavar='SOURCE', help='bags, videos, or globs')
+    parser.add_argument('sources', nargs='+', metavar='SOURCE',
+                        help='bags, videos, folders or zips of pictures, or globs')
     parser.add_argument('--out', type=Path, required=True, metavar='DATASET',
                         help='folder of the data set')
     add_label_arguments(parser)

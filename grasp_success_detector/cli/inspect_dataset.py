@@ -3,14 +3,20 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from grasp_success_detector.cli.arguments import add_label_arguments
+from grasp_success_detector.cli.source_data import dataset_of
 from grasp_success_detector.console import command, command_parser, counted, ExitCode
 from grasp_success_detector.datasets import inspection
 from grasp_success_detector.datasets.workers import open_workers, usable_cores
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.files import write_whole
 from grasp_success_detector.images.encoding import encode_png
+from grasp_success_detector.images.fingerprints import SAME_BITS
+from grasp_success_detector.recordings.selection import FrameSelection
 from grasp_success_detector.reports.dataset_page import contact_sheet, inspection_page
+from grasp_success_detector.settings import given_options
 
 EPILOG = """\
 examples:
@@ -18,6 +24,9 @@ examples:
       counts, leaks, and dataset-inspection/ with index.html and contact_sheet.png
   inspect_dataset dataset --near-bits 0 --out report
       only pictures whose fingerprints are equal count as nearly the same
+
+  inspect_dataset photos
+      pictures: a folder with success/ and failure/, or with labels.csv
 
 Exact leaks are files with the same bytes in two splits. Near leaks are frames of two splits whose
 perceptual fingerprints (256 bits) differ in a few bits only.
@@ -33,13 +42,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.most < 1:
         raise ConfigError(f'--most {args.most}: expected 1 or more lines')
     out = args.out or args.dataset.with_name(f'{args.dataset.resolve().name}-inspection')
-    with open_workers(args.jobs) as workers:
-        found = inspection.inspect_dataset(args.dataset, args.near_bits, workers)
-    sheet = contact_sheet(args.dataset, found.rows)
+    selection = FrameSelection(**given_options(FrameSelection, args))
     try:
+        with TemporaryDirectory(prefix='inspect_dataset_') as temporary:
+            dataset = dataset_of([args.dataset], selection, Path(temporary, 'dataset'),
+                                 splits=False)
+            with open_workers(args.jobs) as workers:
+                found = inspection.inspect_dataset(dataset, args.near_bits, workers)
+            sheet = contact_sheet(dataset, found.rows)
+            page = inspection_page(found, args.dataset.resolve().name)
         out.mkdir(parents=True, exist_ok=True)
         write_whole(out / 'contact_sheet.png', encode_png(sheet))
-        write_whole(out / 'index.html', inspection_page(found))
+        write_whole(out / 'index.html', page)
     except OSError as error:
         raise ConfigError(f'{out}: cannot be written ({error.strerror}); choose another --out'
                           ) from error
@@ -60,11 +74,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__, EPILOG)
-    parser.add_argument('dataset', type=Path, help='folder made by extract_frames')
+    parser.add_argument('dataset', type=Path, metavar='DATA',
+                        help='data set of extract_frames, or pictures, a bag or a video')
     parser.add_argument('--out', type=Path, help='folder for page and sheet (DATASET-inspection)')
-    parser.add_argument('--near-bits', type=int, default=inspection.SAME_BITS, choices=range(33),
+    parser.add_argument('--near-bits', type=int, default=SAME_BITS, choices=range(33),
                         metavar='N', help='largest number of differing bits, of 256, at which two '
                         'pictures count as nearly the same (%(default)s; 0 to 32)')
     parser.add_argument('--most', type=int, default=20, help='lines per table (20)')
     parser.add_argument('--jobs', type=int, help=f'processes (one per core: {usable_cores()})')
+    add_label_arguments(parser)
     return parser

@@ -1,14 +1,22 @@
-"""train_classifier: train a grasp classifier on a data set of extract_frames."""
+"""train_classifier: train a grasp classifier on a data set, or on pictures, bags and videos."""
 
 import argparse
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from grasp_success_detector.cli.arguments import add_label_arguments
+from grasp_success_detector.cli.source_data import dataset_of
 from grasp_success_detector.console import command, command_parser, ExitCode, needing
 from grasp_success_detector.errors import DatasetError
+from grasp_success_detector.recordings.selection import FrameSelection
 from grasp_success_detector.settings import add_options, given_options
 from grasp_success_detector.training.recipe import TrainingConfig
+
+if TYPE_CHECKING:
+    from grasp_success_detector.datasets.dataset import Split
 
 EPILOG = """\
 examples:
@@ -20,12 +28,15 @@ examples:
       options given here win over those of the recipe
   train_classifier dataset --arch timm:mobilenetv3_small_100 --out runs/mobile
       any model of timm
+  train_classifier photos --out runs/photos
+      pictures: a folder (or zip) with success/ and failure/, or with labels.csv (file,label)
   train_classifier dataset --out runs/first --resume
       go on with a run that was stopped
   torchrun --nproc-per-node 4 $(which train_classifier) dataset --devices 4 --out runs/first
       several GPUs; --devices alone does it too
 
-Attempts are never divided between splits: extract_frames made them. The run folder gets the
+Attempts are never divided between splits. A data set of extract_frames has its splits; other
+sources are extracted into dataset/ in the run folder first. The run folder gets the
 checkpoint classifier.safetensors, report.html, metrics.json, predictions.csv, config.yaml,
 metrics.jsonl (a line per epoch), run.json and a TensorBoard log.
 
@@ -56,20 +67,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         from grasp_success_detector.training.recipe import load_config
         from grasp_success_detector.training.run_folder import RunFolder
     config = load_config(args.config, given_options(TrainingConfig, args))
-    split, datasets = read_extracted(args.dataset), [args.dataset]
-    if args.test is not None:
-        other = read_extracted(args.test)
-        frames = other.train + other.val + other.test
-        if shared := {f.attempt for f in frames} & {f.attempt for f in split.train + split.val}:
-            raise DatasetError(f'{args.test}: {len(shared)} of its attempts are also in '
-                               f'{args.dataset}, {min(shared)} among them')
-        split = replace(split, test=frames)
-        datasets.append(args.test)
+    selection = FrameSelection(**given_options(FrameSelection, args))
     run = RunFolder(args.out)
     if args.resume and not run.path.exists():
         print(f'{args.out}: no run is there yet; it begins')
+    elif not args.resume and config.processes == 1:
+        run.check_new()
     try:
-        finished = fit(config, split, args.out, datasets, args.resume)
+        with run.removed_unless_begun() if config.processes == 1 else nullcontext():
+            datasets = [dataset_of(args.data, selection, run.dataset, config.processes)]
+            split = read_extracted(datasets[0])
+            if args.test is not None:
+                datasets.append(dataset_of([args.test], FrameSelection(), run.test_dataset,
+                                           config.processes))
+                split = _tested_on(args.test, read_extracted(datasets[1]), split)
+            finished = fit(config, split, args.out, datasets, args.resume)
     except KeyboardInterrupt:
         if run.path.exists():
             print(f'{args.out}: the same command with --resume '
@@ -82,13 +94,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     return ExitCode.OK
 
 
+def _tested_on(path: Path, other: 'Split', split: 'Split') -> 'Split':
+    """Return a split with all frames of another data set as its test frames."""
+    frames = other.train + other.val + other.test
+    if shared := {f.attempt for f in frames} & {f.attempt for f in split.train + split.val}:
+        raise DatasetError(f'{path}: {len(shared)} of its attempts are also in the training data, '
+                           f'{min(shared)} among them')
+    return replace(split, test=frames)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__, EPILOG)
-    parser.add_argument('dataset', type=Path, help='folder that extract_frames made')
+    parser.add_argument('data', nargs='+', type=Path, metavar='DATA',
+                        help='a data set of extract_frames, or pictures, bags and videos')
     parser.add_argument('--out', type=Path, required=True, help='run folder; it must not exist')
     parser.add_argument('--resume', action='store_true', help='continue an unfinished run')
     parser.add_argument('--test', type=Path, metavar='DATASET',
-                        help='test on all frames of another data set instead of the test split')
+                        help='test on all frames of other data instead of the test split')
+    add_label_arguments(parser)
     parser.add_argument('--config', type=Path, help='YAML file of the options below')
     for group, names in OPTIONS.items():
         add_options(parser.add_argument_group(group), TrainingConfig, *names, defaults=False)

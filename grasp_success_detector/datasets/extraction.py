@@ -15,12 +15,23 @@ from typing import Any
 from grasp_success_detector.datasets import dataset, inspection
 from grasp_success_detector.datasets.frame_writer import PictureOptions, write_batch
 from grasp_success_detector.datasets.journal import BatchResult, differences, Journal
-from grasp_success_detector.datasets.splits import balanced_split, SplitBy, SplitOptions, SPLITS
+from grasp_success_detector.datasets.splits import (
+    completed_split,
+    shares_of_few,
+    SplitBy,
+    SplitOptions,
+    SPLITS,
+)
 from grasp_success_detector.datasets.workers import Workers
 from grasp_success_detector.errors import DatasetError, one_line
+from grasp_success_detector.images.fingerprints import near_duplicates
 from grasp_success_detector.labels import CLASS_NAMES, Label
-from grasp_success_detector.recordings.ground_truth import intervals_of, read_intervals
-from grasp_success_detector.recordings.selection import FrameSelection, plan_source, SourcePlan
+from grasp_success_detector.recordings.selection import (
+    FrameSelection,
+    plan_source,
+    read_labels,
+    SourcePlan,
+)
 from grasp_success_detector.recordings.sources import Source
 
 _BATCH_FRAMES = 48
@@ -47,7 +58,8 @@ def extract(sources: Sequence[Source], selection: FrameSelection, pictures: Pict
     # The split options can be changed as long as the data set isn't finished.
     begun = {'sources': [source.identity() for source in sources], **selection.to_json(),
              'output': asdict(pictures)}
-    begun, plan = json.loads(json.dumps([begun, begun | asdict(split)],
+    chosen = {name: value for name, value in asdict(split).items() if name != 'few' or value}
+    begun, plan = json.loads(json.dumps([begun, begun | chosen],
                                         default=attrgetter('value')))
     try:
         if (out / dataset.MARKER).exists():
@@ -61,14 +73,14 @@ def extract(sources: Sequence[Source], selection: FrameSelection, pictures: Pict
                 not out.is_dir() or any(path.name != _UNPACKED for path in out.iterdir())):
             raise DatasetError(f'{out}: is not empty and no data set of extract_frames; choose '
                                'another --out')
-        intervals = {} if selection.labels is None else read_intervals(selection.labels)
+        labels = read_labels(sources, selection)
         out.mkdir(parents=True, exist_ok=True)
         with Journal.open(out, begun) as journal:   # first, as it marks the folder as ours
             try:
                 for label in CLASS_NAMES:
                     (out / label).mkdir(exist_ok=True)
                 tasks = deque(
-                    partial(plan_source, source, selection, intervals_of(source, intervals),
+                    partial(plan_source, source, selection, labels[source.name],
                             (out / _UNPACKED).absolute(), verify_all=False)
                     for source in sources if journal.sources[source.name].summary is None)
                 _write_frames(tasks, pictures, out, workers, journal, on_frames)
@@ -81,7 +93,7 @@ def extract(sources: Sequence[Source], selection: FrameSelection, pictures: Pict
                 shutil.rmtree(out / _UNPACKED, ignore_errors=True)
                 rows = [dataset.ManifestRow(
                     frame.file, Label(frame.label), source.name, frame.topic, frame.stamp_ns,
-                    frame.attempt, '', frame.sha256) for source in sources
+                    frame.attempt, frame.split, frame.sha256) for source in sources
                     for _, frame in sorted(journal.sources[source.name].written.items())]
                 description = _finish(rows, split, out, workers, origin)
                 journal.remove()
@@ -144,15 +156,24 @@ def _finish(rows: Sequence[dataset.ManifestRow], options: SplitOptions, out: Pat
     if options.dedupe:
         measured = inspection.measure_pictures(out, rows, workers)
         undecodable = {i for i, picture in enumerate(measured) if not picture.width}
-        dropped = undecodable | inspection.near_duplicates(
+        dropped = undecodable | near_duplicates(
             [picture.fingerprint for picture in measured], [row.label for row in rows])
         kept = [row for i, row in enumerate(rows) if i not in dropped]
         fingerprints = [p.fingerprint for i, p in enumerate(measured) if i not in dropped]
-    groups = [row.attempt if options.split_by is SplitBy.ATTEMPT else row.source for row in kept]
-    split_of = balanced_split(groups, [row.label for row in kept], options.split, options.seed)
+    given = any(row.split for row in kept)
+    groups = [row.attempt if options.split_by is SplitBy.ATTEMPT or given else row.source
+              for row in kept]
+    labels = [row.label for row in kept]
+    shares = shares_of_few(groups, labels, options.split) if options.few else options.split
+    split_of, drawn = completed_split(groups, labels, [row.split for row in kept], shares,
+                                      options.seed)
     kept = [row._replace(split=split_of[group])
             for row, group in zip(kept, groups, strict=True)]
-    if leaks := inspection.exact_leaks(kept) or inspection.near_leaks(kept, fingerprints):
+    if given and not options.dedupe:
+        fingerprints = [p.fingerprint for p in inspection.measure_pictures(out, kept, workers)]
+    leaks = inspection.exact_leaks(kept) or inspection.near_leaks(kept, fingerprints)
+    # Splits that the source gives are kept, leaks and all; who made them must know.
+    if leaks and not given:
         raise DatasetError(
             f'{out}: {inspection.describe_leaks(leaks)}; nothing needs to be extracted again: run '
             'the same command with --dedupe, or with --split-by source, or leave one of the '
@@ -171,7 +192,9 @@ def _finish(rows: Sequence[dataset.ManifestRow], options: SplitOptions, out: Pat
         'splits': {split: {'attempts': attempts[split], **{
             CLASS_NAMES[label]: frames[split, label] for label in Label}} for split in SPLITS},
         'near_duplicates_dropped': len(rows) - len(kept) - len(undecodable),
-        'undecodable_dropped': len(undecodable), **origin}
+        'undecodable_dropped': len(undecodable),
+        **({'splits_drawn': drawn, 'leaks': inspection.describe_leaks(leaks) if leaks else ''}
+           if given else {}), **origin}
     dataset.write_marker(out, description)
     return description
 

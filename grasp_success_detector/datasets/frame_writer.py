@@ -78,7 +78,8 @@ def write_batch(source: str, files: Sequence[reader.StorageFile], topic: reader.
     wrong_chunks: set[tuple[int, int]] = set()
     result = BatchResult(source, [], [], [])
     for frame, data in reader.read_frames(
-            files, topic, frames, partial(_content, pictures=pictures),
+            files, topic, frames,
+            partial(_checked if topic == reader.PICTURES else _content, pictures=pictures),
             partial(_encode, pictures=pictures), wrong_chunks):
         if isinstance(data, reader.RefusedFrame):
             result.refused.append((data.number, data.reason))
@@ -88,8 +89,17 @@ def write_batch(source: str, files: Sequence[reader.StorageFile], topic: reader.
         write_whole(f'{out}/{file}', data)
         result.written.append(ExtractedFrame(
             frame.number, file, hashlib.sha256(data).hexdigest(), int(frame.label),
-            VIDEO_TOPIC if topic is None else topic.name, frame.stamp_ns, frame.attempt))
+            VIDEO_TOPIC if topic is None else topic.name, frame.stamp_ns, frame.attempt,
+            frame.split))
     return result._replace(wrong_chunks=sorted(wrong_chunks))
+
+
+def _checked(message: Any, pictures: PictureOptions) -> bytes:
+    """Return what ``_content`` does; decode a file that is copied, as it may be damaged."""
+    data = _content(message, pictures)
+    if data == message.data:
+        decode_message(message)
+    return data
 
 
 def _content(message: Any, pictures: PictureOptions) -> bytes:

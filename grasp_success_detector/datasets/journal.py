@@ -20,6 +20,7 @@ class ExtractedFrame(NamedTuple):
 
     :ivar number: position among all frames of its source, from 0.
     :ivar label: integer value of its ``Label``.
+    :ivar split: train, val or test, where its source says so; else ''.
     """
 
     number: int
@@ -29,6 +30,7 @@ class ExtractedFrame(NamedTuple):
     topic: str
     stamp_ns: int
     attempt: str
+    split: str = ''
 
 
 class BatchResult(NamedTuple):

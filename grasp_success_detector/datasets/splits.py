@@ -35,10 +35,29 @@ class SplitOptions:
     seed: int = setting(0, lowest=0, help='the same seed and frames give the same split')
     dedupe: bool = setting(
         False, help='leave out frames that look like an earlier one with the same label')
+    few: bool = setting(
+        False, help='larger shares for val and test if there are too few attempts for theirs')
 
     def __post_init__(self) -> None:
         check_settings(self, ConfigError, 'cannot extract with', (
             ('split', abs(sum(self.split) - 1) < 1e-6, 'three fractions that add up to 1'),))
+
+
+def shares_of_few(groups: Sequence[Hashable], labels: Sequence[Label],
+                  fractions: tuple[float, float, float]) -> tuple[float, float, float]:
+    """
+    Return shares of train, val and test by which each of them gets a group of each label.
+
+    :param groups: attempt or source of each frame.
+    :param fractions: shares that are returned where there are enough groups. With two groups of
+        the rarer label, val gets none; with one, only train gets it.
+    """
+    fewest = min(len({group for group, other in zip(groups, labels, strict=True)
+                      if other is label}) for label in Label)
+    if fewest < 3:
+        return (.5, 0., .5) if fewest == 2 else (1., 0., 0.)
+    val, test = (share and max(share, 1 / fewest) for share in fractions[1:])
+    return 1 - val - test, val, test
 
 
 def check_labels(split: str, attempts: Sequence[Hashable], labels: Sequence[Label]) -> str | None:
@@ -53,6 +72,41 @@ def check_labels(split: str, attempts: Sequence[Hashable], labels: Sequence[Labe
     return None if failures and successes else (
         f'{split} ({counted(len(set(attempts)), "attempt")}: {failures} failure, '
         f'{successes} success)')
+
+
+def completed_split(groups: Sequence[Attempt], labels: Sequence[Label], given: Sequence[str],
+                    fractions: tuple[float, float, float], seed: int,
+                    ) -> tuple[dict[Attempt, str], list[str]]:
+    """
+    Assign each group of frames to a split, and keep the splits that were given.
+
+    Groups without a split go where none was given: to train, and to val and test unless some
+    group has them. If every group has one, those of train are divided to fill val and test.
+
+    :param groups: attempt or source of each frame.
+    :param given: split of each frame, '' where none was given; one for each group.
+    :returns: name of the split of each group, and the splits that were drawn.
+    """
+    if not any(given):
+        return balanced_split(groups, labels, fractions, seed), list(SPLITS)
+    split_of = {group: split for group, split in zip(groups, given, strict=True) if split}
+    kept = set(split_of.values())
+    missing = [split for split, share in zip(SPLITS, fractions, strict=True)
+               if share and split not in kept]
+    pool = {group for group in groups if group not in split_of}
+    if not pool and missing:
+        pool = {group for group, split in split_of.items() if split == 'train'}
+    if not pool:
+        return split_of, []
+    drawn: list[str] = [split for split in SPLITS if split == 'train' or split in missing]
+    shares = [share if split in drawn else 0.
+              for split, share in zip(SPLITS, fractions, strict=True)]
+    # Shares of which nothing is left, as of --split 0/0/1, leave everything in train.
+    first, second, third = [share / sum(shares) for share in shares] if sum(shares) else (1, 0, 0)
+    chosen = [i for i, group in enumerate(groups) if group in pool]
+    return split_of | balanced_split(
+        [groups[i] for i in chosen], [labels[i] for i in chosen], (first, second, third),
+        seed), drawn
 
 
 def balanced_split(groups: Sequence[Attempt], labels: Sequence[Label],

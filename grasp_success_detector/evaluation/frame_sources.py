@@ -1,8 +1,8 @@
-"""The frames that an evaluation judges, from bags, videos and data sets, in recorded order."""
+"""The frames that an evaluation judges, of recordings and data sets, in recorded order."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,8 +17,13 @@ from grasp_success_detector.errors import BagError, ConfigError, DatasetError, I
 from grasp_success_detector.images.decoding import decode_message, HalfSuffices, RgbImage
 from grasp_success_detector.recordings import reader
 from grasp_success_detector.recordings.bags import GROUND_TRUTH_TOPIC
-from grasp_success_detector.recordings.ground_truth import intervals_of, read_intervals
-from grasp_success_detector.recordings.selection import FrameSelection, plan_source
+from grasp_success_detector.recordings.ground_truth import holds_intervals, read_intervals
+from grasp_success_detector.recordings.selection import (
+    FrameSelection,
+    plan_source,
+    read_labels,
+    SourcePlan,
+)
 from grasp_success_detector.recordings.sources import find_sources
 from grasp_success_detector.recordings.storage import MessageLocation
 
@@ -36,8 +41,8 @@ class Recording:
     :ivar name: name that no other recording of the evaluation has.
     :ivar frames: in recorded order; some or all may have no label.
     :ivar account: its entry in metrics.json: path, topic, frames left out, damage.
-    :ivar topic: image topic of a bag; None for a video or data set.
-    :ivar files: files of a bag or video; None for a data set.
+    :ivar topic: image topic of a bag, ``PICTURES`` for pictures; None for a video or data set.
+    :ivar files: files of a bag or video, or the folder of pictures; None for a data set.
     """
 
     name: str
@@ -52,9 +57,14 @@ class Recording:
         """Return whether frames can only be read one after the other, as those of a video."""
         return self.files is not None and self.topic is None
 
+    @property
+    def continuous(self) -> bool:
+        """Return whether it was recorded with time stamps, as bags and videos are."""
+        return self.files is not None and self.topic != reader.PICTURES
+
     def file_of(self, frame: reader.ChosenFrame) -> str:
-        """Return a frame's file within its data set; '' for a frame of a bag or video."""
-        return frame.stem if self.files is None else ''
+        """Return a frame's file within its folder; '' for a frame of a bag or video."""
+        return frame.stem if self.files is None else frame.member
 
     def read(self, frames: Sequence[reader.ChosenFrame], make: Callable[[RgbImage], Made],
              half_suffices: HalfSuffices | None = None,
@@ -84,29 +94,32 @@ def open_recordings(given: Sequence[str], selection: FrameSelection, unpack_into
     """
     Open recordings and select their frames, without reading images.
 
-    :param given: data sets of extract_frames; bags and videos, or globs of them.
-    :param selection: which frames of bags and videos are taken, and their labels.
+    :param given: data sets of extract_frames; bags, videos and pictures, or globs of them.
+    :param selection: which frames of these are taken, and their labels.
     :param unpack_into: folder for the content of compressed bags; must exist while images are
         read.
-    :param split: split of the data sets to judge, one of ``SPLIT_CHOICES``; None means test.
+    :param split: split to judge of data sets, and of pictures that have splits, one of
+        ``SPLIT_CHOICES``; None means test.
     :param outside: also take frames of bags that belong to no attempt; their attempt is ''.
     :raises BagError: a path is no recording, cannot be read, or has no selected frame.
     :raises DatasetError: the labels given match no frame, or a data set has no frame of the split.
-    :raises ConfigError: a split was given without a data set, or a selection without a bag or
-        video.
+    :raises ConfigError: a split was given without a data set or pictures with splits, or a
+        selection for data sets alone.
     """
     datasets = [Path(text) for text in dict.fromkeys(given) if (Path(text) / MARKER).is_file()]
     others = [text for text in given if Path(text) not in datasets]
-    if split is not None and not datasets:
-        raise ConfigError(f'--split {split}: expected a data set of extract_frames among the '
-                          'sources; bags and videos are not split')
     if not others and selection != FrameSelection():
-        raise ConfigError('options for topic, labels and frames are for bags and videos; '
-                          'a data set has its labels, and all frames of a split are judged')
+        raise ConfigError('options for topic, labels and frames are for bags, videos and '
+                          'pictures; a data set has its labels, and all frames of a split are '
+                          'judged')
     recordings = [recording for folder in datasets
                   for recording in _of_dataset(folder, split or 'test')]
     if others:
-        recordings += _of_sources(others, selection, unpack_into, outside)
+        recordings += _of_sources(others, selection, unpack_into, outside, split or 'test')
+    if split is not None and not datasets and not any(
+            frame.split for recording in recordings for frame in recording.frames):
+        raise ConfigError(f'--split {split}: expected a data set of extract_frames, or pictures '
+                          'with splits, among the sources; bags and videos are not split')
     names = Counter(recording.name for recording in recordings)
     if twice := [name for name, times in names.items() if times > 1]:
         raise DatasetError(f'{", ".join(twice)}: more than one source has this name; evaluate '
@@ -115,12 +128,13 @@ def open_recordings(given: Sequence[str], selection: FrameSelection, unpack_into
 
 
 def _of_sources(given: Sequence[str], selection: FrameSelection, unpack_into: Path,
-                outside: bool) -> list[Recording]:
-    intervals = {} if selection.labels is None else read_intervals(selection.labels)
+                outside: bool, split: str) -> list[Recording]:
+    sources = find_sources(given)
+    labels = read_labels(sources, selection)
     recordings = []
-    for source in find_sources(given):
-        plan = plan_source(source, selection, intervals_of(source, intervals), unpack_into,
-                           unlabelled=True, outside=outside)
+    for source in sources:
+        plan = _of_split(plan_source(source, selection, labels[source.name], unpack_into,
+                                     unlabelled=True, outside=outside), split)
         if plan.unreadable:
             raise BagError(plan.unreadable)
         if not plan.frames:
@@ -131,11 +145,21 @@ def _of_sources(given: Sequence[str], selection: FrameSelection, unpack_into: Pa
     asked = [f'--{name.replace("_", "-")} {value}' for name in ('label', 'labels', 'label_topic')
              if (value := getattr(selection, name)) is not None]
     if asked and not any(frame.label is not None for r in recordings for frame in r.frames):
-        known = f' (it knows {", ".join(sorted(intervals))})' if intervals else ''
+        known = ('' if selection.labels is None or not holds_intervals(selection.labels) else
+                 f' (it knows {", ".join(sorted(read_intervals(selection.labels)))})')
         raise DatasetError(
             f'{asked[0]}: gives no frame of {", ".join(r.name for r in recordings)} a label'
             f'{known}; expected labels for these sources and times, or leave the option out')
     return recordings
+
+
+def _of_split(plan: SourcePlan, split: str) -> SourcePlan:
+    """Leave out the frames of other splits, if a source of pictures gives them."""
+    kept = tuple(frame for frame in plan.frames if frame.split in ('', split) or split == 'all')
+    if left_out := len(plan.frames) - len(kept):
+        return replace(plan, frames=kept, skipped={
+            **plan.skipped, f'not in split {split}': left_out})
+    return plan
 
 
 def _of_dataset(folder: Path, split: str) -> list[Recording]:
@@ -177,7 +201,9 @@ def label_origin(dataset: Path | None) -> LabelOrigin:
                                   'cannot tell where its labels come from.')
     if not plan:
         return LabelOrigin(False, 'The data set does not tell where its labels come from.')
-    return _origin(plan)
+    # Only the identity of pictures counts them.
+    pictures = ['pictures' in source for source in plan.get('sources', ())]
+    return _joined(_origin(plan, kind) for kind in sorted(set(pictures) or {False}))
 
 
 def origin_of(recordings: Sequence[Recording], selection: FrameSelection) -> LabelOrigin:
@@ -191,18 +217,27 @@ def origin_of(recordings: Sequence[Recording], selection: FrameSelection) -> Lab
     origins = [label_origin(path) for path in sorted(datasets)]
     if bags:
         labelled = any(frame.label is not None for bag in bags for frame in bag.frames)
-        origins.append(_origin(vars(selection)) if labelled else
-                       LabelOrigin(False, 'These recordings have no labels.'))
+        origins += [_origin(vars(selection), kind) for kind in sorted({
+            bag.topic == reader.PICTURES for bag in bags})] if labelled else [
+                LabelOrigin(False, 'These recordings have no labels.')]
+    return _joined(origins)
+
+
+def _joined(origins: Iterable[LabelOrigin]) -> LabelOrigin:
+    origins = list(origins)
     return LabelOrigin(all(origin.simulated for origin in origins),
                        ' '.join(dict.fromkeys(origin.text for origin in origins)))
 
 
-def _origin(options: Mapping[str, Any]) -> LabelOrigin:
-    for field, text in (('labels', 'Labels from intervals in {}.'),
+def _origin(options: Mapping[str, Any], pictures: bool) -> LabelOrigin:
+    for field, text in (('labels', 'Labels from {}.'),
                         ('label', 'All frames were labelled {}.'),
                         ('label_topic', 'Labels from the topic {}.')):
         if options.get(field) not in (None, GROUND_TRUTH_TOPIC):
             return LabelOrigin(False, text.format(options[field]))
+    if pictures:
+        return LabelOrigin(False, 'Labels of pictures from the folders that they lie in, or from '
+                                  'the CSV file beside them.')
     # Only bags of the simulation hold their labels without being told where.
     return LabelOrigin(True, f'Simulated attempts: labels from the topic {GROUND_TRUTH_TOPIC} of '
                              'the simulation. No picture is a photograph.')

@@ -95,8 +95,10 @@ def judge(classifier: GraspClassifier, recording: Recording,
     refused: Counter[str] = Counter()
     blind: dict[int, Reason] = {}
     # As the node does. The frames of a data set were chosen: they need not follow each other.
+    # Pictures have no time in which they could be frozen.
+    config = visibility.VisibilityConfig()
     check = None if recording.files is None else visibility.VisibilityCheck(
-        visibility.VisibilityConfig())
+        config if recording.continuous else replace(config, frozen_after_s=0.))
     for batch in _batches(classifier, recording):
         inputs, places = [], []
         for frame, prepared in batch:

@@ -70,6 +70,15 @@ def read_intervals(path: Path) -> dict[str, list[Interval]]:
     return dict(found)
 
 
+def holds_intervals(path: Path) -> bool:
+    """Return whether a CSV file has the columns of intervals; True too if it cannot be read."""
+    try:
+        with path.open(newline='', encoding='utf-8-sig') as file:
+            return 'source' in [name.strip() for name in next(csv.reader(file), ())]
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return True
+
+
 def intervals_of(source: Source, intervals: Mapping[str, Sequence[Interval]],
                  ) -> Sequence[Interval]:
     """Return a source's intervals, which may be listed by its path, file name or ``name``."""

@@ -30,6 +30,8 @@ class IndexedFrame(NamedTuple):
     stamp_ns: int | None    # stamp of its header; None if that is not set
     file: int               # index of its file in RecordingIndex.files
     location: MessageLocation
+    member: str = ''        # path of a picture within its folder or zip
+    split: str = ''         # train, val or test, where the source of pictures says so
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Open the files of recordings, and read chosen frames of bags and videos."""
+"""Open the files of recordings, and read chosen frames of bags, videos and pictures."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 import sqlite3
+from types import SimpleNamespace
 from typing import Any, NamedTuple, TYPE_CHECKING, TypeVar
 
 from rosbags.typesys import get_typestore, Stores
@@ -16,6 +17,7 @@ from grasp_success_detector.images.message_fields import read_image_message
 from grasp_success_detector.labels import Label
 from grasp_success_detector.recordings.bags import TYPESTORE
 from grasp_success_detector.recordings.mcap_storage import McapStorage
+from grasp_success_detector.recordings.pictures import PictureReader, shown
 from grasp_success_detector.recordings.ros1_storage import Ros1Storage
 from grasp_success_detector.recordings.sqlite_storage import DamagedSqliteStorage, SqliteStorage
 from grasp_success_detector.recordings.storage import MessageLocation, Storage
@@ -47,6 +49,10 @@ class ImageTopic(NamedTuple):
     ros1: bool
 
 
+#: Stands for the topic of the frames of a folder or zip of pictures.
+PICTURES = ImageTopic('pictures', 'picture', False)
+
+
 class ChosenFrame(NamedTuple):
     """A frame to read, with its label and attempt."""
 
@@ -57,6 +63,8 @@ class ChosenFrame(NamedTuple):
     label: Label | None
     attempt: str        # '' if it belongs to no attempt
     stem: str           # file name for its picture, without suffix
+    member: str = ''    # path of a picture within its folder or zip; '' in a bag or video
+    split: str = ''     # train, val or test, where its source says so; else ''
 
 
 class RefusedFrame(NamedTuple):
@@ -91,20 +99,25 @@ def read_frames(files: Sequence[StorageFile], topic: ImageTopic | None,
     """
     Read frames; yield each with the result of a function, or with the error as a RefusedFrame.
 
-    :param topic: topic of the frames; None if the recording is a video.
+    :param topic: topic of the frames; None for a video, ``PICTURES`` for pictures.
     :param frames: frames to read, in the order of recording.
-    :param of_message: function of an image message of a bag; may raise ImageDecodeError.
-    :param of_picture: function of a video's RGB picture, uint8 (H, W, 3); may raise the same.
+    :param of_message: function of an image message of a bag, or of an upright jpeg or png as a
+        message with ``format`` and ``data``; may raise ImageDecodeError.
+    :param of_picture: function of the RGB picture, uint8 (H, W, 3), of a video or another picture
+        file; may raise the same.
     :param wrong_chunks: set that receives (index of the file, offset) of chunks with wrong sums.
     """
-    make: Callable[[Any], Made] = of_message
     if topic is None:
-        make, contents = of_picture, _pictures(files[0].path, frames)
+        contents = _of_video(files[0].path, frames)
+    elif topic == PICTURES:
+        contents = _of_files(files[0].path, frames)
     else:
         contents = _messages(files, topic, frames, set() if wrong_chunks is None else wrong_chunks)
     for frame, content in contents:
         try:
-            yield frame, content if isinstance(content, RefusedFrame) else make(content)
+            yield frame, (content if isinstance(content, RefusedFrame) else
+                          of_picture(content) if hasattr(content, 'shape') else
+                          of_message(content))
         except (ImageDecodeError, ValueError) as error:
             reason = getattr(error, 'reason', 'unreadable_message')
             yield frame, RefusedFrame(frame.number, reason, str(error))
@@ -126,7 +139,32 @@ def _messages(files: Sequence[StorageFile], topic: ImageTopic, frames: Sequence[
                          for chunk in storage.wrong_chunks}
 
 
-def _pictures(path: Path, frames: Sequence[ChosenFrame]) -> Iterator[tuple[ChosenFrame, Any]]:
+def _of_files(root: Path, frames: Sequence[ChosenFrame]) -> Iterator[tuple[ChosenFrame, Any]]:
+    from grasp_success_detector.images.message_fields import read_picture_header
+    from grasp_success_detector.images.picture_files import decode_picture, exif_orientation
+    try:
+        reader = PictureReader(root)
+    except Exception as error:  # noqa: BLE001 - a zip that was damaged meanwhile raises any kind
+        for frame in frames:
+            yield frame, RefusedFrame(frame.number, 'unreadable_file', one_line(error))
+        return
+    with reader:
+        for frame in frames:
+            try:
+                data = reader.read(frame.member, frame.location.offset)
+                # Bytes that any reader of a bag's frames can decode stay as they are.
+                content: Any = (SimpleNamespace(format='', data=data)
+                           if read_picture_header(data) and exif_orientation(data) == 1 else
+                           decode_picture(data))
+            except ImageDecodeError as error:
+                content = RefusedFrame(frame.number, error.reason,
+                                       f'{shown(frame.member)}: {error}')
+            except ValueError as error:
+                content = RefusedFrame(frame.number, 'unreadable_file', str(error))
+            yield frame, content
+
+
+def _of_video(path: Path, frames: Sequence[ChosenFrame]) -> Iterator[tuple[ChosenFrame, Any]]:
     import cv2
     left = {frame.number: frame for frame in frames}
     capture, number = _open_video(path), 0

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,18 @@ from grasp_success_detector.labels import CLASS_NAMES, Label
 from grasp_success_detector.recordings import ground_truth
 from grasp_success_detector.recordings.bags import choose_topic, GROUND_TRUTH_TOPIC
 from grasp_success_detector.recordings.index import index_recording, RecordingIndex
-from grasp_success_detector.recordings.reader import ChosenFrame, ImageTopic, StorageFile
+from grasp_success_detector.recordings.picture_index import index_pictures, PictureGroundTruth
+from grasp_success_detector.recordings.picture_labels import (
+    match_rows,
+    PictureRows,
+    read_picture_rows,
+)
+from grasp_success_detector.recordings.reader import (
+    ChosenFrame,
+    ImageTopic,
+    PICTURES,
+    StorageFile,
+)
 from grasp_success_detector.recordings.sources import safe_name, Source, SourceKind
 from grasp_success_detector.settings import check_settings, setting
 
@@ -42,7 +54,8 @@ class FrameSelection:
     labels: Path | None = setting(
         None, metavar='CSV',
         help="intervals: source,start_s,end_s,label[,attempt]; seconds from the source's first "
-        'frame; frames outside of all intervals have no label')
+        'frame; frames outside of all intervals have no label; of pictures: '
+        'file,label[,attempt][,split]')
     label_topic: str | None = setting(
         None, metavar='TOPIC', help='std_msgs/Bool; a frame has the label of the latest message')
     label_hold_s: float | None = setting(
@@ -105,13 +118,14 @@ class SourcePlan:
     """The selected frames of one source, and why others were left out."""
 
     source: Source
-    topic: ImageTopic | None = None     # None for a video or an unreadable source
+    topic: ImageTopic | None = None     # None for a video or an unreadable source; PICTURES
     files: tuple[StorageFile, ...] = ()
     frames: tuple[ChosenFrame, ...] = ()
     messages: int = 0                   # number of frames of the topic, selected or not
     skipped: Mapping[str, int] = field(default_factory=dict)    # numbers of frames, by reason
     damage: Mapping[str, int] = field(default_factory=dict)     # numbers of faults, by kind
     unreadable: str = ''                # why the source cannot be read, '' if it can
+    attempts_by: str = ''               # by what pictures were put together into attempts
 
     @property
     def topic_name(self) -> str:
@@ -120,25 +134,63 @@ class SourcePlan:
 
     def account(self) -> dict[str, Any]:
         """Return the source, and the numbers of frames found and left out, for JSON."""
-        return {'path': str(self.source.path), 'kind': self.source.kind.value,
-                'topic': self.topic_name, 'found': self.messages, 'skipped': dict(self.skipped),
-                'damage': dict(self.damage)}
+        account = {'path': str(self.source.path), 'kind': self.source.kind.value,
+                   'topic': self.topic_name, 'found': self.messages,
+                   'skipped': dict(self.skipped), 'damage': dict(self.damage)}
+        return account | ({'attempts_by': self.attempts_by, 'attempts': len(
+            {frame.attempt for frame in self.frames})} if self.attempts_by else {})
+
+
+def read_labels(sources: Sequence[Source], selection: FrameSelection,
+                ) -> dict[str, Sequence[ground_truth.Interval] | PictureRows]:
+    """
+    Read the labels file of a selection: intervals of bags and videos, or rows of pictures.
+
+    :returns: what the file says of each source, by its name; empty for those it does not know.
+    :raises DatasetError: the file is damaged, is not of the kind that the sources need, or names
+        pictures that are not there.
+    """
+    pictures = [source for source in sources if source.kind is SourceKind.PICTURES]
+    others = [source for source in sources if source.kind is not SourceKind.PICTURES]
+    labels: dict[str, Sequence[ground_truth.Interval] | PictureRows] = {
+        source.name: {} if source in pictures else () for source in sources}
+    if selection.labels is None:
+        return labels
+    if pictures and (not others or not ground_truth.holds_intervals(selection.labels)):
+        return labels | match_rows(
+            selection.labels, read_picture_rows(selection.labels), pictures)
+    intervals = ground_truth.read_intervals(selection.labels)
+    return labels | {
+        source.name: ground_truth.intervals_of(source, intervals) for source in others}
 
 
 def plan_source(source: Source, selection: FrameSelection,
-                intervals: Sequence[ground_truth.Interval], unpack_into: Path, *,
+                labels: Sequence[ground_truth.Interval] | PictureRows, unpack_into: Path, *,
                 unlabelled: bool = False, outside: bool = False,
                 verify_all: bool = True) -> SourcePlan:
     """
-    Select the frames of one source, without reading pictures.
+    Select the frames of one source, without reading pictures of bags and videos.
 
-    :param intervals: intervals of this source from the labels file.
+    Pictures of a folder are read where neither a CSV file nor their names tell their attempts.
+
+    :param labels: what the labels file says of this source, as :func:`read_labels` returns it.
     :param unpack_into: folder for decompressed files, to keep until the pictures have been read.
     :param unlabelled: also select frames without a label.
     :param outside: also select frames outside of all attempts (still counted in ``skipped``).
     :param verify_all: if False, checksums of chunks with selected frames are verified on reading.
     :raises BagError: the image topic of ``selection`` does not exist, or several are possible.
+    :raises DatasetError: the labels of pictures are missing or contradict each other.
     """
+    if source.kind is SourceKind.PICTURES:
+        rows = labels if isinstance(labels, Mapping) else {}
+        index, pictures = index_pictures(source, selection.label, rows, unlabelled)
+        chosen, skipped = _select(source.name, PICTURES, index, selection, pictures, unlabelled,
+                                  outside)
+        return SourcePlan(
+            source, PICTURES, tuple(index.files), tuple(chosen), len(index.frames[PICTURES]),
+            dict(skipped + Counter(source.found.left_out)), dict(+index.damage), '',
+            pictures.rule.value)
+    intervals = () if isinstance(labels, Mapping) else labels
     try:
         index = index_recording(source, selection.bool_topic(), unpack_into)
     except BagError as error:
@@ -152,7 +204,11 @@ def plan_source(source: Source, selection: FrameSelection,
         missing = _declared_messages(source.path, topic.name) - len(frames)
         index.damage['frames missing that metadata.yaml counts'] += max(missing, 0)
         index.damage[STAMP_NOT_SET] += sum(frame.stamp_ns is None for frame in frames)
-    chosen, skipped = _select(source.name, topic, index, selection, intervals, unlabelled, outside)
+    truth = ground_truth.GroundTruth(
+        None if selection.label is None else Label[selection.label.upper()],
+        None if selection.labels is None else intervals,
+        index.bools, selection.hold_ns(), index.attempts)
+    chosen, skipped = _select(source.name, topic, index, selection, truth, unlabelled, outside)
     if not verify_all:
         index.unchecked_chunks -= {(frame.file, frame.location.container) for frame in chosen}
     index.check_chunks()
@@ -161,7 +217,7 @@ def plan_source(source: Source, selection: FrameSelection,
 
 
 def _select(source: str, topic: ImageTopic | None, index: RecordingIndex,
-            selection: FrameSelection, intervals: Sequence[ground_truth.Interval],
+            selection: FrameSelection, truth: ground_truth.GroundTruth | PictureGroundTruth,
             unlabelled: bool, outside: bool) -> tuple[list[ChosenFrame], Counter[str]]:
     """Return the selected frames, in the order of recording, and why others were skipped."""
     frames = index.frames[topic]
@@ -172,10 +228,6 @@ def _select(source: str, topic: ImageTopic | None, index: RecordingIndex,
     index.damage['stamp earlier than the one before'] += sum(
         after < before for before, after in pairwise(stamps_ns))
     pauses_attempts = ground_truth.attempts_by_pauses(elapsed_ns, selection.attempt_gap_s)
-    truth = ground_truth.GroundTruth(
-        None if selection.label is None else Label[selection.label.upper()],
-        None if selection.labels is None else intervals,
-        index.bools, selection.hold_ns(), index.attempts)
     start_ns = (selection.start_s or 0.) * 1e9
     end_ns = math.inf if selection.end_s is None else selection.end_s * 1e9
     skipped = Counter[str]()
@@ -197,15 +249,19 @@ def _select(source: str, topic: ImageTopic | None, index: RecordingIndex,
     taken = _at_lower_rate([elapsed_ns[number] for number, _, _ in candidates],
                            selection.fps, selection.every)
     skipped['thinned out by --fps or --every'] += len(candidates) - len(taken)
-    chosen, used = [], Counter[int]()
+    chosen, used = [], Counter[str]()
     stem = f'{source}__{VIDEO_TOPIC if topic is None else safe_name(topic.name)}'
     for number, label, attempt in (candidates[i] for i in taken):
-        stamp_ns = stamps_ns[number]
-        used[stamp_ns] += 1
-        again = f'-{used[stamp_ns]}' if used[stamp_ns] > 1 else ''
+        frame = frames[number]
+        # A picture keeps its name, as far as any file system has it.
+        name = (f'{source}__{safe_name(os.path.splitext(frame.member)[0])}' if frame.member else
+                f'{stem}__{stamps_ns[number]}')
+        used[name] += 1
+        again = f'-{used[name]}' if used[name] > 1 else ''
         chosen.append(ChosenFrame(
-            number, frames[number].file, frames[number].location, stamp_ns, label,
-            '' if attempt is None else f'{source}/{attempt}', f'{stem}__{stamp_ns}{again}'))
+            number, frame.file, frame.location, stamps_ns[number], label,
+            '' if attempt is None else f'{source}/{attempt}', name + again, frame.member,
+            frame.split))
     return chosen, +skipped
 
 

@@ -1,15 +1,27 @@
-"""Find recordings (bags and videos), and give each a unique name."""
+"""Find recordings (bags, videos, pictures), and give each a unique name."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 import glob
+import os
 from pathlib import Path
 import re
 from zlib import crc32
 
 from grasp_success_detector.errors import BagError
+from grasp_success_detector.labels import CLASS_NAMES
+from grasp_success_detector.recordings.pictures import (
+    find_in_folder,
+    find_in_zip,
+    Found,
+    is_picture,
+    natural,
+    Picture,
+    PICTURE_SUFFIXES,
+    shown,
+)
 
 STORAGE_SUFFIXES = ('.mcap', '.db3', '.mcap.zstd', '.db3.zstd')
 _BAG_SUFFIXES = ('.bag', '.bag.active')
@@ -21,70 +33,152 @@ class SourceKind(str, Enum):
 
     BAG = 'bag'
     VIDEO = 'video'
+    PICTURES = 'pictures'
 
 
 @dataclass(frozen=True)
 class Source:
-    """One recording."""
+    """
+    One recording.
 
-    name: str                   # unique in a data set; safe as part of a file name
-    path: Path                  # path as given: a file or a rosbag2 folder
+    :ivar name: unique in a data set; safe as part of a file name.
+    :ivar path: path as given: a file, a rosbag2 folder, a folder or zip of pictures, or the folder
+        of pictures that were given one by one.
+    :ivar files: its data files, in the order of recording.
+    :ivar found: its pictures, if it is of kind PICTURES.
+    """
+
+    name: str
+    path: Path
     kind: SourceKind
-    files: tuple[Path, ...]     # its data files, in the order of recording
+    files: tuple[Path, ...]
+    found: Found = field(default=Found((), {}), repr=False)
+
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """Return its pictures; none for a bag or video."""
+        return self.found.pictures
+
+    @property
+    def labels(self) -> str | None:
+        """Return the path within it of its own CSV file of labels; None without one."""
+        return self.found.labels
 
     def identity(self) -> dict[str, object]:
         """Return name, path and size, by which a continued extraction knows its sources."""
-        return {'name': self.name, 'path': str(self.path.resolve()),
-                'bytes': sum(file.stat().st_size for file in self.files)}
+        known: dict[str, object] = {'name': self.name, 'path': str(self.path.resolve())}
+        if self.kind is not SourceKind.PICTURES:
+            return known | {'bytes': sum(file.stat().st_size for file in self.files)}
+        listed = '\n'.join(f'{p.member} {p.size}' for p in self.pictures)
+        labels = self.path / self.labels if self.labels and self.path.is_dir() else None
+        return known | {
+            'bytes': sum(picture.size for picture in self.pictures),
+            'pictures': len(self.pictures), 'listed': f'{_crc(listed):08x}',
+            'labels': labels and f'{crc32(labels.read_bytes()):08x}'}
 
 
 def find_sources(given: Sequence[str | Path]) -> list[Source]:
     """
     Return the recordings at the given paths and glob patterns, in the order given.
 
+    Pictures that are given one by one are one recording for each folder that they lie in; for
+    ``success/1.jpg`` it is the folder that ``success`` lies in.
+
     :raises BagError: a path is missing or is no recording; the error names all of these.
     """
     paths: list[Path] = []
     wrong: list[str] = []
+    single: dict[Path, list[Path]] = {}
     for text in map(str, given):
         # A name that exists is taken as it is: brackets may be part of it.
-        matches = [text] if Path(text).exists() else sorted(glob.glob(text, recursive=True))
+        matches = [text] if Path(text).exists() else sorted(
+            glob.glob(text, recursive=True), key=natural)
         if not matches:
-            wrong.append(f'{text}: no such bag or video')
-        paths += [path for match in matches if (path := Path(match)) not in paths]
-    sources = [Source(name, path, *_files_of(path))
-               for name, path in zip(_unique_names(paths), paths, strict=True)]
-    wrong += [f'{source.path}: no recording; expected a rosbag2 folder, .mcap, .db3, .bag or a '
-              f'video ({", ".join(VIDEO_SUFFIXES)})' for source in sources if not source.files]
+            wrong.append(f'{shown(text)}: no such bag, video or picture')
+        for path in map(Path, matches):
+            if is_picture(path.name) and path.is_file():
+                folder = _folder_of(path)
+                single.setdefault(folder, []).append(path)
+                path = folder
+            if path not in paths:
+                paths.append(path)
+    sources = []
+    for name, path in zip(_unique_names(paths), paths, strict=True):
+        try:
+            if path in single and str(path) not in map(str, given):
+                sources.append(_of_single_pictures(name, path, single[path]))
+            elif (source := _source(name, path)) is not None:
+                sources.append(source)
+            else:
+                wrong.append(
+                    f'{shown(path)}: no recording and no pictures; expected a rosbag2 folder, '
+                    f'.mcap, .db3, .bag, a video ({", ".join(VIDEO_SUFFIXES)}), or a folder or '
+                    f'.zip with pictures ({", ".join(PICTURE_SUFFIXES)})')
+        except BagError as error:
+            wrong.append(str(error))
     if wrong:
         raise BagError('; '.join(wrong))
     return sources
 
 
+def _folder_of(picture: Path) -> Path:
+    """Return the folder that a single picture belongs to: above those of its label and split."""
+    folder = picture.parent
+    if folder.name.lower() not in CLASS_NAMES:
+        return folder
+    folder = folder.parent
+    return folder.parent if folder.name.lower() in ('train', 'val', 'test') else folder
+
+
+def _of_single_pictures(name: str, folder: Path, pictures: Iterable[Path]) -> Source:
+    found = [Picture(path.relative_to(folder).as_posix(), -1, path.stat().st_size, -1)
+             for path in dict.fromkeys(pictures)]
+    found.sort(key=lambda picture: natural(picture.member))
+    return Source(name, folder, SourceKind.PICTURES, (), Found(tuple(found), {}))
+
+
+def _source(name: str, path: Path) -> Source | None:
+    """Return the recording at a path; None if there is none."""
+    lowered = path.name.lower()
+    if path.is_dir():
+        # By what lies there, not by metadata.yaml: it may be missing, stale or damaged.
+        files = tuple(sorted(
+            (file for file in path.iterdir()
+             if file.is_file() and file.name.lower().endswith(STORAGE_SUFFIXES)),
+            key=lambda file: natural(file.name)))
+        if files and not _holds_pictures(path):
+            return Source(name, path, SourceKind.BAG, files)
+        found = find_in_folder(path, (*STORAGE_SUFFIXES, *_BAG_SUFFIXES))
+        if found.pictures and found.recordings:
+            raise BagError(
+                f'{shown(path)}: holds a bag ({shown(found.recordings[0])}) and '
+                f'{len(found.pictures)} pictures ({shown(found.pictures[0].member)}, ...); '
+                'expected one of them: give the bag file or the folder of the pictures')
+        return Source(name, path, SourceKind.PICTURES, (), found) if found.pictures else None
+    if lowered.endswith('.zip'):
+        found = find_in_zip(path)
+        return Source(name, path, SourceKind.PICTURES, (path,), found) if found.pictures else None
+    if lowered.endswith(VIDEO_SUFFIXES):
+        return Source(name, path, SourceKind.VIDEO, (path,))
+    if lowered.endswith((*STORAGE_SUFFIXES, *_BAG_SUFFIXES)):
+        return Source(name, path, SourceKind.BAG, (path,))
+    return None
+
+
+def _holds_pictures(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(is_picture(entry.name) or (entry.is_dir() and entry.name.lower() in CLASS_NAMES)
+                   for entry in entries)
+
+
+def _crc(text: str) -> int:
+    return crc32(text.encode('utf-8', 'surrogateescape'))   # a file's name may be no UTF-8
+
+
 def safe_name(text: str) -> str:
     """Return a text changed to suit file names on any file system, without ``__``."""
     name = re.sub(r'[^A-Za-z0-9.-]+', '_', text).strip('_.') or 'unnamed'
-    data = text.encode('utf-8', 'surrogateescape')  # a file's name may be no UTF-8
-    return name if len(name) <= 90 else f'{name[:80]}-{crc32(data):08x}'
-
-
-def _files_of(path: Path) -> tuple[SourceKind, tuple[Path, ...]]:
-    name = path.name.lower()
-    if path.is_dir():
-        # By what lies there, not by metadata.yaml: it may be missing, stale or damaged.
-        return SourceKind.BAG, tuple(sorted(
-            (file for file in path.iterdir()
-             if file.is_file() and file.name.lower().endswith(STORAGE_SUFFIXES)),
-            key=lambda file: _natural(file.name)))
-    if name.endswith(VIDEO_SUFFIXES):
-        return SourceKind.VIDEO, (path,)
-    return SourceKind.BAG, (path,) if name.endswith((*STORAGE_SUFFIXES, *_BAG_SUFFIXES)) else ()
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Sort bag_10 behind bag_9."""
-    return [(int(part), '') if part.isdecimal() else (-1, part)
-            for part in re.split(r'(\d+)', name)]
+    return name if len(name) <= 90 else f'{name[:80]}-{_crc(text):08x}'
 
 
 def _unique_names(paths: Iterable[Path]) -> list[str]:
@@ -102,6 +196,7 @@ def _unique_names(paths: Iterable[Path]) -> list[str]:
 
 def _name(parts: tuple[str, ...], depth: int) -> str:
     *folders, last = parts[-depth:]
-    suffix = next((suffix for suffix in (*STORAGE_SUFFIXES, *_BAG_SUFFIXES, *VIDEO_SUFFIXES)
+    suffix = next((suffix for suffix in (
+        *STORAGE_SUFFIXES, *_BAG_SUFFIXES, *VIDEO_SUFFIXES, '.zip')
                    if last.lower().endswith(suffix)), '')
     return safe_name('.'.join([*folders, last[:len(last) - len(suffix)]]))

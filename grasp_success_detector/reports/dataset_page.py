@@ -80,14 +80,18 @@ def thumbnail(path: Path, width: int, height: int) -> RgbImage:
     return tile
 
 
-def inspection_page(found: Inspection) -> str:
-    """Return the page as HTML."""
+def inspection_page(found: Inspection, name: str = '') -> str:
+    """
+    Return the page as HTML.
+
+    :param name: name of the data set in its title; that of its folder if it is ''.
+    """
     rows = found.rows
     success = sum(row.label is Label.SUCCESS for row in rows)
     sizes = Counter(f'{picture.width} x {picture.height}' for picture in found.pictures
                     if picture.width)
     return render(
-        'dataset.html', title=f'Data set {found.folder.resolve().name}', found=found,
+        'dataset.html', title=f'Data set {name or found.folder.resolve().name}', found=found,
         numbers=[(len(rows), 'frames'), (len({row.attempt for row in rows}), 'attempts'),
                  (len({row.source for row in rows}), 'sources'),
                  (f'{success / len(rows):.0%}', 'success')],

@@ -1,10 +1,11 @@
 """The run folder of a training: written while it trains, read by reports and comparisons."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 import contextlib
 from dataclasses import dataclass
 import json
 from pathlib import Path
+import shutil
 from typing import Any
 
 import yaml
@@ -34,6 +35,8 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.dataset = path / 'dataset'  # made of sources that were no data set
+        self.test_dataset = path / 'test_dataset'
         self.config = path / 'config.yaml'
         self.epochs = path / 'metrics.jsonl'  # a line for each epoch
         self.state = path / 'last.ckpt'
@@ -54,16 +57,34 @@ class RunFolder:
 
         :raises ConfigError: the folder exists, as a run is never overwritten, or cannot be made.
         """
-        if self.path.exists():
-            unfinished = self.config.is_file() and not self.finished
-            raise ConfigError(f'{self.path}: exists already; a run is never overwritten, choose '
-                              f'another --out{" or continue it with --resume" * unfinished}')
+        self.check_new()
         try:
-            self.path.mkdir(parents=True)
+            self.path.mkdir(parents=True, exist_ok=True)
             write_whole(self.config, yaml.safe_dump(config.to_json(), sort_keys=False))
         except OSError as error:
             raise ConfigError(f'{self.path}: cannot be made ({error.strerror}); choose another '
                               '--out') from error
+
+    def check_new(self) -> None:
+        """Raise a ConfigError if the folder exists; it may hold data sets that were just made."""
+        made = {self.dataset.name, self.test_dataset.name}
+        if self.path.exists() and not (
+                self.path.is_dir() and {path.name for path in self.path.iterdir()} <= made):
+            unfinished = self.config.is_file() and not self.finished
+            raise ConfigError(f'{self.path}: exists already; a run is never overwritten, choose '
+                              f'another --out{" or continue it with --resume" * unfinished}')
+
+    @contextlib.contextmanager
+    def removed_unless_begun(self) -> Iterator[None]:
+        """Remove the data sets in the folder if the block ends before the training has begun."""
+        try:
+            yield
+        finally:
+            if not self.config.is_file():
+                for folder in (self.dataset, self.test_dataset):
+                    shutil.rmtree(folder, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    self.path.rmdir()
 
     def resume(self, config: TrainingConfig) -> None:
         """
