@@ -125,7 +125,7 @@ def test_a_leak_fails_loudly(dataset, exact, capsys):
 def test_a_folder_that_is_not_a_data_set_is_one_line(tmp_path, capsys):
     (tmp_path / 'folder').mkdir()
     inspect(tmp_path / 'folder', rc=1)
-    assert 'no data set (dataset.json is missing)' in capsys.readouterr().err
+    assert 'no recording, no pictures, no data set' in capsys.readouterr().err
     bag = write_mcap(tmp_path / 'a.mcap', jpeg_messages(2))
     extract_frames([str(bag), '--label', 'success', '--out', str(tmp_path / 'set'), '--jobs', '1'])
     (tmp_path / 'set/manifest.csv').write_text('file,label\n')

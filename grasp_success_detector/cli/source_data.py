@@ -25,14 +25,14 @@ def dataset_of(given: Sequence[Path], selection: FrameSelection, out: Path,
     :raises DatasetError: no frame came out of the sources.
     """
     # They load OpenCV, which --help does not need.
-    from grasp_success_detector.datasets.dataset import MARKER
+    from grasp_success_detector.datasets.dataset import is_dataset
     from grasp_success_detector.datasets.extraction import extract
     from grasp_success_detector.datasets.frame_writer import PictureOptions
     from grasp_success_detector.datasets.splits import SplitOptions
     from grasp_success_detector.datasets.workers import open_workers
     from grasp_success_detector.recordings.sources import find_sources
 
-    if datasets := [path for path in given if (path / MARKER).is_file()]:
+    if datasets := [path for path in given if is_dataset(path)]:
         if len(given) > 1:
             raise ConfigError(f'{datasets[0]}: is a data set of extract_frames; expected it '
                               'alone, or bags, videos and pictures')

@@ -80,6 +80,11 @@ def read_marker(folder: Path) -> dict[str, Any]:
     return description
 
 
+def is_dataset(folder: Path) -> bool:
+    """Return whether a folder is a data set of extract_frames, finished or not."""
+    return (folder / MARKER).is_file() or (folder / JOURNAL).is_file()
+
+
 def read_manifest(folder: Path) -> list[ManifestRow]:
     """
     Read the manifest of a finished data set.

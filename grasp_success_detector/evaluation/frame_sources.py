@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from grasp_success_detector.datasets.dataset import (
-    MARKER,
+    is_dataset,
     read_manifest,
     read_marker,
     StoredFrame,
@@ -106,7 +106,7 @@ def open_recordings(given: Sequence[str], selection: FrameSelection, unpack_into
     :raises ConfigError: a split was given without a data set or pictures with splits, or a
         selection for data sets alone.
     """
-    datasets = [Path(text) for text in dict.fromkeys(given) if (Path(text) / MARKER).is_file()]
+    datasets = [Path(text) for text in dict.fromkeys(given) if is_dataset(Path(text))]
     others = [text for text in given if Path(text) not in datasets]
     if not others and selection != FrameSelection():
         raise ConfigError('options for topic, labels and frames are for bags, videos and '

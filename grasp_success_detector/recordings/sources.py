@@ -111,9 +111,9 @@ def find_sources(given: Sequence[str | Path]) -> list[Source]:
                 sources.append(source)
             else:
                 wrong.append(
-                    f'{shown(path)}: no recording and no pictures; expected a rosbag2 folder, '
-                    f'.mcap, .db3, .bag, a video ({", ".join(VIDEO_SUFFIXES)}), or a folder or '
-                    f'.zip with pictures ({", ".join(PICTURE_SUFFIXES)})')
+                    f'{shown(path)}: no recording, no pictures, no data set; expected a rosbag2 '
+                    f'folder, .mcap, .db3, .bag, a video ({", ".join(VIDEO_SUFFIXES)}), or a '
+                    f'folder or .zip with pictures ({", ".join(PICTURE_SUFFIXES)})')
         except BagError as error:
             wrong.append(str(error))
     if wrong:
