@@ -85,9 +85,9 @@ def closure(positions: ArrayLike) -> NDArray[np.float64]:
     :returns: float64 (N,), in rad.
     """
     samples = np.asarray(positions, float)
+    if len(samples) < 2:
+        return np.zeros(len(samples))
     centred = samples - np.median(samples, axis=0)
-    if len(centred) < 2:
-        return np.zeros(len(centred))
     direction = np.linalg.svd(centred, full_matrices=False)[2][0]
     return np.asarray(centred @ (direction * np.sign(direction.sum() or 1.)))
 
