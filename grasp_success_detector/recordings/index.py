@@ -9,6 +9,7 @@ import struct
 from typing import NamedTuple
 
 from grasp_success_detector.errors import BagError
+from grasp_success_detector.files import DISK_ERRORS
 from grasp_success_detector.images.message_fields import header_stamp_ns, IMAGE_TYPES
 from grasp_success_detector.recordings import reader
 from grasp_success_detector.recordings.bags import ATTEMPT_TOPIC
@@ -95,8 +96,16 @@ def index_recording(source: Source, label_topic: str | None, unpack_into: Path) 
         if path.suffix.lower() == '.zstd':
             target = unpack_into / source.name / path.stem
             target.parent.mkdir(parents=True, exist_ok=True)
-            if not decompress_file(path, target):
-                index.damage['cut-off or damaged compressed file'] += 1
+            try:
+                if fault := decompress_file(path, target):
+                    index.damage[fault] += 1
+            except OSError as error:
+                if error.errno in DISK_ERRORS:
+                    raise
+                unreadable.append(f'{path}: cannot be read ({error.strerror})')
+                index.files.append(reader.StorageFile(path))
+                index.damage['unreadable file'] += 1
+                continue
             path = target
         try:
             index.append(_index_file(path, len(index.files), label_topic))

@@ -34,7 +34,9 @@ _COMPRESSIONS = ('', 'lz4', 'zstd')
 _CHUNK_PATTERN = re.compile(
     rb'\x06.{5}\0\0\0.{28}(?:\0\0\0\0|\x03\0\0\0lz4|\x04\0\0\0zstd)', re.DOTALL)
 _SEARCH_BLOCK = 1 << 22
-_LARGEST_CHUNK = 1 << 32
+_LARGEST_CHUNK = 1 << 30
+#: Bytes of a schema or channel that are read.
+_LARGEST_DEFINITION = 1 << 24
 
 
 class _Chunk(NamedTuple):
@@ -172,7 +174,7 @@ class McapStorage(storage.Storage):
         :param start: offset of the container's content.
         """
         if kind in (_SCHEMA, _CHANNEL):
-            self._define(kind, file.read(size))
+            self._define(kind, file.read(min(size, _LARGEST_DEFINITION)))
         if kind != _MESSAGE or size < _MESSAGE_HEAD.size:
             return None
         head = file.read(min(size, _MESSAGE_HEAD.size + storage.HEAD_BYTES))

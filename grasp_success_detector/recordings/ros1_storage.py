@@ -7,6 +7,7 @@ The index is not needed. Format: https://wiki.ros.org/Bags/Format/2.0.
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+import re
 import struct
 from typing import BinaryIO, NamedTuple
 
@@ -18,6 +19,10 @@ MAGIC = b'#ROSBAG V2.0\n'
 
 _MESSAGE, _CHUNK, _CONNECTION = b'\x02', b'\x05', b'\x07'
 _LARGEST_HEADER = 1 << 20
+_SEARCH_BLOCK = 1 << 22
+#: The header of a chunk: its length, then three fields in the order of the writer.
+_CHUNK_PATTERN = re.compile(
+    rb'[\x28-\x50]\0\0\0(?:\x04\0\0\0op=\x05|[\x0f-\x14]\0\0\0compression=|\x09\0\0\0size=)')
 
 
 class _Record(NamedTuple):
@@ -47,6 +52,12 @@ class Ros1Storage(storage.Storage):
                 self.damage['cut off'] += 1
                 return
             kind = record.fields.get(b'op')
+            if kind is None:    # every record has one: the bytes are damaged, or never written
+                self.damage['damaged record'] += 1
+                if (following := self._next_chunk(position + 1)) is None:
+                    return
+                position = following
+                continue
             if kind == _CHUNK:
                 yield from self._messages_of(position, record)
             elif kind == _CONNECTION:
@@ -54,6 +65,18 @@ class Ros1Storage(storage.Storage):
             position = record.end
         if position > self._end:
             self.damage['cut off'] += 1
+
+    def _next_chunk(self, position: int) -> int | None:
+        """Search forward for the next chunk, in time that grows with the file's size only."""
+        while position < self._end:
+            self._file.seek(position)
+            block = self._file.read(_SEARCH_BLOCK + 256)
+            for found in _CHUNK_PATTERN.finditer(block):
+                record = _record_at(self._file, position + found.start())
+                if record is not None and record.fields.get(b'op') == _CHUNK:
+                    return position + found.start()
+            position += _SEARCH_BLOCK
+        return None
 
     def _stored(self, location: MessageLocation) -> bytes:
         if self._chunk[0] != location.container:

@@ -42,8 +42,14 @@ class SqliteStorage(storage.Storage):
         super().close()
 
     def messages(self) -> Iterator[StoredMessage]:
+        # A view could compute for ever.
+        tables = {name for name, in self._db.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if not {'topics', 'messages'} <= tables:
+            raise sqlite3.DatabaseError('no tables topics and messages')
         topics = {number: (name, storage.ros2_type(msgtype)) for number, name, msgtype in
-                  self._db.execute('SELECT id, name, type FROM topics')}
+                  self._db.execute('SELECT id, name, type FROM topics')
+                  if isinstance(name, str) and isinstance(msgtype, str)}
         rows = self._db.execute(
             'SELECT id, topic_id, timestamp, length(data), substr(data, 1, ?) FROM messages '
             'ORDER BY id', (storage.HEAD_BYTES,))

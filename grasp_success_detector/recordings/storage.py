@@ -4,11 +4,15 @@ from abc import ABC, abstractmethod
 import bz2
 from collections import Counter
 from collections.abc import Iterator
+import errno
 from pathlib import Path
+import shutil
 import sys
 from typing import Any, BinaryIO, NamedTuple
 
 import lz4.frame
+
+from grasp_success_detector.files import check_regular
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -20,6 +24,15 @@ HEAD_BYTES = 4096
 
 _ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
 _BLOCK_BYTES = 1 << 16
+
+#: Compressed data may unpack to this many times their size, and to 16 MiB in any case. Pictures of
+#: a camera shrink to a half or a tenth, simulated ones to a hundredth.
+MAX_RATIO = 1000
+_ALWAYS_UNPACKED = 16 << 20
+#: Largest message or chunk that is read into memory.
+_LARGEST = 1 << 30
+#: Share of the free disk that an unpacked file may fill.
+_DISK_SHARE = .9
 
 
 class MessageLocation(NamedTuple):
@@ -55,6 +68,7 @@ class Storage(ABC):
         self.damage: Counter[str] = Counter()
         self.unchecked_chunks: set[int] = set()
         self.wrong_chunks: set[int] = set()
+        check_regular(path)
         self._chunk: tuple[int, bytes] = (-1, b'')     # offset and data of the latest one
         # A small buffer: most reads are of a few bytes, at places far apart.
         self._file: BinaryIO = path.open('rb', 1 << 14)
@@ -78,16 +92,18 @@ class Storage(ABC):
 
     def payload(self, location: MessageLocation) -> bytes | memoryview:
         """Return all bytes of one message; raise ValueError if some are missing or damaged."""
+        if location.size > _LARGEST:
+            raise ValueError(f'a message of {location.size} bytes; expected at most {_LARGEST}')
         stored = self._stored(location)
         if len(stored) < location.size:
             raise ValueError(f'the message is cut off: {len(stored)} of {location.size} bytes')
         # rosbag2 may compress single messages; no other image or label begins with these bytes.
         if stored[:len(_ZSTD_MAGIC)] != _ZSTD_MAGIC:
             return stored
-        try:
-            return bytes(zstd.decompress(stored))
-        except zstd.ZstdError as error:
-            raise ValueError(f'damaged zstd data ({error})') from error
+        unpacked, fault = _unpacked(zstd.ZstdDecompressor(), stored)
+        if fault:
+            raise ValueError(f'damaged zstd data ({fault})')
+        return unpacked
 
     def _head(self, start: bytes, location: MessageLocation) -> bytes:
         """Return the head of a message whose first bytes are stored as given."""
@@ -111,27 +127,57 @@ def decompress_chunk(data: bytes, compression: str) -> bytes:
                      'bz2': bz2.BZ2Decompressor}
     if compression not in decompressors:
         return data
-    decompressor: Any = decompressors[compression]()
-    out = bytearray()
+    return _unpacked(decompressors[compression](), data)[0]
+
+
+def _unpacked(decompressor: Any, data: bytes | memoryview) -> tuple[bytes, str]:
+    """Unpack data up to their end, damage or limit; return what is before it, and the fault."""
+    out, limit = bytearray(), unpacked_limit(len(data))
     for start in range(0, len(data), _BLOCK_BYTES):
-        if decompressor.eof:
-            break
-        try:
-            out += decompressor.decompress(data[start:start + _BLOCK_BYTES])
-        except (RuntimeError, OSError, EOFError, zstd.ZstdError):   # lz4, bz2, any, zstd
-            break
-    return bytes(out)
+        block = bytes(data[start:start + _BLOCK_BYTES])
+        while not decompressor.eof:
+            if len(out) >= limit:
+                return bytes(out), f'unpacks to more than {limit} bytes'
+            try:
+                out += decompressor.decompress(block, limit - len(out))
+            except (RuntimeError, OSError, EOFError, ValueError, zstd.ZstdError) as error:
+                return bytes(out), str(error) or 'damaged'      # lz4, bz2, any, zstd
+            if decompressor.needs_input:
+                break
+            block = b''
+    return bytes(out), '' if decompressor.eof else 'cut off'
 
 
-def decompress_file(packed: Path, target: Path) -> bool:
-    """Decompress a ``.zstd`` file up to its first damage; return whether it is complete."""
+def unpacked_limit(packed: int) -> int:
+    """Return how many bytes are unpacked at most of this many compressed bytes, in memory."""
+    return min(max(_ALWAYS_UNPACKED, MAX_RATIO * packed), _LARGEST)
+
+
+def decompress_file(packed: Path, target: Path) -> str:
+    """
+    Decompress a ``.zstd`` file in blocks, up to its end, its first damage or the limit.
+
+    :returns: kind of damage: cut off or damaged, or too large; '' if the file is complete.
+    :raises OSError: it cannot be read, or ``target`` would fill its disk.
+    """
+    check_regular(packed)
     decompressor = zstd.ZstdDecompressor()
+    limit = max(_ALWAYS_UNPACKED, MAX_RATIO * packed.stat().st_size)
+    room = int(shutil.disk_usage(target.parent).free * _DISK_SHARE)
+    written, block = 0, b''
     with packed.open('rb') as source, target.open('wb') as out:
         try:
             while not decompressor.eof:
-                if not (block := source.read(1 << 20)):
-                    return False
-                out.write(decompressor.decompress(block))
+                if decompressor.needs_input and not (block := source.read(1 << 20)):
+                    return 'cut-off or damaged compressed file'
+                data = decompressor.decompress(block, 1 << 20)
+                block = b''
+                written += out.write(data[:limit - written])
+                if written >= limit:
+                    return f'compressed file that unpacks to over {MAX_RATIO} times its size'
+                if written > room:
+                    raise OSError(errno.ENOSPC, f'unpacking {packed} would fill the disk',
+                                  str(target))
         except zstd.ZstdError:
-            return False
-    return True
+            return 'cut-off or damaged compressed file'
+    return ''

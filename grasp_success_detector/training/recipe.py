@@ -6,10 +6,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-import yaml
 
 from grasp_success_detector.errors import ConfigError, one_line
-from grasp_success_detector.files import share_path
+from grasp_success_detector.files import read_yaml, share_path
 from grasp_success_detector.networks.architectures import ARCHITECTURES, check_architecture
 from grasp_success_detector.settings import check_settings, setting
 
