@@ -5,7 +5,6 @@ from codecs import lookup
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
-import errno
 from functools import wraps
 from io import TextIOWrapper
 import os
@@ -17,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from grasp_success_detector.errors import ConfigError, GraspSuccessDetectorError
+from grasp_success_detector.files import DISK_ERRORS
 
 
 class ExitCode(IntEnum):
@@ -30,9 +30,6 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130   #: Ctrl-C: 128 + SIGINT
     READER_GONE = 141   #: the reader of the output went away (``| head``): 128 + SIGPIPE
 
-
-#: Errors of writing that come without the file's name: a full disk, quota or file size.
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Main = Callable[[Sequence[str] | None], int]
 

@@ -3,18 +3,29 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 import csv
+import errno
+import glob
 import io
 import json
 import os
 from pathlib import Path
 import shutil
+import socket
+import stat
 from typing import Any
 
 from grasp_success_detector.errors import (
     CheckpointError,
     GraspSuccessDetectorError,
+    one_line,
     ResourceError,
 )
+
+#: Errors of writing that come without the file's name: a full disk, quota or file size.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+#: Largest YAML file that is read, in bytes, and how deeply it may be nested.
+_LARGEST_YAML, _DEEPEST_YAML = 4 << 20, 50
 
 #: Names of the checkpoints that ship with the package; the first one is the default.
 SHIPPED_CHECKPOINTS = ('efficientnet_lite0_rig', 'cifar_cnn_rig')
@@ -69,6 +80,45 @@ def checkpoint_path(given: os.PathLike[str] | str = '',
 def expanded(path: os.PathLike[str] | str) -> Path:
     """Return a path with ``~`` as the home folder; unchanged if there is none."""
     return Path(os.path.expanduser(path))
+
+
+def check_regular(path: Path | str) -> None:
+    """
+    Check that a path is no pipe, device or socket, which could block for ever when opened.
+
+    :raises OSError: it is one, or does not exist.
+    """
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, 'is a pipe, device or socket; expected a file', str(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """
+    Return the content of a YAML file without aliases, which could expand without limit.
+
+    :raises OSError: the file cannot be read.
+    :raises ValueError: it is no YAML in UTF-8, holds an alias, or is too large or too deep.
+    """
+    import yaml
+
+    check_regular(path)
+    if path.stat().st_size > _LARGEST_YAML:
+        raise ValueError(f'larger than {_LARGEST_YAML >> 20} MiB')
+    text, loader = path.read_text(encoding='utf-8'), getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
+    depth = 0
+    try:
+        for event in yaml.parse(text, loader):
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError(f'line {event.start_mark.line + 1}: an alias (*{event.anchor}); '
+                                 'write the value out')
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST_YAML:
+                raise ValueError(f'nested more than {_DEEPEST_YAML} levels deep')
+        return yaml.load(text, loader)
+    except yaml.YAMLError as error:
+        raise ValueError(one_line(error)) from error
 
 
 def write_whole(path: Path | str, content: bytes | str, *, durable: bool = False) -> None:
@@ -128,7 +178,8 @@ def new_folder(out: Path, error: type[GraspSuccessDetectorError]) -> Iterator[Pa
     :param error: class of the errors that are raised.
     :raises GraspSuccessDetectorError: ``out`` exists or cannot be written, or an OSError occurs.
     """
-    partial = out.with_name(f'.{out.name}.partial-{os.getpid()}')
+    remove_leftovers(out)
+    partial = out.with_name(f'.{out.name}.partial-{socket.gethostname()}-{os.getpid()}')
     try:
         if out.exists():
             raise error(f'{out}: exists already and is not overwritten; choose another name')
@@ -139,6 +190,25 @@ def new_folder(out: Path, error: type[GraspSuccessDetectorError]) -> Iterator[Pa
         raise error(f'{out}: cannot be written ({fault.strerror or fault})') from fault
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def remove_leftovers(out: Path) -> None:
+    """Remove the unfinished folders of :func:`new_folder` whose processes, of this host, died."""
+    prefix = f'.{out.name}.partial-{socket.gethostname()}-'
+    for folder in out.parent.glob(glob.escape(prefix) + '*'):
+        number = folder.name.removeprefix(prefix)
+        if number.isdecimal() and not _runs(int(number)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
 
 
 def json_text(document: Any) -> str:
@@ -153,7 +223,11 @@ def read_json(path: Path | str) -> Any:
     :raises OSError: the file cannot be read.
     :raises ValueError: the file is not valid JSON in UTF-8.
     """
-    return json.loads(Path(path).read_text(encoding='utf-8'))
+    check_regular(path)
+    try:
+        return json.loads(Path(path).read_text(encoding='utf-8'))
+    except RecursionError as error:
+        raise ValueError('nested too deeply') from error
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:

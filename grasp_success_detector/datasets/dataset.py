@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import csv
 from dataclasses import dataclass
 import hashlib
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from grasp_success_detector.console import counted
 from grasp_success_detector.datasets.splits import SPLITS
 from grasp_success_detector.errors import DatasetError
-from grasp_success_detector.files import csv_text, json_text, read_json, write_whole
+from grasp_success_detector.files import check_regular, csv_text, json_text, read_json, write_whole
 from grasp_success_detector.labels import CLASS_NAMES, Label
 
 MANIFEST = 'manifest.csv'
@@ -55,7 +56,9 @@ def write_manifest(folder: Path, rows: Iterable[ManifestRow]) -> None:
 
 def write_marker(folder: Path, description: Mapping[str, Any]) -> None:
     """Write dataset.json with this description, which marks the data set as finished."""
-    write_whole(folder / MARKER, json_text({'format_version': FORMAT_VERSION, **description}))
+    os.sync()   # the frames first: a marker that survives a loss of power must be true
+    write_whole(folder / MARKER, json_text({'format_version': FORMAT_VERSION, **description}),
+                durable=True)
 
 
 def read_marker(folder: Path) -> dict[str, Any]:
@@ -94,6 +97,7 @@ def read_manifest(folder: Path) -> list[ManifestRow]:
     read_marker(folder)
     path = folder / MANIFEST
     try:
+        check_regular(path)
         with path.open(newline='', encoding='utf-8') as file:
             reader = csv.DictReader(file)
             if tuple(reader.fieldnames or ()) != ManifestRow._fields:
@@ -110,12 +114,27 @@ def read_manifest(folder: Path) -> list[ManifestRow]:
         raise DatasetError(f'{path}: cannot be read ({error})') from error
     if not rows:
         raise DatasetError(f'{path}: no frame in it')
+    _refuse(folder, 'outside of the data set, by a symbolic link', rows, _outside(folder))
     split_of: dict[str, str] = {}
     for row in rows:
         if split_of.setdefault(row.attempt, row.split) != row.split:
             raise DatasetError(f'{path}: attempt {row.attempt} is in {split_of[row.attempt]} and '
                                f'in {row.split}; splits must be whole attempts')
     return rows
+
+
+def _outside(folder: Path) -> Callable[[ManifestRow], bool]:
+    """Return a function that tells whether a row's file lies outside, through symbolic links."""
+    root = os.path.realpath(folder) + os.sep
+    parents: dict[str, str] = {}
+
+    def outside(row: ManifestRow) -> bool:
+        head, name = os.path.split(f'{root}{row.file}')
+        if head not in parents:
+            parents[head] = os.path.realpath(head) + os.sep
+        path = parents[head] + name
+        return not (os.path.realpath(path) if os.path.islink(path) else path).startswith(root)
+    return outside
 
 
 def _row(row: Mapping[str, str]) -> ManifestRow:
@@ -137,6 +156,7 @@ class StoredFrame:
     @property
     def data(self) -> bytes:
         """Read and return the bytes of the file."""
+        check_regular(self.path)
         return self.path.read_bytes()
 
 

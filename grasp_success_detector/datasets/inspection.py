@@ -16,6 +16,7 @@ from grasp_success_detector.datasets.dataset import ManifestRow, read_manifest
 from grasp_success_detector.datasets.splits import SPLITS
 from grasp_success_detector.datasets.workers import Workers
 from grasp_success_detector.errors import ImageDecodeError
+from grasp_success_detector.files import check_regular
 from grasp_success_detector.images.decoding import decode_bytes
 from grasp_success_detector.images.fingerprints import close_pairs, fingerprint, SAME_BITS
 from grasp_success_detector.labels import CLASS_NAMES
@@ -125,6 +126,7 @@ def _measure(folder: Path, rows: Sequence[ManifestRow]) -> list[PictureStatistic
 
 def _measure_one(path: Path, sha256: str) -> PictureStatistics:
     try:
+        check_regular(path)
         data = path.read_bytes()
     except OSError as error:
         return PictureStatistics(0, f'cannot be read ({error.strerror})')

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grasp_success_detector.errors import ImageDecodeError
+from grasp_success_detector.files import check_regular
 from grasp_success_detector.images.message_fields import (
     PictureHeader,
     PNG_MAGIC,
@@ -146,6 +147,7 @@ def read_image(path: Path | str) -> RgbImage:
     :raises ImageDecodeError: it cannot be read or decoded; the text begins with the path.
     """
     try:
+        check_regular(path)
         return decode_bytes(Path(path).read_bytes())
     except OSError as error:
         raise _error(ImageFault.UNREADABLE_FILE, f'{path}: cannot be read ({error.strerror}); '

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grasp_success_detector.errors import CheckpointError, ConfigError
-from grasp_success_detector.files import check_new_file
+from grasp_success_detector.files import check_new_file, check_regular
 from grasp_success_detector.networks.safetensors_reader import read_safetensors
 
 if TYPE_CHECKING:
@@ -245,6 +245,7 @@ def is_pickle(path: Path) -> bool:
 
 def _start(path: Path) -> bytes:
     try:
+        check_regular(path)
         with path.open('rb') as file:
             return file.read(9)
     except OSError as error:

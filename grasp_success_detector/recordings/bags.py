@@ -10,6 +10,7 @@ from rosbags.highlevel.anyreader import ReaderErrors
 from rosbags.typesys import get_typestore, Stores
 
 from grasp_success_detector.errors import BagError, one_line
+from grasp_success_detector.files import check_regular, read_yaml
 from grasp_success_detector.images.message_fields import IMAGE_TYPES
 
 #: ``sensor_msgs/Image`` of the camera that watches the hand.
@@ -51,6 +52,12 @@ def open_bag(path: Path | str) -> Iterator[AnyReader]:
     path = Path(path)
     if not path.exists():
         raise BagError(f'{path}: no such bag; expected a rosbag2 folder, .mcap, .db3 or .bag file')
+    try:
+        check_regular(path)
+        if (metadata := path / 'metadata.yaml').is_file():
+            read_yaml(metadata)     # rosbags reads it too, and would follow aliases
+    except (OSError, ValueError) as error:
+        raise BagError(f'{path}: not a readable bag ({one_line(error)})') from error
     with ExitStack() as stack:
         try:
             reader = stack.enter_context(AnyReader([path], default_typestore=TYPESTORE))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from grasp_success_detector.errors import DatasetError
+from grasp_success_detector.files import check_regular
 from grasp_success_detector.labels import CLASS_NAMES, Label
 from grasp_success_detector.recordings.sources import safe_name, Source
 
@@ -42,6 +43,7 @@ def read_intervals(path: Path) -> dict[str, list[Interval]]:
         their lines), or intervals of different labels or attempts overlap.
     """
     try:
+        check_regular(path)
         with path.open(newline='', encoding='utf-8-sig') as file:
             rows = csv.DictReader(file)
             rows.fieldnames = columns = [name.strip() for name in rows.fieldnames or ()]
@@ -73,6 +75,7 @@ def read_intervals(path: Path) -> dict[str, list[Interval]]:
 def holds_intervals(path: Path) -> bool:
     """Return whether a CSV file has the columns of intervals; True too if it cannot be read."""
     try:
+        check_regular(path)
         with path.open(newline='', encoding='utf-8-sig') as file:
             return 'source' in [name.strip() for name in next(csv.reader(file), ())]
     except (OSError, UnicodeDecodeError, csv.Error):

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TYPE_CHECKING, TypeVar
 from rosbags.typesys import get_typestore, Stores
 
 from grasp_success_detector.errors import BagError, ImageDecodeError, one_line
+from grasp_success_detector.files import check_regular
 from grasp_success_detector.images.message_fields import read_image_message
 from grasp_success_detector.labels import Label
 from grasp_success_detector.recordings.bags import TYPESTORE
@@ -222,6 +223,10 @@ def video_times(path: Path, damage: Counter[str]) -> list[int]:
 
 def _open_video(path: Path) -> 'cv2.VideoCapture':
     import cv2
+    try:
+        check_regular(path)
+    except OSError as error:
+        raise BagError(f'{path}: cannot be read ({error.strerror})') from error
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     if not capture.isOpened():
         raise BagError(f'{path}: cannot be read as a video; is it whole, and does OpenCV have the '

@@ -9,10 +9,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from grasp_success_detector.errors import BagError, ConfigError
+from grasp_success_detector.files import check_regular, read_yaml
 from grasp_success_detector.labels import CLASS_NAMES, Label
 from grasp_success_detector.recordings import ground_truth
 from grasp_success_detector.recordings.bags import choose_topic, GROUND_TRUTH_TOPIC
@@ -106,6 +104,7 @@ class FrameSelection:
         values = asdict(self)
         if self.labels is not None:
             try:
+                check_regular(self.labels)
                 values |= {'labels': str(self.labels.resolve()),
                            'labels_text': self.labels.read_text(encoding='utf-8-sig')}
             except (OSError, UnicodeDecodeError) as error:
@@ -288,10 +287,9 @@ def _choose_topic(source: Source, selection: FrameSelection, index: RecordingInd
 def _declared_messages(bag: Path, topic: str) -> int:
     """Return how many messages of a topic metadata.yaml counts; 0: it cannot be read."""
     try:
-        information = YAML(typ='safe').load(
-            (bag / 'metadata.yaml').read_text(encoding='utf-8'))['rosbag2_bagfile_information']
+        information = read_yaml(bag / 'metadata.yaml')['rosbag2_bagfile_information']
         return sum(int(entry['message_count'])
                    for entry in information['topics_with_message_count']
                    if entry['topic_metadata']['name'] == topic)
-    except (OSError, ValueError, KeyError, TypeError, YAMLError):
+    except (OSError, ValueError, KeyError, TypeError):
         return 0

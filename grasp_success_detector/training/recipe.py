@@ -6,7 +6,6 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-
 from grasp_success_detector.errors import ConfigError, one_line
 from grasp_success_detector.files import read_yaml, share_path
 from grasp_success_detector.networks.architectures import ARCHITECTURES, check_architecture
@@ -179,8 +178,8 @@ def load_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainingConf
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding='utf-8')) or {}
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        values = read_yaml(path) or {}
+    except (OSError, ValueError) as error:
         raise ConfigError(f'{path}: cannot read the training configuration '
                           f'({one_line(error)})') from error
     if not isinstance(values, dict):

@@ -12,7 +12,7 @@ import yaml
 
 from grasp_success_detector.errors import ConfigError, DatasetError, one_line, RunError
 from grasp_success_detector.evaluation.predictions import Prediction, read_predictions
-from grasp_success_detector.files import read_json, write_whole
+from grasp_success_detector.files import read_json, read_yaml, write_whole
 from grasp_success_detector.training.recipe import load_config, TrainingConfig
 
 #: What may differ between a run and its continuation, as it does not change the result.
@@ -187,7 +187,7 @@ def read_run(folder: Path) -> Run:
         for document, wanted in ((summary, _IN_SUMMARY), (metrics, _IN_METRICS)):
             if lacking := wanted - document.keys():
                 raise ValueError(f'{", ".join(sorted(lacking))} missing')
-        return Run(folder, yaml.safe_load(files.config.read_text(encoding='utf-8')), summary,
+        return Run(folder, read_yaml(files.config), summary,
                    tuple(files.read_epochs()), metrics,
                    tuple(read_predictions(files.predictions)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError,

@@ -4,10 +4,10 @@ from pathlib import Path
 import shutil
 import tempfile
 
-from fuzz.targets import CORPUS
 import numpy as np
 import recordings
 
+from fuzz.targets import CORPUS
 from grasp_success_detector.datasets.dataset import MANIFEST, ManifestRow, MARKER
 from grasp_success_detector.files import csv_text, json_text, SAMPLE_BAG, share_path
 from grasp_success_detector.images.encoding import encode_jpeg, encode_png

@@ -6,7 +6,6 @@ from random import Random
 
 from fuzz.edits import apply, draw
 from fuzz.targets import seeds
-
 from grasp_success_detector.decision import DecisionConfig, WindowedDecider
 from grasp_success_detector.errors import ImageDecodeError
 from grasp_success_detector.files import DEFAULT_CHECKPOINT, share_path
