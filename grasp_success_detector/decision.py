@@ -29,6 +29,8 @@ class Reason(Enum):
     TOO_DARK = 'too_dark'               #: the camera is blind: its newest frame is (almost) black
     SATURATED = 'saturated'             #: the camera is blind: its newest frame is (almost) white
     FROZEN = 'frozen'                   #: the camera sends one picture again and again
+    AMBIGUOUS_SOURCE = 'ambiguous_source'   #: several cameras publish on the topic
+    NO_CLOCK = 'no_clock'               #: ``use_sim_time`` is set, and nothing publishes /clock
     INACTIVE = 'inactive'               #: the node is not active and takes no frames
     DISABLED = 'disabled'               #: the node was told to pause
 

@@ -25,9 +25,10 @@ class Kept:
 
     def __init__(self):
         self.now_ns = START_S * NS_PER_S
-        self.published = []
+        self.published, self.repeated = [], []
         self.keeper = verdict_keeper.VerdictKeeper(SimpleNamespace(
-            publish=lambda decision, header: self.published.append(decision)), FrameStatistics())
+            publish=lambda decision, header: self.published.append(decision),
+            repeat=self.repeated.append), FrameStatistics(), lambda: self.now_ns)
         self.keeper.configure(CONFIG)
         self.keeper.open()
 
@@ -78,10 +79,11 @@ def test_frames_just_within_stale_after_s_do_not_make_the_verdict_flap(kept):
 
 def test_after_a_reset_a_waiting_call_counts_only_later_frames(kept):
     answers = []
-    kept.keeper.verify(at(0.), 5., '/image', answers.append)
+    kept.now_ns = at(0.)
+    kept.keeper.verify(5., '/image', answers.append)
     kept.frame(0.1, 1.)
     kept.now_ns = at(0.2)
-    kept.keeper.reset(at(0.2))
+    kept.keeper.reset()
     kept.frame(0.3, 0.)
     assert not answers      # two frames are needed, of after the reset
     kept.frame(0.4, 0.)
@@ -91,8 +93,41 @@ def test_after_a_reset_a_waiting_call_counts_only_later_frames(kept):
 
 def test_a_waiting_call_times_out_from_when_it_was_made_in_spite_of_a_reset(kept):
     answers = []
-    kept.keeper.verify(at(0.), 1., '/image', answers.append)
+    kept.now_ns = at(0.)
+    kept.keeper.verify(1., '/image', answers.append)
     kept.now_ns = at(0.9)
-    kept.keeper.reset(at(0.9))
+    kept.keeper.reset()
     kept.watch(1.)
     assert answers[0].seconds == 1.
+
+
+def test_any_verdict_is_repeated_within_its_deadline(kept):
+    kept.frame(0., 1.)
+    kept.frame(0.1, 1.)
+    for hundredth in range(10, 110):
+        kept.watch(hundredth / 100)
+    assert [decision.holds_object for decision in kept.repeated] == [True, True]
+
+
+def test_while_it_is_held_no_frame_counts_and_calls_are_refused(kept):
+    kept.frame(0., 1.)
+    kept.frame(0.1, 1.)
+    answers = []
+    kept.keeper.verify(5., '/image', answers.append)
+    kept.keeper.hold(Reason.NO_CLOCK)
+    kept.keeper.verify(5., '/image', answers.append)
+    kept.frame(0.2, 1.)
+    assert [answer.decision.reason for answer in answers] == [Reason.NO_CLOCK] * 2
+    assert kept.watch(0.3).reason is Reason.NO_CLOCK
+    kept.keeper.hold(None)
+    assert kept.watch(0.3).reason is Reason.NO_FRAMES
+    kept.frame(0.4, 1.)
+    kept.frame(0.5, 1.)
+    assert kept.keeper.latest.holds_object
+
+
+def test_frames_of_another_source_are_not_averaged_with_those_before(kept):
+    kept.frame(0., 1.)
+    kept.keeper.interrupt()
+    kept.frame(0.1, 1.)
+    assert kept.keeper.latest.reason is Reason.TOO_FEW_FRAMES

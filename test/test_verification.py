@@ -31,10 +31,11 @@ class Question:
 
     def frame(self, seconds, probability, stamped=None):
         stamp_ns = STAMP_NS + int((seconds if stamped is None else stamped) * NS_PER_S)
-        return self.asked.observe(Stamp(stamp_ns, False), probability, self.at(seconds))
+        return self.asked.observe(Stamp(stamp_ns, False), probability, self.at(seconds),
+                                  STAMP_NS + int(seconds * NS_PER_S))
 
     def received_frame(self, seconds, probability):
-        return self.asked.observe(Stamp(self.at(seconds), True), probability, self.at(seconds))
+        return self.asked.observe(Stamp(self.at(seconds), True), probability, self.at(seconds), 0)
 
     def expired(self, seconds):
         assert self.asked.expire(self.at(seconds))
@@ -75,6 +76,8 @@ def test_with_the_time_of_reception_for_a_stamp_only_that_counts():
 @pytest.mark.parametrize(('frames', 'reason', 'text'), [
     ([], 'no_frames', 'no frame came on /image and was judged; is the camera running'),
     ([(0.1, 1., -3.)], 'no_frames', 'stamped 3.00 s before the request.*use_receive_time'),
+    ([(0.1, 1., 60.), (0.2, 1., 60.1), (0.3, 1., 60.2)], 'no_frames',
+     "stamped 59.90 s ahead of this node's clock, so that it may be older than the request"),
     ([(0.1, 1., None)], 'stale', 'no more frames came on /image'),
     ([(1.9, 1., None)], 'too_few_frames', 'fewer than min_frames = 2 frames within'),
     ([(1.8, .5, None), (1.9, .5, None)], 'undecided', '0.50 lies in the undecided band'),
@@ -115,7 +118,8 @@ def test_after_a_jump_of_the_clock_stamps_count_from_the_new_time():
 
 @pytest.mark.parametrize(('reason', 'text'), [
     (Reason.INACTIVE, 'not active; configure and activate'),
-    (Reason.DISABLED, 'call ~/enable with true')])
+    (Reason.DISABLED, 'call ~/enable with true'),
+    (Reason.NO_CLOCK, 'use_sim_time is true, but nothing publishes /clock')])
 def test_a_detector_that_takes_no_frames_refuses(reason, text):
     said = json.loads(refusal(reason).to_json())
     assert (said['verdict'], said['reason'], said['frames']) == ('unknown', reason.value, 0)

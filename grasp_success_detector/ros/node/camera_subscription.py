@@ -54,10 +54,18 @@ class CameraSubscription:
     """
 
     def __init__(self, node: LifecycleNode, message_type: Any, reliability: Reliability,
-                 take: Callable[[bytes], None]) -> None:
-        """Only prepare; after ``open``, ``take`` is called with each serialized message."""
+                 take: Callable[[bytes, int | None], None]) -> None:
+        """
+        Only prepare.
+
+        :param take: called after ``open`` with each serialized message and its publisher's
+            sequence number, None where the middleware counts none.
+        """
         self._node, self._message_type, self._take = node, message_type, take
-        self.topic = _image_topic(node, message_type.__name__ == 'CompressedImage')
+        compressed = message_type.__name__ == 'CompressedImage'
+        self.topic = _image_topic(node, compressed)
+        self._other_topic = _image_topic(node, not compressed)
+        self._other_transport = 'raw' if compressed else 'compressed'
         self._override = override_name(self.topic, 'subscription', 'reliability')
         # Overrides overrule ``reliability``; only this private attribute of rclpy holds them.
         self._overridden = self._override in node._parameter_overrides
@@ -79,6 +87,14 @@ class CameraSubscription:
         if self._overridden and self.is_open:
             return str(self._node.get_parameter(self._override).value)
         return str(self._requested.name.lower())
+
+    def hint(self) -> str:
+        """Return advice if only the other transport's topic has publishers; else ''."""
+        if self._node.count_publishers(self.topic) or not (
+                self._node.count_publishers(self._other_topic)):
+            return ''
+        return (f'{self.topic} has no publisher, {self._other_topic} has: set image_transport to '
+                f'{self._other_transport}, or remap the topic')
 
     def open(self) -> None:
         """Subscribe."""
@@ -123,7 +139,7 @@ class CameraSubscription:
         while len(self._listeners) > count:
             self._node.destroy_subscription(self._listeners.pop(0).subscription)
 
-    def _hear(self, listener: _Listener, data: bytes) -> None:
+    def _hear(self, listener: _Listener, data: bytes, info: Any) -> None:
         if not self._listeners:
             return
         newest = self._listeners[-1]
@@ -135,7 +151,7 @@ class CameraSubscription:
             listener.heard = True
             if any(former.last == data for former in self._listeners[:-1]):
                 return      # received on both
-        self._take(data)
+        self._take(data, info.get('publication_sequence_number'))     # not in Humble
 
     def _offered(self) -> qos.QoSReliabilityPolicy:
         """Return the best reliability that all publishers offer; unchanged without publishers."""

@@ -15,6 +15,7 @@ from grasp_success_detector.decision import (
     Reason,
 )
 from grasp_success_detector.labels import Verdict
+from grasp_success_detector.ros.node.verify_request import NO_CLOCK
 
 #: Number of newest frames whose latencies the percentiles describe.
 RECENT_FRAMES = 300
@@ -124,6 +125,11 @@ class FrameStatistics:
             case Reason.DISABLED:
                 return DiagnosticStatus.WARN, (
                     'disabled: takes no frames until ~/enable is called with true')
+            case Reason.NO_CLOCK:
+                return DiagnosticStatus.ERROR, f'unknown: {NO_CLOCK}'
+            case Reason.AMBIGUOUS_SOURCE:
+                return DiagnosticStatus.ERROR, (
+                    f'unknown: several cameras publish on {topic}; give each a topic of its own')
             case Reason.UNDECIDED:
                 return DiagnosticStatus.WARN, (
                     f'unknown: P(success) {decision.probability:.2f} lies in the undecided band')

@@ -28,7 +28,8 @@ class UnjudgedError(Exception):
     A frame cannot be judged and is dropped.
 
     :ivar reason: kind of fault, such as ``'malformed_message'``; diagnostics count frames by it.
-    :ivar blindness: one of ``decision.BLIND`` if the frame shows nothing, else None.
+    :ivar blindness: one of ``decision.BLIND`` if the frame shows nothing, AMBIGUOUS_SOURCE if it
+        may be of another camera, else None.
     """
 
     def __init__(self, reason: str, text: str, blindness: Reason | None = None) -> None:
@@ -69,7 +70,7 @@ class FrameJudge:
         from grasp_success_detector.inference.classifier import GraspClassifier
 
         self._decode = select_decoder(values.image_decoder)
-        self._use_receive_time = values.use_receive_time
+        self.uses_receive_time = values.use_receive_time
         self.message_type: Any = (
             CompressedImage if values.image_transport is Transport.COMPRESSED else Image)
         checkpoint = str(checkpoint_path(values.checkpoint))
@@ -125,7 +126,7 @@ class FrameJudge:
         deserialized_ns = monotonic_ns()
         stamp_ns = message.header.stamp.sec * NS_PER_S + message.header.stamp.nanosec
         # Frames of a driver that leaves the stamp empty still follow each other in time.
-        by_reception = self._use_receive_time or stamp_ns == 0
+        by_reception = self.uses_receive_time or stamp_ns == 0
         stamp = Stamp(frame.received_ns if by_reception else stamp_ns, by_reception)
         try:
             image = self._decode(message, self._classifier.preprocessing.half_suffices)

@@ -25,6 +25,9 @@ from grasp_success_detector.ros.node.verify_request import refusal, VerifyAnswer
 NODE_NAME = 'grasp_success_detector'
 DIAGNOSTICS_PERIOD_S = 1.
 
+#: Least time between two warnings about a topic without publishers, seconds.
+HINT_PERIOD_S = 10.
+
 
 class DetectorNode(LifecycleNode):
     """
@@ -157,15 +160,19 @@ class DetectorNode(LifecycleNode):
             self._pipeline.reset()
 
     def _publish_diagnostics(self) -> None:
-        topic, latest, facts = '', unknown(Reason.INACTIVE), {}
+        topic, latest, facts, hint = '', unknown(Reason.INACTIVE), {}, ''
         if (pipeline := self._pipeline) is not None:
             topic, latest = pipeline.camera.topic, pipeline.keeper.latest
             # Publishers are counted also where their QoS does not match.
             facts = {**pipeline.judge.facts, 'publishers': str(self.count_publishers(topic)),
                      'reliability': pipeline.camera.reliability}
+            if pipeline.camera.is_open and (hint := pipeline.camera.hint()):
+                self.get_logger().warning(hint, throttle_duration_sec=HINT_PERIOD_S)
         status = self._statistics.status(
             self.get_fully_qualified_name(), topic, latest, facts, time.monotonic_ns(),
             stages=self.get_logger().is_enabled_for(LoggingSeverity.DEBUG))
+        if hint:
+            status.message += f'; {hint}'
         array = DiagnosticArray(status=[status])
         array.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(array)

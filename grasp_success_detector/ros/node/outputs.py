@@ -10,7 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
-from rclpy.qos import qos_policy_name_from_kind, QoSProfile, QoSReliabilityPolicy
+from rclpy.qos import (
+    qos_policy_name_from_kind,
+    QoSLivelinessPolicy,
+    QoSProfile,
+    QoSReliabilityPolicy,
+)
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Bool, Float32, Header
 
@@ -24,6 +29,10 @@ try:
     from rclpy.event_handler import PublisherEventCallbacks
 except ImportError:     # Humble
     from rclpy.qos_event import PublisherEventCallbacks
+
+#: Longest silence on grasp_success while the node is active, which it offers as deadline and as
+#: lease of its liveliness. Subscribers that ask for it hear of a killed or stopped node.
+LONGEST_SILENCE_S = 1.
 
 #: RGB colours of verdicts, which colour-blind people can tell apart too.
 COLOURS = {
@@ -74,7 +83,11 @@ class VerdictOutputs:
         with suppress(ImportError):
             self._vision_msgs = import_module('vision_msgs.msg')
         try:
-            self._bool = self._create(Bool, 'grasp_success')
+            self._bool = self._create(
+                Bool, 'grasp_success', deadline=Duration(seconds=LONGEST_SILENCE_S),
+                # By topic: a process whose threads hang publishes nothing, but DDS still runs.
+                liveliness=QoSLivelinessPolicy.MANUAL_BY_TOPIC,
+                liveliness_lease_duration=Duration(seconds=LONGEST_SILENCE_S))
             self._confidence = self._create(Float32, 'grasp_success/confidence')
             self._stamped = self._vision_msgs and self._create(
                 self._vision_msgs.Classification, 'grasp_success/stamped')
@@ -84,7 +97,7 @@ class VerdictOutputs:
             self.destroy()
             raise
 
-    def _create(self, message_type: Any, name: str) -> Any:
+    def _create(self, message_type: Any, name: str, **policies: Any) -> Any:
         topic = self._node.resolve_topic_name(name)
 
         def incompatible(event: Any) -> None:
@@ -94,7 +107,7 @@ class VerdictOutputs:
                 f'receives nothing; {qos_advice(topic, "publisher", policy)}')
         # Reliable, so that a ``false`` is not lost; depth 1, since only the newest answer counts.
         # A new profile for each: overrides are written into it.
-        qos = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
+        qos = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE, **policies)
         publisher = self._node.create_lifecycle_publisher(
             message_type, name, qos, qos_overriding_options=overrides(),
             event_callbacks=PublisherEventCallbacks(incompatible_qos=incompatible))
@@ -108,6 +121,10 @@ class VerdictOutputs:
         self._bool.publish(Bool(data=decision.holds_object))
         if self._stamped is not None:
             self._stamped.publish(self._classification(decision, header))
+
+    def repeat(self, decision: Decision) -> None:
+        """Publish the Bool again, so that its deadline is kept."""
+        self._bool.publish(Bool(data=decision.holds_object))
 
     def overlay_publishers(self) -> list[LifecyclePublisher]:
         """Return those publishers of the overlay that have a subscriber."""

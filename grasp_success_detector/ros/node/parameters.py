@@ -1,7 +1,8 @@
 """Parameters of the node: defaults, limits and descriptions; declared, checked and changed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, Field, fields
+from difflib import get_close_matches
 from enum import Enum
 from typing import Any
 
@@ -21,6 +22,9 @@ from grasp_success_detector.images.visibility import VisibilityConfig
 from grasp_success_detector.inference.engine import AUTO, ENGINE_HELP, PRECISION_HELP
 from grasp_success_detector.ros.node.image_conversion import ImageDecoder
 from grasp_success_detector.settings import check_settings, expected_values, fits, setting
+
+#: Beginnings of parameters that rclpy declares itself, some of them later, some in newer versions.
+_GENERIC = ('use_sim_time', 'qos_overrides.', 'start_type_description_service')
 
 
 class Change(Enum):
@@ -154,12 +158,16 @@ class DeclaredParameters:
         self._node, self._pipeline = node, pipeline
         self._fields = {declared.name: declared for declared in fields(Parameters)}
         self._rejected: dict[str, str] = {}     # name -> error of its override
+        self._unknown: list[str] = []           # errors of overrides that no parameter takes
         overrides = node._parameter_overrides   # private: rclpy cannot tell which one is wrong
         for name, declared in self._fields.items():
             if name in overrides and (wrong := _complaint(declared, overrides[name].value)):
                 self._rejected[name] = wrong
             node.declare_parameter(name, default_value(declared), _descriptor(declared),
                                    ignore_override=name in self._rejected)
+        self._unknown = [
+            f'there is no parameter {name}{_nearest(name, self._fields)}' for name in overrides
+            if not node.has_parameter(name) and not name.startswith(_GENERIC)]
         node.add_on_set_parameters_callback(self._check)
         # Humble has no callback that comes after the change; there the check applies the values.
         self._told_after = hasattr(node, 'add_post_set_parameters_callback')
@@ -168,8 +176,8 @@ class DeclaredParameters:
 
     def values(self) -> Parameters:
         """Return all values; raises a ConfigError that names every invalid override."""
-        if self._rejected:
-            raise ConfigError('; '.join(self._rejected.values()))
+        if wrong := [*self._unknown, *self._rejected.values()]:
+            raise ConfigError('; '.join(wrong))
         return self._with([])
 
     # Quoted, here and elsewhere: before Kilted the class cannot be subscripted.
@@ -220,6 +228,12 @@ def default_value(declared: Field[Any]) -> Any:
     if isinstance(default, Enum):
         return default.value
     return list(default) if isinstance(default, tuple) else default
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """Return a question for the known name that is most like a misspelt one."""
+    nearest = get_close_matches(name, known, 1)
+    return f'; did you mean {nearest[0]}?' if nearest else '; `ros2 param list` names them all'
 
 
 def _plain(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from threading import Condition, current_thread, Thread
 import time
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
@@ -14,10 +14,11 @@ from grasp_success_detector.errors import one_line
 from grasp_success_detector.ros.node.camera_subscription import CameraSubscription, RateLimit
 from grasp_success_detector.ros.node.diagnostics import FrameStatistics
 from grasp_success_detector.ros.node.frame_judge import FrameJudge, ReceivedFrame, UnjudgedError
+from grasp_success_detector.ros.node.frame_source import FrameSource, read_header
 from grasp_success_detector.ros.node.outputs import draw_overlay, VerdictOutputs
 from grasp_success_detector.ros.node.parameters import Parameters
 from grasp_success_detector.ros.node.verdict_keeper import VerdictKeeper
-from grasp_success_detector.ros.node.verify_request import VerifyAnswer
+from grasp_success_detector.ros.node.verify_request import NO_CLOCK, VerifyAnswer
 
 BAD_FRAME_LOG_PERIOD_S = 5.
 
@@ -41,7 +42,9 @@ class DetectionPipeline:
         self.camera = CameraSubscription(
             node, self.judge.message_type, values.reliability, self._take)
         self._outputs = VerdictOutputs(node)
-        self.keeper = VerdictKeeper(self._outputs, statistics)
+        self.keeper = VerdictKeeper(
+            self._outputs, statistics, lambda: node.get_clock().now().nanoseconds)
+        self._source = FrameSource()
         self._worker = LatestItemWorker(self._work_on, 'inference')
         # Time-outs and heartbeats are real time, also where the simulated clock stands still.
         self._watchdog = node.create_timer(
@@ -96,25 +99,47 @@ class DetectionPipeline:
 
     def reset(self) -> None:
         """Forget all frames so far; the verdict is UNKNOWN until new ones are judged."""
-        self.keeper.reset(self._node.get_clock().now().nanoseconds)
+        self.keeper.reset()
 
     def verify(self, answer: Callable[[VerifyAnswer], None]) -> None:
         """Judge frames taken from now on; ``answer`` is called once, from any thread."""
-        self.keeper.verify(self._node.get_clock().now().nanoseconds, self._verify_timeout_s,
-                           self.camera.topic, answer)
+        self._look_at_clock()
+        self.keeper.verify(self._verify_timeout_s, self.camera.topic, answer)
 
     def _open(self) -> None:
         self.judge.start_anew()
+        self._source = FrameSource(stamps=not self.judge.uses_receive_time)
         self.keeper.open()
+        self._look_at_clock()
         self.camera.open()
 
     def _watch(self) -> None:
+        self._look_at_clock()
         self.keeper.watch()
         self.camera.adapt()
 
-    def _take(self, data: bytes) -> None:
+    def _look_at_clock(self) -> None:
+        """Give no verdict while the simulated time that was asked for does not exist."""
+        clock: Any = self._node.get_clock()
+        missing = clock.ros_time_is_active and (
+            clock.now().nanoseconds == 0 or not self._node.count_publishers('/clock'))
+        if missing:
+            self._node.get_logger().warning(NO_CLOCK, throttle_duration_sec=BAD_FRAME_LOG_PERIOD_S)
+        self.keeper.hold(Reason.NO_CLOCK if missing else None)
+
+    def _take(self, data: bytes, sequence: int | None) -> None:
         """Hand the newest message to the worker; runs in the executor's thread."""
         now_ns = time.monotonic_ns()
+        header = read_header(data)
+        if header is not None and self._source.look(header, sequence, now_ns):
+            self.keeper.interrupt()
+        if self._source.is_ambiguous(now_ns):
+            self._statistics.add_received(now_ns)
+            self._skip(ReceivedFrame(data, now_ns, self.keeper.period), UnjudgedError(
+                Reason.AMBIGUOUS_SOURCE.value,
+                f'several cameras publish on {self.camera.topic}: the frames change between '
+                'sources; give each camera a topic of its own', Reason.AMBIGUOUS_SOURCE))
+            return
         if not self._limit.admits(now_ns):
             self._statistics.add_received(now_ns, limited=True)
             return

@@ -18,7 +18,7 @@ from grasp_success_detector.decision import (
 from grasp_success_detector.labels import Verdict
 from grasp_success_detector.ros.node.diagnostics import FrameStatistics
 from grasp_success_detector.ros.node.frame_judge import JudgedFrame, ReceivedFrame, UnjudgedError
-from grasp_success_detector.ros.node.outputs import VerdictOutputs
+from grasp_success_detector.ros.node.outputs import LONGEST_SILENCE_S, VerdictOutputs
 from grasp_success_detector.ros.node.verify_request import refusal, VerifyAnswer, VerifyRequest
 
 #: Number of calls of ``watch`` within ``stale_after_s``.
@@ -29,6 +29,9 @@ WATCHDOG_PERIOD_S = 0.1
 
 #: UNKNOWN is repeated after this time, or after ``stale_after_s`` if that is shorter.
 HEARTBEAT_NS = NS_PER_S
+
+#: The Bool of any verdict is repeated after this time: twice within its deadline.
+REPEAT_NS = round(0.4 * LONGEST_SILENCE_S * NS_PER_S)
 
 
 class VerdictKeeper:
@@ -41,13 +44,17 @@ class VerdictKeeper:
     :ivar latest: the decision published last.
     """
 
-    def __init__(self, outputs: VerdictOutputs, statistics: FrameStatistics) -> None:
-        self._outputs, self._statistics = outputs, statistics
+    def __init__(self, outputs: VerdictOutputs, statistics: FrameStatistics,
+                 ros_now_ns: Callable[[], int]) -> None:
+        """``ros_now_ns`` returns the time by the ROS clock, to compare with frames' stamps."""
+        self._outputs, self._statistics, self._ros_now_ns = outputs, statistics, ros_now_ns
         self._lock = Lock()
         self._decider = WindowedDecider(DecisionConfig())
         self._closed: Reason | None = Reason.INACTIVE     # why no frames are taken
+        self._held: Reason | None = None    # why no verdict is given, whatever frames show
         self.period = 0
         self.latest, self._published_ns = unknown(Reason.INACTIVE), 0   # the last one published
+        self._sent_ns = 0       # when the last Bool was published
         self._header = Header()
         self._requests: list[VerifyRequest] = []
 
@@ -76,30 +83,47 @@ class VerdictKeeper:
             self._closed = reason
             self._begin_period()
             self._publish(unknown(reason))
-            now_ns = time.monotonic_ns()
-            for request in self._requests:
-                request.refuse(reason, now_ns)
-            self._requests.clear()
+            self._refuse_all(reason)
 
-    def reset(self, stamp_ns: int) -> None:
-        """Forget all frames, also for waiting calls; ``stamp_ns`` is now by the ROS clock."""
+    def hold(self, reason: Reason | None) -> None:
+        """Say UNKNOWN for this reason, whatever frames show, until called with None."""
+        with self._lock:
+            if reason is self._held:
+                return
+            self._held = reason
+            self._begin_period()
+            if reason is not None:
+                self._refuse_all(reason)
+            if self._closed is None:
+                self._publish(self._decide())
+
+    def interrupt(self) -> None:
+        """Forget all frames, as the next one is of another source; waiting calls go on."""
         with self._lock:
             self._begin_period()
-            now_ns = time.monotonic_ns()
+            for request in self._requests:
+                request.interrupt()
+
+    def reset(self) -> None:
+        """Forget all frames; waiting calls use later ones only."""
+        with self._lock:
+            self._begin_period()
+            stamp_ns, now_ns = self._ros_now_ns(), time.monotonic_ns()
             for request in self._requests:
                 request.reset(stamp_ns, now_ns)
             if self._closed is None:
-                self._publish(unknown(Reason.NO_FRAMES))
+                self._publish(self._decide())
 
-    def verify(self, stamp_ns: int, timeout_s: float, topic: str,
+    def verify(self, timeout_s: float, topic: str,
                answer: Callable[[VerifyAnswer], None]) -> None:
         """Answer a call of ``~/verify`` from later frames; arguments as for VerifyRequest."""
         with self._lock:
-            if self._closed is not None:
-                answer(refusal(self._closed))
+            if reason := self._closed or self._held:
+                answer(refusal(reason))
                 return
             self._requests.append(VerifyRequest(
-                self._decider.config, stamp_ns, time.monotonic_ns(), timeout_s, topic, answer))
+                self._decider.config, self._ros_now_ns(), time.monotonic_ns(), timeout_s, topic,
+                answer))
 
     def answer(self, frame: ReceivedFrame, judged: JudgedFrame) -> Decision | None:
         """Decide with this frame, publish, return the decision; None for an earlier period."""
@@ -113,8 +137,10 @@ class VerdictKeeper:
             before_ns = frame.received_ns + sum(judged.times)
             self._statistics.add_judged(frame.received_ns, judged.times._replace(
                 publish=time.monotonic_ns() - before_ns))
-            self._requests = [request for request in self._requests if not request.observe(
-                judged.stamp, judged.probability, frame.received_ns)]
+            if self._requests:
+                ros_now_ns = self._ros_now_ns()
+                self._requests = [request for request in self._requests if not request.observe(
+                    judged.stamp, judged.probability, frame.received_ns, ros_now_ns)]
             return decision
 
     def skip(self, frame: ReceivedFrame, error: UnjudgedError) -> None:
@@ -141,24 +167,39 @@ class VerdictKeeper:
                     publisher.publish(message)
 
     def watch(self) -> None:
-        """Withdraw a verdict that is too old, repeat UNKNOWN, and end calls that wait too long."""
+        """Withdraw a verdict that is too old, repeat verdicts, end calls that wait too long."""
         with self._lock:
             now_ns = time.monotonic_ns()
             self._requests = [request for request in self._requests if not request.expire(now_ns)]
-            decision = unknown(self._closed) if self._closed else self._decider.decide(now_ns)
+            decision = self._decide()
             stale_ns = int(self._decider.config.stale_after_s * NS_PER_S)
             overdue = now_ns - self._published_ns >= min(stale_ns, HEARTBEAT_NS)
             if decision.verdict is Verdict.UNKNOWN and (
                     overdue or self.latest.verdict is not Verdict.UNKNOWN):
                 self._publish(decision)
+            elif now_ns - self._sent_ns >= REPEAT_NS:
+                self._outputs.repeat(self.latest)
+                self._sent_ns = now_ns
+
+    def _decide(self) -> Decision:
+        if reason := self._closed or self._held:
+            return unknown(reason)
+        return self._decider.decide(time.monotonic_ns())
+
+    def _refuse_all(self, reason: Reason) -> None:
+        now_ns = time.monotonic_ns()
+        for request in self._requests:
+            request.refuse(reason, now_ns)
+        self._requests.clear()
 
     def _is_open(self, frame: ReceivedFrame) -> bool:
-        return self._closed is None and frame.period == self.period
+        return (self._closed or self._held) is None and frame.period == self.period
 
     def _begin_period(self) -> None:
         self.period += 1
         self._decider.reset()
 
     def _publish(self, decision: Decision) -> None:
-        self.latest, self._published_ns = decision, time.monotonic_ns()
+        self.latest = decision
+        self._published_ns = self._sent_ns = time.monotonic_ns()
         self._outputs.publish(decision, self._header)

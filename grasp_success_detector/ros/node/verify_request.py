@@ -17,6 +17,13 @@ from grasp_success_detector.decision import (
 )
 from grasp_success_detector.labels import Verdict
 
+#: Text of the reason NO_CLOCK.
+NO_CLOCK = ('use_sim_time is true, but nothing publishes /clock, so that no time is known; start '
+            'what publishes it, or set use_sim_time to false')
+
+#: How far a frame's stamp may be ahead of the ROS clock before its clock counts as another one.
+AHEAD_NS = NS_PER_S
+
 if TYPE_CHECKING:
     from grasp_success_detector.ros.node.frame_judge import Stamp
 
@@ -47,7 +54,8 @@ class VerifyRequest:
     """
     One waiting call, with a window of its own that holds only frames taken after the call.
 
-    Such a frame was received after the call, and its stamp, if the camera's, is later as well.
+    Such a frame was received after the call, and its stamp, if the camera's, is later as well. A
+    stamp ahead of the ROS clock tells nothing about when the frame was taken: it does not count.
     """
 
     def __init__(self, config: DecisionConfig, stamp_ns: int, now_ns: int, timeout_s: float,
@@ -68,16 +76,24 @@ class VerifyRequest:
         """Use only frames taken after this time; the time-out still counts from the call."""
         self._decider.reset()
         self._stamp_ns, self._from_ns = stamp_ns, now_ns
-        self._newest_early_ns: int | None = None     # stamp of a frame from before the call
+        # By how much the newest frame that did not count was stamped before the call, or ahead.
+        self._early_ns = self._ahead_ns = 0
         self._bad: str | None = None                 # why the last later frame was not judged
 
-    def observe(self, stamp: Stamp, probability: float, received_ns: int) -> bool:
+    def interrupt(self) -> None:
+        """Forget all frames so far."""
+        self._decider.reset()
+
+    def observe(self, stamp: Stamp, probability: float, received_ns: int,
+                ros_now_ns: int) -> bool:
         """Add a judged frame; return whether the call has been answered with it."""
         if received_ns <= self._from_ns:
             return False
-        if not stamp.received and stamp.ns <= self._stamp_ns:
-            self._newest_early_ns = stamp.ns
-            return False
+        if not stamp.received:
+            self._early_ns = max(self._stamp_ns - stamp.ns, 0)
+            self._ahead_ns = max(stamp.ns - ros_now_ns - AHEAD_NS, 0)
+            if stamp.ns <= self._stamp_ns or self._ahead_ns:
+                return False
         self._decider.observe(stamp.ns, probability, received_ns)
         decision = self._decider.decide(received_ns)
         if decision.verdict is Verdict.UNKNOWN:
@@ -123,11 +139,15 @@ class VerifyRequest:
                     f'window_s = {self._decider.config.window_s}')
         if self._bad is not None:
             return f'frames came, but the last one could not be judged ({self._bad})'
-        if self._newest_early_ns is not None:
-            early_s = (self._stamp_ns - self._newest_early_ns) / NS_PER_S
-            return (f'frames came, but the newest was stamped {early_s:.2f} s before the request; '
-                    "if that is not the camera's delay, its clock differs: set use_receive_time "
-                    'to true')
+        if self._early_ns:
+            return (f'frames came, but the newest was stamped {self._early_ns / NS_PER_S:.2f} s '
+                    "before the request; if that is not the camera's delay, its clock differs: "
+                    'set use_receive_time to true')
+        if self._ahead_ns:
+            return (f'frames came, but the newest was stamped '
+                    f"{(self._ahead_ns + AHEAD_NS) / NS_PER_S:.2f} s ahead of this node's clock, "
+                    'so that it may be older than the request; set both to one time, '
+                    'use_sim_time as the camera has it, or use_receive_time to true')
         if decision.reason is Reason.NO_FRAMES:
             return (f'no frame came on {self._topic} and was judged; is the camera running, and '
                     'does it publish there?')
@@ -135,9 +155,10 @@ class VerifyRequest:
 
 
 def refusal(reason: Reason, seconds: float = 0.) -> VerifyAnswer:
-    """Return the answer of a node that takes no frames, INACTIVE or DISABLED."""
+    """Return the answer of a node that takes no frames: INACTIVE, DISABLED or NO_CLOCK."""
     text = {
         Reason.INACTIVE: 'the node is not active; configure and activate it',
         Reason.DISABLED: 'the node is disabled; call ~/enable with true',
+        Reason.NO_CLOCK: NO_CLOCK,
     }[reason]
     return VerifyAnswer(unknown(reason), seconds, text)
