@@ -35,6 +35,10 @@ class Reason(Enum):
     DISABLED = 'disabled'               #: the node was told to pause
 
 
+#: Text of the reason NO_CLOCK.
+NO_CLOCK = ('use_sim_time is true, but nothing publishes /clock, so that no time is known; start '
+            'what publishes it, or set use_sim_time to false')
+
 #: Reasons for which frames show nothing.
 BLIND = (Reason.TOO_DARK, Reason.SATURATED, Reason.FROZEN)
 

@@ -10,12 +10,12 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from grasp_success_detector.decision import (
     Decision,
     nearest_rank_percentiles,
+    NO_CLOCK,
     NS_PER_S,
     PERCENTILES,
     Reason,
 )
 from grasp_success_detector.labels import Verdict
-from grasp_success_detector.ros.node.verify_request import NO_CLOCK
 
 #: Number of newest frames whose latencies the percentiles describe.
 RECENT_FRAMES = 300

@@ -9,7 +9,7 @@ from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.lifecycle import LifecycleNode
 
-from grasp_success_detector.decision import NS_PER_S, Reason
+from grasp_success_detector.decision import NO_CLOCK, NS_PER_S, Reason
 from grasp_success_detector.errors import one_line
 from grasp_success_detector.ros.node.camera_subscription import CameraSubscription, RateLimit
 from grasp_success_detector.ros.node.diagnostics import FrameStatistics
@@ -18,7 +18,7 @@ from grasp_success_detector.ros.node.frame_source import FrameSource, read_heade
 from grasp_success_detector.ros.node.outputs import draw_overlay, VerdictOutputs
 from grasp_success_detector.ros.node.parameters import Parameters
 from grasp_success_detector.ros.node.verdict_keeper import VerdictKeeper
-from grasp_success_detector.ros.node.verify_request import NO_CLOCK, VerifyAnswer
+from grasp_success_detector.ros.node.verify_request import VerifyAnswer
 
 BAD_FRAME_LOG_PERIOD_S = 5.
 

@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING
 from grasp_success_detector.decision import (
     Decision,
     DecisionConfig,
+    NO_CLOCK,
     NS_PER_S,
     Reason,
     unknown,
     WindowedDecider,
 )
 from grasp_success_detector.labels import Verdict
-
-#: Text of the reason NO_CLOCK.
-NO_CLOCK = ('use_sim_time is true, but nothing publishes /clock, so that no time is known; start '
-            'what publishes it, or set use_sim_time to false')
 
 #: How far a frame's stamp may be ahead of the ROS clock before its clock counts as another one.
 AHEAD_NS = NS_PER_S
