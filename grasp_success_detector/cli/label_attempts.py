@@ -12,7 +12,7 @@ import webbrowser
 from grasp_success_detector.console import command, command_parser, counted, ExitCode, needing
 from grasp_success_detector.errors import LabellingError
 from grasp_success_detector.files import checkpoint_path
-from grasp_success_detector.recordings.sources import find_sources
+from grasp_success_detector.recordings.sources import find_sources, SourceKind
 
 EPILOG = """\
 examples:
@@ -20,6 +20,8 @@ examples:
       cut into attempts; the doubtful ones come first, as the shipped checkpoint sees them
   label_attempts take.mp4 --out labels.csv --checkpoint runs/first/classifier.safetensors
       suggestions of your own checkpoint
+  label_attempts photographs --out labels.csv
+      a folder of pictures: a grid, with the same keys
   label_attempts bags/monday --out labels.csv --adapt
       adapts the checkpoint after every tenth label, into labels.adapted.safetensors, and shows
       how accurate it is
@@ -46,18 +48,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     from grasp_success_detector.labelling.frame_cache import FrameCache
     from grasp_success_detector.labelling.journal import Journal
     from grasp_success_detector.labelling.judging import Judging
-    from grasp_success_detector.labelling.label_files import IntervalsFile, names_in_file
-    from grasp_success_detector.labelling.material import open_recording
+    from grasp_success_detector.labelling.label_files import (
+        IntervalsFile,
+        names_in_file,
+        PicturesFile,
+    )
+    from grasp_success_detector.labelling.material import open_pictures, open_recording
     from grasp_success_detector.labelling.session import keys_of, Session
     from grasp_success_detector.labelling.store import LabelStore
 
+    pictured = sources[0].kind is SourceKind.PICTURES
+    if any((source.kind is SourceKind.PICTURES) is not pictured for source in sources):
+        raise LabellingError('recordings and pictures have label files of different columns; '
+                             'label them one after the other, each into a --out of its own')
     if not args.out.parent.is_dir():
         raise LabellingError(f'{args.out.parent}: no such folder for the label file; create it')
     with tempfile.TemporaryDirectory() as unpacked, Journal(args.out) as journal:
-        materials = keys_of([open_recording(source, args.topic, Path(unpacked))
-                             for source in sources])
+        materials = keys_of([
+            open_pictures(source) if pictured else
+            open_recording(source, args.topic, Path(unpacked)) for source in sources])
         names = dict(zip(materials, names_in_file(sources), strict=True))
-        store = LabelStore(args.out, journal, IntervalsFile(args.out, materials, names))
+        store = LabelStore(args.out, journal, PicturesFile(args.out, materials) if pictured else
+                           IntervalsFile(args.out, materials, names))
         pictures = FrameCache(materials)
         judging = Judging(store.sources, pictures, checkpoint)
         session = Session(
@@ -92,7 +104,8 @@ def _open_browser(address: str) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__, EPILOG)
-    parser.add_argument('sources', nargs='+', metavar='SOURCE', help='bags, videos, or globs')
+    parser.add_argument('sources', nargs='+', metavar='SOURCE',
+                        help='bags, videos, folders or zip files of pictures, or globs')
     parser.add_argument('--out', type=Path, required=True, metavar='CSV',
                         help='label file; one of an earlier session is gone on with')
     parser.add_argument('--topic', metavar='TOPIC', help='image topic of bags that have several')

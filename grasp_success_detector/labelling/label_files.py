@@ -1,14 +1,16 @@
-"""The label file of recordings: the CSV of intervals that the other commands read."""
+"""The label files: CSV files of intervals or of pictures, as the other commands read them."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from grasp_success_detector.errors import DatasetError, LabellingError
 from grasp_success_detector.files import csv_text
 from grasp_success_detector.labelling.marks import Mark, SourceMarks
 from grasp_success_detector.labelling.material import Material
 from grasp_success_detector.recordings.ground_truth import Interval, intervals_of, read_intervals
+from grasp_success_detector.recordings.picture_labels import read_picture_rows
 from grasp_success_detector.recordings.sources import safe_name, Source
 
 _COLUMNS = ('source', 'start_s', 'end_s', 'label', 'attempt')
@@ -63,6 +65,57 @@ class IntervalsFile:
             next((i for i, time in enumerate(material.elapsed_ns) if time >= begin), 0)
             for begin in begins[1:])})
         return 'the attempts of the label file'
+
+
+class PicturesFile:
+    """
+    A label file of pictures, ``file,label,attempt``; rows of other pictures stay in it.
+
+    :param path: the file; it may exist already.
+    :param materials: the open folders and zip files of pictures by key.
+    :raises LabellingError: the file exists and is no label file of pictures.
+    """
+
+    def __init__(self, path: Path, materials: Mapping[str, Material]) -> None:
+        self._materials = materials
+        try:
+            rows = read_picture_rows(path) if path.exists() else []
+        except DatasetError as error:
+            raise LabellingError(f'{error}; choose another --out') from error
+        self._kept = {row.file.removeprefix('./'): row for row in rows}
+        used = Counter(name for material in materials.values() for frame in material.frames
+                       for name in {frame.member, PurePosixPath(frame.member).name})
+        self._names = {key: [
+            frame.member if used[frame.member] == 1 else str(Path(key) / frame.member)
+            for frame in material.frames] for key, material in materials.items()}
+
+    def text(self, sources: Mapping[str, SourceMarks]) -> str:
+        """Return the text of the file."""
+        rows = [(_cell(name), '' if row.label is None else row.label.name.lower(),
+                 row.attempt or '') for name, row in self._kept.items()]
+        for key, marks in sources.items():
+            names = self._names[key]
+            for span, label, _ in marks.runs():
+                start = marks.span_at(span.start).start
+                rows += [(_cell(names[i]), label.name.lower(),
+                          _cell(self._materials[key].attempts[start]))
+                         for i in range(span.start, span.end)]
+        return csv_text(('file', 'label', 'attempt'), rows)
+
+    def take_over(self, key: str, marks: SourceMarks) -> str | None:
+        """Label the pictures that the file, or their folders, have labelled."""
+        for i, name in enumerate(self._names[key]):
+            row = self._kept.pop(name, None)
+            if marks.marks:
+                label = self._materials[key].given[i] if row is None else row.label
+                if label is not None:
+                    marks.marks[i] = Mark[label.name].value
+        return None
+
+
+def _cell(name: str) -> str:
+    """Return a name that a spreadsheet does not compute; readers drop the ``./``."""
+    return f'./{name}' if name[:1] in '=+-@ ' else name
 
 
 def _intervals(material: Material, marks: SourceMarks) -> Iterator[Interval]:

@@ -17,10 +17,17 @@ from grasp_success_detector.labelling.cutting import (
     Cuts,
 )
 from grasp_success_detector.labelling.motion import attempts_by_motion
+from grasp_success_detector.labels import Label
 from grasp_success_detector.recordings.bags import choose_topic, GROUND_TRUTH_TOPIC
 from grasp_success_detector.recordings.ground_truth import elapsed_times
 from grasp_success_detector.recordings.index import index_recording, RecordingIndex
-from grasp_success_detector.recordings.reader import ChosenFrame, ImageTopic, StorageFile
+from grasp_success_detector.recordings.picture_index import index_pictures
+from grasp_success_detector.recordings.reader import (
+    ChosenFrame,
+    ImageTopic,
+    PICTURES,
+    StorageFile,
+)
 from grasp_success_detector.recordings.sources import Source, SourceKind
 
 
@@ -33,6 +40,8 @@ class Material:
     :ivar elapsed_ns: time of each frame since the first, as the intervals of a label file count.
     :ivar topic: image topic of a bag; None for a video.
     :ivar bytes_read: size of the files when they were indexed; it changes while a bag grows.
+    :ivar attempts: name of the attempt of each picture of a folder; () for a recording.
+    :ivar given: label that a folder gives to each of its pictures; () for a recording.
     :ivar cuts: how the source is cut by its messages; None if only its pictures could tell.
     """
 
@@ -43,9 +52,14 @@ class Material:
     files: tuple[StorageFile, ...]
     bytes_read: int
     cuts: Cuts | None
+    attempts: tuple[str, ...] = ()
+    given: tuple[Label | None, ...] = ()
 
     def fingerprint(self, count: int) -> int:
-        """Return a checksum of the times of the first ``count`` frames."""
+        """Return a checksum of the times, or names, of the first ``count`` frames."""
+        if self.attempts:
+            return crc32('\0'.join(frame.member for frame in self.frames[:count]).encode(
+                errors='surrogateescape'))
         return crc32(np.array(self.elapsed_ns[:count], np.int64).tobytes())
 
     @cached_property
@@ -83,6 +97,30 @@ def open_recording(source: Source, topic: str | None, unpack_into: Path) -> Mate
         for number, frame in enumerate(found))
     return Material(source, frames, tuple(elapsed_ns), chosen, tuple(index.files), size,
                     _cuts(index, received_ns, elapsed_ns, chosen is not None))
+
+
+def open_pictures(source: Source) -> Material:
+    """
+    List the pictures of a folder or zip file, those of one attempt after another.
+
+    :raises BagError: it holds no picture, or cannot be read.
+    :raises DatasetError: labels that lie in it contradict each other.
+    """
+    index, truth = index_pictures(source, None, {}, True)
+    found = [(frame, *truth.label_and_attempt(frame.received_ns, 0, ''))
+             for frame in index.frames[PICTURES]]
+    if not found:
+        raise BagError(f'{source.path}: no picture in it')
+    first = {attempt: number for number, (_, _, attempt) in reversed(list(enumerate(found)))}
+    found.sort(key=lambda item: first[item[2]])
+    frames = tuple(ChosenFrame(
+        number, frame.file, frame.location, number, None, '', '', member=frame.member)
+        for number, (frame, _, _) in enumerate(found))
+    names = tuple(attempt or frame.member for frame, _, attempt in found)
+    starts = tuple(i for i, name in enumerate(names) if i == 0 or name != names[i - 1])
+    return Material(source, frames, tuple(range(len(frames))), PICTURES, tuple(index.files), 0,
+                    Cuts(starts, how=truth.rule.value), names,
+                    tuple(label for _, label, _ in found))
 
 
 def bytes_of(source: Source) -> int:

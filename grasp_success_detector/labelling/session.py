@@ -17,6 +17,7 @@ from grasp_success_detector.labelling.material import bytes_of, Material
 from grasp_success_detector.labelling.picture_changes import cut_by_pictures
 from grasp_success_detector.labelling.store import LabelStore
 from grasp_success_detector.labelling.suggestions import agreement, Suggestions, to_label
+from grasp_success_detector.recordings.sources import SourceKind
 
 #: Seconds between two looks at whether a bag has grown.
 LOOK_EVERY_S = 2.
@@ -93,6 +94,7 @@ class Session:
         return [{'name': material.source.path.name or material.source.name,
                  'path': str(material.source.path), 'kind': material.source.kind.value,
                  'frames': len(material.frames),
+                 'names': [frame.member for frame in material.frames] if material.attempts else [],
                  'times': [round(time / 1e9, 3) for time in material.elapsed_ns]}
                 for material in (self.materials[key] for key in self.keys)]
 
@@ -176,7 +178,7 @@ class Session:
             'starts': [] if marks is None else marks.starts,
             'marks': '' if marks is None else ''.join(marks.marks),
             'curve': {frame: None if p is None else round(p, 3) for frame, p in curve.items()},
-            'suggestions': {} if material.source.kind.value == 'pictures' else {
+            'suggestions': {} if material.attempts else {
                 span.start: [found.mark.value, found.frame, round(found.probability, 3)]
                 for (source, span), found in suggestions.items()
                 if source == key and found is not None},
@@ -222,7 +224,8 @@ class Session:
     def _add(self, key: str, cuts: Cuts) -> None:
         material = self.materials[key]
         self._how[key] = self.store.add_source(
-            key, len(material.frames), material.fingerprint, lambda: cuts)
+            key, len(material.frames), material.fingerprint, lambda: cuts,
+            None if material.attempts else Mark.FAILURE)
         self._version += 1
         if self.judging is not None:
             self.judging.wake()
@@ -249,7 +252,9 @@ class Session:
     def _watch(self) -> None:
         while not self._ended.wait(LOOK_EVERY_S):
             for key, material in list(self.materials.items()):
-                if key in self.store.sources and bytes_of(material.source) > material.bytes_read:
+                # A video or a folder does not grow while it is labelled.
+                if (material.source.kind is SourceKind.BAG and key in self.store.sources
+                        and bytes_of(material.source) > material.bytes_read):
                     try:
                         self._grow(key, material)
                     except (GraspSuccessDetectorError, OSError) as error:
