@@ -2,13 +2,12 @@
 
 from contextlib import contextmanager
 import json
-from pathlib import Path
 import re
 import shutil
 import socket
 import time
 from urllib.error import HTTPError
-from urllib.request import build_opener, HTTPCookieProcessor, HTTPErrorProcessor, Request, urlopen
+from urllib.request import build_opener, HTTPCookieProcessor, Request, urlopen
 
 import numpy as np
 from processes import interrupt, start
@@ -86,6 +85,7 @@ def ask(base, path, token=None, body=None, **headers):
         return error.code, error.read()
 
 
+@pytest.mark.slow
 def test_only_the_page_with_its_token_is_answered(bag, random_checkpoint, tmp_path):
     out = tmp_path / 'l.csv'
     with labelling(random_checkpoint, out, bag) as (_, address):
@@ -114,9 +114,9 @@ def test_only_the_page_with_its_token_is_answered(bag, random_checkpoint, tmp_pa
         stale = press.replace(b'"end": 8', b'"end": 9')
         status, content = ask(base, '/api/label', token, stale)
         assert status == 409 and 'another tab' in json.loads(content)['error']
-        assert HTTPErrorProcessor
 
 
+@pytest.mark.slow
 def test_wrong_input_ends_with_one_line(bag, random_checkpoint, tmp_path):
     pictures = tmp_path / 'pictures'
     pictures.mkdir()
@@ -140,9 +140,9 @@ def test_wrong_input_ends_with_one_line(bag, random_checkpoint, tmp_path):
             assert 'Traceback' not in errors
 
 
-test_wrong_input_ends_with_one_line = pytest.mark.slow(test_wrong_input_ends_with_one_line)
 
 
+@pytest.mark.slow
 def test_a_second_command_is_told_the_first_and_ctrl_c_ends_it(bag, random_checkpoint, tmp_path):
     out = tmp_path / 'l.csv'
     with labelling(random_checkpoint, out, bag) as (first, _):
@@ -155,6 +155,7 @@ def test_a_second_command_is_told_the_first_and_ctrl_c_ends_it(bag, random_check
         assert 'Traceback' not in errors
 
 
+@pytest.mark.slow
 def test_a_bag_that_grows_is_followed(random_checkpoint, tmp_path):
     messages = jpeg_messages(24)
     whole = write_folder(tmp_path / 'whole', messages)
@@ -200,7 +201,8 @@ def browser(address, width=1280, height=800):
         wait(driver, lambda: text(driver, 'of') not in ('', 'of 0 labelled'))
         yield driver
         errors = [entry['message'] for entry in driver.get_log('browser')
-                  if entry['level'] == 'SEVERE' and '404' not in entry['message']]
+                  if entry['level'] == 'SEVERE' and not any(
+                      text in entry['message'] for text in ('404', 'ERR_CONNECTION_REFUSED'))]
         assert not errors
     finally:
         driver.quit()
@@ -304,4 +306,3 @@ def test_two_folders_of_photographs_are_labelled_by_keys(random_checkpoint, tmp_
     rows = read_picture_rows(out)
     assert sorted(row.label.name for row in rows) == ['FAILURE'] * 2 + ['SUCCESS'] * 3
     assert len({row.file for row in rows}) == 5
-    assert Path(out).is_file()
