@@ -6,6 +6,7 @@ PYTHON ?= python3
 # One environment each: both hold the same files.
 VENV := .venv
 JAZZY := .venv-jazzy
+DEMO := .venv-demo
 
 # Debian's C++ cv_bridge, unpacked beside wheels that it can bear.
 CV_BRIDGE := .cache/cv_bridge
@@ -23,8 +24,9 @@ PYTEST := -m pytest -q -n 2 --dist loadfile
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.installed  ## play the sample bag to the node over DDS and watch its verdicts
-	$(VENV)/bin/grasp_demo
+# The full environment where it is there, else a small one: a node needs no torch.
+demo: $(if $(wildcard $(VENV)/.installed),$(VENV),$(DEMO))/.installed  ## play the sample bag to the node over DDS and watch its verdicts
+	$(<D)/bin/grasp_demo
 
 check: lint types test-fast  ## style, types and the fast tests, in less than a minute
 
@@ -67,17 +69,18 @@ opengl: $(VENV)/.installed
 	    { echo 'error: no OpenGL for the simulated camera: sudo apt install libegl1 libgl1' >&2; exit 1; }
 
 clean:  ## remove the environments and all build output
-	rm -rf $(VENV) $(JAZZY) .cache docs/_build docs/api build install log *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(JAZZY) $(DEMO) .cache docs/_build docs/api build install log *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
-$(VENV)/.installed: EXTRAS := train,sim,ros-wheels,test,docs
-$(JAZZY)/.installed: EXTRAS := ros-wheels-jazzy,test
+$(VENV)/.installed: EXTRAS := bags,train,sim,ros-wheels,test,docs
+$(DEMO)/.installed: EXTRAS := bags,ros-wheels
+$(JAZZY)/.installed: EXTRAS := bags,train,ros-wheels-jazzy,test
 
 %/.installed: pyproject.toml setup.py package.xml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	    { echo 'error: Python 3.10 or later is needed; choose one: make PYTHON=python3.11' >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	    { echo 'error: venv is missing: sudo apt install python3-venv' >&2; exit 1; }
-	@echo 'Setting up $(@D), once (a minute or more, 2 GB and more of packages) ...'
+	@echo 'Setting up $(@D), once (downloads; 2 GB and more of packages where torch is among them) ...'
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@

@@ -10,13 +10,14 @@ from io import TextIOWrapper
 import os
 import select
 import sys
-
-from rich import progress
-from rich.console import Console
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from grasp_success_detector.errors import ConfigError, GraspSuccessDetectorError
 from grasp_success_detector.files import DISK_ERRORS
+
+if TYPE_CHECKING:   # the node runs without rich
+    from rich.console import Console
+    from rich.progress import Progress
 
 
 class ExitCode(IntEnum):
@@ -30,6 +31,13 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130   #: Ctrl-C: 128 + SIGINT
     READER_GONE = 141   #: the reader of the output went away (``| head``): 128 + SIGPIPE
 
+
+#: The extra that brings a module which not every installation has.
+EXTRA_OF_MODULE = {
+    **dict.fromkeys(('backports', 'lz4', 'rich', 'rosbags', 'ruamel'), 'bags'),
+    **dict.fromkeys(('jinja2', 'lightning', 'safetensors', 'tensorboard', 'timm', 'torch',
+                     'torchvision'), 'train'),
+    'mujoco': 'sim', 'distributed': 'dask', 'starlette': 'label', 'uvicorn': 'label'}
 
 Main = Callable[[Sequence[str] | None], int]
 
@@ -69,6 +77,11 @@ def _ended(main: Main, argv: Sequence[str] | None) -> int:
     except GraspSuccessDetectorError as error:
         print(f'error: {error}', file=sys.stderr)
         return int(ExitCode.ERROR)
+    except ModuleNotFoundError as error:
+        if (text := missing_package(error)) is None:
+            raise
+        print(text, file=sys.stderr)
+        return int(ExitCode.ERROR)
     except OSError as error:
         if error.filename is None and error.errno not in DISK_ERRORS:
             raise   # of a pipe or a socket, not of a path that the user gave
@@ -78,6 +91,14 @@ def _ended(main: Main, argv: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         return int(ExitCode.INTERRUPTED)
+
+
+def missing_package(error: BaseException) -> str | None:
+    """Return the line for an import that failed for want of an extra; None: another error."""
+    name = error.name if isinstance(error, ModuleNotFoundError) else None
+    extra = EXTRA_OF_MODULE.get((name or '').partition('.')[0])
+    return extra and (f'error: needs {name}, which is not installed; '
+                      f"pip install 'grasp_success_detector[{extra}]'")
 
 
 def _print_any_text() -> None:
@@ -136,27 +157,32 @@ def counted(number: int, what: str) -> str:
     return f'{number} {what}{"s" * (number != 1)}'
 
 
-class _SpeedColumn(progress.ProgressColumn):
-    """The number of steps per second."""
+def stderr_console() -> 'Console':
+    """Return rich's console on stderr."""
+    from rich.console import Console
 
-    def __init__(self, unit: str) -> None:
-        super().__init__()
-        self._unit = unit
-
-    def render(self, task: progress.Task) -> Text:
-        """Return the speed as text, empty before it is known."""
-        speed = task.finished_speed or task.speed
-        return Text('' if speed is None else f'{speed:.0f} {self._unit}/s')
+    return Console(stderr=True)
 
 
-def progress_bar(console: Console, unit: str | None = None) -> progress.Progress:
+def progress_bar(console: 'Console', unit: str | None = None) -> 'Progress':
     """
     Return a progress bar with count and time left, hidden unless the console is a terminal.
 
     :param unit: noun of the counted things, to show their number per second; None: not shown.
     """
-    speed = () if unit is None else (_SpeedColumn(unit),)
+    from rich import progress
+    from rich.text import Text
+
+    class SpeedColumn(progress.ProgressColumn):
+        """The number of steps per second."""
+
+        def render(self, task: progress.Task) -> Text:
+            """Return the speed as text, empty before it is known."""
+            speed = task.finished_speed or task.speed
+            return Text('' if speed is None else f'{speed:.0f} {unit}/s')
+
     return progress.Progress(
         progress.TextColumn('{task.description}'), progress.BarColumn(),
-        progress.MofNCompleteColumn(), *speed, progress.TimeElapsedColumn(),
-        progress.TimeRemainingColumn(), console=console, disable=not console.is_terminal)
+        progress.MofNCompleteColumn(), *(() if unit is None else (SpeedColumn(),)),
+        progress.TimeElapsedColumn(), progress.TimeRemainingColumn(), console=console,
+        disable=not console.is_terminal)

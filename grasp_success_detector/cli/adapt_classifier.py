@@ -7,10 +7,15 @@ import tempfile
 import time
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from grasp_success_detector.cli import arguments
-from grasp_success_detector.console import command, command_parser, counted, ExitCode, progress_bar
+from grasp_success_detector.console import (
+    command,
+    command_parser,
+    counted,
+    ExitCode,
+    progress_bar,
+    stderr_console,
+)
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.files import (
     check_new_file,
@@ -73,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if Way.SIMULATED in config.ways:
         simulated = _read([str(args.simulated or share_path(SAMPLE_BAG))], FrameSelection(), 2,
                           lambda size: {OWN_VIEW: own})
-    with progress_bar(Console(stderr=True), 'images') as progress:
+    with progress_bar(stderr_console(), 'images') as progress:
         task = progress.add_task('features', total=None)
         adaptation = adapt(start, frames, config, simulated, print,
                            lambda count: progress.advance(task, count))
@@ -123,7 +128,7 @@ def _read(sources: Sequence[str], selection: FrameSelection, per_attempt: int,
         datasets = any((Path(text) / MARKER).is_file() for text in sources)
         recordings = open_recordings(sources, selection, Path(unpacked),
                                      'all' if datasets else None)
-        with progress_bar(Console(stderr=True), 'frames') as progress:
+        with progress_bar(stderr_console(), 'frames') as progress:
             task = progress.add_task('reading', total=None)
             return read_frames(recordings, views_of(frame_size(recordings)), per_attempt,
                                lambda: progress.advance(task))

@@ -9,10 +9,15 @@ import tempfile
 import time
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from grasp_success_detector.cli import arguments
-from grasp_success_detector.console import command, command_parser, counted, ExitCode, progress_bar
+from grasp_success_detector.console import (
+    command,
+    command_parser,
+    counted,
+    ExitCode,
+    progress_bar,
+    stderr_console,
+)
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.files import CHECKPOINT_HELP, checkpoint_path, new_folder
 from grasp_success_detector.inference.engine import REFERENCE
@@ -75,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not any(recording.continuous for recording in recordings):
             decision = decision_for([f.attempt for r in recordings for f in r.frames], threshold)
         started = time.perf_counter()
-        with progress_bar(Console(stderr=True), 'frames') as progress:
+        with progress_bar(stderr_console(), 'frames') as progress:
             task = progress.add_task('judging', total=sum(len(r.frames) for r in recordings))
             judged = [judge(classifier, recording, lambda count: progress.advance(task, count))
                       for recording in recordings]

@@ -10,15 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 import tempfile
 
-from rich.console import Console
-
 from grasp_success_detector.cli.arguments import (
     add_engine_arguments,
     add_label_arguments,
     ReportOptions,
 )
 from grasp_success_detector.cli.evaluate_classifier import evaluation_lines
-from grasp_success_detector.console import command, command_parser, ExitCode, progress_bar
+from grasp_success_detector.console import (
+    command,
+    command_parser,
+    ExitCode,
+    progress_bar,
+    stderr_console,
+)
 from grasp_success_detector.decision import DecisionConfig
 from grasp_success_detector.errors import BagError, ConfigError
 from grasp_success_detector.files import CHECKPOINT_HELP, checkpoint_path, new_folder
@@ -65,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = full_arguments(argv, 'evaluate_replay')
     args = build_parser().parse_args(own_arguments(arguments))
     rate = Playback(**given_options(Playback, args)).rate
-    console = Console(stderr=True)
+    console = stderr_console()
     report = ReportOptions(**given_options(ReportOptions, args))
     selection = FrameSelection(**given_options(FrameSelection, args))
     # Slow to import: only once the arguments are known to be fine.

@@ -6,11 +6,16 @@ import os
 from pathlib import Path
 import time
 
-from rich.console import Console
-
 from grasp_success_detector.cli.arguments import add_choice_arguments, add_label_arguments
 from grasp_success_detector.cli.source_data import source_lines, split_lines
-from grasp_success_detector.console import command, command_parser, counted, ExitCode, progress_bar
+from grasp_success_detector.console import (
+    command,
+    command_parser,
+    counted,
+    ExitCode,
+    progress_bar,
+    stderr_console,
+)
 from grasp_success_detector.datasets.dataset import MARKER
 from grasp_success_detector.datasets.extraction import extract
 from grasp_success_detector.datasets.frame_writer import PictureOptions
@@ -54,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sources = find_sources(args.sources)
     already = os.path.exists(args.out / MARKER)
     started = time.perf_counter()
-    with open_workers(args.jobs, args.dask) as workers, progress_bar(Console(stderr=True)) as bar:
+    with open_workers(args.jobs, args.dask) as workers, progress_bar(stderr_console()) as bar:
         task = bar.add_task('extracting', total=None)
         made = extract(sources, selection, pictures, split, args.out, workers,
                        lambda done, total: bar.update(task, completed=done, total=total))

@@ -10,7 +10,13 @@ import time
 from rclpy.node import Node
 from rich.console import Console
 
-from grasp_success_detector.console import command, command_parser, ExitCode, progress_bar
+from grasp_success_detector.console import (
+    command,
+    command_parser,
+    ExitCode,
+    progress_bar,
+    stderr_console,
+)
 from grasp_success_detector.recordings.bags import open_bag
 from grasp_success_detector.ros.process import full_arguments, own_arguments, ros_process
 from grasp_success_detector.ros.tools.bag_player import BagPlayer, Playback
@@ -62,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with open_bag(options.bag) as reader, ros_process(arguments):
         node = Node('play_bag', start_parameter_services=False)
         try:
-            count = _play(BagPlayer(node, reader, playback), options, Console(stderr=True))
+            count = _play(BagPlayer(node, reader, playback), options, stderr_console())
         finally:
             node.destroy_node()
     return ExitCode.OK if count else ExitCode.NOTHING_DONE

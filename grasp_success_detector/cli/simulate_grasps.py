@@ -6,8 +6,6 @@ from dataclasses import fields
 from pathlib import Path
 import time
 
-from rich.console import Console
-
 from grasp_success_detector.console import (
     command,
     command_parser,
@@ -15,6 +13,7 @@ from grasp_success_detector.console import (
     ExitCode,
     needing,
     progress_bar,
+    stderr_console,
 )
 from grasp_success_detector.settings import add_options, given_options
 from grasp_success_detector.simulation.presets import RecordingSettings
@@ -43,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with needing('sim', 'the simulation'):
         from grasp_success_detector.simulation.recorder import record
     started = time.perf_counter()
-    with progress_bar(Console(stderr=True)) as progress:
+    with progress_bar(stderr_console()) as progress:
         task = progress.add_task('simulating', total=settings.attempts)
         done = record(settings, args.out, args.jobs, lambda _: progress.advance(task))
     seconds = time.perf_counter() - started

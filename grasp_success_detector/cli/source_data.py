@@ -4,9 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from grasp_success_detector.console import counted, progress_bar
+from grasp_success_detector.console import counted, progress_bar, stderr_console
 from grasp_success_detector.errors import ConfigError, DatasetError
 from grasp_success_detector.recordings.selection import FrameSelection
 
@@ -44,7 +42,7 @@ def dataset_of(given: Sequence[Path], selection: FrameSelection, out: Path,
         raise ConfigError(f'{given[0]}: is no data set of extract_frames; with several devices '
                           'extract it first: extract_frames SOURCE... --out DATASET')
     sources = find_sources(given)
-    with open_workers() as workers, progress_bar(Console(stderr=True)) as bar:
+    with open_workers() as workers, progress_bar(stderr_console()) as bar:
         task = bar.add_task('reading', total=None)
         made = extract(sources, selection, PictureOptions(), SplitOptions(few=True), out, workers,
                        lambda done, total: bar.update(task, completed=done, total=total))

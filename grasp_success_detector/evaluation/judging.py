@@ -10,9 +10,8 @@ from itertools import islice
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 
-from grasp_success_detector.console import progress_bar
+from grasp_success_detector.console import progress_bar, stderr_console
 from grasp_success_detector.datasets.dataset import LabelledFrame
 from grasp_success_detector.datasets.torch_dataset import prepare
 from grasp_success_detector.datasets.workers import usable_cores
@@ -58,7 +57,7 @@ def logits_of(classifier: GraspClassifier, frames: Sequence[LabelledFrame],
     :raises DatasetError: a frame cannot be read.
     """
     logits = np.empty((len(frames), len(Label)), np.float32)
-    with progress_bar(Console(stderr=True)) as progress:
+    with progress_bar(stderr_console()) as progress:
         task = progress.add_task(description, total=len(frames))
         for start in range(0, len(frames), BATCH_SIZE):
             batch = frames[start:start + BATCH_SIZE]

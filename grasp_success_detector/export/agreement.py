@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 
-from grasp_success_detector.console import progress_bar
+from grasp_success_detector.console import progress_bar, stderr_console
 from grasp_success_detector.datasets.dataset import LabelledFrame, read_extracted
 from grasp_success_detector.datasets.torch_dataset import prepare, prepare_message
 from grasp_success_detector.errors import BagError, CheckpointError, ConfigError, DatasetError
@@ -109,7 +108,7 @@ def _compare(engines: Sequence[Engine], checkpoint: Checkpoint,
     temperature, threshold = checkpoint.metadata.temperature, checkpoint.metadata.threshold
     reference = TorchEngine(checkpoint)
     agreeing, largest = np.zeros(len(engines), int), np.zeros(len(engines))
-    with progress_bar(Console(stderr=True)) as progress:
+    with progress_bar(stderr_console()) as progress:
         task = progress.add_task('validation frames', total=len(frames))
         for images in batches(frames, checkpoint.metadata.preprocessing):
             expected = success_probabilities(reference.logits(images), temperature)

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 import torch
 from torchvision.datasets import CIFAR10
 from torchvision.datasets.folder import find_classes, IMG_EXTENSIONS, make_dataset
 
-from grasp_success_detector.console import progress_bar
+from grasp_success_detector.console import progress_bar, stderr_console
 from grasp_success_detector.errors import DatasetError, ImageDecodeError, one_line
 from grasp_success_detector.images.decoding import read_image, RgbImage
 from grasp_success_detector.images.preprocessing import Preprocessing
@@ -56,7 +55,7 @@ def read_images(folder: Path, preprocessing: Preprocessing, download: bool = Fal
     if differ := set(splits[0][0]) ^ set(splits[1][0]):
         raise DatasetError(f'{folder}: train and test have different classes; only one has '
                            f'{", ".join(sorted(differ))}')
-    with progress_bar(Console(stderr=True)) as progress:
+    with progress_bar(stderr_console()) as progress:
         task = progress.add_task('reading images', total=sum(len(files) for _, files in splits))
         read, faults = [], []
         for names, files in splits:

@@ -7,12 +7,11 @@ import itertools
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import lightning
-from rich.console import Console
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset, TensorDataset
 
-from grasp_success_detector.console import progress_bar
+from grasp_success_detector.console import progress_bar, stderr_console
 from grasp_success_detector.datasets.dataset import Split
 from grasp_success_detector.datasets.torch_dataset import AugmentedFrame, FrameDataset
 from grasp_success_detector.images.preprocessing import Preprocessing
@@ -121,7 +120,7 @@ def cache_features(trunk: nn.Module, frames: Dataset[Item], preprocessing: Prepr
     features: torch.Tensor | None = None
     labels = torch.empty(len(frames), dtype=torch.int64)  # type: ignore[arg-type]
     start = 0
-    with torch.no_grad(), precision, progress_bar(Console(stderr=True)) as progress:
+    with torch.no_grad(), precision, progress_bar(stderr_console()) as progress:
         task = progress.add_task('features of the frozen part', total=len(labels))
         for images, batch_labels in DataLoader(frames, BATCH_SIZE, num_workers=workers):
             normalised = preprocessing.normalize(images.to(device))
