@@ -32,7 +32,7 @@ from grasp_success_detector.training.adaptation.cross_validation import (
     Score,
     score,
 )
-from grasp_success_detector.training.adaptation.features import FeatureCache
+from grasp_success_detector.training.adaptation.features import FeatureCache, FEW_IMAGES, IMAGES
 from grasp_success_detector.training.adaptation.frames import RigFrames
 from grasp_success_detector.training.adaptation.outlook import (
     LabelNext,
@@ -127,7 +127,8 @@ def adapt(checkpoint: Checkpoint, frames: RigFrames, config: AdaptationConfig,
     labelled = frames.labelled()
     start = Backbone('checkpoint', checkpoint.metadata.architecture, checkpoint.model)
     learning = Learning(
-        FeatureCache(labelled, config.seed, on_images),
+        FeatureCache(labelled, config.seed, on_images,
+                     IMAGES if Way.BLOCKS in config.ways else FEW_IMAGES),
         Grouping.of(labelled.labels, labelled.attempts), _STRENGTH, FineTuning(), config.seed)
     folds = learning.grouping.folds(FOLDS, config.seed)
     compared: list[Compared] = []
@@ -185,7 +186,7 @@ def _heads(start: Backbone, frames: RigFrames, config: AdaptationConfig,
     made = [Candidate('head' if view == OWN_VIEW else view, 'head alone' + _VIEW_TEXTS[view],
                       start, view) for view in frames.views]
     if Way.SIMULATED in config.ways and simulated is not None:
-        features = FeatureCache(simulated, config.seed, most_copies=0).of(start, OWN_VIEW)
+        features = FeatureCache(simulated, config.seed, images=0).of(start, OWN_VIEW)
         made.append(Candidate(
             'simulated', 'head alone, simulated frames mixed in', start, OWN_VIEW,
             SimulatedFrames(features.pooled[:, 0], torch.from_numpy(simulated.labels))))

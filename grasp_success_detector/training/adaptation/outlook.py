@@ -15,7 +15,7 @@ from grasp_success_detector.training.adaptation.frames import RigFrames
 #: Attempts from which the steps of the curve learn, as shares of a training fold.
 _SHARES = (.25, .5, .75, 1.)
 #: Draws of attempts for each step.
-_DRAWS = 4
+_DRAWS = 2
 _MOST_NEXT = 20
 
 
