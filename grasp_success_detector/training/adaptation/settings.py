@@ -24,7 +24,8 @@ class AdaptationConfig:
     """What is compared, with how many frames, and how the result is judged."""
 
     ways: tuple[Way, ...] = setting(
-        tuple(Way), help='what to compare (all): head, whole, roi, imagenet, simulated, blocks')
+        tuple(way for way in Way if way is not Way.BLOCKS), help='what to compare (all but '
+        'blocks, which takes minutes): head, whole, roi, imagenet, simulated, blocks')
     roi: tuple[float, float, float, float] | None = setting(
         None, lowest=0, highest=1, metavar='X,Y,WIDTH,HEIGHT', separator=',',
         help='region of interest around the hand, as fractions of the frame (its centre is tried)')

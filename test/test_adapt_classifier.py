@@ -1,0 +1,131 @@
+"""adapt_classifier: from few labelled attempts to a checkpoint, and what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+from rig_bag import write_rig_bag
+import torch
+
+from grasp_success_detector.cli.adapt_classifier import main
+from grasp_success_detector.errors import DatasetError
+from grasp_success_detector.evaluation.operating_point import least_temperature, operating_point
+from grasp_success_detector.labels import Label
+from grasp_success_detector.networks.checkpoint import Checkpoint
+from grasp_success_detector.training.adaptation.candidates import choose
+from grasp_success_detector.training.adaptation.cross_validation import Grouping, score
+from grasp_success_detector.training.adaptation.frames import check_labels, FrameOrigin
+from grasp_success_detector.training.adaptation.head import fit_head
+
+pytestmark = pytest.mark.usefixtures('one_thread')
+
+
+def perfect(attempts):
+    """Return logits, labels and attempts of as many right attempts of each label, very sure."""
+    labels = [Label(i % 2) for i in range(2 * attempts)]
+    margins = np.array([6. if label else -6. for label in labels], np.float32)
+    return np.stack([-margins / 2, margins / 2], 1), labels, [str(i) for i in range(len(labels))]
+
+
+@pytest.mark.parametrize(('attempts', 'lowest'), [(2, 1.), (10, 1.), (20, .5)])
+def test_few_attempts_without_an_error_do_not_sharpen_the_probability(attempts, lowest):
+    assert least_temperature(attempts) == pytest.approx(lowest)
+    point = operating_point(*perfect(attempts), .01)
+    assert point.temperature == pytest.approx(lowest)
+    assert any('temperature' in note for note in point.notes)
+
+
+def test_no_threshold_is_chosen_from_few_attempts_and_a_note_says_so():
+    few, many = (operating_point(*perfect(count), .01) for count in (4, 120))
+    assert few.threshold == .5
+    assert any('threshold not chosen' in note for note in few.notes)
+    assert not any('threshold' in note for note in many.notes)
+
+
+def test_a_head_separates_what_can_be_separated_and_stays_cautious_with_few_frames():
+    torch.manual_seed(0)
+    labels = torch.tensor([0., 1.] * 20)
+    features = torch.randn(40, 64) + labels[:, None]
+    weights = torch.full((40,), 1 / 40)
+    head = fit_head(features, labels, weights, .3)
+    assert ((head.margins(features) > 0) == (labels > 0)).all()
+    few = fit_head(features[:4], labels[:4], torch.full((4,), .25), .3)
+    assert torch.isfinite(few.weight).all()
+    assert few.margins(features[:4]).abs().max() < 20
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_every_label_stays_in_the_other_folds(seed):
+    attempts = ['both', 'both', 'up', 'down', 'down 2', 'down 3']
+    labels = np.array([0, 1, 1, 0, 0, 0], np.float32)
+    grouping = Grouping.of(labels, attempts)
+    folds = grouping.folds(5, seed)
+    assert sorted(np.concatenate(folds)) == list(range(6))
+    for fold in folds:
+        rest = np.setdiff1d(np.arange(6), fold)
+        assert set(labels[rest]) == {0., 1.}
+        assert not set(grouping.attempts[rest]) & set(grouping.attempts[fold])
+        assert grouping.weights(rest).sum() == pytest.approx(1)
+
+
+def test_the_simplest_candidate_is_kept_unless_another_is_clearly_better():
+    labels = np.array([0, 1] * 20, np.float32)
+    grouping = Grouping.of(labels, [str(i) for i in range(40)])
+    good = np.where(labels > 0, 3, -3).astype(np.float32)
+    bad = np.random.default_rng(0).normal(size=40).astype(np.float32)
+    alike = good * np.float32(1.01)
+    good_score, bad_score, alike_score = (score(m, grouping) for m in (good, bad, alike))
+    assert choose([good_score, alike_score]) == 0
+    assert choose([bad_score, good_score]) == 1
+
+
+@pytest.mark.parametrize(('given', 'said'), [
+    ([('a', None), ('b', None)], 'none of the 2 frames has a label'),
+    ([('a', 0), ('b', 0), ('c', 0)], '0 attempts with success frames'),
+    ([('a', 0), ('b', 0), ('c', 1)], 'expected at least 2 of each'),
+])
+def test_data_from_which_nothing_can_be_learnt_is_refused(given, said):
+    origins = [FrameOrigin('bag', attempt, None if label is None else Label(label), 0.)
+               for attempt, label in given]
+    with pytest.raises(DatasetError, match=said):
+        check_labels(origins)
+
+
+@pytest.mark.slow
+def test_it_adapts_the_shipped_small_checkpoint_twice_alike(tmp_path, capsys):
+    write_rig_bag(tmp_path / 'rig', attempts=6)
+    results = []
+    for name in ('a', 'b'):
+        out = tmp_path / f'{name}.safetensors'
+        assert main(['cifar_cnn_rig', str(tmp_path / 'rig'), '--ways', 'head', '--out',
+                     str(out)]) == 0
+        results.append((Checkpoint.open(out),
+                        json.loads(out.with_suffix('.adaptation.json').read_text())))
+    (first, told), (second, told_again) = results
+    assert told == told_again
+    for name, tensor in first.model.state_dict().items():
+        assert torch.equal(tensor, second.model.state_dict()[name])
+    assert first.metadata.threshold == .5
+    assert first.metadata.temperature >= 1
+    assert told['accuracy'].keys() == {'right', 'total', 'low', 'high'}
+    assert {'attempts', 'accuracy', 'low', 'high'} == told['learning_curve'][0].keys()
+    assert 'threshold not chosen' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(('arguments', 'said'), [
+    (['cifar_cnn_rig', '--out', 'new.safetensors'], 'a checkpoint, but no data'),
+    (['no.safetensors', 'bag', '--out', 'new.safetensors'], 'no such file'),
+    (['bag', '--out', 'new.pt'], 'ends with .safetensors'),
+    (['there.safetensors', 'bag', '--out', 'there.safetensors'], 'exists already'),
+    (['foreign.safetensors', 'bag', '--out', 'new.safetensors'], 'is no safetensors file'),
+])
+def test_bad_input_is_one_line_and_writes_nothing(tmp_path, monkeypatch, capsys, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    for name in ('there', 'foreign'):
+        (tmp_path / f'{name}.safetensors').write_text('no checkpoint of ours')
+    before = sorted(tmp_path.iterdir())
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count('\n') == 1
+    assert sorted(tmp_path.iterdir()) == before
