@@ -1,13 +1,13 @@
 """evaluate_classifier: judge recordings with a checkpoint, and measure how right it is."""
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 import json
 from pathlib import Path
 import tempfile
 import time
-from typing import TYPE_CHECKING
+from typing import Any, TYPE_CHECKING
 
 from grasp_success_detector.cli import arguments
 from grasp_success_detector.console import (
@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def evaluation_lines(evaluation: 'Evaluation') -> Iterator[str]:
     """Yield the lines of an evaluation's summary for a terminal."""
-    from grasp_success_detector.evaluation.metrics import accuracy_text
+    from grasp_success_detector.evaluation.metrics import accuracy_text, few_attempts
 
     for recording in evaluation.recordings:
         attempts = sum(attempt.source == recording.name for attempt in evaluation.attempts)
@@ -131,15 +131,22 @@ def evaluation_lines(evaluation: 'Evaluation') -> Iterator[str]:
     yield ('attempts: ' + ', '.join(f'{count} {name}' for name, count in total['results'].items())
            + f'; right {accuracy_text(total["attempts"])}')
     yield f'frames right: {accuracy_text(total["frames"])}'
+    if note := few_attempts(total['attempts']['total']):
+        yield note
+    if any('attempts_by' not in recording.account for recording in evaluation.recordings):
+        yield from _time_lines(total)   # pictures have no time
+    if evaluation.suspicions:
+        yield (f'{counted(len(evaluation.suspicions), "attempt")} with suspicious labels: '
+               'label_errors.csv')
+
+
+def _time_lines(total: Mapping[str, Any]) -> Iterator[str]:
     decided = total['times']['first_decision_s']['median']
     yield ('no attempt was decided: too few frames, or none of them convincing' if decided is None
            else f'first decision after {decided:.2f} s (median)')
     wrong = total['times']['false_true_s']['mean']
     if wrong is not None:
         yield f'SUCCESS was said wrongly for {wrong:.2f} s per attempt (mean)'
-    if evaluation.suspicions:
-        yield (f'{counted(len(evaluation.suspicions), "attempt")} with suspicious labels: '
-               'label_errors.csv')
 
 
 def _parser() -> argparse.ArgumentParser:

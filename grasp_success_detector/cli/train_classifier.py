@@ -81,6 +81,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 datasets.append(dataset_of([args.test], FrameSelection(), run.test_dataset,
                                            config.processes))
                 split = _tested_on(args.test, read_extracted(datasets[1]), split)
+            if not split.val:
+                print('val: too few attempts for a split of its own; the training frames stand '
+                      'in for it, so that threshold and confidence are too optimistic')
+                split = replace(split, val=split.train)
             finished = fit(config, split, args.out, datasets, args.resume)
     except KeyboardInterrupt:
         if run.path.exists():

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from grasp_success_detector.console import counted
 from grasp_success_detector.decision import DecisionConfig, WindowedDecider
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.evaluation.calibration import brier_score, expected_calibration_error
@@ -76,6 +77,15 @@ class Accuracy:
         return {'value': self.value if self.total else None,
                 'correct': self.correct, 'total': self.total,
                 'wilson_95': list(wilson_interval(self.correct, self.total))}
+
+
+def few_attempts(total: int) -> str | None:
+    """Return what a small number of attempts means for the interval; None from 30 on."""
+    if not 0 < total < 30:
+        return None
+    low, _ = wilson_interval(total, total)
+    return (f'judged by {counted(total, "attempt")} only: even if all are right, the 95 % '
+            f'interval begins at {low:.0%}; label more for a narrower one')
 
 
 def accuracy_text(accuracy: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from grasp_success_detector.datasets.dataset import describe_frames, Split
 from grasp_success_detector.datasets.splits import check_labels, SPLITS
 from grasp_success_detector.errors import DatasetError, TrainingError
 from grasp_success_detector.evaluation.judging import decision_for, logits_of, predictions_of
-from grasp_success_detector.evaluation.metrics import accuracy_text, summarize
+from grasp_success_detector.evaluation.metrics import accuracy_text, few_attempts, summarize
 from grasp_success_detector.evaluation.operating_point import operating_point
 from grasp_success_detector.evaluation.predictions import write_predictions
 from grasp_success_detector.files import json_text, write_whole
@@ -182,6 +182,8 @@ def _finish(config: TrainingConfig, split: Split, run: RunFolder, best_epoch: in
         'epochs_run': len(epochs), 'seconds': sum(epoch['seconds'] for epoch in epochs)}))
     for leftover in (run.best, run.state):
         leftover.unlink(missing_ok=True)
+    if note := few_attempts(metrics['test']['attempts']['total']):
+        say(note)
     for name in ('frames', 'attempts'):
         say(f'test {name}: {accuracy_text(metrics["test"][name])}')
     if notes:
