@@ -18,7 +18,7 @@ VISION_MSGS := .cache/vision_msgs
 PYTEST := -m pytest -q -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types docs test-fast test-kilted test-jazzy test-cv-bridge \
+.PHONY: help demo test fuzz check lint types docs test-fast test-kilted test-jazzy test-cv-bridge \
     test-vision-msgs opengl clean
 
 help:  ## list the targets
@@ -50,6 +50,10 @@ test-kilted: $(VENV)/.installed opengl  ## all tests, on ROS 2 Kilted
 
 test-jazzy: $(JAZZY)/.installed  ## the tests over DDS, on ROS 2 Jazzy
 	$(JAZZY)/bin/python $(PYTEST) -m dds
+
+MINUTES ?= 60
+fuzz: $(VENV)/.installed  ## damaged inputs for every parser: make fuzz MINUTES=60
+	cd test && PYTHONPATH=..:. ../$(VENV)/bin/python -m fuzz --minutes $(MINUTES) --failures ../fuzz-failures
 
 test-cv-bridge:  ## decoding compared with the real cv_bridge, where Debian or Ubuntu has it
 	@if command -v apt-get >/dev/null; then \

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 import re
+import resource
 import signal
-import subprocess
 import sys
-import time
 
 import mujoco
 import numpy as np
+from processes import interrupt, start, wait_until
 import pytest
 
 from grasp_success_detector.cli.simulate_grasps import main
@@ -205,17 +205,47 @@ def test_places_that_cannot_be_written_are_one_line(capsys, unwritable_folders):
         assert err.count('\n') == 1
 
 
-def test_ctrl_c_leaves_nothing_behind(tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, '-c', 'import sys; from grasp_success_detector.cli.simulate_grasps '
-         'import main; sys.exit(main(sys.argv[1:]))', str(tmp_path / 'bag'), '--attempts', '500',
-         '--frames', '2', '--jobs', '1'], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob('.bag*/*/*.mcap')) and time.monotonic() < deadline:
-        time.sleep(.05)
-    time.sleep(1.)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert err.strip() == 'interrupted'
-    assert not list(tmp_path.iterdir())
+OPTIONS = ('--attempts', '12', '--frames', '2', '--jobs', '1', '--width', '64', '--height', '48')
+
+
+@pytest.mark.parametrize(('number', 'code'), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_a_stopped_recording_goes_on_and_gives_the_same_bag(tmp_path, number, code):
+    process = start('simulate_grasps', tmp_path / 'bag', *OPTIONS)
+    kept = tmp_path / '.bag.attempts'
+    wait_until(lambda: (kept / '4').exists(), process)
+    returned, _, err = interrupt(process, number)
+    assert returned == code
+    assert number == signal.SIGKILL or err == 'interrupted\n'
+    assert [path.name for path in tmp_path.iterdir()] == ['.bag.attempts']
+    done = {path: path.stat().st_mtime_ns for path in kept.iterdir() if path.name.isdecimal()}
+    assert len(done) >= 5
+    with pytest.raises(SimulationError, match='was begun with other options; run that command'):
+        record(RecordingSettings(attempts=12, frames=2, width=64, height=48, seed=1),
+               tmp_path / 'bag', 1)
+    (kept / '2').write_bytes((kept / '2').read_bytes()[:-1])    # by a loss of power
+    again = start('simulate_grasps', tmp_path / 'bag', *OPTIONS)
+    out, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
+    assert '12 simulated attempts' in out
+    assert [path.name for path in tmp_path.iterdir()] == ['bag']
+    record(RecordingSettings(attempts=12, frames=2, width=64, height=48), tmp_path / 'whole', 1)
+    assert messages_of(tmp_path / 'bag') == messages_of(tmp_path / 'whole')
+
+
+def test_ctrl_c_before_the_first_attempt_leaves_nothing_behind(tmp_path):
+    process = start('simulate_grasps', tmp_path / 'bag', *OPTIONS)
+    wait_until(lambda: (tmp_path / '.bag.attempts' / 'settings.json').exists(), process)
+    assert interrupt(process)[::2] == (130, 'interrupted\n')
+    assert not [path for path in tmp_path.rglob('*') if path.name.isdecimal()]
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tmp_path):
+    def small_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+
+    process = start('simulate_grasps', tmp_path / 'bag', *OPTIONS, preexec_fn=small_files)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert err.startswith(f'error: {tmp_path / "bag"}: cannot be written (File too large')
+    assert err.count('\n') == 1
+    assert main([str(tmp_path / 'bag'), *OPTIONS]) == 0

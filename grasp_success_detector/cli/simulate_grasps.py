@@ -30,6 +30,9 @@ examples:
 The bag holds /camera/image_raw/compressed (or /camera/image_raw), the joint states, /ground_truth
 (std_msgs/Bool, one for each labelled frame) and /attempt (begin and end of each attempt, JSON).
 
+Stopped or killed at any time, also by a full disk, the same command goes on. The finished attempts
+lie in the hidden folder .NAME.attempts beside the bag until it is complete.
+
 exit codes: 0 recorded, 1 wrong value or place, 2 wrong option, 130 Ctrl-C
 """
 

@@ -140,7 +140,7 @@ def _outside(folder: Path) -> Callable[[ManifestRow], bool]:
 def _row(row: Mapping[str, str]) -> ManifestRow:
     if row['label'] not in CLASS_NAMES or row['split'] not in SPLITS:
         raise ValueError(f'label {row["label"]!r}, split {row["split"]!r}')
-    if Path(row['file']).is_absolute() or '..' in Path(row['file']).parts:
+    if '\0' in row['file'] or Path(row['file']).is_absolute() or '..' in Path(row['file']).parts:
         raise ValueError(f'file {row["file"]!r} lies outside of the data set')
     return ManifestRow._make({**row, 'label': Label[row['label'].upper()],
                               'stamp_ns': int(row['stamp_ns'])}.values())

@@ -132,13 +132,14 @@ def _start_worker() -> None:
     _keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     # A parent that is killed cannot end its workers: they must notice.
-    Thread(target=_end_with_parent, daemon=True).start()
+    Thread(target=end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)  # the processes share the cores already
     # What its tasks need, while the parent is still looking for frames.
     import_module('grasp_success_detector.datasets.frame_writer')
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """End this worker when its parent has ended, which cannot tell it if it was killed."""
     if (parent := parent_process()) is not None:
         parent.join()
         os._exit(1)

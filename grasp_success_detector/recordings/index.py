@@ -123,7 +123,7 @@ def index_recording(source: Source, label_topic: str | None, unpack_into: Path) 
 def _index_file(path: Path, number: int, label_topic: str | None) -> RecordingIndex:
     try:
         return _index_messages(reader.StorageFile(path), number, label_topic)
-    except sqlite3.DatabaseError:
+    except (sqlite3.DatabaseError, UnicodeDecodeError):  # also of SQLite's own messages
         index = _index_messages(reader.StorageFile(path, damaged=True), number, label_topic)
         index.damage['damaged sqlite3 file'] += 1
         return index

@@ -4,24 +4,32 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from functools import cache
 import json
 from multiprocessing import get_context
+import os
 from pathlib import Path
 import signal
+from threading import Thread
 from typing import Any
 
 import cv2
 import numpy as np
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from grasp_success_detector.datasets.workers import usable_cores
+from grasp_success_detector.datasets.workers import end_with_parent, usable_cores
 from grasp_success_detector.errors import SimulationError
 from grasp_success_detector.files import new_folder
 from grasp_success_detector.images.encoding import encode_jpeg
 from grasp_success_detector.recordings import bags
 from grasp_success_detector.simulation.attempt import DURATION_S
+from grasp_success_detector.simulation.attempt_files import (
+    AttemptSummary,
+    kept_attempts,
+    Message,
+    read_attempt,
+    write_attempt,
+)
 from grasp_success_detector.simulation.presets import ImageEncoding, RecordingSettings
 from grasp_success_detector.simulation.rendering import Episode, make_episode, SimulatedCamera
 from grasp_success_detector.simulation.scene import JOINT_NAMES
@@ -32,22 +40,6 @@ FIRST_STAMP_NS = 1_700_000_000_000_000_000
 #: From the start of one attempt to the start of the next, in ns.
 ATTEMPT_PERIOD_NS = round((DURATION_S + 1.) * 1e9)
 
-#: Topic, stamp in ns, serialised message (CDR).
-Message = tuple[str, int, bytes]
-
-
-@dataclass(frozen=True)
-class AttemptSummary:
-    """Number and outcome of an attempt, and its numbers of frames and of labelled frames."""
-
-    attempt: int
-    success: bool
-    frames: int
-    labelled: int
-
-
-RecordedAttempt = tuple[AttemptSummary, list[Message]]
-
 
 def record(settings: RecordingSettings, out: Path, jobs: int | None = None,
            on_attempt: Callable[[AttemptSummary], None] = lambda summary: None,
@@ -55,14 +47,33 @@ def record(settings: RecordingSettings, out: Path, jobs: int | None = None,
     """
     Simulate attempts and write them in order to a new rosbag2 folder, which appears when complete.
 
+    Stopped or killed at any time, the same call goes on after the attempts that were finished.
+
     :param jobs: number of worker processes, which does not change the bag; None: one per core.
-    :param on_attempt: called with the summary of each attempt after it is written.
-    :returns: summaries of all attempts, in order.
+    :param on_attempt: called with the summary of each attempt after it is kept.
+    :returns: summaries of all attempts.
     :raises SimulationError: ``out`` exists or is not writable, ``jobs`` < 1, or OpenGL is missing.
     """
     if jobs is not None and jobs < 1:
         raise SimulationError(f'recording: jobs {jobs} (expected a whole number of 1 or more)')
-    summaries = []
+    try:
+        if out.exists():
+            raise SimulationError(
+                f'{out}: exists already and is not overwritten; choose another name')
+        with kept_attempts(out, settings) as attempts:
+            summaries = []
+            for summary in _simulate(settings, jobs or usable_cores(), attempts):
+                summaries.append(summary)
+                on_attempt(summary)
+            _write_bag(settings, attempts, out)
+    except OSError as error:
+        raise SimulationError(f'{out}: cannot be written ({error.strerror or error}); once it can '
+                              'be, the same command goes on') from error
+    return summaries
+
+
+def _write_bag(settings: RecordingSettings, attempts: Path, out: Path) -> None:
+    """Write the bag from the files of its attempts, in their order."""
     with new_folder(out, SimulationError) as folder:
         # rosbag2 names its files after the bag's folder, which has another name until it is whole.
         bag = folder / out.name
@@ -70,25 +81,39 @@ def record(settings: RecordingSettings, out: Path, jobs: int | None = None,
         with Writer(bag, version=bags.BAG_VERSION, storage_plugin=storage) as writer:
             connections = {topic: writer.add_connection(topic, msgtype, typestore=bags.TYPESTORE)
                            for topic, msgtype in _topics(settings).items()}
-            for summary, messages in _simulate(settings, jobs or usable_cores()):
-                for topic, stamp_ns, data in messages:
+            for number in _numbers(settings):
+                if (attempt := read_attempt(attempts, number)) is None:
+                    raise SimulationError(f'{attempts / str(number)}: is gone; the same command '
+                                          'simulates this attempt again')
+                for topic, stamp_ns, data in attempt[1]:
                     writer.write(connections[topic], stamp_ns, data)
-                summaries.append(summary)
-                on_attempt(summary)
         for file in bag.iterdir():
             file.rename(folder / file.name)
         bag.rmdir()
-    return summaries
+        os.sync()   # before the bag appears, so that it is whole after a loss of power
 
 
-def _simulate(settings: RecordingSettings, jobs: int) -> Iterator[RecordedAttempt]:
-    jobs = min(jobs, settings.attempts)
+def _numbers(settings: RecordingSettings) -> range:
+    return range(settings.first_attempt, settings.first_attempt + settings.attempts)
+
+
+def _simulate(settings: RecordingSettings, jobs: int, attempts: Path) -> Iterator[AttemptSummary]:
+    """Yield the summaries of all attempts, after simulating those that lack a file."""
+    todo = []
+    for number in _numbers(settings):
+        if (attempt := read_attempt(attempts, number)) is None:
+            todo.append(number)
+        else:
+            yield attempt[0]
+    if not todo:
+        return
+    jobs = min(jobs, len(todo))
     # spawn: a forked child would inherit threads and OpenGL state that do not survive a fork
     pool = ProcessPoolExecutor(jobs, get_context('spawn'), _start_worker)
-    waiting: deque[Future[RecordedAttempt]] = deque()
+    waiting: deque[Future[AttemptSummary]] = deque()
     try:
-        for number in range(settings.attempts):
-            waiting.append(pool.submit(_record_attempt, settings, settings.first_attempt + number))
+        for number in todo:
+            waiting.append(pool.submit(_record_attempt, settings, number, attempts))
             if len(waiting) > 3 * jobs:  # bounded: a slow disk must not fill the memory
                 yield waiting.popleft().result()
         while waiting:
@@ -103,18 +128,20 @@ def _simulate(settings: RecordingSettings, jobs: int) -> Iterator[RecordedAttemp
 
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    Thread(target=end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)  # the processes share the cores already
 
 
 _camera = cache(SimulatedCamera)  # one per worker process, as an OpenGL context is of one thread
 
 
-def _record_attempt(settings: RecordingSettings, number: int) -> RecordedAttempt:
+def _record_attempt(settings: RecordingSettings, number: int, attempts: Path) -> AttemptSummary:
     episode = make_episode(settings.seed, number, settings.preset, settings.fps, settings.frames,
                            _camera(settings.width, settings.height))
     labelled = sum(frame.label is not None for frame in episode.frames)
-    return (AttemptSummary(number, episode.success, len(episode.frames), labelled),
-            list(_messages(settings, number, episode)))
+    summary = AttemptSummary(number, episode.success, len(episode.frames), labelled)
+    write_attempt(attempts, summary, list(_messages(settings, number, episode)))
+    return summary
 
 
 def _topics(settings: RecordingSettings) -> dict[str, str]:
