@@ -147,19 +147,20 @@ def add_parts(body: mujoco.MjsBody, shape: ObjectShape, mass: float, friction: f
     :param friction: coefficient of sliding friction.
     :param name: material of parts without a colour, and prefix of the names of the geoms.
     """
-    volume = sum(_volume(part) for part in shape.parts)
+    volume = sum(volume(part) for part in shape.parts)
     for i, part in enumerate(shape.parts):
         geom = body.add_geom(
             name=f'{name}_{i}', type=part.geom, size=part.size, pos=part.pos, quat=part.quat,
             friction=[friction, .005, .0002], condim=4, group=2,
-            mass=mass * _volume(part) / volume)
+            mass=mass * volume(part) / volume)
         if part.rgb is None:
             geom.material = name
         else:
             geom.rgba = [*part.rgb, 1.]
 
 
-def _volume(part: Part) -> float:
+def volume(part: Part) -> float:
+    """Return the volume of a part (m3)."""
     a, b, c = part.size
     if part.geom == BOX:
         return 8 * a * b * c

@@ -50,13 +50,7 @@ class SimulatedCamera:
         self._option = mujoco.MjvOption()
         self._view = mujoco.MjvCamera()
         self._context: mujoco.MjrContext | None = None
-        try:
-            self._gl = _gl_context(width, height)
-            self._gl.make_current()
-        except Exception as error:  # each OpenGL backend of MuJoCo raises classes of its own
-            raise SimulationError(
-                f'cannot render: MuJoCo got no OpenGL context ({error}); install libegl1 and '
-                'libgl1, or set MUJOCO_GL to osmesa or glfw') from error
+        self._gl = make_gl_context(width, height)
 
     def load(self, model: mujoco.MjModel) -> None:
         """Upload the compiled model that :meth:`render` is to show."""
@@ -88,6 +82,22 @@ class SimulatedCamera:
         if self._context is not None:
             self._context.free()
         self._gl.free()
+
+
+def make_gl_context(width: int, height: int) -> Any:
+    """
+    Make an OpenGL context for pictures of this size the current one of the thread.
+
+    :raises SimulationError: MuJoCo gets none.
+    """
+    try:
+        context = _gl_context(width, height)
+        context.make_current()
+    except Exception as error:  # each OpenGL backend of MuJoCo raises classes of its own
+        raise SimulationError(
+            f'cannot render: MuJoCo got no OpenGL context ({error}); install libegl1 and '
+            'libgl1, or set MUJOCO_GL to osmesa or glfw') from error
+    return context
 
 
 def _gl_context(width: int, height: int) -> Any:

@@ -60,11 +60,8 @@ class Scene:
 def build_scene(rng: np.random.Generator, ranges: Ranges) -> Scene:
     """Draw a random scene, with camera, light and colours from ``ranges``, and compile it."""
     spec = mujoco.MjSpec()
-    option, quality = spec.option, spec.visual.quality
-    option.timestep, option.integrator = .002, mujoco.mjtIntegrator.mjINT_IMPLICITFAST
-    option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
-    option.impratio = 10  # stiff friction: held objects don't creep out of the fingers
-    quality.shadowsize, quality.offsamples = 1024, 4
+    set_physics(spec)
+    spec.visual.quality.shadowsize, spec.visual.quality.offsamples = 1024, 4
     approach = str(rng.choice(['top', 'side']))
     bad, slips = bool(rng.random() < BAD_SHARE), bool(rng.random() < SLIP_SHARE)
     shape = objects.draw_shape(rng, approach)
@@ -76,6 +73,14 @@ def build_scene(rng: np.random.Generator, ranges: Ranges) -> Scene:
     _add_camera(spec, rng, ranges)
     model = spec.compile()
     return Scene(model, approach, shape, _closed_joints(rng, model, approach, bad), slips)
+
+
+def set_physics(spec: mujoco.MjSpec) -> None:
+    """Set the time step and how contacts are computed."""
+    option = spec.option
+    option.timestep, option.integrator = .002, mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+    option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
+    option.impratio = 10  # stiff friction: held objects don't creep out of the fingers
 
 
 def _palm_position(rng: np.random.Generator, approach: str, shape: objects.ObjectShape, bad: bool
