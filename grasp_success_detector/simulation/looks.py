@@ -26,8 +26,13 @@ _CABLES: tuple[Rgb, ...] = (
 
 @dataclass
 class Stage:
-    """Solids of a picture, in the world's frame, and which of them are hand and held object."""
+    """
+    Solids of a picture, in the world's frame, and which of them are hand and held object.
 
+    :ivar turn: rotation (3, 3) of the palm, whose place is the origin.
+    """
+
+    turn: Floats
     solids: list[Solid] = field(default_factory=list)
     hand: list[int] = field(default_factory=list)
     held: list[int] = field(default_factory=list)
@@ -117,7 +122,7 @@ def rod(start: Floats, end: Floats, radius: float, rgb: Rgb, shine: float = .2,
     quaternion, flat = np.zeros(4), np.zeros(9)
     mujoco.mju_quatZ2Vec(quaternion, way / max(np.linalg.norm(way), 1e-9))
     mujoco.mju_quat2Mat(flat, quaternion)
-    return Solid(kind, (radius, radius, float(np.linalg.norm(way)) / 2), (start + end) / 2,
+    return Solid(kind, (radius, float(np.linalg.norm(way)) / 2, 0.), (start + end) / 2,
                  flat.reshape(3, 3), rgb, shine=shine)
 
 
@@ -133,7 +138,7 @@ def add_arm(rng: np.random.Generator, stage: Stage, studio: Studio, turn: Floats
         placed: list[tuple[float, ArmPose, Floats]] = []
         for pose in poses:
             for yaw in yaws:
-                to_world = turn @ _about_z(yaw)
+                to_world = turn @ about_z(yaw)
                 ends = np.array([part.position for part in pose.solids]) @ to_world.T + wrist
                 below = float((ends[:, 2] < table + .05).mean())
                 placed.append(((to_world @ pose.up)[2] - below + rng.uniform(0, .3), pose, to_world))
@@ -158,7 +163,15 @@ def add_arm(rng: np.random.Generator, stage: Stage, studio: Studio, turn: Floats
         way, point, radius = way / np.linalg.norm(way), end, radius * float(rng.uniform(1., 1.2))
 
 
-def _about_z(yaw: float) -> Floats:
+def upright(rng: np.random.Generator, down: Floats) -> Floats:
+    """Return a rotation (3, 3) of the palm, so that ``down`` of its frame points downwards."""
+    across = np.cross(down, rng.normal(0, 1, 3))
+    across /= np.linalg.norm(across)
+    return about_z(rng.uniform(0, 2 * np.pi)) @ np.stack([across, np.cross(-down, across), -down])
+
+
+def about_z(yaw: float) -> Floats:
+    """Return the rotation (3, 3) by an angle (radians) about the vertical."""
     c, s = np.cos(yaw), np.sin(yaw)
     return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.]])
 
@@ -201,7 +214,7 @@ def add_surroundings(rng: np.random.Generator, stage: Stage, studio: Studio, tab
 
     :param behind: whether a photograph is put behind: there are no floor and no walls then.
     """
-    turn = _about_z(rng.uniform(0, np.pi))
+    turn = about_z(rng.uniform(0, np.pi))
     size = rng.uniform((.25, .25, .01), (.9, .7, .03))
     place = np.array([*rng.normal(0, .08, 2), table - size[2]])
     textured = rng.random() < .7
@@ -215,7 +228,7 @@ def add_surroundings(rng: np.random.Generator, stage: Stage, studio: Studio, tab
         mat = rng.uniform((.1, .1, .0008), (.3, .25, .0015))
         stage.solids.append(Solid(
             BOX, tuple(mat), np.array([*rng.normal(0, .08, 2), table + mat[2]]),
-            _about_z(rng.uniform(0, np.pi)), draw_colour(rng), int(rng.integers(studio.textures))
+            about_z(rng.uniform(0, np.pi)), draw_colour(rng), int(rng.integers(studio.textures))
             if rng.random() < .6 else -1, True))
     if not behind:
         floor, wall = (int(rng.integers(studio.textures)) for _ in range(2))
@@ -234,15 +247,15 @@ def add_surroundings(rng: np.random.Generator, stage: Stage, studio: Studio, tab
             stage.solids.append(Solid(
                 BOX, tuple(size), np.array([away * np.cos(angle), away * np.sin(angle),
                                             rng.uniform(-.7, .8)]),
-                _about_z(angle), draw_colour(rng), int(rng.integers(studio.textures))
+                about_z(angle), draw_colour(rng), int(rng.integers(studio.textures))
                 if rng.random() < .4 else -1))
 
 
 def draw_light(rng: np.random.Generator, view: View) -> None:
     """Draw lamps, their colours and shadows into a view."""
     tint = np.clip(rng.normal(1, .06, 3), .7, 1.2)
-    view.ambient = tint * rng.uniform(.15, .5)
-    view.head = tint * (rng.uniform(.1, .45) if rng.random() < .7 else 0.)
+    view.ambient = tint * rng.uniform(.3, .65)
+    view.head = tint * (rng.uniform(.15, .5) if rng.random() < .8 else 0.)
     for _ in range(rng.integers(1, 4)):
         angle, away = rng.uniform(0, 2 * np.pi), rng.uniform(.6, 2.)
         position = np.array([away * np.cos(angle), away * np.sin(angle), rng.uniform(.5, 2.5)])

@@ -191,7 +191,7 @@ def _compile(assets: Assets, width: int, height: int, shadow_pixels: int,
              ) -> tuple[mujoco.MjModel, int]:
     """Return a model of textures, meshes, lamps and a camera, and its number of textures."""
     spec = mujoco.MjSpec()
-    spec.visual.quality.shadowsize, spec.visual.quality.offsamples = shadow_pixels, 4
+    spec.visual.quality.shadowsize, spec.visual.quality.offsamples = shadow_pixels, 0
     visual = getattr(spec.visual, 'global_')
     visual.offwidth, visual.offheight = width, height
     spec.stat.extent, spec.visual.map.znear, spec.visual.map.zfar = 1., NEAR_M, FAR_M

@@ -1,0 +1,214 @@
+"""
+Pictures of the preset ``world``: one attempt to hold, seen with many looks.
+
+The physics of an attempt depends on the seed and the attempt's number alone, and so do its labels;
+each picture then has a hand, an arm, a table, things, a camera and light of its own.
+"""
+
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+from numpy.typing import NDArray
+
+from grasp_success_detector.labels import Label
+from grasp_success_detector.simulation import looks, photo
+from grasp_success_detector.simulation.hand_model import HandModel
+from grasp_success_detector.simulation.holds import CLOSE_S, FALL_S, Pose, run_hold
+from grasp_success_detector.simulation.looks import Stage
+from grasp_success_detector.simulation.studio import Solid, Studio, View
+from grasp_success_detector.simulation.things import Thing
+
+Floats = NDArray[np.float64]
+Box = tuple[int, int, int, int]
+
+#: Poses are observed at this rate (frames/s).
+POSE_HZ = 20.
+
+#: Width of the hand in the picture, as a share of its width: drawn evenly on a logarithmic scale.
+HAND_SHARE = (.1, .8)
+
+#: Least share of the hand, and of a held object, that must be seen.
+_HAND_SEEN, _OBJECT_SEEN = .35, .15
+
+#: Width of a hand (m), and the clearance between a hand and things that it does not hold.
+_HAND_M, _CLEARANCE_M = .2, .03
+
+#: Shares of pictures: with nothing but the hand, with something behind instead of walls, of
+#: pictures without a table, of empty hands with the object in line behind or before the hand.
+_PLAIN_SHARE, _BEHIND_SHARE, _NO_TABLE_SHARE, _IN_LINE_SHARE = .2, .6, .2, .3
+
+_TRIES = 8
+
+
+@dataclass(frozen=True)
+class Hold:
+    """
+    An attempt to hold a thing.
+
+    :ivar thing: what is held, or not.
+    :ivar poses: its labelled poses, in order of time.
+    :ivar success: whether the hand holds it at the end.
+    """
+
+    thing: Thing
+    poses: tuple[Pose, ...]
+    success: bool
+
+
+@dataclass(frozen=True)
+class Shot:
+    """
+    A picture.
+
+    :ivar image: RGB uint8 (H, W, 3).
+    :ivar box: the hand's left, top, right and bottom, in pixels, inside the picture.
+    """
+
+    image: NDArray[np.uint8]
+    box: Box
+
+
+def make_hold(seed: int, number: int, studio: Studio) -> Hold:
+    """
+    Simulate the attempt with this number; unstable and undecided ones are replaced.
+
+    Poses of the open and the closing hand count as failure; their pictures show the thing
+    elsewhere, never between the fingers.
+    """
+    for retry in count():
+        rng = np.random.default_rng([seed, number, retry])
+        thing = looks.pick_thing(rng, studio)
+        poses = run_hold(rng, thing, POSE_HZ)
+        if poses is None or poses[-1].label is None:
+            continue
+        early = [pose for pose in poses if CLOSE_S < pose.time_s < FALL_S]
+        known = [Pose(*(vars(pose) | {'label': Label.FAILURE}).values()) for pose in early]
+        known += [pose for pose in poses if pose.label is not None]
+        return Hold(thing, tuple(known), poses[-1].label is Label.SUCCESS)
+    raise AssertionError    # never reached
+
+
+def take_shot(rng: np.random.Generator, studio: Studio, hand: HandModel, hold: Hold, pose: Pose,
+              ) -> Shot:
+    """Draw looks until hand and held object are seen, and return the picture."""
+    for attempt in range(_TRIES):
+        stage, view, behind = _draw(rng, studio, hand, hold, pose)
+        image, distances = studio.render(stage.solids, view)
+        corners, _ = view.project(hand.points(stage.turn), studio.width, studio.height)
+        if attempt == _TRIES - 1 or (
+                _seen(stage, stage.hand, view, distances) > _HAND_SEEN
+                and (not stage.held
+                     or _seen(stage, stage.held, view, distances) > _OBJECT_SEEN)):
+            break
+    if behind:
+        image = photo.composite(image, distances, photo.background(rng, studio))
+    limits = np.array([studio.width, studio.height])
+    low = np.clip(corners.min(0), 0, limits - 2).astype(int)
+    high = np.clip(np.ceil(corners.max(0)), low + 1, limits).astype(int)
+    return Shot(photo.expose(rng, image), (int(low[0]), int(low[1]), int(high[0]), int(high[1])))
+
+
+def _draw(rng: np.random.Generator, studio: Studio, hand: HandModel, hold: Hold, pose: Pose,
+          ) -> tuple[Stage, View, bool]:
+    down = pose.down
+    held = pose.label is Label.SUCCESS
+    if not held:        # an empty hand may be held in any direction
+        down = rng.normal(0, 1, 3)
+        down /= np.linalg.norm(down)
+    turn = looks.upright(rng, down)
+    stage = Stage(turn=turn)
+    hand.pose(pose.joints)
+    looks.HandLook(rng, studio, plain=bool(rng.random() < .4)).add(stage, hand, turn)
+    colour = (tuple(rng.uniform(.02, .12) * np.ones(3)) if rng.random() < .1 else None)
+    lowest = float(hand.points(turn)[:, 2].min())
+    if held:
+        place = turn @ pose.position
+        first = len(stage.solids)
+        stage.solids += looks.thing_solids(rng, studio, hold.thing, place, turn @ pose.rotation,
+                                           colour)
+        stage.held.extend(range(first, len(stage.solids)))
+        lowest = min(lowest, float(place[2] - np.linalg.norm(hold.thing.half_extents)))
+    table = lowest - float(np.exp(rng.uniform(np.log(.005), np.log(.4))))
+    view = _camera(rng, studio)
+    if rng.random() > _PLAIN_SHARE:
+        looks.add_arm(rng, stage, studio, turn, table)
+    behind = bool(rng.random() < _BEHIND_SHARE)
+    if rng.random() > _NO_TABLE_SHARE:
+        looks.add_surroundings(rng, stage, studio, table, behind)
+        _add_things(rng, stage, studio, hold.thing, held, table, lowest)
+    else:
+        behind = True
+    if not held and rng.random() < _IN_LINE_SHARE:
+        _add_in_line(rng, stage, studio, hand, hold.thing, view)
+    looks.draw_light(rng, view)
+    return stage, view, behind
+
+
+def _add_things(rng: np.random.Generator, stage: Stage, studio: Studio, thing: Thing, held: bool,
+                table: float, lowest: float) -> None:
+    """Put things on the table, clear of the hand; the one that is not held is among them."""
+    count = int(rng.integers(0, 6))
+    things = [looks.pick_thing(rng, studio) for _ in range(count)]
+    if rng.random() < (.25 if held else .7):
+        things.append(thing)
+    for on_table in things:
+        reach = float(np.linalg.norm(on_table.half_extents))
+        tall = float(on_table.half_extents[2])
+        beside = .16 + reach if table + 2 * tall + _CLEARANCE_M > lowest else 0.
+        angle, away = rng.uniform(0, 2 * np.pi), beside + abs(rng.normal(0, .15))
+        place = np.array([away * np.cos(angle), away * np.sin(angle), table + tall])
+        stage.solids += looks.thing_solids(rng, studio, on_table, place,
+                                           looks.about_z(rng.uniform(0, 2 * np.pi)))
+
+
+def _add_in_line(rng: np.random.Generator, stage: Stage, studio: Studio, hand: HandModel,
+                 thing: Thing, view: View) -> None:
+    """Put the thing behind the hand as the camera sees it, or before it, clear of the hand."""
+    reach = float(np.linalg.norm(thing.half_extents))
+    to_camera = view.rotation[:, 2]
+    points = hand.points(stage.turn)
+    along = points @ to_camera
+    away = rng.uniform(_CLEARANCE_M, .3) + reach
+    at = (along.min() - away) if rng.random() < .75 else (along.max() + away)
+    aside = view.rotation[:, :2] @ rng.normal(0, .05, 2)
+    stage.solids += looks.thing_solids(rng, studio, thing, points.mean(0) + aside
+                                       + to_camera * (at - points.mean(0) @ to_camera),
+                                       looks.about_z(rng.uniform(0, 2 * np.pi)))
+
+
+def _camera(rng: np.random.Generator, studio: Studio) -> View:
+    fovy = rng.uniform(20., 60.)
+    share = float(np.exp(rng.uniform(*np.log(HAND_SHARE))))
+    focal = studio.height / 2 / np.tan(np.radians(fovy) / 2)
+    distance = focal * _HAND_M / (share * studio.width)
+    azimuth, elevation = rng.uniform(0, 2 * np.pi), np.radians(rng.triangular(-15, 15, 80))
+    z = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation),
+                  np.sin(elevation)])
+    x = np.cross([0, 0, 1.], z)
+    x /= np.linalg.norm(x)
+    roll = rng.normal(0, .08)
+    y = np.cross(z, x)
+    rotation = np.stack([np.cos(roll) * x + np.sin(roll) * y,
+                         np.cos(roll) * y - np.sin(roll) * x, z], 1)
+    # The hand lies in the middle square of the picture, which is what a network sees.
+    room = max(.5 - .5 * share * studio.width / studio.height, .08) * studio.height
+    aside = rng.uniform(-room, room, 2) * distance / focal
+    return View(z * distance + rotation[:, :2] @ aside, rotation, fovy, np.zeros(3), np.zeros(3))
+
+
+def _seen(stage: Stage, numbers: list[int], view: View, distances: Floats) -> float:
+    """Return the share of some solids whose middle, or a point near it, is seen."""
+    solids = [stage.solids[i] for i in numbers]
+    points = np.array([solid.position for solid in solids])
+    radii = np.array([_radius(solid) for solid in solids])
+    height, width = distances.shape
+    pixels, depth = view.project(points, width, height)
+    x, y = pixels.round().astype(int).T
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height) & (depth > 0)
+    front = distances[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
+    return float((inside & (front > depth - radii - .005)).mean())
+
+
+def _radius(solid: Solid) -> float:
+    return .06 if solid.mesh >= 0 else float(max(solid.size))
