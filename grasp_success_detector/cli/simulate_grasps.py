@@ -26,9 +26,12 @@ examples:
       six attempts as a camera sees them, 15 frames/s, to play
   simulate_grasps bags/hard --preset random --storage sqlite3 --encoding raw
       any camera, light and colour; uncompressed images in a sqlite3 bag
+  simulate_grasps bags/world --preset world --attempts 2000 --frames 6 --looks 3
+      three pictures of each frame, each with another hand, arm, table, camera and light
 
 The bag holds /camera/image_raw/compressed (or /camera/image_raw), the joint states, /ground_truth
-(std_msgs/Bool, one for each labelled frame) and /attempt (begin and end of each attempt, JSON).
+(std_msgs/Bool, one for each labelled frame) and /attempt (begin and end of each attempt, JSON);
+of the preset world /hand_box (sensor_msgs/RegionOfInterest) instead of the joints.
 
 Stopped or killed at any time, also by a full disk, the same command goes on. The finished attempts
 lie in the hidden folder .NAME.attempts beside the bag until it is complete.
@@ -55,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
           f'({successes / len(done):.0%}), {sum(s.frames for s in done)} frames, '
           f'{sum(s.labelled for s in done)} of them labelled, {size / 1e6:.1f} MB, '
           f'{len(done) / seconds:.1f} attempts/s')
-    if short := sum(s.labelled < (settings.frames or 0) for s in done):
+    if short := sum(s.labelled < (settings.frames or 0) * settings.looks for s in done):
         print(f'{counted(short, "attempt")} had fewer frames than --frames {settings.frames}')
     return ExitCode.OK
 

@@ -33,6 +33,8 @@ GROUND_TRUTH_TOPIC = '/ground_truth'
 #: ``{"attempt": 0, "event": "begin"|"end", "seed": ..., "object": ..., "success": bool}``,
 #: where ``success`` comes with ``end`` only.
 ATTEMPT_TOPIC = '/attempt'
+#: Where the hand is in a simulated picture, sensor_msgs/RegionOfInterest.
+HAND_BOX_TOPIC = '/hand_box'
 
 #: Message definitions for bags that carry none of their own (rosbag2 sqlite3 before Iron).
 TYPESTORE = get_typestore(Stores.ROS2_JAZZY)

@@ -1,11 +1,11 @@
 """
 Models and photographs of a folder, which make simulated pictures more like the world.
 
-Nothing of this ships with the package; docs/real_cameras.md says how to fetch it, and its licences.
+Nothing of it ships with the package; docs/real_cameras.md says how to fetch it, and the licences.
 The folder may hold, at any depth, what these packages hold:
 
 - ``robots/NAME/robot.xml`` with a body ``right_hand`` (robosuite): arms;
-- a model of a thing with a texture, such as ``stable_hope_objects/NAME/NAME.xml`` (LIBERO): things;
+- a textured model, such as ``stable_hope_objects/NAME/NAME.xml`` (LIBERO): things;
 - ``textures/*.png``: tables, walls and cloths;
 - ``backgrounds/**.jpg``, ``.png``, ``.webp``: photographs of what stands behind;
 - ``allegro_hand_right.urdf``: the hand's visual meshes.
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 import re
+from typing import Any
 
 import cv2
 import mujoco
@@ -213,7 +214,8 @@ def _load_thing(assets: Assets, path: Path) -> None:
     parts = tuple(Part(BOX, tuple(model.geom_size[g]), tuple(data.geom_xpos[g] - middle),
                        _quaternion(data.geom_xmat[g])) for g in boxes)
     name = path.stem
-    thing = Thing(re.sub(r'^(red|green|blue|yellow|white|black|new|bigger)_', '', name), parts, name)
+    thing = Thing(re.sub(r'^(red|green|blue|yellow|white|black|new|bigger)_', '', name), parts,
+                  name)
     texture = _picture(path.parent / files[0], 2 * _TEXTURE_PIXELS)
     if 2 * float(thing.half_extents.max()) > _MOST_M or texture is None:
         return
@@ -276,7 +278,7 @@ def simplified(mesh: Mesh, cell: float) -> Mesh:
 
 
 def _mesh_of(model: mujoco.MjModel, number: int) -> Mesh:
-    def rows(array: NDArray, start: NDArray, count: NDArray) -> NDArray:
+    def rows(array: NDArray[Any], start: NDArray[Any], count: NDArray[Any]) -> NDArray[Any]:
         return np.array(array[start[number]:start[number] + count[number]])
 
     vertices = rows(model.mesh_vert, model.mesh_vertadr, model.mesh_vertnum).astype(np.float64)

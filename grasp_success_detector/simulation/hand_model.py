@@ -61,8 +61,8 @@ class HandModel:
     def points(self, turn: Floats) -> Floats:
         """Return the corners of all primitives (n, 3), rotated by ``turn``."""
         signs = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, 8).T    # (8, 3)
-        return np.concatenate([
-            geom.position + (signs * _extents(geom)) @ geom.rotation.T for geom in self.geoms(turn)])
+        return np.concatenate([geom.position + (signs * _extents(geom)) @ geom.rotation.T
+                               for geom in self.geoms(turn)])
 
 
 def _extents(geom: HandGeom) -> Floats:

@@ -7,7 +7,7 @@ with the object resting on the fingers. Contacts alone decide whether it is held
 R. Wang et al., DexGraspNet, ICRA 2023, section IV.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mujoco
@@ -195,5 +195,5 @@ def _labelled(poses: list[Pose], touches: list[bool]) -> list[Pose]:
         elif (pose.time_s > FALL_S and not touching
               and np.linalg.norm(pose.position - start) > GONE_M):
             label = Label.FAILURE
-        labelled.append(Pose(*(vars(pose) | {'label': label}).values()))
+        labelled.append(replace(pose, label=label))
     return labelled

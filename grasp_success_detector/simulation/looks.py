@@ -1,12 +1,13 @@
-"""What one picture shows beside the grasp itself: the look of hand and arm, table, things, light."""
+"""What a picture shows beside the grasp: the look of hand and arm, table, things, light."""
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from grasp_success_detector.simulation.assets import ArmPose, MeshSolid
+from grasp_success_detector.simulation.assets import ArmPose
 from grasp_success_detector.simulation.hand_model import HandModel
 from grasp_success_detector.simulation.objects import BOX, CAPSULE, CYLINDER, SPHERE
 from grasp_success_detector.simulation.studio import Light, Rgb, Solid, Studio, View
@@ -20,6 +21,8 @@ _HANDS: tuple[tuple[float, Rgb], ...] = (
 _ARMS: tuple[Rgb, ...] = (
     (.88, .88, .87), (.7, .7, .72), (.45, .45, .47), (.1, .1, .11), (.95, .42, .08), (.3, .33, .4))
 _TIPS: tuple[Rgb, ...] = ((.9, .9, .88), (.06, .06, .06), (.6, .6, .6), (.8, .75, .6))
+_BOARDS: tuple[Rgb, ...] = (
+    (.1, .4, .15), (.1, .2, .45), (.05, .05, .06), (.12, .5, .2))
 _CABLES: tuple[Rgb, ...] = (
     (.03, .03, .03), (.03, .03, .03), (.6, .6, .6), (.7, .1, .08), (.85, .75, .1), (.1, .2, .6))
 
@@ -85,7 +88,7 @@ class HandLook:
                     geom.kind, tuple(factor * a for a in geom.size), geom.position, geom.rotation,
                     {'tip': self.tip, 'shell': self.shell}.get(geom.part, self.link),
                     shine=self._shine))
-            if self._skins and geom.part == 'link' and geom.kind == BOX and 'palm' not in geom.body:
+            if self._skins and geom.part == 'link' and 'palm' not in geom.body:
                 a, b, c = geom.size
                 stage.solids.append(Solid(
                     BOX, (.002, b * .8, c * .8), geom.position + geom.rotation[:, 0] * (a + .001),
@@ -98,21 +101,22 @@ class HandLook:
         for _ in range(self._boards):
             size = rng.uniform((.002, .008, .008), (.012, .035, .035))
             place = np.array([-.032 - size[0], rng.uniform(-.03, .03), rng.uniform(-.16, -.0)])
-            colour = ((.1, .4, .15), (.1, .2, .45), (.05, .05, .06), (.12, .5, .2))[rng.integers(4)]
-            stage.solids.append(Solid(BOX, tuple(size), turn @ place, turn, colour))
+            stage.solids.append(Solid(BOX, tuple(size), turn @ place, turn,
+                                      _BOARDS[rng.integers(len(_BOARDS))]))
         for _ in range(self._lamps):
             place = np.array([-.034, rng.uniform(-.05, .05), rng.uniform(-.08, .1)])
-            stage.solids.append(Solid(SPHERE, (.003,) * 3, turn @ place, turn, self._lamp, glow=1.))
+            stage.solids.append(Solid(SPHERE, (.003,) * 3, turn @ place, turn, self._lamp,
+                                      glow=1.))
         for _ in range(self._cables):
             start = np.array([-.03, rng.uniform(-.05, .05), rng.uniform(-.09, .09)])
-            end = np.array([rng.uniform(-.1, .05), rng.uniform(-.09, .09), rng.uniform(-.35, -.15)])
+            end = rng.uniform((-.1, -.09, -.35), (.05, .09, -.15))
             middle = (start + end) / 2 + rng.normal(0, .05, 3) + [-.05, 0, 0]
             along = np.linspace(0, 1, 8)[:, None]
             points = ((1 - along) ** 2 * start + 2 * along * (1 - along) * middle
                       + along ** 2 * end) @ turn.T
-            colour, radius = _CABLES[rng.integers(len(_CABLES))], rng.uniform(.001, .0035)
-            for a, b in zip(points[:-1], points[1:], strict=True):
-                stage.solids.append(rod(a, b, radius, colour))
+            cable, radius = _CABLES[rng.integers(len(_CABLES))], rng.uniform(.001, .0035)
+            for a, b in pairwise(points):
+                stage.solids.append(rod(a, b, radius, cable))
 
 
 def rod(start: Floats, end: Floats, radius: float, rgb: Rgb, shine: float = .2,
@@ -120,7 +124,7 @@ def rod(start: Floats, end: Floats, radius: float, rgb: Rgb, shine: float = .2,
     """Return a capsule or cylinder from one point to another."""
     way = end - start
     quaternion, flat = np.zeros(4), np.zeros(9)
-    mujoco.mju_quatZ2Vec(quaternion, way / max(np.linalg.norm(way), 1e-9))
+    mujoco.mju_quatZ2Vec(quaternion, way / max(float(np.linalg.norm(way)), 1e-9))
     mujoco.mju_quat2Mat(flat, quaternion)
     return Solid(kind, (radius, float(np.linalg.norm(way)) / 2, 0.), (start + end) / 2,
                  flat.reshape(3, 3), rgb, shine=shine)
@@ -141,7 +145,8 @@ def add_arm(rng: np.random.Generator, stage: Stage, studio: Studio, turn: Floats
                 to_world = turn @ about_z(yaw)
                 ends = np.array([part.position for part in pose.solids]) @ to_world.T + wrist
                 below = float((ends[:, 2] < table + .05).mean())
-                placed.append(((to_world @ pose.up)[2] - below + rng.uniform(0, .3), pose, to_world))
+                fit = (to_world @ pose.up)[2] - below + rng.uniform(0, .3)
+                placed.append((fit, pose, to_world))
         _, pose, to_world = max(placed, key=lambda item: item[0])
         recoloured = rng.random() < .5
         gap = turn @ np.array([0, 0, -rng.uniform(0, .03)])
@@ -189,8 +194,8 @@ def thing_solids(rng: np.random.Generator, studio: Studio, thing: Thing, positio
     """Return the solids of a thing: its model, or its parts in random colours and textures."""
     shine = float(rng.uniform(0, .7))
     if thing.model:
-        part, texture = studio.assets.models[thing.model]
-        return [studio.mesh_solid(part, position, rotation, thing.scale, (1., 1., 1.), texture,
+        model, texture = studio.assets.models[thing.model]
+        return [studio.mesh_solid(model, position, rotation, thing.scale, (1., 1., 1.), texture,
                                   shine)]
     colour = draw_colour(rng) if rgb is None else rgb
     texture = int(rng.integers(studio.textures)) if rng.random() < .4 and rgb is None else -1

@@ -147,12 +147,12 @@ def add_parts(body: mujoco.MjsBody, shape: ObjectShape, mass: float, friction: f
     :param friction: coefficient of sliding friction.
     :param name: material of parts without a colour, and prefix of the names of the geoms.
     """
-    volume = sum(volume(part) for part in shape.parts)
+    total = sum(volume(part) for part in shape.parts)
     for i, part in enumerate(shape.parts):
         geom = body.add_geom(
             name=f'{name}_{i}', type=part.geom, size=part.size, pos=part.pos, quat=part.quat,
             friction=[friction, .005, .0002], condim=4, group=2,
-            mass=mass * volume(part) / volume)
+            mass=mass * volume(part) / total)
         if part.rgb is None:
             geom.material = name
         else:

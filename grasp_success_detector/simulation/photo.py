@@ -19,7 +19,8 @@ def background(rng: np.random.Generator, studio: Studio) -> Image:
     if photographs and rng.random() < .75:
         image = read_photograph(photographs[rng.integers(len(photographs))], rng, width, height)
     else:
-        across = np.linspace(*rng.uniform(20, 250, (2, 3)), width)       # (W, 3)
+        left, right = rng.uniform(20, 250, (2, 3))
+        across = np.linspace(left, right, width)       # (W, 3)
         image = np.broadcast_to(across, (height, width, 3)).astype(np.uint8).copy()
         for _ in range(rng.integers(0, 25)):
             x, y = rng.integers(0, width), rng.integers(0, height)

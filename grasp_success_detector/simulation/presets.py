@@ -43,6 +43,7 @@ class Preset(Enum):
 
     RIG = 'rig'         #: a fixed camera on a stand beside the hand, small variations
     RANDOM = 'random'   #: any position of the camera, any light and colours
+    WORLD = 'world'     #: each picture another hand, arm, table, camera and light
 
 
 RANGES = {
@@ -88,9 +89,16 @@ class RecordingSettings:
         0, lowest=0, highest=80_000_000,
         help='number of the first attempt; each number is another attempt')
     preset: Preset = setting(
-        Preset.RIG, help='rig: one fixed camera, small changes; random: any camera and light')
+        Preset.RIG, help='rig: one fixed camera, small changes; random: any camera and light; '
+        'world: each picture with another hand, arm, table, camera and light (needs --frames)')
     frames: int | None = setting(
         None, lowest=1, help='labelled frames per attempt (all frames at --fps)')
+    looks: int = setting(
+        1, lowest=1, highest=1000, help='of the preset world: pictures of each frame, each with '
+        'another look')
+    assets: str | None = setting(
+        None, metavar='FOLDER', help='of the preset world: models and photographs, as '
+        'docs/real_cameras.md says; without it everything is made of primitives')
     fps: float = setting(15., lowest=1, highest=200, help='frames per second')
     width: int = setting(320, lowest=16, highest=4096, help='of the images, in pixels')
     height: int = setting(240, lowest=16, highest=4096, help='of the images, in pixels')
@@ -99,3 +107,9 @@ class RecordingSettings:
 
     def __post_init__(self) -> None:
         check_settings(self, SimulationError, 'recording:')
+        if self.preset is Preset.WORLD and self.frames is None:
+            raise SimulationError('recording: preset world has no video; give the number of '
+                                  'labelled frames of each attempt with --frames')
+        if self.preset is not Preset.WORLD and (self.looks > 1 or self.assets is not None):
+            raise SimulationError(f'recording: looks and assets are of the preset world, not of '
+                                  f'{self.preset.value}')

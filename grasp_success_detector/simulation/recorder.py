@@ -30,7 +30,7 @@ from grasp_success_detector.simulation.attempt_files import (
     read_attempt,
     write_attempt,
 )
-from grasp_success_detector.simulation.presets import ImageEncoding, RecordingSettings
+from grasp_success_detector.simulation.presets import ImageEncoding, Preset, RecordingSettings
 from grasp_success_detector.simulation.rendering import Episode, make_episode, SimulatedCamera
 from grasp_success_detector.simulation.scene import JOINT_NAMES
 
@@ -135,9 +135,25 @@ def _start_worker() -> None:
 _camera = cache(SimulatedCamera)  # one per worker process, as an OpenGL context is of one thread
 
 
+@cache
+def _world(width: int, height: int, assets: str | None) -> tuple[Any, Any]:
+    from grasp_success_detector.simulation.assets import load_assets
+    from grasp_success_detector.simulation.hand_model import HandModel
+    from grasp_success_detector.simulation.studio import Studio
+    folder = None if assets is None else Path(assets)
+    return Studio(width, height, load_assets(folder)), HandModel()
+
+
 def _record_attempt(settings: RecordingSettings, number: int, attempts: Path) -> AttemptSummary:
-    episode = make_episode(settings.seed, number, settings.preset, settings.fps, settings.frames,
-                           _camera(settings.width, settings.height))
+    if settings.preset is Preset.WORLD:
+        from grasp_success_detector.simulation.world import make_world_episode
+        assert settings.frames is not None
+        episode = make_world_episode(
+            settings.seed, number, settings.frames, settings.looks,
+            *_world(settings.width, settings.height, settings.assets))
+    else:
+        episode = make_episode(settings.seed, number, settings.preset, settings.fps,
+                               settings.frames, _camera(settings.width, settings.height))
     labelled = sum(frame.label is not None for frame in episode.frames)
     summary = AttemptSummary(number, episode.success, len(episode.frames), labelled)
     write_attempt(attempts, summary, list(_messages(settings, number, episode)))
@@ -149,6 +165,10 @@ def _topics(settings: RecordingSettings) -> dict[str, str]:
     image = ({bags.COMPRESSED_TOPIC: 'sensor_msgs/msg/CompressedImage'}
              if settings.encoding is ImageEncoding.JPEG else
              {bags.IMAGE_TOPIC: 'sensor_msgs/msg/Image'})
+    if settings.preset is Preset.WORLD:     # its pictures are not one movement of the hand
+        return image | {bags.HAND_BOX_TOPIC: 'sensor_msgs/msg/RegionOfInterest',
+                        bags.GROUND_TRUTH_TOPIC: 'std_msgs/msg/Bool',
+                        bags.ATTEMPT_TOPIC: 'std_msgs/msg/String'}
     return image | {bags.JOINT_STATES_TOPIC: 'sensor_msgs/msg/JointState',
                     bags.JOINT_COMMANDS_TOPIC: 'sensor_msgs/msg/JointState',
                     bags.GROUND_TRUTH_TOPIC: 'std_msgs/msg/Bool',
@@ -205,6 +225,10 @@ def _unsorted(settings: RecordingSettings, number: int, episode: Episode) -> Ite
             yield message(bags.IMAGE_TOPIC, stamp_ns, header=header, height=height, width=width,
                           encoding='rgb8', is_bigendian=0, step=3 * width,
                           data=frame.image.reshape(-1))
+        if frame.box is not None:
+            left, top, right, bottom = frame.box
+            yield message(bags.HAND_BOX_TOPIC, stamp_ns, x_offset=left, y_offset=top,
+                          width=right - left, height=bottom - top, do_rectify=False)
         if frame.label is not None:
             yield message(bags.GROUND_TRUTH_TOPIC, stamp_ns, data=bool(frame.label))
     yield boundary('end', start + round(DURATION_S * 1e9), success=episode.success)

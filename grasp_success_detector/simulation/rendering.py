@@ -19,6 +19,8 @@ from grasp_success_detector.simulation.joints import JointSample, measure_joints
 from grasp_success_detector.simulation.presets import Preset, RANGES, Ranges
 from grasp_success_detector.simulation.scene import build_scene
 
+Box = tuple[int, int, int, int]
+
 #: Share of the chosen frames from before lift-off, where the label is always failure.
 _EARLY_SHARE = .25
 
@@ -117,11 +119,13 @@ class RenderedFrame:
     :ivar time_s: time since the start of the attempt.
     :ivar image: RGB uint8 (H, W, 3).
     :ivar label: the frame's label, or None if it is ambiguous.
+    :ivar box: the hand's left, top, right and bottom in pixels; None where it is not computed.
     """
 
     time_s: float
     image: NDArray[np.uint8]
     label: Label | None
+    box: Box | None = None
 
 
 @dataclass(frozen=True)

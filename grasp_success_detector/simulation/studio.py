@@ -122,6 +122,7 @@ class Studio:
 
     def render(self, solids: list[Solid], view: View) -> tuple[NDArray[np.uint8], Floats]:
         """Return RGB uint8 (H, W, 3), and the distances (H, W) in metres, infinite for nothing."""
+        self._gl.make_current()     # there may be another studio in this thread
         self._arrange(view)
         for solid in solids:
             self._add(solid)
@@ -192,12 +193,12 @@ def _compile(assets: Assets, width: int, height: int, shadow_pixels: int,
     """Return a model of textures, meshes, lamps and a camera, and its number of textures."""
     spec = mujoco.MjSpec()
     spec.visual.quality.shadowsize, spec.visual.quality.offsamples = shadow_pixels, 0
-    visual = getattr(spec.visual, 'global_')
-    visual.offwidth, visual.offheight = width, height
+    spec.visual.global_.offwidth, spec.visual.global_.offheight = width, height
     spec.stat.extent, spec.visual.map.znear, spec.visual.map.zfar = 1., NEAR_M, FAR_M
     spec.worldbody.add_camera(name='camera')
     for _ in range(_LIGHTS):
-        spec.worldbody.add_light(type=mujoco.mjtLightType.mjLIGHT_SPOT, cutoff=60, castshadow=False)
+        spec.worldbody.add_light(type=mujoco.mjtLightType.mjLIGHT_SPOT, cutoff=60,
+                                 castshadow=False)
     rng = np.random.default_rng(0)
     images = [*assets.textures, *(noise_texture(rng, i % 2 == 0) if i % 4 else pattern_texture(rng)
                                   for i in range(_DRAWN_TEXTURES))]

@@ -19,7 +19,8 @@ from grasp_success_detector.simulation.objects import (
 _HALF = (float(np.sqrt(.5)), float(np.sqrt(.5)), 0., 0.)    # a quarter turn about x
 
 #: Kinds of things made of primitives, beside those of :data:`objects.KINDS`.
-KINDS = ('stick', 'tool', 'cup', 'bowl', 'plate', 'cube', 'ball', 'blob', 'bottle', 'ring', 'carton')
+KINDS = ('stick', 'tool', 'cup', 'bowl', 'plate', 'cube', 'ball', 'blob', 'bottle', 'ring',
+         'carton')
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Thing:
 
 def _half_extents(part: Part) -> NDArray[np.float64]:
     a, b, c = part.size
-    local = {SPHERE: (a, a, a), CYLINDER: (a, a, b), CAPSULE: (a, a, a + b)}.get(part.geom, (a, b, c))
+    local = {SPHERE: (a, a, a), CYLINDER: (a, a, b), CAPSULE: (a, a, a + b)}.get(
+        part.geom, (a, b, c))
     matrix = np.zeros(9)
     mujoco.mju_quat2Mat(matrix, np.array(part.quat, float))
     return np.asarray(np.abs(matrix.reshape(3, 3)) @ np.array(local))
@@ -72,9 +74,14 @@ def draw_thing(rng: np.random.Generator) -> Thing:
 
 def scaled(thing: Thing, factor: float) -> Thing:
     """Return the thing with all lengths multiplied by ``factor``."""
-    parts = tuple(replace(part, size=tuple(factor * a for a in part.size),
-                          pos=tuple(factor * a for a in part.pos)) for part in thing.parts)
+    parts = tuple(replace(part, size=_times(factor, part.size), pos=_times(factor, part.pos))
+                  for part in thing.parts)
     return replace(thing, parts=parts, scale=thing.scale * factor)
+
+
+def _times(factor: float, lengths: tuple[float, float, float]) -> tuple[float, float, float]:
+    a, b, c = lengths
+    return factor * a, factor * b, factor * c
 
 
 def _parts(rng: np.random.Generator, kind: str) -> list[Part]:
@@ -82,9 +89,8 @@ def _parts(rng: np.random.Generator, kind: str) -> list[Part]:
         return tuple(rng.uniform(.03, .95, 3))
 
     if kind == 'stick':
-        return [Part(CYLINDER if rng.random() < .5 else BOX, (
-            r := rng.uniform(.005, .014), length := rng.uniform(.06, .13), length)
-            if rng.random() < .5 else (r := rng.uniform(.005, .014), r, rng.uniform(.06, .13)))]
+        r, h = rng.uniform(.005, .014), rng.uniform(.06, .13)
+        return [Part(CYLINDER, (r, h, 0)) if rng.random() < .5 else Part(BOX, (r, r, h))]
     if kind == 'tool':      # hammer, brush, screwdriver, paddle
         r, h = rng.uniform(.008, .016), rng.uniform(.05, .09)
         head = rng.uniform((.012, .01, .008), (.05, .03, .03))

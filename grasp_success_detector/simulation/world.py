@@ -5,7 +5,8 @@ The physics of an attempt depends on the seed and the attempt's number alone, an
 each picture then has a hand, an arm, a table, things, a camera and light of its own.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import count
 
 import numpy as np
@@ -16,11 +17,11 @@ from grasp_success_detector.simulation import looks, photo
 from grasp_success_detector.simulation.hand_model import HandModel
 from grasp_success_detector.simulation.holds import CLOSE_S, FALL_S, Pose, run_hold
 from grasp_success_detector.simulation.looks import Stage
+from grasp_success_detector.simulation.rendering import Box, Episode, RenderedFrame
 from grasp_success_detector.simulation.studio import Solid, Studio, View
 from grasp_success_detector.simulation.things import Thing
 
 Floats = NDArray[np.float64]
-Box = tuple[int, int, int, int]
 
 #: Poses are observed at this rate (frames/s).
 POSE_HZ = 20.
@@ -39,6 +40,12 @@ _HAND_M, _CLEARANCE_M = .2, .03
 _PLAIN_SHARE, _BEHIND_SHARE, _NO_TABLE_SHARE, _IN_LINE_SHARE = .2, .6, .2, .3
 
 _TRIES = 8
+
+#: Branches of an attempt's random numbers, which keep its physics apart from its pictures.
+_CHOICE, _LOOK = 1_000_001, 1_000_002
+
+#: Between the stamps of two looks of one frame (s).
+_LOOK_S = .0001
 
 
 @dataclass(frozen=True)
@@ -83,10 +90,40 @@ def make_hold(seed: int, number: int, studio: Studio) -> Hold:
         if poses is None or poses[-1].label is None:
             continue
         early = [pose for pose in poses if CLOSE_S < pose.time_s < FALL_S]
-        known = [Pose(*(vars(pose) | {'label': Label.FAILURE}).values()) for pose in early]
+        known = [replace(pose, label=Label.FAILURE) for pose in early]
         known += [pose for pose in poses if pose.label is not None]
         return Hold(thing, tuple(known), poses[-1].label is Label.SUCCESS)
     raise AssertionError    # never reached
+
+
+def make_world_episode(seed: int, number: int, frames: int, looks_each: int, studio: Studio,
+                       hand: HandModel) -> Episode:
+    """
+    Simulate one attempt and take its pictures; the same arguments give the same pixels.
+
+    :param frames: number of labelled poses that are chosen: half of them after gravity began.
+    :param looks_each: pictures of each; their times are 0.1 ms apart.
+    """
+    hold = make_hold(seed, number, studio)
+    shown = []
+    for at in _choose(np.random.default_rng([seed, number, _CHOICE]), hold.poses, frames):
+        pose = hold.poses[at]
+        for look in range(looks_each):
+            shot = take_shot(np.random.default_rng([seed, number, _LOOK, at, look]), studio, hand,
+                             hold, pose)
+            shown.append(RenderedFrame(pose.time_s + look * _LOOK_S, shot.image, pose.label,
+                                       shot.box))
+    return Episode(tuple(shown), (), hold.success, 'any', hold.thing.kind)
+
+
+def _choose(rng: np.random.Generator, poses: Sequence[Pose], most: int) -> list[int]:
+    """Return indices, in order of time: half before gravity begins, half after it."""
+    parts = [[i for i, pose in enumerate(poses) if (pose.time_s >= FALL_S) is late]
+             for late in (False, True)]
+    numbers = [most // 2, most - most // 2]
+    return [int(rng.choice(part)) for candidates, number in zip(parts, numbers, strict=True)
+            if candidates and number
+            for part in np.array_split(candidates, min(number, len(candidates)))]
 
 
 def take_shot(rng: np.random.Generator, studio: Studio, hand: HandModel, hold: Hold, pose: Pose,
