@@ -16,9 +16,10 @@ from grasp_success_detector.recordings.bags import (
     open_bag,
 )
 from grasp_success_detector.simulation import looks, photo
-from grasp_success_detector.simulation.assets import Assets, load_assets, Mesh, simplified
+from grasp_success_detector.simulation.assets import Assets, load_assets
 from grasp_success_detector.simulation.hand_model import HandModel
 from grasp_success_detector.simulation.holds import FALL_S, run_hold
+from grasp_success_detector.simulation.meshes import Mesh, simplified
 from grasp_success_detector.simulation.presets import Preset, RecordingSettings
 from grasp_success_detector.simulation.recorder import record
 from grasp_success_detector.simulation.scene import OPEN

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 import re
-from typing import Any
 
 import cv2
 import mujoco
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grasp_success_detector.errors import SimulationError
+from grasp_success_detector.simulation.meshes import Mesh, mesh_of, simplified
 from grasp_success_detector.simulation.objects import BOX, Part
 from grasp_success_detector.simulation.things import Thing
 
@@ -31,30 +31,10 @@ Floats = NDArray[np.float64]
 #: Sides of the cells in which the vertices of the mesh of an arm, a hand, a thing become one (m).
 _ARM_CELL, _HAND_CELL, _THING_CELL = .01, .0015, .004
 
-#: Cells of a texture, along each side, in which a thing's vertices become one.
-_TEXTURE_CELLS = 40
-
-_FEWEST_VERTICES = 30
-
 #: Longest side of a thing that is worth taking into the hand, and of a texture's image.
 _MOST_M, _TEXTURE_PIXELS = .30, 256
 
 _WIDEST_PHOTOGRAPH = 960
-
-
-@dataclass(frozen=True)
-class Mesh:
-    """
-    Triangles of a model.
-
-    :ivar vertices: (n, 3) in metres.
-    :ivar faces: indices of vertices (m, 3).
-    :ivar coordinates: of the texture (k, 2), and indices of them (m, 3); None without a texture.
-    """
-
-    vertices: Floats
-    faces: NDArray[np.int64]
-    coordinates: tuple[Floats, NDArray[np.int64]] | None = None
 
 
 @dataclass(frozen=True)
@@ -180,7 +160,7 @@ def _load_arm(assets: Assets, path: Path, rng: np.random.Generator, poses: int =
     data = mujoco.MjData(model)
     shown = [g for g in range(model.ngeom) if model.geom_type[g] == mujoco.mjtGeom.mjGEOM_MESH
              and model.geom_group[g] == 1 and model.mesh_vertnum[model.geom_dataid[g]] > 20]
-    meshes = {g: _add_mesh(assets, simplified(_mesh_of(model, model.geom_dataid[g]), _ARM_CELL))
+    meshes = {g: _add_mesh(assets, simplified(mesh_of(model, model.geom_dataid[g]), _ARM_CELL))
               for g in shown}
     made = []
     for _ in range(poses):
@@ -219,7 +199,7 @@ def _load_thing(assets: Assets, path: Path) -> None:
     texture = _picture(path.parent / files[0], 2 * _TEXTURE_PIXELS)
     if 2 * float(thing.half_extents.max()) > _MOST_M or texture is None:
         return
-    mesh = _add_mesh(assets, simplified(_mesh_of(model, model.geom_dataid[shown[0]]), _THING_CELL))
+    mesh = _add_mesh(assets, simplified(mesh_of(model, model.geom_dataid[shown[0]]), _THING_CELL))
     assets.textures.append(texture)
     assets.things.append(thing)
     assets.models[name] = (
@@ -240,7 +220,7 @@ def _load_hand(assets: Assets, path: Path) -> None:
             if name is not None:
                 turn = np.zeros(9)
                 mujoco.mju_quat2Mat(turn, model.geom_quat[g])
-                mesh = simplified(_mesh_of(model, model.geom_dataid[g]), _HAND_CELL)
+                mesh = simplified(mesh_of(model, model.geom_dataid[g]), _HAND_CELL)
                 assets.hand.setdefault(name, []).append(MeshSolid(
                     _add_mesh(assets, mesh), model.geom_pos[g].copy(), turn.reshape(3, 3),
                     _rgb(model, g)))
@@ -256,38 +236,6 @@ def _hand_body(link: str) -> str | None:
     finger, joint = divmod(int(found[1]), 4)
     part = 'tip' if found[2] else ('base', 'proximal', 'middle', 'distal')[joint]
     return f'{("index", "middle", "ring", "thumb")[finger]}_{part}'
-
-
-def simplified(mesh: Mesh, cell: float) -> Mesh:
-    """Return a mesh whose vertices in one cell of a grid have become one, for speed."""
-    corners = mesh.vertices[mesh.faces].reshape(-1, 3)
-    keys = np.round(corners / cell)
-    if mesh.coordinates is not None:    # a seam of the texture divides vertices
-        points, indices = mesh.coordinates
-        places = points[indices].reshape(-1, 2)
-        keys = np.hstack([keys, np.round(places * _TEXTURE_CELLS)])
-    _, first, index = np.unique(keys.astype(np.int64), axis=0, return_index=True,
-                                return_inverse=True)
-    faces = index.reshape(-1, 3)
-    a, b, c = faces.T
-    faces = faces[(a != b) & (b != c) & (a != c)]
-    if len(first) < _FEWEST_VERTICES:
-        return mesh
-    return Mesh(corners[first], faces,
-                None if mesh.coordinates is None else (places[first], faces))
-
-
-def _mesh_of(model: mujoco.MjModel, number: int) -> Mesh:
-    def rows(array: NDArray[Any], start: NDArray[Any], count: NDArray[Any]) -> NDArray[Any]:
-        return np.array(array[start[number]:start[number] + count[number]])
-
-    vertices = rows(model.mesh_vert, model.mesh_vertadr, model.mesh_vertnum).astype(np.float64)
-    faces = rows(model.mesh_face, model.mesh_faceadr, model.mesh_facenum).astype(np.int64)
-    if model.mesh_texcoordadr[number] < 0:
-        return Mesh(vertices, faces)
-    uv = rows(model.mesh_texcoord, model.mesh_texcoordadr, model.mesh_texcoordnum)
-    indices = rows(model.mesh_facetexcoord, model.mesh_faceadr, model.mesh_facenum)
-    return Mesh(vertices, faces, (uv.astype(np.float64), indices.astype(np.int64)))
 
 
 def _add_mesh(assets: Assets, mesh: Mesh) -> int:
