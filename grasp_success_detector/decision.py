@@ -31,6 +31,7 @@ class Reason(Enum):
     FROZEN = 'frozen'                   #: the camera sends one picture again and again
     AMBIGUOUS_SOURCE = 'ambiguous_source'   #: several cameras publish on the topic
     NO_CLOCK = 'no_clock'               #: ``use_sim_time`` is set, and nothing publishes /clock
+    UNFAMILIAR = 'unfamiliar'           #: the checkpoint does not know pictures of this kind
     INACTIVE = 'inactive'               #: the node is not active and takes no frames
     DISABLED = 'disabled'               #: the node was told to pause
 
@@ -187,7 +188,7 @@ class WindowedDecider:
             self._lose()
 
     def observe_blind(self, reason: Reason, received_ns: int) -> None:
-        """Make the verdict UNKNOWN for a frame that shows nothing; ``reason`` is one of BLIND."""
+        """Make the verdict UNKNOWN for a frame; ``reason`` is one of BLIND, or UNFAMILIAR."""
         self._blind = reason, received_ns
         self._lose()
 

@@ -24,6 +24,7 @@ from grasp_success_detector.images.decoding import RgbImage
 from grasp_success_detector.inference.classifier import BATCH_SIZE, GraspClassifier
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.architectures import success_probabilities
+from grasp_success_detector.networks.familiarity import FAMILIARITY_QUANTILE
 from grasp_success_detector.recordings.reader import ChosenFrame, RefusedFrame
 
 #: For attempts that are recorded as a few frames only: one frame is enough for a verdict.
@@ -83,11 +84,13 @@ def predictions_of(frames: Sequence[LabelledFrame], logits: NDArray[np.float32],
 
 
 def judge(classifier: GraspClassifier, recording: Recording,
-          on_frames: Callable[[int], None] = lambda count: None) -> Judged:
+          on_frames: Callable[[int], None] = lambda count: None,
+          familiarity_quantile: float = FAMILIARITY_QUANTILE) -> Judged:
     """
     Return P(success) of every frame of a recording; memory does not grow with its length.
 
     :param on_frames: called with the number of frames just judged.
+    :param familiarity_quantile: share of known frames that count as familiar; 0: all frames do.
     """
     logits = np.full((len(recording.frames), 2), np.nan, np.float32)
     index = {frame.number: i for i, frame in enumerate(recording.frames)}
@@ -111,6 +114,10 @@ def judge(classifier: GraspClassifier, recording: Recording,
                 inputs.append(prepared[0])
         if inputs:
             logits[places] = classifier.engine.logits(np.stack(inputs))
+            strange = classifier.unfamiliar(len(places), familiarity_quantile)
+            for place in (place for place, odd in zip(places, strange, strict=True) if odd):
+                refused[Reason.UNFAMILIAR.value] += 1
+                blind[place] = Reason.UNFAMILIAR
         on_frames(len(batch))
     temperature = classifier.metadata.temperature
     return Judged(recording, success_probabilities(logits, temperature),

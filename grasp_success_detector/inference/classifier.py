@@ -5,6 +5,7 @@ from contextlib import suppress
 import ctypes
 import gc
 import os
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,19 @@ from grasp_success_detector.networks.checkpoint import Checkpoint
 
 #: Frames per call of a network, in everything but training; bounds the memory.
 BATCH_SIZE = 32
+
+
+class Judgement(NamedTuple):
+    """
+    What a checkpoint says of frames.
+
+    :ivar probabilities: P(success), float32 (N,), 0 to 1.
+    :ivar familiarity: float64 (N,), see :mod:`~grasp_success_detector.networks.familiarity`; None
+        where the checkpoint does not know what its frames look like.
+    """
+
+    probabilities: NDArray[np.float32]
+    familiarity: NDArray[np.float64] | None
 
 
 class GraspClassifier:
@@ -108,6 +122,33 @@ class GraspClassifier:
     def predict_prepared(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return P(success), float32 (N,), of images that :meth:`prepare` returned."""
         return success_probabilities(self.engine.logits(images), self.metadata.temperature)
+
+    def judge_prepared(self, images: NDArray[np.uint8]) -> Judgement:
+        """Return P(success) and familiarity of images that :meth:`prepare` returned."""
+        probabilities = self.predict_prepared(images)
+        known, features = self.metadata.familiarity, self.engine.features
+        return Judgement(probabilities, None if known is None or features is None
+                         else known.of(features))
+
+    def unfamiliar(self, count: int, quantile: float) -> NDArray[np.bool_]:
+        """
+        Return which of the images that were run last are unfamiliar, bool (N,).
+
+        :param count: N, their number.
+        :param quantile: share of known frames that count as familiar; 0: all frames do.
+        """
+        known, features = self.metadata.familiarity, self.engine.features
+        if known is None or features is None:
+            return np.zeros(count, bool)
+        return np.asarray(known.of(features) < known.limit(quantile))
+
+    def judge(self, frames: Sequence[NDArray[np.uint8]]) -> Judgement:
+        """Return P(success) and familiarity of each frame; parameters as of :meth:`predict`."""
+        parts = [self.judge_prepared(self.prepare(frames[start:start + BATCH_SIZE]))
+                 for start in range(0, len(frames), BATCH_SIZE)]
+        return Judgement(np.concatenate([part.probabilities for part in parts]), None if any(
+            part.familiarity is None for part in parts) else np.concatenate(
+                [part.familiarity for part in parts if part.familiarity is not None]))
 
     def logits(self, frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """

@@ -54,6 +54,9 @@ class Engine(ABC):
     name: ClassVar[str]
     speed: ClassVar[Mapping[Precision, float]]
 
+    #: Averaged output of the module that familiarity looks at, float32 (B, C), of the images that
+    #: were last run; None where the checkpoint has no familiarity.
+    features: NDArray[np.float32] | None = None
     artifact: str | None = None
     reference: NDArray[np.float32] | None = None
 

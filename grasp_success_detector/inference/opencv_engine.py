@@ -28,6 +28,12 @@ class OpenCvEngine(Engine):
             self._network = cv2.dnn.readNetFromONNX(np.frombuffer(model, np.uint8))
         except (CheckpointError, cv2.error) as error:
             raise ConfigError(f'cannot run this network ({one_line(error)})') from error
+        known = checkpoint.metadata.familiarity
+        # OpenCV 4.5.2 and later put more before the names of layers.
+        self._module = tuple(name for name in self._network.getLayerNames()
+                             if known and name.rpartition('!')[2] == known.module)
+        if known and not self._module:
+            raise ConfigError(f'OpenCV has no part {known.module}, by which familiarity is told')
         factor, offset = size.factor_and_offset()
         self._factor, self._offset = factor[:, None, None], offset[:, None, None]
         self._planes = np.empty((1, 3, size.height, size.width), np.float32)
@@ -52,10 +58,15 @@ class OpenCvEngine(Engine):
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Normalise and run, frame by frame: batches are no faster."""
         out = np.empty((len(images), len(Label)), np.float32)
+        pooled = []
         for i, image in enumerate(images):
             # Outside of the graph, as OpenCV 4.5 reads no graph whose input is uint8.
             np.multiply(image.transpose(2, 0, 1), self._factor, out=self._planes[0])
             self._planes += self._offset
             self._network.setInput(self._planes)
-            out[i] = self._network.forward(LOGITS)[0]
+            answers = self._network.forward([LOGITS, *self._module])
+            out[i] = answers[0][0]
+            pooled += [answer[0].mean((1, 2)) for answer in answers[1:]]
+        if pooled:
+            self.features = np.stack(pooled)
         return out

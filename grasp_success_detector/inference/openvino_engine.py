@@ -56,6 +56,8 @@ class OpenVinoEngine(Engine):
                     int8_path(checkpoint.path), checkpoint)
             else:
                 model, self.reference, _ = converted(checkpoint)
+            if known := checkpoint.metadata.familiarity:
+                _add_output(model, known.module)
             compiled = openvino.Core().compile_model(model, device.upper(), options)
         except CheckpointError as error:
             raise ConfigError(str(error)) from error
@@ -66,6 +68,7 @@ class OpenVinoEngine(Engine):
         if used != _TYPES[precision]:
             raise ConfigError(f'openvino computes in {used} on {device} when asked for '
                               f'{precision.value}; choose another precision')
+        self._knows = checkpoint.metadata.familiarity is not None
         self._request = compiled.create_infer_request()
         self._input = self._request.get_input_tensor(0).data    # uint8 (1, H, W, 3)
 
@@ -92,11 +95,16 @@ class OpenVinoEngine(Engine):
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Run frame by frame: batches are no faster on the devices that OpenVINO is for."""
         out = np.empty((len(images), len(Label)), np.float32)
+        pooled = []
         for i in range(len(images)):
             # A copy of so few pixels takes less time than to give the request another array.
             np.copyto(self._input, images[i:i + 1])
             self._request.infer()
             out[i] = self._request.get_output_tensor(0).data[0]
+            if self._knows:
+                pooled.append(self._request.get_output_tensor(1).data[0].mean((1, 2)))
+        if pooled:
+            self.features = np.stack(pooled)
         return out
 
 
@@ -112,6 +120,18 @@ def load_openvino() -> Any:
     import openvino
 
     return openvino
+
+
+def _add_output(model: Any, module: str) -> None:
+    """Add a module's output to those of a converted model, whose file need not change for it."""
+    names = f'__module.model.{module}/'
+    found = [node for node in model.get_ordered_ops()
+             if node.get_friendly_name().startswith(names)
+             and '/fq_' not in node.get_friendly_name()]
+    if not found:
+        raise CheckpointError(f'the converted model has no part {module}, by which familiarity is '
+                              'told')
+    model.add_outputs([found[-1].output(0)])
 
 
 def convert(checkpoint: Checkpoint) -> Any:

@@ -50,6 +50,10 @@ class TorchEngine(Engine):
         self._dtype: torch.dtype = getattr(torch, _TYPES[precision])
         self._preprocessing = checkpoint.metadata.preprocessing
         model = fold_batch_norm(checkpoint.model)
+        self._pooled: list[torch.Tensor] = []
+        if known := checkpoint.metadata.familiarity:
+            model.get_submodule(known.module).register_forward_hook(
+                lambda module, given, output: self._pooled.append(output.float().mean((2, 3))))
         if self._dtype != torch.float32:
             for module in model.modules():
                 if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
@@ -77,6 +81,7 @@ class TorchEngine(Engine):
         count, height, width, _ = images.shape
         at_once = max(1, _CACHED_PIXELS // (height * width)) if self.device == 'cpu' else count
         parts = []
+        self._pooled.clear()
         with torch.inference_mode():
             for start in range(0, count, at_once):
                 x = self._preprocessing.normalize(
@@ -84,6 +89,8 @@ class TorchEngine(Engine):
                 with torch.autocast(self._device.type, self._dtype,
                                     enabled=self._dtype != torch.float32):
                     parts.append(self._model(x).float().cpu().numpy())
+        if self._pooled:
+            self.features = torch.cat(self._pooled).cpu().numpy()
         return np.concatenate(parts)
 
 

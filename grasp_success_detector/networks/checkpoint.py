@@ -18,6 +18,7 @@ from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.labels import CLASS_NAMES
 from grasp_success_detector.networks import tensors_file
 from grasp_success_detector.networks.architectures import ARCHITECTURES, build, check_architecture
+from grasp_success_detector.networks.familiarity import Familiarity
 from grasp_success_detector.settings import check_settings, setting
 
 if TYPE_CHECKING:
@@ -105,6 +106,18 @@ class CheckpointMetadata(BackboneMetadata):
     threshold: float = setting(0.5, above=0., highest=1.)   # from 0 on, every frame would count
     #: Number by which the logits are divided before the softmax.
     temperature: float = setting(1., lowest=0.01, highest=100.)
+    #: What its frames look like; None: not known.
+    familiarity: Familiarity | None = None
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> 'CheckpointMetadata':
+        """Build from the fields of a JSON document, as :class:`BackboneMetadata` does."""
+        known = document.get('familiarity')
+        try:
+            familiarity = None if known is None else Familiarity(**known)
+        except (TypeError, IndexError) as error:
+            raise CheckpointError(f'familiarity: cannot be used ({error})') from error
+        return super().from_json({**document, 'familiarity': familiarity})
 
     def _checks(self) -> Iterator[tuple[str, bool, str]]:
         yield from super()._checks()

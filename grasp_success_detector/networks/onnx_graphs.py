@@ -165,7 +165,7 @@ def _efficientnet_lite0(network: _Network) -> int:
             y = conv(x, f'{name}.conv_pw', f'{name}.bn1')
             y = conv(y, f'{name}.conv_dw', f'{name}.bn2', stride)
             y = conv(y, f'{name}.conv_pwl', f'{name}.bn3', active=False)
-            x = network.graph.add('Add', [y, x]) if block else y
+            x = network.graph.add('Add', [y, x], output=name) if block else y
     x = conv(x, 'conv_head', 'bn2')
     return network.head(x, 'classifier')
 

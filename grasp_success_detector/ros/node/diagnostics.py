@@ -137,6 +137,10 @@ class FrameStatistics:
                 return DiagnosticStatus.ERROR, (
                     f'unknown: the camera is blind ({decision.reason.value}); is it covered, lit, '
                     'alive?')
+            case Reason.UNFAMILIAR:
+                return DiagnosticStatus.ERROR, (
+                    'unknown: the checkpoint has not seen this kind of picture; adapt it to this '
+                    'rig with adapt_classifier')
             case Reason.BAD_FRAMES:
                 worst = max(self._bad, key=lambda reason: self._bad[reason], default='unknown')
                 return DiagnosticStatus.ERROR, f'unknown: frames cannot be decoded ({worst})'

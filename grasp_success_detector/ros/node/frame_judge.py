@@ -29,7 +29,8 @@ class UnjudgedError(Exception):
 
     :ivar reason: kind of fault, such as ``'malformed_message'``; diagnostics count frames by it.
     :ivar blindness: one of ``decision.BLIND`` if the frame shows nothing, AMBIGUOUS_SOURCE if it
-        may be of another camera, else None.
+        may be of another camera, UNFAMILIAR if it looks like none that the checkpoint knows, else
+        None.
     """
 
     def __init__(self, reason: str, text: str, blindness: Reason | None = None) -> None:
@@ -80,6 +81,7 @@ class FrameJudge:
         self._classifier.preprocessing = self._preprocessing(values)
         self._classifier.warm_up()
         self._visibility = VisibilityCheck(values.visibility())
+        self._familiarity_quantile = values.familiarity_quantile
         self.facts = {
             'checkpoint': checkpoint,
             'checkpoint_sha256': self._classifier.sha256,
@@ -103,6 +105,7 @@ class FrameJudge:
         """Use the region of interest and the visibility limits of ``values`` from now on."""
         self._classifier.preprocessing = self._preprocessing(values)
         self._visibility.config = values.visibility()
+        self._familiarity_quantile = values.familiarity_quantile
 
     def start_anew(self) -> None:
         """Forget earlier frames, with which the check for a frozen camera compares."""
@@ -137,6 +140,11 @@ class FrameJudge:
             prepared = self._classifier.prepare([image])
             preprocessed_ns = monotonic_ns()
             probability = float(self._classifier.predict_prepared(prepared)[0])
+            if self._classifier.unfamiliar(1, self._familiarity_quantile)[0]:
+                raise UnjudgedError(
+                    Reason.UNFAMILIAR.value, 'the checkpoint has not seen this kind of picture; '
+                    'adapt it to this rig with adapt_classifier (familiarity_quantile: 0 judges '
+                    'such frames too)', Reason.UNFAMILIAR)
             inferred_ns = monotonic_ns()
         except ImageDecodeError as error:
             raise UnjudgedError(error.reason, str(error)) from error

@@ -20,6 +20,7 @@ from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.files import CHECKPOINT_HELP
 from grasp_success_detector.images.visibility import VisibilityConfig
 from grasp_success_detector.inference.engine import AUTO, ENGINE_HELP, PRECISION_HELP
+from grasp_success_detector.networks.familiarity import FAMILIARITY_QUANTILE
 from grasp_success_detector.ros.node.image_conversion import ImageDecoder
 from grasp_success_detector.settings import check_settings, expected_values, fits, setting
 
@@ -111,6 +112,10 @@ class Parameters:
     max_black: float = _parameter_of(VisibilityConfig, 'max_black')
     max_white: float = _parameter_of(VisibilityConfig, 'max_white')
     frozen_after_s: float = _parameter_of(VisibilityConfig, 'frozen_after_s', highest=3600.)
+
+    familiarity_quantile: float = _parameter(
+        FAMILIARITY_QUANTILE, 'Share of the frames that the checkpoint knows which count as '
+        'familiar; others are UNKNOWN (false). 0: all frames are judged.', lowest=0., highest=1.)
 
     verify_timeout_s: float = _parameter(
         2., 'Seconds after which ~/verify answers UNKNOWN if the frames gave no verdict.',

@@ -174,7 +174,7 @@ def metadata_of(adaptation: Adaptation, config: AdaptationConfig, start: Checkpo
                 sources: Sequence[str]) -> CheckpointMetadata:
     """Return the metadata of the adapted checkpoint, with where it comes from and its figures."""
     return replace(
-        adaptation.metadata, metrics={'adaptation': adaptation.to_json()},
+        adaptation.metadata, familiarity=None, metrics={'adaptation': adaptation.to_json()},
         training={'adapted_from': {'path': str(start.path), 'sha256': start.sha256},
                   'config': config.to_json(), 'sources': list(sources),
                   'versions': {'torch': torch.__version__}})

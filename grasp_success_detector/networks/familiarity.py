@@ -1,0 +1,137 @@
+"""
+Familiarity: how much a frame looks like the frames that a checkpoint knows.
+
+A middle stage of the network, averaged over the picture, describes textures, edges and parts. The
+familiarity of a frame is minus the squared Mahalanobis distance of these features from the
+nearest prototype: the mean of the training frames (K. Lee et al., A Simple Unified Framework for
+Detecting Out-of-Distribution Samples, NeurIPS 2018), or a picture of the rig that a checkpoint was
+adapted to. It is scaled so that 99 % of known frames reach -1. docs/trust.md has the measurements.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from grasp_success_detector.errors import CheckpointError
+from grasp_success_detector.settings import check_settings
+
+#: Path of the module whose output is averaged, by architecture; others have no familiarity.
+MODULES = {'efficientnet_lite0': 'blocks.3.2'}
+
+#: Shares of known frames for which the familiarity that they reach is stored.
+SHARES = (.5, .8, .9, .95, .98, .99, .995, .999, 1.)
+
+#: Share of known frames that count as familiar, by default (docs/trust.md).
+FAMILIARITY_QUANTILE = 0.99
+
+# Added to the variances, as a fraction of their mean: features that hardly vary do not decide.
+_SHRINKAGE = .03
+
+# Standard deviations above the mean distance between few pictures from which the next one of the
+# same rig is unfamiliar; measured on other rigs (docs/trust.md).
+_FEW_PICTURES_SPREAD = 2.5
+
+Vector = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Familiarity:
+    """
+    What is known about frames, as a part of a checkpoint's metadata.
+
+    :ivar module: path of the module whose output, averaged over the picture, is the features (C,).
+    :ivar mean: mean of the features (C,).
+    :ivar projection: (C, K); ``(features - mean) @ projection`` spreads alike in all directions.
+    :ivar prototypes: (P, K), projected features of known frames.
+    :ivar scale: factor of the squared distance from each prototype (P,).
+    :ivar reached: for each of ``SHARES`` the familiarity that this share of known frames reaches.
+    """
+
+    module: str
+    mean: Vector
+    projection: tuple[Vector, ...]
+    prototypes: tuple[Vector, ...]
+    scale: Vector
+    reached: Vector
+
+    def __post_init__(self) -> None:
+        """Raise a CheckpointError if sizes do not fit each other or a value is impossible."""
+        check_settings(self, CheckpointError, 'familiarity:')
+        channels, count = len(self.mean), len(self.prototypes)
+        size = len(self.projection[0])
+        if not (len(self.projection) == channels and len(self.scale) == count and count
+                and all(len(row) == size for row in (*self.projection, *self.prototypes))
+                and min(self.scale) > 0 and len(self.reached) == len(SHARES)
+                and list(self.reached) == sorted(self.reached, reverse=True)):
+            raise CheckpointError('familiarity: its sizes do not fit each other, or its values are '
+                                  'out of order')
+        object.__setattr__(self, '_arrays', tuple(
+            np.array(part, np.float64) for part in (
+                self.mean, self.projection, self.prototypes, self.scale)))
+
+    def of(self, features: ArrayLike) -> NDArray[np.float64]:
+        """Return the familiarity (N,), 0 or below, of features (N, C)."""
+        scale: NDArray[np.float64] = self._arrays[3]    # type: ignore[attr-defined]
+        return np.asarray(-(self._squares(features) * scale).min(1))
+
+    def limit(self, share: float) -> float:
+        """Return the familiarity that a share of known frames reaches; -infinity for 0."""
+        return float(np.interp(share, SHARES, self.reached)) if share > 0 else -np.inf
+
+    def projected(self, features: ArrayLike) -> NDArray[np.float64]:
+        """Return projected features (N, K) of features (N, C)."""
+        mean, projection, *_ = self._arrays     # type: ignore[attr-defined]
+        return np.asarray((np.asarray(features, np.float64) - mean) @ projection)
+
+    def _squares(self, features: ArrayLike) -> NDArray[np.float64]:
+        prototypes = self._arrays[2]    # type: ignore[attr-defined]
+        return np.asarray(((self.projected(features)[:, None] - prototypes) ** 2).sum(2))
+
+
+def fit(features: ArrayLike, held_out: ArrayLike, module: str) -> Familiarity:
+    """
+    Return the familiarity with frames of a training.
+
+    :param features: pooled features of training frames (N, C).
+    :param held_out: those of frames of other attempts (M, C), which set the scale.
+    """
+    known = np.asarray(features, np.float64)
+    mean, deviation = known.mean(0), known.std(0) + 1e-6
+    scaled = (known - mean) / deviation
+    values, vectors = np.linalg.eigh(
+        np.cov(scaled.T) + _SHRINKAGE * np.eye(known.shape[1]))
+    projection = vectors / np.sqrt(values) / deviation[:, None]
+    first = Familiarity(module, _numbers(mean), tuple(map(_numbers, projection)),
+                        ((0.,) * known.shape[1],), (1.,), (0.,) * len(SHARES))
+    limit = float(np.quantile(-first.of(held_out), .99))
+    return _measured(replace(first, scale=(float(1 / limit),)), held_out)
+
+
+def fit_pictures(start: Familiarity, features: ArrayLike) -> Familiarity:
+    """
+    Return the familiarity with few pictures of another rig, and with what ``start`` knows.
+
+    Each picture becomes a prototype. What is further from all of them than they are from each
+    other, by a margin, and far from what ``start`` knows, is unfamiliar.
+
+    :param features: pooled features of the pictures (N, C), 3 or more, by the same module and
+        weights as those of ``start``.
+    """
+    points = start.projected(features)
+    apart = np.sqrt(((points[:, None] - points[None]) ** 2).sum(2))
+    np.fill_diagonal(apart, np.inf)
+    nearest = apart.min(1)
+    radius = float(nearest.mean() + _FEW_PICTURES_SPREAD * nearest.std())
+    return replace(
+        start, prototypes=(*start.prototypes, *map(_numbers, points)),
+        scale=(*start.scale, *([float(1 / max(radius, 1e-6) ** 2)] * len(points))))
+
+
+def _measured(familiarity: Familiarity, held_out: ArrayLike) -> Familiarity:
+    reached = np.quantile(familiarity.of(held_out), 1 - np.array(SHARES))
+    return replace(familiarity, reached=_numbers(reached))
+
+
+def _numbers(values: ArrayLike) -> Vector:
+    return tuple(float(f'{value:.7g}') for value in np.asarray(values).tolist())
