@@ -127,7 +127,7 @@ def _add_output(model: Any, module: str) -> None:
     names = f'__module.model.{module}/'
     found = [node for node in model.get_ordered_ops()
              if node.get_friendly_name().startswith(names)
-             and '/fq_' not in node.get_friendly_name()]
+             and node.get_type_name() in ('Add', 'FakeQuantize')]
     if not found:
         raise CheckpointError(f'the converted model has no part {module}, by which familiarity is '
                               'told')

@@ -23,7 +23,7 @@ MODULES = {'efficientnet_lite0': 'blocks.3.2'}
 SHARES = (.5, .8, .9, .95, .98, .99, .995, .999, 1.)
 
 #: Share of known frames that count as familiar, by default (docs/trust.md).
-FAMILIARITY_QUANTILE = 0.99
+FAMILIARITY_QUANTILE = 0.999
 
 # Added to the variances, as a fraction of their mean: features that hardly vary do not decide.
 _SHRINKAGE = .03
@@ -64,8 +64,8 @@ class Familiarity:
                 and all(len(row) == size for row in (*self.projection, *self.prototypes))
                 and min(self.scale) > 0 and len(self.reached) == len(SHARES)
                 and list(self.reached) == sorted(self.reached, reverse=True)):
-            raise CheckpointError('familiarity: its sizes do not fit each other, or its values are '
-                                  'out of order')
+            raise CheckpointError('familiarity: its sizes do not fit each other, or its values '
+                                  'are out of order')
         object.__setattr__(self, '_arrays', tuple(
             np.array(part, np.float64) for part in (
                 self.mean, self.projection, self.prototypes, self.scale)))
