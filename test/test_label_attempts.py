@@ -13,6 +13,7 @@ import numpy as np
 from processes import interrupt, start
 import pytest
 from recordings import jpeg_messages, write_folder, write_video
+from rig_bag import write_rig_bag
 import starlette  # noqa: F401 - the command needs it
 
 from grasp_success_detector.files import write_whole
@@ -181,6 +182,53 @@ def test_a_bag_that_grows_is_followed(random_checkpoint, tmp_path):
             time.sleep(.1)
         state = json.loads(ask(base, '/api/state', token)[1])
         assert state['sources'][0]['marks'].startswith('s' * 8 + '.')
+
+
+@pytest.mark.slow
+def test_the_checkpoint_is_adapted_after_every_tenth_label(tmp_path):
+    write_rig_bag(tmp_path / 'rig', attempts=22, rate_hz=2)
+    out = tmp_path / 'l.csv'
+    with labelling('cifar_cnn_rig', out, tmp_path / 'rig', options=['--adapt']) as (_, address):
+        base, token = parts(address)
+
+        def state(until=lambda state: True):
+            deadline = time.monotonic() + 120
+            while not until(found := json.loads(ask(base, '/api/state', token)[1])):
+                assert time.monotonic() < deadline, found['adaptation']
+                time.sleep(.2)
+            return found
+
+        starts = state(lambda found: found['sources'][0]['marks'])['sources'][0]['starts']
+        # Attempts with frames; those between them are outside of all attempts.
+        found = state()['sources'][0]
+        attempts = [(start, end) for start, end in zip(
+            starts, [*starts[1:], len(found['marks'])], strict=True)
+            if found['marks'][start] == '.']
+
+        def label(numbers):
+            for number in numbers:
+                start, end = attempts[number]
+                body = {'source': 0, 'start': start, 'end': end, 'frame': start,
+                        'mark': 'fs'[number % 2]}
+                assert ask(base, '/api/label', token, json.dumps(body).encode())[0] == 200
+
+        label(range(0, 20, 2))      # failures alone
+        told = state(lambda found: found['adaptation']['failure'])['adaptation']
+        assert '0 attempts with success frames' in told['failure']
+        assert '\n' not in told['failure'] and not told['accuracy']
+        label(range(1, 20, 2))
+        told = state(lambda found: found['adaptation']['labelled'] == 20)
+        assert not told['adaptation']['failure']
+        assert told['adaptation']['accuracy']['total'] >= 20
+        new = tmp_path / 'l.adapted.safetensors'
+        report = json.loads(new.with_suffix('.adaptation.json').read_text())
+        assert report['accuracy'] == told['adaptation']['accuracy']
+        assert len(report['label_next']) == 2
+        first = report['label_next'][0]
+        times = json.loads(ask(base, '/api/sources', token)[1])[0]['times']
+        assert first['start_s'] == pytest.approx(times[told['order'][0][1]], abs=.01)
+        state(lambda found: found['judging']['checkpoint'] == 'l.adapted')
+    assert list(tmp_path.glob('.l.csv.adapt*')) == []
 
 
 # In the browser

@@ -20,7 +20,9 @@ from grasp_success_detector.labelling.marks import Mark, SourceMarks, Span
 from grasp_success_detector.labelling.material import open_recording
 from grasp_success_detector.labelling.session import keys_of
 from grasp_success_detector.labelling.store import LabelStore, NoRoomError
+from grasp_success_detector.labels import Label
 from grasp_success_detector.recordings.ground_truth import intervals_of, read_intervals
+from grasp_success_detector.recordings.selection import FrameSelection, plan_source
 from grasp_success_detector.recordings.sources import find_sources
 
 CUTS = Cuts((0, 4, 8), how='test')
@@ -137,6 +139,21 @@ def test_the_file_is_what_other_commands_read(bag, tmp_path):
     assert [(i.start_ns, i.end_ns, i.label.name, i.attempt) for i in intervals] == [
         (0, 2 * PERIOD_NS, 'FAILURE', '1'), (2 * PERIOD_NS, 4 * PERIOD_NS, 'SUCCESS', '1'),
         (4 * PERIOD_NS, 8 * PERIOD_NS, 'FAILURE', '2')]
+
+
+def test_an_adaptation_also_gets_the_attempts_without_labels(bag, tmp_path):
+    with Opened(tmp_path / 'l.csv', bag) as opened:
+        opened.label(2, 's')
+        opened.label(9, 'u')
+        (tmp_path / 'all.csv').write_text(opened.store.attempts_text())
+    plan = plan_source(opened.sources[0], FrameSelection(labels=tmp_path / 'all.csv'),
+                       read_intervals(tmp_path / 'all.csv')['take'], tmp_path, unlabelled=True)
+    assert [(f.label, f.attempt) for f in plan.frames] == [
+        *[(Label.FAILURE, 'take/1')] * 2, *[(Label.SUCCESS, 'take/1')] * 2,
+        *[(None, 'take/2')] * 4]     # the third one was left out
+    with Opened(tmp_path / 'all.csv', bag) as again:    # as cuts, they are taken over
+        assert again.how == ['the attempts of the label file']
+        assert (again.text(), again.marks.starts) == ('ffss........', [0, 4])
 
 
 def test_it_goes_on_where_it_was_with_all_that_can_be_undone(bag, tmp_path):

@@ -81,8 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             if args.adapt:
                 topic = [] if args.topic is None else ['--topic', args.topic]
                 session.adapter = Adapter(
-                    checkpoint, [str(source.path) for source in sources], args.out, topic,
-                    session.adapted)
+                    checkpoint, [str(source.path) for source in sources], args.out,
+                    store.attempts_text, topic, session.adapted)
             print(f'{counted(len(sources), "source")}; {session.summary()}\n'
                   f'labels: {args.out}\npage:   {server.address}', flush=True)
             if args.browser:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 import os
 from pathlib import Path
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from threading import Condition, Thread
 from typing import Any
 
 from grasp_success_detector.errors import one_line
-from grasp_success_detector.files import read_json
+from grasp_success_detector.files import read_json, write_whole
 
 #: The checkpoint is adapted again after this many more labelled attempts or pictures.
 EVERY = 10
@@ -48,7 +47,8 @@ class Adapter:
 
     :param checkpoint: checkpoint to start from.
     :param data: sources, as given to the command.
-    :param labels: the label file; its copy at the start of a run is what counts.
+    :param labels: the label file, beside which the results lie.
+    :param text: returns its content, with the attempts that are not labelled yet.
     :param options: further options of ``adapt_classifier``.
     :param on_adapted: called in the background with each result.
     :ivar running: number of labels of the run in progress; 0: none.
@@ -57,9 +57,10 @@ class Adapter:
     """
 
     def __init__(self, checkpoint: Path, data: Sequence[str], labels: Path,
-                 options: Sequence[str], on_adapted: Callable[[Adapted], None]) -> None:
+                 text: Callable[[], str], options: Sequence[str],
+                 on_adapted: Callable[[Adapted], None]) -> None:
         self._checkpoint, self._data, self._labels = checkpoint, data, labels
-        self._options, self._on_adapted = options, on_adapted
+        self._text, self._options, self._on_adapted = text, options, on_adapted
         self.running, self.failure = 0, ''
         self.latest: Adapted | None = None
         self._wanted, self._tried, self._ended = 0, 0, False
@@ -110,7 +111,7 @@ class Adapter:
                 dir=self._labels.parent, prefix=f'.{self._labels.name}.adapt-') as name:
             folder = Path(name)
             labels, new = folder / self._labels.name, folder / self.out.name
-            shutil.copyfile(self._labels, labels)
+            write_whole(labels, self._text())
             with self._changed:
                 if self._ended:
                     return ''

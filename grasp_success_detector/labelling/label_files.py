@@ -9,6 +9,7 @@ from grasp_success_detector.errors import DatasetError, LabellingError
 from grasp_success_detector.files import csv_text
 from grasp_success_detector.labelling.marks import Mark, SourceMarks
 from grasp_success_detector.labelling.material import Material
+from grasp_success_detector.labels import Label
 from grasp_success_detector.recordings.ground_truth import Interval, intervals_of, read_intervals
 from grasp_success_detector.recordings.picture_labels import read_picture_rows
 from grasp_success_detector.recordings.sources import safe_name, Source
@@ -34,16 +35,15 @@ class IntervalsFile:
         except DatasetError as error:
             raise LabellingError(f'{error}; choose another --out') from error
 
-    def text(self, sources: Mapping[str, SourceMarks]) -> str:
-        """Return the text of the file."""
-        rows = [(name, _seconds(row.start_ns), _seconds(row.end_ns), row.label.name.lower(),
-                 row.attempt or '')
-                for name, intervals in self._kept.items() for row in intervals]
+    def text(self, sources: Mapping[str, SourceMarks], unlabelled: bool = False) -> str:
+        """Return the text of the file; on request with the unlabelled attempts of the sources."""
+        rows = [(name, row) for name, intervals in self._kept.items() for row in intervals]
         for key, marks in sources.items():
-            rows += [(self._names[key], _seconds(interval.start_ns), _seconds(interval.end_ns),
-                      interval.label.name.lower(), interval.attempt or '')
-                     for interval in _intervals(self._materials[key], marks)]
-        return csv_text(_COLUMNS, rows)
+            rows += [(self._names[key], interval) for interval in _intervals(
+                self._materials[key], marks, unlabelled)]
+        return csv_text(_COLUMNS, [
+            (name, _seconds(row.start_ns), _seconds(row.end_ns), _label_name(row.label),
+             row.attempt or '') for name, row in rows])
 
     def take_over(self, key: str, marks: SourceMarks) -> str | None:
         """Label a source by the intervals that the file had for it, and cut it by its attempts."""
@@ -54,7 +54,8 @@ class IntervalsFile:
             return None
         for interval in intervals:
             for i, time in enumerate(material.elapsed_ns):
-                if interval.start_ns <= time < interval.end_ns:
+                if (interval.label is not None
+                        and interval.start_ns <= time < interval.end_ns):
                     marks.marks[i] = Mark[interval.label.name].value
         if not any(interval.attempt for interval in intervals):
             return None
@@ -89,15 +90,15 @@ class PicturesFile:
             frame.member if used[frame.member] == 1 else str(Path(key) / frame.member)
             for frame in material.frames] for key, material in materials.items()}
 
-    def text(self, sources: Mapping[str, SourceMarks]) -> str:
-        """Return the text of the file."""
-        rows = [(_cell(name), '' if row.label is None else row.label.name.lower(),
-                 row.attempt or '') for name, row in self._kept.items()]
+    def text(self, sources: Mapping[str, SourceMarks], unlabelled: bool = False) -> str:
+        """Return the text of the file; on request with the unlabelled pictures of the sources."""
+        rows = [(_cell(name), _label_name(row.label), row.attempt or '')
+                for name, row in self._kept.items()]
         for key, marks in sources.items():
             names = self._names[key]
-            for span, label, _ in marks.runs():
+            for span, label, _ in marks.runs(unlabelled):
                 start = marks.span_at(span.start).start
-                rows += [(_cell(names[i]), label.name.lower(),
+                rows += [(_cell(names[i]), _label_name(label),
                           _cell(self._materials[key].attempts[start]))
                          for i in range(span.start, span.end)]
         return csv_text(('file', 'label', 'attempt'), rows)
@@ -118,9 +119,13 @@ def _cell(name: str) -> str:
     return f'./{name}' if name[:1] in '=+-@ ' else name
 
 
-def _intervals(material: Material, marks: SourceMarks) -> Iterator[Interval]:
+def _label_name(label: Label | None) -> str:
+    return '' if label is None else label.name.lower()
+
+
+def _intervals(material: Material, marks: SourceMarks, unlabelled: bool) -> Iterator[Interval]:
     times = material.elapsed_ns
-    for span, label, number in marks.runs():
+    for span, label, number in marks.runs(unlabelled):
         # Frames of the same time cannot have different labels: the first one's holds.
         start = span.start
         while start < span.end and start and times[start] == times[start - 1]:

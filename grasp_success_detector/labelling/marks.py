@@ -75,12 +75,17 @@ class SourceMarks:
         """Return the number of attempts of each mark."""
         return Counter(self.mark_of(span) for span in self.spans())
 
-    def runs(self) -> Iterator[tuple[Span, Label, int]]:
-        """Yield the successive frames of one label in one attempt, with the attempt's number."""
+    def runs(self, unlabelled: bool = False) -> Iterator[tuple[Span, Label | None, int]]:
+        """
+        Yield the successive frames of one label in one attempt, with the attempt's number.
+
+        :param unlabelled: also yield frames that are not labelled yet, with None.
+        """
         for number, span in enumerate(self.spans(), 1):
             for mark, group in groupby(range(span.start, span.end), lambda i: self.marks[i]):
                 frames = list(group)
-                if (label := Mark(mark).label) is not None:
+                label = Mark(mark).label
+                if label is not None or (unlabelled and mark == Mark.NONE.value):
                     yield Span(frames[0], frames[-1] + 1), label, number
 
     # Actions: each checks its arguments, and returns a record for the journal.

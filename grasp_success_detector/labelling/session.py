@@ -210,7 +210,13 @@ class Session:
                 material = self.materials[key]
                 names = (str(material.source.path), material.source.path.name,
                          material.source.name, material.source.path.stem)
-                if entry.get('source') in names and key in self.store.sources:
+                if key not in self.store.sources:
+                    continue
+                named = str(entry.get('attempt')).removeprefix(f'{material.source.name}/')
+                if entry.get('source') in names and named in material.attempts:
+                    found.append((key, material.attempts.index(named)))
+                    break
+                if entry.get('source') in names and not material.attempts:
                     middle = (float(entry.get('start_s') or 0) + float(
                         entry.get('end_s') or 0)) * 5e8
                     times = material.elapsed_ns

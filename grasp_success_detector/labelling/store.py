@@ -20,8 +20,12 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class LabelFile(Protocol):
     """Format of the label file."""
 
-    def text(self, sources: Mapping[str, SourceMarks]) -> str:
-        """Return the text of the file with the labels of these sources."""
+    def text(self, sources: Mapping[str, SourceMarks], unlabelled: bool = False) -> str:
+        """
+        Return the text of the file with the labels of these sources.
+
+        :param unlabelled: also give the attempts without labels, with an empty label.
+        """
 
     def take_over(self, key: str, marks: SourceMarks) -> str | None:
         """
@@ -73,6 +77,11 @@ class LabelStore:
     def undoable(self) -> int:
         """Number of actions that can be undone."""
         return sum(done.source in self.sources for done in self._done)
+
+    def attempts_text(self) -> str:
+        """Return the text of the label file with the attempts that are not labelled yet."""
+        with self.lock:
+            return self._file.text(self.sources, unlabelled=True)
 
     def knows(self, key: str) -> bool:
         """Return whether the journal knows how a source is cut."""

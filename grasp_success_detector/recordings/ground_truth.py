@@ -26,11 +26,11 @@ _LARGEST_S = 1e12   #: largest accepted time; 30,000 years
 
 
 class Interval(NamedTuple):
-    """A time interval of a recording in which all frames have one label."""
+    """A time interval of a recording in which all frames have one label, or none."""
 
     start_ns: int           # time since the first frame of the recording, inclusive
     end_ns: int             # time since the first frame of the recording, exclusive
-    label: Label
+    label: Label | None     # None if the file leaves it empty: the attempt has no label yet
     attempt: str | None     # None if the file does not give it
 
 
@@ -98,8 +98,9 @@ def _interval(row: Mapping[str, str | None]) -> Interval:
     if not values['source']:
         raise ValueError('no source')
     label = values['label'].lower()
-    if label not in CLASS_NAMES:
-        raise ValueError(f'label {values["label"]!r} (expected {" or ".join(CLASS_NAMES)})')
+    if label and label not in CLASS_NAMES:
+        raise ValueError(f'label {values["label"]!r} (expected {" or ".join(CLASS_NAMES)}; an '
+                         'empty one leaves the interval out)')
     try:
         start, end = float(values['start_s']), float(values['end_s'])
     except ValueError:
@@ -108,7 +109,7 @@ def _interval(row: Mapping[str, str | None]) -> Interval:
     if not -_LARGEST_S <= start < end <= _LARGEST_S:
         raise ValueError(f'interval {start} to {end} s (expected start_s below end_s, at most '
                          f'{_LARGEST_S:g})')
-    return Interval(round(start * 1e9), round(end * 1e9), Label[label.upper()],
+    return Interval(round(start * 1e9), round(end * 1e9), Label[label.upper()] if label else None,
                     values['attempt'] or None)
 
 
