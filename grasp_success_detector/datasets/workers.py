@@ -7,7 +7,8 @@ from contextlib import contextmanager
 import ctypes
 from functools import partial
 from importlib import import_module
-from multiprocessing import get_context, parent_process
+from multiprocessing import parent_process, resource_tracker
+from multiprocessing.context import SpawnContext, SpawnProcess
 import os
 import signal
 from threading import Thread
@@ -23,6 +24,30 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 #: Tasks handed to the executor per process, so that no process waits for the next one.
 _TASKS_AHEAD = 3
+
+
+class _WorkerProcess(SpawnProcess):
+    """A process that Ctrl-C, which a terminal sends to all processes, never reaches."""
+
+    def start(self) -> None:
+        """Start the process with SIGINT blocked, as it could not handle it while it begins."""
+        resource_tracker.ensure_running()   # now, since its start would unblock the signal
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            super().start()
+        finally:    # a Ctrl-C that came meanwhile counts now
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class WorkerContext(SpawnContext):
+    """
+    Starts worker processes, which leave Ctrl-C to their parent from their first moment on.
+
+    They are spawned: a forked child would inherit threads, locks and OpenGL state that do not
+    survive a fork.
+    """
+
+    Process = _WorkerProcess
 
 
 class Workers(NamedTuple):
@@ -82,8 +107,7 @@ def open_workers(jobs: int | None = None, dask: str | None = None) -> Iterator[W
         if jobs == 1:
             yield Workers(1)
             return
-        # spawn: a forked child would inherit threads and locks that do not survive a fork
-        pool = ProcessPoolExecutor(jobs - 1, get_context('spawn'), _start_worker)
+        pool = ProcessPoolExecutor(jobs - 1, WorkerContext(), _start_worker)
         try:
             for _ in range(jobs - 1):  # it starts a process for each task: let them get ready
                 pool.submit(usable_cores)
@@ -130,7 +154,6 @@ def _keep_freed_memory() -> None:
 
 def _start_worker() -> None:
     _keep_freed_memory()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     # A parent that is killed cannot end its workers: they must notice.
     Thread(target=end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)  # the processes share the cores already

@@ -6,10 +6,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 import json
-from multiprocessing import get_context
 import os
 from pathlib import Path
-import signal
 from threading import Thread
 from typing import Any
 
@@ -17,7 +15,11 @@ import cv2
 import numpy as np
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from grasp_success_detector.datasets.workers import end_with_parent, usable_cores
+from grasp_success_detector.datasets.workers import (
+    end_with_parent,
+    usable_cores,
+    WorkerContext,
+)
 from grasp_success_detector.errors import SimulationError
 from grasp_success_detector.files import new_folder
 from grasp_success_detector.images.encoding import encode_jpeg
@@ -108,8 +110,7 @@ def _simulate(settings: RecordingSettings, jobs: int, attempts: Path) -> Iterato
     if not todo:
         return
     jobs = min(jobs, len(todo))
-    # spawn: a forked child would inherit threads and OpenGL state that do not survive a fork
-    pool = ProcessPoolExecutor(jobs, get_context('spawn'), _start_worker)
+    pool = ProcessPoolExecutor(jobs, WorkerContext(), _start_worker)
     waiting: deque[Future[AttemptSummary]] = deque()
     try:
         for number in todo:
@@ -127,7 +128,6 @@ def _simulate(settings: RecordingSettings, jobs: int, attempts: Path) -> Iterato
 
 
 def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     Thread(target=end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)  # the processes share the cores already
 
