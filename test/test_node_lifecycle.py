@@ -20,7 +20,8 @@ from rclpy.parameter import Parameter  # noqa: E402
 from ros_processes import Detector, detector, run, running, wait_until  # noqa: E402
 import yaml  # noqa: E402
 
-from grasp_success_detector.ros.node.parameters import default_value, Parameters  # noqa: E402
+from grasp_success_detector.ros.node.declared_parameters import default_value  # noqa: E402
+from grasp_success_detector.ros.node.parameters import Parameters  # noqa: E402
 
 CONFIG = Path(__file__).parent.parent / 'config' / 'detector.yaml'
 
@@ -184,7 +185,7 @@ def _parameters_while_active(managed, seen):
     """Change each changeable parameter and check its effect; the verdict begins and ends true."""
     frame = raw_message(pictures()[0])
     for values, complaint in (
-        ({'checkpoint': 'other'}, 'checkpoint: read in configure; deactivate and clean up'),
+        ({'device': 'cuda'}, 'device: read in configure; deactivate and clean up'),
         ({'autostart': True}, 'autostart: read at start; give it on the command line'),
         ({'threshold': 1.5}, '1.5'),
         ({'roi': [0.5, 0., 0.6, 1.]}, 'roi (0.5, 0.0, 0.6, 1.0) (expected x, y, width and hei'),

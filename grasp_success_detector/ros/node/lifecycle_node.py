@@ -17,8 +17,9 @@ from std_srvs.srv import SetBool, Trigger
 from grasp_success_detector.decision import Reason, unknown
 from grasp_success_detector.errors import GraspSuccessDetectorError, one_line
 from grasp_success_detector.labels import Verdict
+from grasp_success_detector.ros.node.declared_parameters import DeclaredParameters
 from grasp_success_detector.ros.node.diagnostics import FrameStatistics
-from grasp_success_detector.ros.node.parameters import DeclaredParameters
+from grasp_success_detector.ros.node.parameter_services import ParameterServices
 from grasp_success_detector.ros.node.pipeline import DetectionPipeline
 from grasp_success_detector.ros.node.verify_request import refusal, VerifyAnswer
 
@@ -42,6 +43,7 @@ class DetectorNode(LifecycleNode):
         super().__init__(NODE_NAME, **node_arguments)
         self._pipeline: DetectionPipeline | None = None
         self._declared = DeclaredParameters(self, lambda: self._pipeline)
+        ParameterServices(self, self._declared, lambda: self._pipeline)
         self._statistics = FrameStatistics()
         self._jumps = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1),
@@ -104,10 +106,7 @@ class DetectorNode(LifecycleNode):
     def _configure(self) -> None:
         values = self._declared.values()
         self._pipeline = DetectionPipeline(self, values, self._statistics)
-        judge = self._pipeline.judge
-        self.get_logger().info(
-            f'configured: checkpoint {judge.facts["checkpoint"]}, threshold '
-            f'{values.decision(judge.threshold).threshold:.4f}, {judge.facts["engine"]}')
+        self.get_logger().info(f'configured: {self._pipeline.describe(values)}')
 
     def _activate(self, state: LifecycleState) -> None:
         assert self._pipeline is not None

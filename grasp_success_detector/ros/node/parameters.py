@@ -1,19 +1,8 @@
-"""Parameters of the node: defaults, limits and descriptions; declared, checked and changed."""
+"""Parameters of the node: defaults, limits and descriptions."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, Field, fields
-from difflib import get_close_matches
+from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any
-
-from rcl_interfaces.msg import (
-    FloatingPointRange,
-    IntegerRange,
-    ParameterDescriptor,
-    SetParametersResult,
-)
-from rclpy.node import Node
-from rclpy.parameter import Parameter
 
 from grasp_success_detector.decision import DecisionConfig
 from grasp_success_detector.errors import ConfigError
@@ -22,16 +11,14 @@ from grasp_success_detector.images.visibility import VisibilityConfig
 from grasp_success_detector.inference.engine import AUTO, ENGINE_HELP, PRECISION_HELP
 from grasp_success_detector.networks.familiarity import FAMILIARITY_QUANTILE
 from grasp_success_detector.ros.node.image_conversion import ImageDecoder
-from grasp_success_detector.settings import check_settings, expected_values, fits, setting
-
-#: Beginnings of parameters that rclpy declares itself, some of them later, some in newer versions.
-_GENERIC = ('use_sim_time', 'qos_overrides.', 'start_type_description_service')
+from grasp_success_detector.settings import check_settings, setting
 
 
 class Change(Enum):
     """When a parameter may change; the value tells a user how to change it."""
 
     RUNNING = 'changes at once, in any state'
+    LOADED = 'changes in any state; a configured node judges with the former one while it loads'
     CONFIGURE = ('read in configure; deactivate and clean up the node first, set it, then '
                  'configure and activate')
     START = ('read at start; give it on the command line or in the parameter file and start the '
@@ -69,8 +56,7 @@ class Parameters:
     """Values of the node's parameters; the node declares a parameter for each field."""
 
     checkpoint: str = _parameter(
-        '', f'Checkpoint: {CHECKPOINT_HELP}; empty: the first of these.',
-        Change.CONFIGURE)
+        '', f'Checkpoint: {CHECKPOINT_HELP}; empty: the first of these.', Change.LOADED)
     device: str = _parameter(
         'auto', 'Where the network runs: auto, cpu, cuda, cuda:1, ...; with OpenVINO also gpu, '
         'npu.', Change.CONFIGURE)
@@ -148,135 +134,3 @@ class Parameters:
     def visibility(self) -> VisibilityConfig:
         """Return the limits beyond which the camera counts as blind."""
         return VisibilityConfig(self.max_black, self.max_white, self.frozen_after_s)
-
-
-class DeclaredParameters:
-    """
-    The ROS parameters of one node.
-
-    An invalid override (command line, YAML) does not prevent the node's construction. Its error
-    is kept until *configure*, which fails with it unless a valid value has been set meanwhile.
-    """
-
-    def __init__(self, node: Node, pipeline: Callable[[], Any]) -> None:
-        """Declare all; ``pipeline`` returns the node's, or None while it is unconfigured."""
-        self._node, self._pipeline = node, pipeline
-        self._fields = {declared.name: declared for declared in fields(Parameters)}
-        self._rejected: dict[str, str] = {}     # name -> error of its override
-        self._unknown: list[str] = []           # errors of overrides that no parameter takes
-        overrides = node._parameter_overrides   # private: rclpy cannot tell which one is wrong
-        for name, declared in self._fields.items():
-            if name in overrides and (wrong := _complaint(declared, overrides[name].value)):
-                self._rejected[name] = wrong
-            node.declare_parameter(name, default_value(declared), _descriptor(declared),
-                                   ignore_override=name in self._rejected)
-        self._unknown = [
-            f'there is no parameter {name}{_nearest(name, self._fields)}' for name in overrides
-            if not node.has_parameter(name) and not name.startswith(_GENERIC)]
-        node.add_on_set_parameters_callback(self._check)
-        # Humble has no callback that comes after the change; there the check applies the values.
-        self._told_after = hasattr(node, 'add_post_set_parameters_callback')
-        if self._told_after:
-            node.add_post_set_parameters_callback(self._apply)
-
-    def values(self) -> Parameters:
-        """Return all values; raises a ConfigError that names every invalid override."""
-        if wrong := [*self._unknown, *self._rejected.values()]:
-            raise ConfigError('; '.join(wrong))
-        return self._with([])
-
-    # Quoted, here and elsewhere: before Kilted the class cannot be subscripted.
-    def _with(self, changes: 'list[Parameter[Any]]') -> Parameters:
-        """Return the present values with some of them changed."""
-        values: dict[str, Any] = {
-            name: self._node.get_parameter(name).value for name in self._fields}
-        values |= {change.name: change.value for change in changes}
-        return Parameters(**{name: _plain(value) for name, value in values.items()})
-
-    def _ours(self, parameters: 'list[Parameter[Any]]') -> 'list[Parameter[Any]]':
-        return [parameter for parameter in parameters if parameter.name in self._fields]
-
-    def _check(self, parameters: 'list[Parameter[Any]]') -> SetParametersResult:
-        ours = self._ours(parameters)
-        try:
-            self._refuse(ours)
-        except ConfigError as error:
-            return SetParametersResult(successful=False, reason=str(error))
-        for parameter in ours:
-            self._rejected.pop(parameter.name, None)
-        if not self._told_after:
-            self._apply(ours)
-        return SetParametersResult(successful=True)
-
-    def _refuse(self, ours: 'list[Parameter[Any]]') -> None:
-        pipeline = self._pipeline()
-        for change in (Change.START, Change.CONFIGURE):
-            names = [parameter.name for parameter in ours
-                     if self._fields[parameter.name].metadata['change'] is change]
-            if names and (change is Change.START or pipeline is not None):
-                raise ConfigError(f'{", ".join(names)}: {change.value}')
-        if wrong := [complaint for parameter in ours if (
-                complaint := _complaint(self._fields[parameter.name], parameter.value))]:
-            raise ConfigError('; '.join(wrong))
-        if ours and pipeline is not None:
-            pipeline.judge.check(self._with(ours))
-
-    def _apply(self, parameters: 'list[Parameter[Any]]') -> None:
-        ours = self._ours(parameters)
-        if ours and (pipeline := self._pipeline()) is not None:
-            pipeline.apply(self._with(ours))
-
-
-def default_value(declared: Field[Any]) -> Any:
-    """Return a field's default as ROS takes it: an enum's value, a list for a tuple."""
-    default = declared.default
-    if isinstance(default, Enum):
-        return default.value
-    return list(default) if isinstance(default, tuple) else default
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    """Return a question for the known name that is most like a misspelt one."""
-    nearest = get_close_matches(name, known, 1)
-    return f'; did you mean {nearest[0]}?' if nearest else '; `ros2 param list` names them all'
-
-
-def _plain(value: Any) -> Any:
-    """Return a parameter's value, a tuple in place of an array."""
-    return value if value is None or isinstance(value, int | float | str) else tuple(value)
-
-
-def _takes_doubles(declared: Field[Any]) -> bool:
-    return isinstance(declared.default, float | tuple)
-
-
-def _expected(declared: Field[Any]) -> str:
-    """Return a description of the values that a parameter takes."""
-    point = ', with a decimal point' if _takes_doubles(declared) else ''
-    return expected_values(Parameters, declared) + point
-
-
-def _complaint(declared: Field[Any], value: Any) -> str | None:
-    """Return why a value cannot be used; None if it can."""
-    plain = _plain(value)
-    parts = plain if isinstance(plain, tuple) else (plain,)
-    # As in rclpy, 1 is not a double.
-    whole = _takes_doubles(declared) and any(type(part) is int for part in parts)
-    if fits(Parameters, declared, plain) and not whole:
-        return None
-    shown = list(plain) if isinstance(plain, tuple) else plain
-    return f'parameter {declared.name} = {shown!r}: expected {_expected(declared)}'
-
-
-def _descriptor(declared: Field[Any]) -> ParameterDescriptor:
-    metadata = declared.metadata
-    # START is not read-only: rclpy's own refusal would not say what to do.
-    descriptor = ParameterDescriptor(
-        description=metadata['help'],
-        additional_constraints=f'{_expected(declared)}; {metadata["change"].value}')
-    lowest, highest = metadata['lowest'], metadata['highest']
-    if declared.type is float:
-        descriptor.floating_point_range = [FloatingPointRange(from_value=lowest, to_value=highest)]
-    elif declared.type is int:
-        descriptor.integer_range = [IntegerRange(from_value=lowest, to_value=highest)]
-    return descriptor

@@ -37,8 +37,7 @@ class DetectionPipeline:
             self, node: LifecycleNode, values: Parameters, statistics: FrameStatistics) -> None:
         """Load the checkpoint (raises GraspSuccessDetectorError) and create the publishers."""
         self._node, self._statistics = node, statistics
-        self.judge = FrameJudge(values)
-        self.judge.check(values)
+        self.judge = self.load(values)
         self.camera = CameraSubscription(
             node, self.judge.message_type, values.reliability, self._take)
         self._outputs = VerdictOutputs(node)
@@ -57,11 +56,36 @@ class DetectionPipeline:
         """Return whether the node is active; it may be disabled meanwhile."""
         return not self._watchdog.is_canceled()
 
-    def apply(self, values: Parameters) -> None:
-        """Use ``values``, which FrameJudge.check has accepted, from the next frame on."""
+    @staticmethod
+    def load(values: Parameters) -> FrameJudge:
+        """Return a judge that is ready for frames; raises GraspSuccessDetectorError."""
+        judge = FrameJudge(values)
+        judge.check(values)
+        return judge
+
+    def describe(self, values: Parameters) -> str:
+        """Return checkpoint, threshold and engine for the log."""
+        return (f'checkpoint {self.judge.facts["checkpoint"]}, threshold '
+                f'{values.decision(self.judge.threshold).threshold:.4f}, '
+                f'{self.judge.facts["engine"]}')
+
+    def apply(self, values: Parameters, judge: FrameJudge | None = None) -> None:
+        """
+        Use ``values``, which FrameJudge.check has accepted, from the next frame on.
+
+        :param judge: of another checkpoint, which takes the place of the present one. Frames that
+            the present one has judged or is judging count no more.
+        """
         self._verify_timeout_s = values.verify_timeout_s
-        self.judge.apply(values)
-        self.keeper.configure(values.decision(self.judge.threshold))
+        if judge is None:
+            self.judge.apply(values)
+            self.keeper.configure(values.decision(self.judge.threshold))
+        else:
+            judge.apply(values)
+            # In this order: no frame of the new period comes before this callback has ended.
+            self.keeper.begin_anew(values.decision(judge.threshold))
+            self.judge = judge
+            self._node.get_logger().info(f'changed to {self.describe(values)}')
         self._limit = RateLimit(values.max_rate)
         self._watchdog.timer_period_ns = round(self.keeper.watch_period_s * NS_PER_S)
 
@@ -148,11 +172,12 @@ class DetectionPipeline:
 
     def _work_on(self, frame: ReceivedFrame) -> None:
         """Judge and answer one frame; runs in the worker's thread."""
+        judge = self.judge      # another one may take its place meanwhile
         try:
-            judged = self.judge.judge(frame)
+            judged = judge.judge(frame)
             decision = self.keeper.answer(frame, judged)
             if decision and (publishers := self._outputs.overlay_publishers()):
-                drawn = draw_overlay(self.judge.picture(judged), decision)
+                drawn = draw_overlay(judge.picture(judged), decision)
                 self.keeper.publish_overlay(frame, [
                     (publisher, self._outputs.overlay_message(
                         publisher, drawn, judged.message.header)) for publisher in publishers])

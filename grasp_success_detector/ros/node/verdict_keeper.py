@@ -68,6 +68,14 @@ class VerdictKeeper:
         with self._lock:
             self._decider.configure(config)
 
+    def begin_anew(self, config: DecisionConfig) -> None:
+        """Forget all frames and use another configuration, also for waiting calls."""
+        with self._lock:
+            self._begin_period()
+            self._decider.configure(config)
+            for request in self._requests:
+                request.begin_anew(config)
+
     def open(self) -> None:
         """Accept frames from now on, with an empty window."""
         with self._lock:

@@ -81,6 +81,10 @@ class VerifyRequest:
         """Forget all frames so far."""
         self._decider.reset()
 
+    def begin_anew(self, config: DecisionConfig) -> None:
+        """Forget all frames so far, and decide from later ones with another configuration."""
+        self._decider = WindowedDecider(config)
+
     def observe(self, stamp: Stamp, probability: float, received_ns: int,
                 ros_now_ns: int) -> bool:
         """Add a judged frame; return whether the call has been answered with it."""
