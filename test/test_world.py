@@ -25,7 +25,7 @@ from grasp_success_detector.simulation.recorder import record
 from grasp_success_detector.simulation.scene import OPEN
 from grasp_success_detector.simulation.studio import Solid, Studio, View
 from grasp_success_detector.simulation.things import draw_thing, KINDS, scaled
-from grasp_success_detector.simulation.world import make_hold, make_world_episode
+from grasp_success_detector.simulation.world import make_hold, make_world_episode, take_shot
 
 RED = (1., 0., 0.)
 
@@ -87,6 +87,23 @@ def test_labels_do_not_depend_on_the_looks_nor_on_the_size_of_the_picture(studio
     for frame in three.frames:
         left, top, right, bottom = frame.box
         assert 0 <= left < right <= 96 and 0 <= top < bottom <= 72
+
+
+def test_a_held_object_is_seen():
+    made = Studio(96, 72, Assets())
+    hand, shown = HandModel(), []
+    original = made.render
+    made.render = lambda solids, view: shown.append(original(solids, view)) or shown[-1]
+    try:
+        hold = next(of for of in (make_hold(4, i, made) for i in range(20)) if of.success)
+        for seed in range(4):
+            shown.clear()
+            shot = take_shot(np.random.default_rng(seed), made, hand, hold, hold.poses[-1])
+            (_, with_it), (_, without) = shown[-2:]     # the picture, and the same without it
+            left, top, right, bottom = shot.box
+            assert (with_it < without).sum() > .02 * (right - left) * (bottom - top)
+    finally:
+        made.close()
 
 
 def test_same_seed_same_pixels(studio):

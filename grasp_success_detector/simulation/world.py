@@ -29,8 +29,8 @@ POSE_HZ = 20.
 #: Width of the hand in the picture, as a share of its width: drawn evenly on a logarithmic scale.
 HAND_SHARE = (.1, .8)
 
-#: Least share of the hand, and of a held object, that must be seen.
-_HAND_SEEN, _OBJECT_SEEN = .35, .15
+#: Least share of the hand that must be seen, and of its box that a held object must fill.
+_HAND_SEEN, _OBJECT_SEEN = .35, .03
 
 #: Width of a hand (m), and the clearance between a hand and things that it does not hold.
 _HAND_M, _CLEARANCE_M = .2, .03
@@ -132,18 +132,22 @@ def take_shot(rng: np.random.Generator, studio: Studio, hand: HandModel, hold: H
     for attempt in range(_TRIES):
         stage, view, behind = _draw(rng, studio, hand, hold, pose)
         image, distances = studio.render(stage.solids, view)
-        corners, _ = view.project(hand.points(stage.turn), studio.width, studio.height)
+        box = _box(view, hand.points(stage.turn), studio)
         if attempt == _TRIES - 1 or (
-                _seen(stage, stage.hand, view, distances) > _HAND_SEEN
-                and (not stage.held
-                     or _seen(stage, stage.held, view, distances) > _OBJECT_SEEN)):
+                _hand_seen(stage, view, distances) > _HAND_SEEN
+                and _object_seen(stage, studio, view, distances, box) > _OBJECT_SEEN):
             break
     if behind:
         image = photo.composite(image, distances, photo.background(rng, studio))
+    return Shot(photo.expose(rng, image), box)
+
+
+def _box(view: View, points: Floats, studio: Studio) -> Box:
+    corners, _ = view.project(points, studio.width, studio.height)
     limits = np.array([studio.width, studio.height])
-    low = np.clip(corners.min(0), 0, limits - 2).astype(int)
-    high = np.clip(np.ceil(corners.max(0)), low + 1, limits).astype(int)
-    return Shot(photo.expose(rng, image), (int(low[0]), int(low[1]), int(high[0]), int(high[1])))
+    left, top = np.clip(corners.min(0), 0, limits - 2).astype(int)
+    right, bottom = np.clip(np.ceil(corners.max(0)), (left + 1, top + 1), limits).astype(int)
+    return int(left), int(top), int(right), int(bottom)
 
 
 def _draw(rng: np.random.Generator, studio: Studio, hand: HandModel, hold: Hold, pose: Pose,
@@ -234,9 +238,9 @@ def _camera(rng: np.random.Generator, studio: Studio) -> View:
     return View(z * distance + rotation[:, :2] @ aside, rotation, fovy, np.zeros(3), np.zeros(3))
 
 
-def _seen(stage: Stage, numbers: list[int], view: View, distances: Floats) -> float:
-    """Return the share of some solids whose middle, or a point near it, is seen."""
-    solids = [stage.solids[i] for i in numbers]
+def _hand_seen(stage: Stage, view: View, distances: Floats) -> float:
+    """Return the share of the hand's solids whose middle, or a point near it, is seen."""
+    solids = [stage.solids[i] for i in stage.hand]
     points = np.array([solid.position for solid in solids])
     radii = np.array([_radius(solid) for solid in solids])
     height, width = distances.shape
@@ -245,6 +249,16 @@ def _seen(stage: Stage, numbers: list[int], view: View, distances: Floats) -> fl
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height) & (depth > 0)
     front = distances[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
     return float((inside & (front > depth - radii - .005)).mean())
+
+
+def _object_seen(stage: Stage, studio: Studio, view: View, distances: Floats, box: Box) -> float:
+    """Return how many pixels of the held object are seen, as a share of the hand's box; else 1."""
+    if not stage.held:
+        return 1.
+    others = [solid for i, solid in enumerate(stage.solids) if i not in stage.held]
+    _, without = studio.render(others, view)
+    left, top, right, bottom = box
+    return float((distances < without - 1e-4).sum()) / ((right - left) * (bottom - top))
 
 
 def _radius(solid: Solid) -> float:
