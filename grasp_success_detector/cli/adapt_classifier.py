@@ -81,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with progress_bar(stderr_console(), 'images') as progress:
         task = progress.add_task('features', total=None)
         adaptation = adapt(start, frames, config, simulated, print,
-                           lambda count: progress.advance(task, count))
+                           lambda count, total: progress.update(
+                               task, advance=count, total=total))
     try:
         save(files[0], adaptation.model, metadata_of(adaptation, config, start, sources))
         write_whole(files[1], json_text(adaptation.to_json()))
@@ -131,7 +132,7 @@ def _read(sources: Sequence[str], selection: FrameSelection, per_attempt: int,
         with progress_bar(stderr_console(), 'frames') as progress:
             task = progress.add_task('reading', total=None)
             return read_frames(recordings, views_of(frame_size(recordings)), per_attempt,
-                               lambda: progress.advance(task))
+                               lambda total: progress.update(task, advance=1, total=total))
 
 
 def _print_frames(frames: 'RigFrames') -> None:

@@ -6,12 +6,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 import torch
-from torch.nn import functional as F
 
 from grasp_success_detector.labels import Label
 
 #: Bins of P(success) of equal width, as many as Guo et al. take.
 BINS = 15
+#: Lowest and highest temperature.
+_TEMPERATURES = .05, 20.
 
 
 def fit_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
@@ -25,18 +26,19 @@ def fit_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
     :returns: divisor of the logits, 0.05 to 20.
     """
     logits, labels = logits.detach().double(), labels.long()
-    log_temperature = torch.zeros((), dtype=torch.double, requires_grad=True)
-    optimizer = torch.optim.LBFGS([log_temperature], max_iter=100, line_search_fn='strong_wolfe')
-
-    def loss() -> torch.Tensor:
-        optimizer.zero_grad()
-        value = F.cross_entropy(logits / log_temperature.exp(), labels)
-        value.backward()
-        return value
-
-    optimizer.step(loss)
+    true = logits.gather(1, labels[:, None]).sum()
+    # The cross entropy is convex in 1 / temperature, so its slope changes sign once: bisection of
+    # the logarithm. (torch.optim takes seconds to import.)
+    low, high = np.log(_TEMPERATURES)
+    for _ in range(50):
+        middle = (low + high) / 2
+        said = torch.softmax(logits / np.exp(middle), 1)
+        if (said * logits).sum() > true:  # too sure of itself
+            low = middle
+        else:
+            high = middle
     # If all frames are right, the optimum is 0; the bound keeps P(success) below 1.
-    return float(log_temperature.detach().exp().clamp(.05, 20.))
+    return float(np.exp((low + high) / 2))
 
 
 class ReliabilityBins(NamedTuple):

@@ -115,21 +115,25 @@ def accuracy_json(accuracy: Accuracy) -> dict[str, Any]:
 
 def adapt(checkpoint: Checkpoint, frames: RigFrames, config: AdaptationConfig,
           simulated: RigFrames | None = None, say: Callable[[str], None] = print,
-          on_images: Callable[[int], None] = lambda count: None) -> Adaptation:
+          on_images: Callable[[int, int], None] = lambda count, total: None) -> Adaptation:
     """
     Adapt a checkpoint to a rig; the same arguments give the same result.
 
     :param frames: frames of the rig with and without labels, in the views of ``views``.
     :param simulated: simulated frames to mix in, in the checkpoint's own view.
     :param say: called with a line about each candidate.
-    :param on_images: called with the number of images whose features were computed.
+    :param on_images: called with the number of images whose features were just computed, and of
+        all whose features are needed.
     """
     labelled = frames.labelled()
     start = Backbone('checkpoint', checkpoint.metadata.architecture, checkpoint.model)
+    features = FeatureCache(
+        labelled, config.seed, lambda count: on_images(count, features.count * networks),
+        IMAGES if Way.BLOCKS in config.ways else FEW_IMAGES)
+    networks = len(frames.views) + sum(way in config.ways for way in (Way.IMAGENET, Way.BLOCKS))
     learning = Learning(
-        FeatureCache(labelled, config.seed, on_images,
-                     IMAGES if Way.BLOCKS in config.ways else FEW_IMAGES),
-        Grouping.of(labelled.labels, labelled.attempts), _STRENGTH, FineTuning(), config.seed)
+        features, Grouping.of(labelled.labels, labelled.attempts), _STRENGTH, FineTuning(),
+        config.seed)
     folds = learning.grouping.folds(FOLDS, config.seed)
     compared: list[Compared] = []
 
@@ -164,10 +168,16 @@ def adapt(checkpoint: Checkpoint, frames: RigFrames, config: AdaptationConfig,
         unit_accuracy(best.score.margins / point.temperature, learning.grouping, point.threshold),
         labelled, probabilities,
         *learning_curve(learning, best.candidate, FOLDS, config.seed),
-        next_to_label(
-            adapted, frames.unlabelled(), best.candidate.view,
-            learning.features.of(best.candidate.backbone, best.candidate.view).trunk[:, 0],
-            point.temperature))
+        _next_to_label(adapted, learning, best.candidate, frames.unlabelled(),
+                       point.temperature))
+
+
+def _next_to_label(adapted: Backbone, learning: Learning, candidate: Candidate,
+                   unlabelled: RigFrames, temperature: float) -> tuple[LabelNext, ...]:
+    view, frames = candidate.view, learning.features.frames
+    known = (adapted.pooled(frames.views[view], frames.preprocessings[view])
+             if candidate.blocks else learning.features.pooled(candidate.backbone, view)[:, 0])
+    return next_to_label(adapted, unlabelled, view, known, temperature)
 
 
 def metadata_of(adaptation: Adaptation, config: AdaptationConfig, start: Checkpoint,
@@ -186,10 +196,10 @@ def _heads(start: Backbone, frames: RigFrames, config: AdaptationConfig,
     made = [Candidate('head' if view == OWN_VIEW else view, 'head alone' + _VIEW_TEXTS[view],
                       start, view) for view in frames.views]
     if Way.SIMULATED in config.ways and simulated is not None:
-        features = FeatureCache(simulated, config.seed, images=0).of(start, OWN_VIEW)
+        pooled = start.pooled(simulated.views[OWN_VIEW], simulated.preprocessings[OWN_VIEW])
         made.append(Candidate(
             'simulated', 'head alone, simulated frames mixed in', start, OWN_VIEW,
-            SimulatedFrames(features.pooled[:, 0], torch.from_numpy(simulated.labels))))
+            SimulatedFrames(pooled, torch.from_numpy(simulated.labels))))
     if Way.IMAGENET in config.ways and (published := _published(start.architecture)) is not None:
         made.append(Candidate('imagenet', "head alone, from ImageNet's weights",
                               Backbone('imagenet', start.architecture, published), OWN_VIEW))

@@ -1,6 +1,6 @@
 """A network cut in two, and the features of frames, which are computed once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -55,8 +55,15 @@ class Backbone:
         return split_at_freeze(self.model, self.architecture)
 
     @cached_property
-    def _folded_trunk(self) -> nn.Module:
-        return fold_batch_norm(self.parts[0])
+    def _fast_trunk(self) -> nn.Module:
+        return _fast(self.parts[0])
+
+    @cached_property
+    def _fast_pooling(self) -> nn.Module:
+        model = deepcopy(self.model)
+        parent, _, name = architecture_of(self.architecture).head[0].rpartition('.')
+        setattr(model.get_submodule(parent), name, nn.Identity())
+        return _fast(model)
 
     @property
     def can_learn_blocks(self) -> bool:
@@ -67,7 +74,6 @@ class Backbone:
         """Return a copy whose parameters may be changed."""
         return Backbone(self.name, self.architecture, deepcopy(self.model))
 
-    @torch.no_grad()
     def trunk_features(self, images: NDArray[np.uint8], preprocessing: Preprocessing,
                        on_images: Callable[[int], None] = lambda count: None) -> torch.Tensor:
         """
@@ -76,21 +82,32 @@ class Backbone:
         :param images: RGB uint8 (N, h, w, 3).
         :returns: float16 (N, C, h', w'): half the memory, and as exact as is needed.
         """
-        features = []
-        for start in range(0, len(images), _BATCH):
-            batch = torch.from_numpy(images[start:start + _BATCH])
-            features.append(self._folded_trunk(preprocessing.normalize(batch)).half())
-            on_images(len(batch))
-        return torch.cat(features)
+        return torch.cat([features.half() for features in _in_batches(
+            self._fast_trunk, images, preprocessing, on_images)])
 
-    @torch.no_grad()
-    def pooled(self, trunk_features: torch.Tensor) -> torch.Tensor:
-        """Return the input of the last layer, float32 (N, C), for features of the trunk."""
-        taken: list[torch.Tensor] = []
-        hook = self.head.register_forward_pre_hook(lambda _, given: taken.append(given[0]))
-        try:
-            for batch in trunk_features.split(_BATCH):
-                self.parts[1](batch.float())
-        finally:
-            hook.remove()
-        return torch.cat(taken)
+    def pooled(self, images: NDArray[np.uint8], preprocessing: Preprocessing,
+               on_images: Callable[[int], None] = lambda count: None) -> torch.Tensor:
+        """
+        Return the input of the last layer.
+
+        :param images: RGB uint8 (N, h, w, 3).
+        :returns: float32 (N, C).
+        """
+        return torch.cat(list(_in_batches(
+            self._fast_pooling, images, preprocessing, on_images)))
+
+
+def _fast(module: nn.Module) -> nn.Module:
+    """Return a copy with the channels last in memory: in half the time, without BatchNorm."""
+    return fold_batch_norm(module).to(  # type: ignore[call-overload, no-any-return]
+        memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def _in_batches(network: nn.Module, images: NDArray[np.uint8], preprocessing: Preprocessing,
+                on_images: Callable[[int], None]) -> Iterator[torch.Tensor]:
+    for start in range(0, len(images), _BATCH):
+        batch = torch.from_numpy(images[start:start + _BATCH])
+        yield network(preprocessing.normalize(batch).contiguous(
+            memory_format=torch.channels_last))
+        on_images(len(batch))

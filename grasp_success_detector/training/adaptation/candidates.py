@@ -58,7 +58,7 @@ class Learning:
 
     def head(self, candidate: Candidate, places: NDArray[np.int64]) -> Head:
         """Return a head that was fitted to some frames and their copies."""
-        pooled = self.features.of(candidate.backbone, candidate.view).pooled[places]
+        pooled = self.features.pooled(candidate.backbone, candidate.view)[places]
         each = pooled.shape[1]
         rows = pooled.flatten(0, 1)
         labels = torch.from_numpy(self.grouping.labels[places]).repeat_interleave(each)
@@ -72,20 +72,20 @@ class Learning:
     def tuned(self, candidate: Candidate, places: NDArray[np.int64]) -> Backbone:
         """Return a network whose last blocks were fine-tuned on some frames and their copies."""
         return fine_tune(
-            candidate.backbone, self.features.of(candidate.backbone, candidate.view).trunk[places],
+            candidate.backbone, self.features.trunk(candidate.backbone, candidate.view)[places],
             torch.from_numpy(self.grouping.labels[places]),
             torch.from_numpy(self.grouping.weights(places)), self.seed, self.recipe)
 
     def margins(self, candidate: Candidate, learnt: NDArray[np.int64],
                 judged: NDArray[np.int64]) -> NDArray[np.float32]:
         """Learn from some frames, and return the margins of others, without their copies."""
-        known = self.features.of(candidate.backbone, candidate.view)
         if not candidate.blocks:
-            return np.asarray(
-                self.head(candidate, learnt).margins(known.pooled[judged, 0]).numpy())
+            pooled = self.features.pooled(candidate.backbone, candidate.view)[judged, 0]
+            return np.asarray(self.head(candidate, learnt).margins(pooled).numpy())
         tuned = self.tuned(candidate, learnt)
         with torch.no_grad():
-            logits = tuned.parts[1](known.trunk[judged, 0].float())
+            logits = tuned.parts[1](
+                self.features.trunk(candidate.backbone, candidate.view)[judged, 0].float())
         return np.asarray((logits[:, 1] - logits[:, 0]).numpy())
 
     def model(self, candidate: Candidate) -> Backbone:

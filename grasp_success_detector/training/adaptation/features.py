@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,18 +15,6 @@ IMAGES = 400
 #: The same for a head alone, which gains less from copies.
 FEW_IMAGES = 200
 _MOST_COPIES = 12
-
-
-class FrameFeatures(NamedTuple):
-    """
-    Features of frames, each beside those of its augmented copies.
-
-    :ivar trunk: output of the trunk, float16 (N, 1 + copies, C', h', w').
-    :ivar pooled: input of the last layer, float32 (N, 1 + copies, C).
-    """
-
-    trunk: torch.Tensor
-    pooled: torch.Tensor
 
 
 @dataclass
@@ -45,26 +32,39 @@ class FeatureCache:
     seed: int
     on_images: Callable[[int], None] = lambda count: None
     images: int = IMAGES
-    _known: dict[tuple[str, str], FrameFeatures] = field(default_factory=dict)
+    _pooled: dict[tuple[str, str], torch.Tensor] = field(default_factory=dict)
+    _trunk: dict[tuple[str, str], torch.Tensor] = field(default_factory=dict)
 
     @property
     def copies(self) -> int:
         """Return the number of augmented copies of each frame: the more, the fewer frames."""
         return min(_MOST_COPIES, max(self.images // len(self.frames.origins) - 1, 0))
 
-    def of(self, backbone: Backbone, view: str) -> FrameFeatures:
-        """Return the features that a network computes from a view of all frames."""
+    @property
+    def count(self) -> int:
+        """Return the number of images of a view: frames and copies."""
+        return len(self.frames.origins) * (1 + self.copies)
+
+    def pooled(self, backbone: Backbone, view: str) -> torch.Tensor:
+        """Return the input of a network's last layer, float32 (N, 1 + copies, C)."""
         key = backbone.name, view
-        if key not in self._known:
-            images = with_copies(self.frames.views[view], self.copies, self.seed)
-            count, each = images.shape[:2]
-            trunk = backbone.trunk_features(
-                images.reshape(-1, *images.shape[2:]), self.frames.preprocessings[view],
-                self.on_images)
-            pooled = backbone.pooled(trunk)
-            self._known[key] = FrameFeatures(
-                trunk.unflatten(0, (count, each)), pooled.unflatten(0, (count, each)))
-        return self._known[key]
+        if key not in self._pooled:
+            self._pooled[key] = self._computed(backbone.pooled, view)
+        return self._pooled[key]
+
+    def trunk(self, backbone: Backbone, view: str) -> torch.Tensor:
+        """Return the output of a network's trunk, float16 (N, 1 + copies, C', h', w')."""
+        key = backbone.name, view
+        if key not in self._trunk:
+            self._trunk[key] = self._computed(backbone.trunk_features, view)
+        return self._trunk[key]
+
+    def _computed(self, compute: Callable[..., torch.Tensor], view: str) -> torch.Tensor:
+        images = with_copies(self.frames.views[view], self.copies, self.seed)
+        count, each = images.shape[:2]
+        features = compute(images.reshape(-1, *images.shape[2:]),
+                           self.frames.preprocessings[view], self.on_images)
+        return features.reshape(count, each, *features.shape[1:])
 
 
 def with_copies(images: NDArray[np.uint8], copies: int, seed: int) -> NDArray[np.uint8]:

@@ -124,13 +124,14 @@ def choose_frames(recording: Recording, per_attempt: int, unlabelled: int) -> li
 
 
 def read_frames(recordings: Sequence[Recording], preprocessings: Mapping[str, Preprocessing],
-                per_attempt: int, on_frame: Callable[[], None] = lambda: None) -> RigFrames:
+                per_attempt: int,
+                on_frame: Callable[[int], None] = lambda total: None) -> RigFrames:
     """
     Read labelled frames, and some frames of attempts without labels, of all recordings.
 
     :param preprocessings: the views to make of each frame, by name.
     :param per_attempt: the most frames of each label of an attempt.
-    :param on_frame: called after each frame.
+    :param on_frame: called after each frame with the number of frames that are read in all.
     :raises DatasetError: see :func:`check_labels`; or no frame of a label could be decoded.
     """
     check_labels([FrameOrigin(recording.name, frame.attempt, frame.label, 0.)
@@ -149,15 +150,16 @@ def read_frames(recordings: Sequence[Recording], preprocessings: Mapping[str, Pr
     def half_suffices(height: int, width: int) -> bool:
         return all(view.half_suffices(height, width) for view in preprocessings.values())
 
-    for recording in recordings:
+    chosen = [choose_frames(recording, per_attempt, each) for recording in recordings]
+    total = sum(map(len, chosen))
+    for recording, mine in zip(recordings, chosen, strict=True):
         start_ns = recording.frames[0].stamp_ns
         for frame in recording.frames:
             if frame.attempt and frame.label is None:
                 at = (frame.stamp_ns - start_ns) / NS_PER_S
                 first, _ = spans.get((recording.name, frame.attempt), (at, at))
                 spans[recording.name, frame.attempt] = first, at
-        chosen = choose_frames(recording, per_attempt, each)
-        for frame, made in recording.read(chosen, make, half_suffices):
+        for frame, made in recording.read(mine, make, half_suffices):
             if isinstance(made, RefusedFrame):
                 refused[made.reason] = refused.get(made.reason, 0) + 1
             else:
@@ -165,7 +167,7 @@ def read_frames(recordings: Sequence[Recording], preprocessings: Mapping[str, Pr
                                            (frame.stamp_ns - start_ns) / NS_PER_S))
                 for name, image in made.items():
                     inputs[name].append(image)
-            on_frame()
+            on_frame(total)
     check_labels(origins)
     return RigFrames(tuple(origins), {name: np.stack(images) for name, images in inputs.items()},
                      preprocessings, spans, refused)

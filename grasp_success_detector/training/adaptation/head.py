@@ -1,5 +1,7 @@
 """The last layer of a network, fitted to few frames by regularised logistic regression."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -49,6 +51,18 @@ def head_of(layer: nn.Linear) -> Head:
                 bias[Label.SUCCESS] - bias[Label.FAILURE])
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: small matrices take longer on several, far longer on busy cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@one_thread()
 def fit_head(features: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor,
              strength: float) -> Head:
     """

@@ -128,12 +128,11 @@ def next_to_label(adapted: Backbone, frames: RigFrames, view: str, known: torch.
     distance of its features to those already known or taken is largest.
 
     :param frames: frames without labels.
-    :param known: features of the trunk of the labelled frames, float16 (N, C, h, w).
+    :param known: input of the last layer for the labelled frames, float32 (N, C).
     """
     if not frames.origins:
         return ()
-    pooled = adapted.pooled(adapted.trunk_features(
-        frames.views[view], frames.preprocessings[view]))
+    pooled = adapted.pooled(frames.views[view], frames.preprocessings[view])
     with torch.no_grad():
         logits = adapted.head(pooled)
     probability = torch.sigmoid((logits[:, 1] - logits[:, 0]) / temperature).numpy()
@@ -143,7 +142,7 @@ def next_to_label(adapted: Backbone, frames: RigFrames, view: str, known: torch.
     means = torch.stack([pooled[places].mean(0) for places in rows.values()])
     said = np.array([probability[places].mean() for places in rows.values()])
     doubt = .1 + 1 - 2 * np.abs(said - .5)
-    distance = torch.cdist(means, adapted.pooled(known)).min(1).values.numpy()
+    distance = torch.cdist(means, known).min(1).values.numpy()
     chosen: list[int] = []
     while len(chosen) < min(_MOST_NEXT, len(said)):
         worth = doubt * distance
