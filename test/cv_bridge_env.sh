@@ -25,40 +25,12 @@ if [ "$(cat "$dir/made" 2>/dev/null)" = "$recipe" ]; then
     echo "$dir/python"
     exit 0
 fi
-rm -rf "$dir/made" "$dir/python" "$dir/root" "$dir/debs"
+rm -rf "$dir/made" "$dir/python" "$dir/root"
 
-for tool in apt-get apt-cache dpkg-deb; do
-    command -v $tool >/dev/null || fail "no $tool here; this needs Debian or Ubuntu (the parity" \
-        "test runs as well wherever ros-\$ROS_DISTRO-cv-bridge is installed)"
-done
-
-# What the libraries need and this machine lacks, as apt works it out; private folders and no
-# locks, so that it works without root and changes nothing.
-set -- -qq -o Debug::NoLocking=1 -o "Dir::Cache=$dir/debs/" -o "Dir::Cache::archives=$dir/debs/"
-if [ "$(id -u)" -eq 0 ]; then
-    set -- "$@" -o APT::Sandbox::User=root
-fi
-download() {
-    mkdir -p "$dir/debs/partial"
-    needed=$(apt-cache "$@" depends --important python3-cv-bridge \
-        | sed -n 's/^ *Depends: \(lib[^ <>]*\)$/\1/p')
-    [ -n "$needed" ] || return 1
-    # shellcheck disable=SC2086 # a list of names
-    apt-get "$@" -y --no-install-recommends --download-only install $needed </dev/null >/dev/null \
-        && (cd "$dir/debs" && apt-get "$@" download python3-cv-bridge)
-}
-if ! download "$@" 2>/dev/null; then
-    # No package lists, or old ones: fetch them, to a folder of our own.
-    mkdir -p "$dir/lists/partial"
-    set -- "$@" -o "Dir::State::lists=$dir/lists/"
-    apt-get "$@" update || fail "apt-get cannot fetch its package lists"
-    download "$@" || fail "apt-get cannot download python3-cv-bridge; does this distribution" \
-        "have it? (apt-cache policy python3-cv-bridge)"
-fi
-for deb in "$dir"/debs/*.deb; do
-    dpkg-deb -x "$deb" "$dir/root"
-done
-rm -rf "$dir/debs" "$dir/lists" "$dir/root/usr/share"
+# What the libraries need and this machine lacks, as apt works it out.
+libraries=$("$(dirname "$0")/unpack_debs.sh" "$dir/root" python3-cv-bridge) \
+    || fail "no cv_bridge here (see above); the parity test runs as well wherever" \
+        "ros-\$ROS_DISTRO-cv-bridge is installed"
 
 boost=$(echo "$dir"/root/usr/lib/python3/dist-packages/cv_bridge/boost/cv_bridge_boost.*.so)
 tag=${boost##*/cv_bridge_boost.cpython-}        # 311-x86_64-linux-gnu.so
@@ -71,10 +43,6 @@ command -v "$python" >/dev/null || fail "no $python here; this distribution's cv
 ln -s "$dir/root/usr/lib/python3/dist-packages/cv_bridge" \
     "$("$dir/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/"
 
-# blas and lapack lie in folders of their own, which Debian's alternatives would link to.
-multiarch=$(echo "${tag%.so}" | sed 's/^[0-9]*-//')
-libraries="$dir/root/usr/lib/$multiarch"
-libraries="$libraries:$libraries/blas:$libraries/lapack:$dir/root/usr/lib:$dir/root/lib/$multiarch"
 cat >"$dir/python" <<END
 #!/bin/sh
 export LD_LIBRARY_PATH="$libraries\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
