@@ -11,6 +11,9 @@ DEMO := .venv-demo
 # Debian's C++ cv_bridge, unpacked beside wheels that it can bear.
 CV_BRIDGE := .cache/cv_bridge
 
+# Debian's OpenCV, NumPy and PyYAML, unpacked beside the ROS wheels: what a robot has.
+BARE := .cache/bare
+
 # vision_msgs' messages, generated and compiled beside the ROS wheels.
 VISION_MSGS := .cache/vision_msgs
 
@@ -19,7 +22,7 @@ PYTEST := -m pytest -q -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test fuzz check lint types docs test-fast test-kilted test-jazzy test-cv-bridge \
-    test-vision-msgs opengl clean
+    test-bare test-vision-msgs opengl clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,7 +33,7 @@ demo: $(if $(wildcard $(VENV)/.installed),$(VENV),$(DEMO))/.installed  ## play t
 
 check: lint types test-fast  ## style, types and the fast tests, in less than a minute
 
-test: lint types docs test-cv-bridge test-vision-msgs test-jazzy test-kilted  ## everything that must hold
+test: lint types docs test-cv-bridge test-bare test-vision-msgs test-jazzy test-kilted  ## everything that must hold
 
 lint: $(VENV)/.installed  ## style: ament's rules, as far as ruff has them
 	$(VENV)/bin/ruff check .
@@ -62,6 +65,12 @@ test-cv-bridge:  ## decoding compared with the real cv_bridge, where Debian or U
 	        -p no:cacheprovider test/test_cv_bridge_parity.py; \
 	else echo 'no apt-get here: the comparison with cv_bridge is left out'; fi
 
+test-bare: $(VENV)/.installed  ## the node with the packages of Debian or Ubuntu alone
+	@if command -v apt-get >/dev/null; then \
+	    test/bare_env.sh $(BARE) && \
+	    BARE_PYTHON='$(CURDIR)/$(BARE)/python' $(VENV)/bin/python -m pytest -q test/test_bare_machine.py; \
+	else echo 'no apt-get here: the node on packages of Debian or Ubuntu is left out'; fi
+
 test-vision-msgs: $(VENV)/.installed  ## verdicts with the frame's header, with vision_msgs compiled
 	test/vision_msgs_env.sh $(VISION_MSGS) $(VENV)/bin/python
 	$(VISION_MSGS)/python -m pytest -q test/test_stamped.py test/test_evaluate_replay.py -k 'not wrong_input'
@@ -75,7 +84,7 @@ opengl: $(VENV)/.installed
 clean:  ## remove the environments and all build output
 	rm -rf $(VENV) $(JAZZY) $(DEMO) .cache docs/_build docs/api build install log *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
-$(VENV)/.installed: EXTRAS := bags,train,sim,ros-wheels,test,docs
+$(VENV)/.installed: EXTRAS := bags,label,train,sim,ros-wheels,test,docs
 $(DEMO)/.installed: EXTRAS := bags,ros-wheels
 $(JAZZY)/.installed: EXTRAS := bags,train,ros-wheels-jazzy,test
 

@@ -34,15 +34,17 @@ class Child(subprocess.Popen):
     """
     A module as a process; its output goes to a file.
 
-    Console scripts of the package, unless another package is named ('': of the tests).
+    Console scripts of the package, unless another package is named ('': of the tests); run by the
+    Python of the tests, unless another one is named.
     """
 
-    def __init__(self, module, *arguments, cwd=None, package='grasp_success_detector.cli'):
+    def __init__(self, module, *arguments, cwd=None, package='grasp_success_detector.cli',
+                 python=sys.executable):
         self._folder = tempfile.TemporaryDirectory()
         self.log = Path(self._folder.name) / 'output'
         with open(self.log, 'wb') as output:
             super().__init__(
-                [sys.executable, '-m', f'{package}.{module}'.lstrip('.'), *map(str, arguments)],
+                [python, '-m', f'{package}.{module}'.lstrip('.'), *map(str, arguments)],
                 stdout=output, stderr=subprocess.STDOUT, cwd=cwd,
                 env={**os.environ, 'RCUTILS_LOGGING_BUFFERED_STREAM': '0',
                      'PYTHONPATH': os.pathsep.join((str(HERE), os.environ['PYTHONPATH']))})
@@ -73,12 +75,12 @@ def running(module, *arguments, **options):
 
 
 @contextmanager
-def detector(*arguments, namespace='', **parameters):
+def detector(*arguments, namespace='', python=sys.executable, **parameters):
     """Run a detector_node, active, for the block."""
     ros_arguments = ['--ros-args', *arguments, '-r', f'__ns:=/{namespace}']
     for name, value in parameters.items():
         ros_arguments += ['-p', f'{name}:={value}']
-    with running('detector_node', *ros_arguments) as child:
+    with running('detector_node', *ros_arguments, python=python) as child:
         child.wait_for('active: frames from')
         yield child
 
