@@ -81,6 +81,8 @@ def find_sources(given: Sequence[str | Path]) -> list[Source]:
     """
     Return the recordings at the given paths and glob patterns, in the order given.
 
+    A folder that holds rosbag2 folders stands for all of these.
+
     Pictures that are given one by one are one recording for each folder that they lie in; for
     ``success/1.jpg`` it is the folder that ``success`` lies in.
 
@@ -100,8 +102,7 @@ def find_sources(given: Sequence[str | Path]) -> list[Source]:
                 folder = _folder_of(path)
                 single.setdefault(folder, []).append(path)
                 path = folder
-            if path not in paths:
-                paths.append(path)
+            paths += [each for each in _bags_in(path) or [path] if each not in paths]
     sources = []
     for name, path in zip(_unique_names(paths), paths, strict=True):
         try:
@@ -163,6 +164,24 @@ def _source(name: str, path: Path) -> Source | None:
     if lowered.endswith((*STORAGE_SUFFIXES, *_BAG_SUFFIXES)):
         return Source(name, path, SourceKind.BAG, (path,))
     return None
+
+
+def _bags_in(folder: Path) -> list[Path]:
+    """Return the rosbag2 folders in a folder that holds nothing else; else an empty list."""
+    if not folder.is_dir():
+        return []
+    try:
+        inside = sorted((path for path in folder.iterdir() if not path.name.startswith('.')),
+                        key=lambda path: natural(path.name))
+        folders = [path for path in inside if path.is_dir() and not path.is_symlink()]
+        others = [path.name for path in inside if path not in folders]
+        if any(is_picture(name) or name.lower().endswith(STORAGE_SUFFIXES) for name in others):
+            return []
+        are_bags = all(any(name.lower().endswith(STORAGE_SUFFIXES) for name in os.listdir(path))
+                       and not _holds_pictures(path) for path in folders)
+    except OSError:
+        return []   # the error is raised where the folder is read
+    return folders if are_bags else []
 
 
 def _holds_pictures(folder: Path) -> bool:

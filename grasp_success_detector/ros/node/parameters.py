@@ -106,6 +106,12 @@ class Parameters:
     verify_timeout_s: float = _parameter(
         2., 'Seconds after which ~/verify answers UNKNOWN if the frames gave no verdict.',
         lowest=0.05, highest=600.)
+    record_doubtful: str = _parameter(
+        '', 'Folder for bags of the seconds around doubtful verdicts, for label_attempts; empty: '
+        'none.', Change.CONFIGURE)
+    record_doubtful_max_mb: int = _parameter(
+        1000, 'Size of record_doubtful in 10^6 bytes from which no more is recorded.',
+        Change.CONFIGURE, lowest=1, highest=10 ** 6)
     autostart: bool = _parameter(
         True, 'Go to active by itself; false: wait for a lifecycle manager.', Change.START)
 

@@ -13,6 +13,7 @@ from grasp_success_detector.decision import NO_CLOCK, NS_PER_S, Reason
 from grasp_success_detector.errors import one_line
 from grasp_success_detector.ros.node.camera_subscription import CameraSubscription, RateLimit
 from grasp_success_detector.ros.node.diagnostics import FrameStatistics
+from grasp_success_detector.ros.node.doubtful_recorder import DoubtfulRecorder
 from grasp_success_detector.ros.node.frame_judge import FrameJudge, ReceivedFrame, UnjudgedError
 from grasp_success_detector.ros.node.frame_source import FrameSource, read_header
 from grasp_success_detector.ros.node.outputs import draw_overlay, VerdictOutputs
@@ -40,9 +41,11 @@ class DetectionPipeline:
         self.judge = self.load(values)
         self.camera = CameraSubscription(
             node, self.judge.message_type, values.reliability, self._take)
+        self._recorder = self._doubtful_recorder(values)
         self._outputs = VerdictOutputs(node)
         self.keeper = VerdictKeeper(
-            self._outputs, statistics, lambda: node.get_clock().now().nanoseconds)
+            self._outputs, statistics, lambda: node.get_clock().now().nanoseconds,
+            None if self._recorder is None else self._recorder.said)
         self._source = FrameSource()
         self._worker = LatestItemWorker(self._work_on, 'inference')
         # Time-outs and heartbeats are real time, also where the simulated clock stands still.
@@ -92,6 +95,8 @@ class DetectionPipeline:
     def start(self) -> None:
         """Subscribe to the camera and start the worker and the watchdog."""
         self._worker.start()
+        if self._recorder is not None:
+            self._recorder.start()
         self._watchdog.reset()
         self._open()
 
@@ -105,6 +110,8 @@ class DetectionPipeline:
         self._outputs.flush(0.3)
         if not self._worker.stop(timeout_s=1.):
             self._node.get_logger().warning('a frame is still being judged and will be dropped')
+        if self._recorder is not None:
+            self._recorder.stop(timeout_s=1.)
 
     def free(self) -> None:
         """Stop, and remove publishers, timer and network."""
@@ -130,6 +137,17 @@ class DetectionPipeline:
         self._look_at_clock()
         self.keeper.verify(self._verify_timeout_s, self.camera.topic, answer)
 
+    def _doubtful_recorder(self, values: Parameters) -> DoubtfulRecorder | None:
+        if not values.record_doubtful:
+            return None
+        name = self.judge.message_type.__name__
+        full_name = self._node.resolve_topic_name
+        topics = {self.camera.topic: f'sensor_msgs/msg/{name}',
+                  full_name('grasp_success'): 'std_msgs/msg/Bool',
+                  full_name('grasp_success/confidence'): 'std_msgs/msg/Float32'}
+        return DoubtfulRecorder(values.record_doubtful, values.record_doubtful_max_mb, topics,
+                                self._node.get_logger())
+
     def _open(self) -> None:
         self.judge.start_anew()
         self._source = FrameSource(stamps=not self.judge.uses_receive_time)
@@ -154,6 +172,8 @@ class DetectionPipeline:
     def _take(self, data: bytes, sequence: int | None) -> None:
         """Hand the newest message to the worker; runs in the executor's thread."""
         now_ns = time.monotonic_ns()
+        if self._recorder is not None:
+            self._recorder.frame(data)
         header = read_header(data)
         if header is not None and self._source.look(header, sequence, now_ns):
             self.keeper.interrupt()

@@ -33,6 +33,9 @@ HEARTBEAT_NS = NS_PER_S
 #: The Bool of any verdict is repeated after this time: twice within its deadline.
 REPEAT_NS = round(0.4 * LONGEST_SILENCE_S * NS_PER_S)
 
+#: Takes a published verdict, the threshold, and P(success) of the newest frame.
+Tell = Callable[[Decision, float, float | None], None]
+
 
 class VerdictKeeper:
     """
@@ -45,8 +48,15 @@ class VerdictKeeper:
     """
 
     def __init__(self, outputs: VerdictOutputs, statistics: FrameStatistics,
-                 ros_now_ns: Callable[[], int]) -> None:
-        """``ros_now_ns`` returns the time by the ROS clock, to compare with frames' stamps."""
+                 ros_now_ns: Callable[[], int], tell: Tell | None = None) -> None:
+        """
+        Begin closed, with the reason INACTIVE.
+
+        :param ros_now_ns: returns the time by the ROS clock, to compare with frames' stamps.
+        :param tell: called with each verdict that is published, the threshold, and P(success) of
+            the newest frame alone, None if the verdict comes of no judged frame.
+        """
+        self._tell = tell
         self._outputs, self._statistics, self._ros_now_ns = outputs, statistics, ros_now_ns
         self._lock = Lock()
         self._decider = WindowedDecider(DecisionConfig())
@@ -141,7 +151,7 @@ class VerdictKeeper:
             self._decider.observe(judged.stamp.ns, judged.probability, frame.received_ns)
             self._header = judged.message.header
             decision = self._decider.decide(time.monotonic_ns())
-            self._publish(decision)
+            self._publish(decision, judged.probability)
             before_ns = frame.received_ns + sum(judged.times)
             self._statistics.add_judged(frame.received_ns, judged.times._replace(
                 publish=time.monotonic_ns() - before_ns))
@@ -207,7 +217,9 @@ class VerdictKeeper:
         self.period += 1
         self._decider.reset()
 
-    def _publish(self, decision: Decision) -> None:
+    def _publish(self, decision: Decision, probability: float | None = None) -> None:
         self.latest = decision
         self._published_ns = self._sent_ns = time.monotonic_ns()
         self._outputs.publish(decision, self._header)
+        if self._tell is not None:
+            self._tell(decision, self._decider.config.threshold, probability)
