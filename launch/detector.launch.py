@@ -14,6 +14,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.ros.node.launch_arguments import (
     CameraArgument,
+    existing_file,
     read_cameras,
     read_remappings,
     remapped_image,
@@ -34,7 +35,8 @@ ARGUMENTS = {
     'image_transport': ('', (
         'raw (sensor_msgs/Image) or compressed (sensor_msgs/CompressedImage on '
         '<image_topic>/compressed).')),
-    'checkpoint': ('', 'Checkpoint file (.safetensors). Empty: the one that ships.'),
+    'checkpoint': ('', (
+        'Checkpoint file (.safetensors), or the name of one that ships. Empty: the default one.')),
     'params_file': ('', (
         'YAML file with parameters of the node, such as config/detector.yaml of this package; '
         'under /left/grasp_success_detector: those of one camera. The other arguments overrule '
@@ -67,7 +69,8 @@ def start_nodes(context: LaunchContext) -> list[Node]:
         respawn_delay_s = float(given['respawn_delay'])
     except ValueError:
         raise ConfigError(f'respawn_delay: {given["respawn_delay"]!r}; expected seconds') from None
-    parameters = [given['params_file']] if 'params_file' in given else []
+    parameters = [existing_file('params_file', given['params_file'], (
+        'a YAML file with parameters of the node'))] if 'params_file' in given else []
     parameters += [{name: ParameterValue(LaunchConfiguration(name), value_type=value_type)}
                    for name, value_type in PARAMETERS.items() if name in given]
     remappings = read_remappings(given['remappings']) if 'remappings' in given else []

@@ -25,6 +25,7 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.actions import Node
 
 from grasp_success_detector.errors import ConfigError
+from grasp_success_detector.files import checkpoint_path, expanded
 from grasp_success_detector.ros.node.launch_arguments import (
     CameraArgument,
     read_cameras,
@@ -68,7 +69,7 @@ def full_name(context: LaunchContext, camera: CameraArgument, name: str) -> str:
 
 def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Return player and recorder, and settings for the detectors that are included next."""
-    bag, player = given(context, 'bag'), given(context, 'player')
+    bag, player = str(expanded(given(context, 'bag'))), given(context, 'player')
     require_tool(player, 'player:=play_bag plays bags as well')
     cameras = read_cameras(given(context, 'cameras')) if given(context, 'cameras') else (
         CameraArgument(topic=given(context, 'image_topic')),)
@@ -77,6 +78,9 @@ def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     recorded = recorded_cameras(bag, topics, given(context, 'image_transport'))
     # Without respawn, so that a detector that cannot be used ends the replay.
     settings = {'image_transport': recorded.transport, 'respawn': 'false'}
+    if checkpoint := given(context, 'checkpoint'):
+        # Looked up here: the error of a node would stand between the lines of the player.
+        settings['checkpoint'] = str(checkpoint_path(checkpoint))
     if not given(context, 'cameras'):
         settings['image_topic'] = recorded.topics[0]
     further = shlex.split(given(context, 'player_arguments'))
@@ -86,7 +90,8 @@ def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         *(SetLaunchConfiguration(name, value) for name, value in settings.items()),
         play(bag, player, recorded.recorded, further),
     ]
-    if output := given(context, 'record'):
+    if record := given(context, 'record'):
+        output = str(expanded(record))
         require_tool('rosbag2', 'leave record out')
         if Path(output).exists():
             raise ConfigError(f'record: {output} is there already; expected a new folder')

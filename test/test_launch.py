@@ -328,6 +328,15 @@ def test_replay_plays_to_the_detector_and_ends(real, ears):
 
 
 def test_replay_ends_when_the_detector_cannot_be_used(real):
-    with ros2_launch(REPLAY, bag=BAG, checkpoint='/no/such') as child:
+    with ros2_launch(REPLAY, bag=BAG, checkpoint=__file__) as child:
         child.wait(timeout=PATIENCE_S)
-    assert child.log.read_text().count('configure failed: /no/such: no such file') == 1
+    assert child.log.read_text().count(f'configure failed: {__file__}: ') == 1
+
+
+@pytest.mark.parametrize(('launch_file', 'arguments', 'line'), [
+    (DETECTOR, {'params_file': '/no/such.yaml'}, 'params_file: /no/such.yaml: no such file'),
+    (REPLAY, {'bag': str(BAG), 'checkpoint': '/no/such.safetensors'},
+     '/no/such.safetensors: no such file')])
+def test_files_that_do_not_exist_are_errors(started, capfd, launch_file, arguments, line):
+    assert started(launch_file, result=1, **arguments) == []
+    assert line in ''.join(capfd.readouterr())

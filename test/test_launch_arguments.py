@@ -9,6 +9,7 @@ from grasp_success_detector.errors import BagError, ConfigError
 from grasp_success_detector.files import SAMPLE_BAG, share_path
 from grasp_success_detector.ros.node.launch_arguments import (
     CameraArgument,
+    existing_file,
     read_cameras,
     read_remappings,
     recorded_cameras,
@@ -43,6 +44,16 @@ def test_remappings_go_by_pairs():
 def test_remappings_that_cannot_be_read(text):
     with pytest.raises(ConfigError, match='^remappings: .*; expected FROM:=TO'):
         read_remappings(text)
+
+
+def test_a_file_that_an_argument_names(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    (tmp_path / 'mine.yaml').touch()
+    assert existing_file('params_file', '~/mine.yaml', 'a YAML file') == f'{tmp_path}/mine.yaml'
+    for missing in ('~/other.yaml', '~'):
+        with pytest.raises(ConfigError, match=(
+                f'^params_file: {tmp_path}.*: no such file; expected a YAML file$')):
+            existing_file('params_file', missing, 'a YAML file')
 
 
 @pytest.fixture

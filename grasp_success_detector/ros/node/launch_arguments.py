@@ -4,6 +4,7 @@ import re
 from typing import NamedTuple
 
 from grasp_success_detector.errors import BagError, ConfigError
+from grasp_success_detector.files import expanded
 from grasp_success_detector.images.message_fields import IMAGE_TYPES
 from grasp_success_detector.recordings.bags import open_bag
 
@@ -60,6 +61,20 @@ def read_remappings(text: str) -> list[tuple[str, str]]:
 def remapped_image(topic: str) -> list[tuple[str, str]]:
     """Return remappings of the node's image topics to a camera's; none if ``topic`` is empty."""
     return [('image', topic), (f'image{COMPRESSED}', f'{topic}{COMPRESSED}')] if topic else []
+
+
+def existing_file(name: str, text: str, expected: str) -> str:
+    """
+    Return the path that an argument gives, with ``~`` expanded.
+
+    :param name: name of the argument.
+    :param expected: what the file is, such as ``'a YAML file with parameters of the node'``.
+    :raises ConfigError: there is no such file.
+    """
+    path = expanded(text)
+    if not path.is_file():
+        raise ConfigError(f'{name}: {path}: no such file; expected {expected}')
+    return str(path)
 
 
 class RecordedCameras(NamedTuple):
