@@ -21,7 +21,7 @@ VISION_MSGS := .cache/vision_msgs
 PYTEST := -m pytest -q -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz check lint types docs test-fast test-kilted test-jazzy test-cv-bridge \
+.PHONY: help demo original test fuzz check lint types docs test-fast test-kilted test-jazzy test-cv-bridge \
     test-bare test-vision-msgs opengl clean
 
 help:  ## list the targets
@@ -30,6 +30,11 @@ help:  ## list the targets
 # The full environment where it is there, else a small one: a node needs no torch.
 demo: $(if $(wildcard $(VENV)/.installed),$(VENV),$(DEMO))/.installed  ## play the sample bag to the node over DDS and watch its verdicts
 	$(<D)/bin/grasp_demo
+
+PICTURES ?=
+EXPERIMENT ?= original-experiment
+original: $(VENV)/.installed  ## the original experiment on two folders: make original PICTURES=folder
+	$(VENV)/bin/original_experiment $(PICTURES) --out $(EXPERIMENT)
 
 check: lint types test-fast  ## style, types and the fast tests, in less than a minute
 

@@ -161,6 +161,27 @@ class PretrainingConfig:
         check_settings(self, ConfigError, 'pre-training:')
 
 
+@dataclass(frozen=True)
+class ExperimentOptions:
+    """
+    What may differ from the original experiment.
+
+    The fields are the options of ``original_experiment``; its help describes them.
+    """
+
+    per_class: int = setting(1000, lowest=1, help='training images of each class, made by '
+                             'transformation of the training pictures')
+    epochs: int = setting(TrainingConfig.epochs, lowest=1, help='passes over these images')
+    seed: int = setting(0, lowest=0, highest=MAX_SEED,
+                        help='of the training images and of the choice of new pictures')
+    resnet34_weights: str | None = setting(
+        None, metavar='FILE', help="resnet34's ImageNet weights (.safetensors or .pth), instead "
+        "of torch's cache and download")
+
+    def __post_init__(self) -> None:
+        check_settings(self, ConfigError, 'options:')
+
+
 def load_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainingConfig:
     """
     Read a YAML file of ``TrainingConfig`` fields and override some of them.
