@@ -17,6 +17,9 @@ from grasp_success_detector.files import read_json, write_whole
 #: The checkpoint is adapted again after this many more labelled attempts or pictures.
 EVERY = 10
 
+#: The last layer alone: seconds, where the comparison with other ways takes a minute or more.
+_WAYS = ('--ways', 'head')
+
 #: Runs the command at low priority, and ends it with its parent (1 is Linux' PR_SET_PDEATHSIG).
 _PROGRAM = f"""
 import ctypes, os, sys
@@ -117,7 +120,7 @@ class Adapter:
                     return ''
                 self._process = subprocess.Popen(
                     [sys.executable, '-c', _PROGRAM, '--labels', str(labels), '--out', str(new),
-                     *self._options, '--', str(self._checkpoint), *self._data],
+                     *_WAYS, *self._options, '--', str(self._checkpoint), *self._data],
                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                     encoding='utf-8', errors='replace', start_new_session=True)
             _, errors = self._process.communicate()
