@@ -5,8 +5,8 @@ Make the screenshots of label_attempts that the documentation shows, in Chromium
     extract_frames bags/rig --fps 0.5 --out frames
     python docs/screenshots.py bags/rig frames
 
-The bag's attempts are labelled by its ground truth until the checkpoint has been adapted; the frames
-are shown as a folder of pictures. Needs chromium, chromedriver and selenium.
+The bag's attempts are labelled by its ground truth until the checkpoint has been adapted; the
+frames are shown as a folder of pictures. Needs chromium, chromedriver and selenium.
 """
 
 import argparse
@@ -37,12 +37,14 @@ VIEWS = {'': (1280, 800, 'light'), '_small': (800, 640, 'dark')}
 LARGEST = 150_000
 #: Labels that are given to the bag: enough for the first adaptation.
 LABELS = 12
+#: Pictures of the folder that are labelled.
+PICTURES = 24
 
 STATE = 'const it = window.labelling; return [it.at.start, it.at.end, it.state]'
 PRESS = """
-const [frame, mark, done] = arguments, app = window.labelling;
+const [frame, mark, next, done] = arguments, app = window.labelling;
 app.goTo(frame);
-app.press(mark).then(() => app.press('Enter')).then(done);
+app.press(mark).then(() => next && app.press('Enter')).then(done);
 """
 
 
@@ -103,7 +105,7 @@ def label(driver: webdriver.Chrome, truth: list[bool | None]) -> None:
     held = [frame for frame in range(start, end) if truth[frame]]
     known = [truth[frame] for frame in range(start, end) if truth[frame] is not None]
     success = bool(held) and known[-1]
-    driver.execute_async_script(PRESS, held[0] if success else start, 's' if success else 'f')
+    driver.execute_async_script(PRESS, held[0] if success else start, 's' if success else 'f', True)
 
 
 def write_pictures(frames: Path, folder: Path) -> dict[str, str]:
@@ -145,10 +147,9 @@ def main() -> None:
         photographs = Path(name) / 'photographs'
         labels = write_pictures(args.frames, photographs)
         with page(photographs, Path(name)) as driver:
-            for _ in range(LABELS):
-                names, at = driver.execute_script(
-                    'const it = window.labelling; return [it.sources[0].names, it.at.frame]')
-                driver.execute_async_script(PRESS, at, labels[names[at]][0])
+            names = driver.execute_script('return window.labelling.sources[0].names')
+            for frame in range(PICTURES):
+                driver.execute_async_script(PRESS, frame, labels[names[frame]][0], False)
             shoot(driver, args.out / 'labelling_grid')
 
 

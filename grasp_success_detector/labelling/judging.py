@@ -57,6 +57,8 @@ class Judging:
         """Judge everything again, with another checkpoint."""
         with self._changed:
             self.checkpoint, self._classifier, self.failure = checkpoint, None, ''
+            self._curves, self._suggestions = {}, {}    # they are the earlier checkpoint's
+            self.version += 1
             self._changed.notify_all()
 
     def show(self, key: str, span: Span) -> None:

@@ -233,7 +233,7 @@ function accuracyText(adaptation, agreement, judging) {
 // Accuracy against the number of labelled attempts, with its interval.
 function learning(svg, curve) {
   const points = curve.filter((point) => Number.isFinite(point.accuracy));
-  svg.style.visibility = points.length > 1 ? 'visible' : 'hidden';
+  svg.style.display = points.length > 1 ? '' : 'none';
   if (points.length < 2) return svg.replaceChildren();
   const most = Math.max(...points.map((point) => point.attempts));
   const x = (point) => 2 + 106 * point.attempts / most;
