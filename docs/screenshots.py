@@ -105,7 +105,8 @@ def label(driver: webdriver.Chrome, truth: list[bool | None]) -> None:
     held = [frame for frame in range(start, end) if truth[frame]]
     known = [truth[frame] for frame in range(start, end) if truth[frame] is not None]
     success = bool(held) and known[-1]
-    driver.execute_async_script(PRESS, held[0] if success else start, 's' if success else 'f', True)
+    driver.execute_async_script(
+        PRESS, held[0] if success else start, 's' if success else 'f', True)
 
 
 def write_pictures(frames: Path, folder: Path) -> dict[str, str]:
