@@ -7,7 +7,8 @@ A client of the detector: after each attempt ask whether the hand holds the obje
 
 The arm's controller publishes ``attempt_done`` (std_msgs/Empty) when the hand has closed and
 lifted. The answer of ``verify`` is based on frames taken after that, so the arm must hold still
-until ``next_step`` (std_msgs/String) tells it what to do: place, retry, or stop.
+until ``next_step`` (std_msgs/String) tells it what to do: place, retry, or stop. A detector that
+is killed or hangs misses the deadline of its verdicts, which means stop within 1.5 s.
 
 Try it without an arm, beside a running detector:
 
@@ -18,11 +19,21 @@ import json
 from typing import NamedTuple
 
 import rclpy
+from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
+from rclpy.qos import QoSLivelinessPolicy, QoSProfile
 from rclpy.task import Future
-from std_msgs.msg import Empty, String
+from std_msgs.msg import Bool, Empty, String
 from std_srvs.srv import Trigger
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:     # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
+
+#: Longest silence that the detector offers.
+SECOND = Duration(seconds=1.)
 
 
 class Step(NamedTuple):
@@ -46,12 +57,33 @@ class GraspPlanner(Node):
         self._verify = self.create_client(Trigger, self._service)
         self._next = self.create_publisher(String, 'next_step', 10)
         self.create_subscription(Empty, 'attempt_done', self._on_attempt_done, 10)
+        self._silent = False
+        self._answer = None
+        # Its verdicts stand beside the detector: /left/grasp_success.
+        self.create_subscription(
+            Bool, ''.join([*detector.rpartition('/')[:2], 'grasp_success']), self._on_verdict,
+            QoSProfile(depth=1, deadline=SECOND, liveliness=QoSLivelinessPolicy.MANUAL_BY_TOPIC,
+                       liveliness_lease_duration=SECOND),
+            event_callbacks=SubscriptionEventCallbacks(
+                deadline=lambda event: self._on_silence(),
+                liveliness=lambda event: event.alive_count or self._on_silence()))
+
+    def _on_verdict(self, message: Bool) -> None:
+        self._silent = False
+
+    def _on_silence(self) -> None:
+        self._silent = True
+        if self._answer is not None and not self._answer.done():
+            self._give_up(self._answer)
 
     def _on_attempt_done(self, message: Empty) -> None:
         if not self._verify.service_is_ready():
             self._go_on(Step('stop', f'no detector serves {self._service}'))
             return
-        answer = self._verify.call_async(Trigger.Request())
+        if self._silent:
+            self._go_on(Step('stop', 'the detector is silent'))
+            return
+        answer = self._answer = self._verify.call_async(Trigger.Request())
         timer = self.create_timer(self._timeout_s, lambda: self._give_up(answer))
         # Called in any case: with the answer, or cancelled when the time is over.
         answer.add_done_callback(lambda _: self._on_answer(answer, timer))
@@ -63,7 +95,8 @@ class GraspPlanner(Node):
     def _on_answer(self, answer: Future, timer: object) -> None:
         self.destroy_timer(timer)
         if answer.cancelled():
-            self._go_on(Step('stop', f'no answer within {self._timeout_s} s'))
+            self._go_on(Step('stop', 'the detector is silent' if self._silent else (
+                f'no answer within {self._timeout_s} s')))
         else:
             self._go_on(self.choose(json.loads(answer.result().message)))
 

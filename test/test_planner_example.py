@@ -149,8 +149,13 @@ def test_an_unknown_verdict_means_stop(planner, camera):
 
 
 def test_a_detector_that_hangs_means_stop(planner, camera, child):
+    with camera.showing(success=True):
+        assert planner() == 'place'
     child.send_signal(signal.SIGSTOP)
     try:
+        began = time.monotonic()
+        assert planner() == 'stop'
+        assert time.monotonic() - began < 2.    # its verdicts' deadline, not answer_timeout_s
         assert planner() == 'stop'
     finally:
         child.send_signal(signal.SIGCONT)
