@@ -83,6 +83,7 @@ def test_a_stamp_that_jumps_back_resets_the_window(ears, settings):
             message.clock.sec = seconds
             clock.publish(message)
         tick(1000)
+        seen.diagnostics(lambda values: values['reason'] == 'no_frames')    # no more no_clock
         show(1000., 4)
         wait_until(lambda: seen.verdicts[-1].data)
         show(500., 2)
