@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from grasp_success_detector.errors import ConfigError, GraspSuccessDetectorError
-from grasp_success_detector.files import DISK_ERRORS
+from grasp_success_detector.files import DISK_ERRORS, fault_text
 
 if TYPE_CHECKING:   # the node runs without rich
     from rich.console import Console
@@ -85,8 +85,10 @@ def _ended(main: Main, argv: Sequence[str] | None) -> int:
     except OSError as error:
         if error.filename is None and error.errno not in DISK_ERRORS:
             raise   # of a pipe or a socket, not of a path that the user gave
-        named = '' if error.filename is None else f'{os.fsdecode(error.filename)}: '
-        print(f'error: {named}{error.strerror}', file=sys.stderr)
+        if error.errno in DISK_ERRORS:
+            print(f'error: {fault_text(error)}', file=sys.stderr)
+        else:
+            print(f'error: {os.fsdecode(error.filename)}: {error.strerror}', file=sys.stderr)
         return int(ExitCode.ERROR)
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)

@@ -12,6 +12,7 @@ from pathlib import Path
 import shutil
 import socket
 import stat
+from tempfile import TemporaryFile
 from typing import Any
 
 from grasp_success_detector.errors import (
@@ -21,7 +22,7 @@ from grasp_success_detector.errors import (
     ResourceError,
 )
 
-#: Errors of writing that come without the file's name: a full disk, quota or file size.
+#: Errors of writing to a full disk, beyond a quota or the largest size of a file.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 #: Largest YAML file that is read, in bytes, and how deeply it may be nested.
@@ -146,8 +147,45 @@ def write_whole(path: Path | str, content: bytes | str, *, durable: bool = False
         finally:
             os.close(file)
         os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
         Path(partial).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            error.filename = os.fspath(path)    # writing knows only a number
+        raise
+
+
+def fault_text(error: OSError, place: Path | None = None) -> str:
+    """
+    Return why a file cannot be written; for a full disk also which file, and what is free.
+
+    :param place: what was being written, for an error that names no file.
+    """
+    text = error.strerror or one_line(error)
+    name = place if error.filename is None else Path(os.fsdecode(error.filename))
+    if error.errno not in DISK_ERRORS or name is None:
+        return text
+    folder = next((folder for folder in name.absolute().parents if folder.exists()), None)
+    free = '' if folder is None else f', {shutil.disk_usage(folder).free / 1e6:.1f} MB free'
+    return f'{text}: {name}{free}'
+
+
+@contextmanager
+def disk_faults(path: Path, room: int = 64 << 20) -> Iterator[None]:
+    """
+    Turn a RuntimeError of a library that could not write into the OSError of a full disk.
+
+    :param path: file that the block writes, or another one on its disk.
+    :param room: bytes that suffice for it: where they are free, the RuntimeError is another one.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        try:
+            with TemporaryFile(dir=path.parent) as file:
+                os.posix_fallocate(file.fileno(), 0, room)
+        except OSError as fault:
+            if fault.errno in DISK_ERRORS:
+                raise OSError(fault.errno, fault.strerror, str(path)) from error
         raise
 
 
@@ -178,27 +216,42 @@ def new_folder(out: Path, error: type[GraspSuccessDetectorError]) -> Iterator[Pa
     :param error: class of the errors that are raised.
     :raises GraspSuccessDetectorError: ``out`` exists or cannot be written, or an OSError occurs.
     """
-    remove_leftovers(out)
-    partial = out.with_name(f'.{out.name}.partial-{socket.gethostname()}-{os.getpid()}')
-    try:
-        if out.exists():
-            raise error(f'{out}: exists already and is not overwritten; choose another name')
-        partial.mkdir(parents=True)
-        yield partial
-        partial.rename(out)
-    except OSError as fault:
-        raise error(f'{out}: cannot be written ({fault.strerror or fault})') from fault
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with unfinished(out) as partial:
+        try:
+            if out.exists():
+                raise error(f'{out}: exists already and is not overwritten; choose another name')
+            partial.mkdir(parents=True)
+            yield partial
+            partial.rename(out)
+        except OSError as fault:
+            raise error(f'{out}: cannot be written ({fault_text(fault, out)})') from fault
 
 
-def remove_leftovers(out: Path) -> None:
-    """Remove the unfinished folders of :func:`new_folder` whose processes, of this host, died."""
+@contextmanager
+def unfinished(out: Path) -> Iterator[Path]:
+    """
+    Give a hidden name beside ``out`` for a file or folder that is renamed when it is complete.
+
+    What has this name at the end of the block is removed. Names of this kind whose processes, of
+    this host, died are removed at its start.
+    """
     prefix = f'.{out.name}.partial-{socket.gethostname()}-'
-    for folder in out.parent.glob(glob.escape(prefix) + '*'):
-        number = folder.name.removeprefix(prefix)
+    for left in out.parent.glob(glob.escape(prefix) + '*'):
+        number = left.name.removeprefix(prefix)
         if number.isdecimal() and not _runs(int(number)):
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(left)
+    partial = out.with_name(f'{prefix}{os.getpid()}')
+    try:
+        yield partial
+    finally:
+        _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink()
+    except OSError:     # a folder, or nothing
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _runs(process: int) -> bool:

@@ -11,7 +11,7 @@ from grasp_success_detector.console import command, command_parser, counted, Exi
 from grasp_success_detector.datasets import inspection
 from grasp_success_detector.datasets.workers import open_workers, usable_cores
 from grasp_success_detector.errors import ConfigError
-from grasp_success_detector.files import write_whole
+from grasp_success_detector.files import fault_text, write_whole
 from grasp_success_detector.images.encoding import encode_png
 from grasp_success_detector.images.fingerprints import SAME_BITS
 from grasp_success_detector.recordings.selection import FrameSelection
@@ -55,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_whole(out / 'contact_sheet.png', encode_png(sheet))
         write_whole(out / 'index.html', page)
     except OSError as error:
-        raise ConfigError(f'{out}: cannot be written ({error.strerror}); choose another --out'
+        raise ConfigError(f'{out}: cannot be written ({fault_text(error, out)}); choose another '
+                          '--out'
                           ) from error
     for by in ('split', 'source', 'attempt'):
         entries = inspection.table(found.rows, by)

@@ -23,7 +23,8 @@ from grasp_success_detector.datasets.splits import (
     SPLITS,
 )
 from grasp_success_detector.datasets.workers import Workers
-from grasp_success_detector.errors import DatasetError, one_line
+from grasp_success_detector.errors import DatasetError
+from grasp_success_detector.files import fault_text
 from grasp_success_detector.images.fingerprints import near_duplicates
 from grasp_success_detector.labels import CLASS_NAMES, Label
 from grasp_success_detector.recordings.selection import (
@@ -102,8 +103,8 @@ def extract(sources: Sequence[Source], selection: FrameSelection, pictures: Pict
                 if not journal.has_frames:
                     _remove_unused(out, journal)
     except OSError as error:
-        raise DatasetError(f'{out}: cannot be written ({one_line(error)}); once it can be, the '
-                           'same command goes on') from error
+        raise DatasetError(f'{out}: cannot be written ({fault_text(error, out)}); once it can be, '
+                           'the same command goes on') from error
 
 
 def _write_frames(tasks: 'deque[partial[Any]]', pictures: PictureOptions, out: Path,

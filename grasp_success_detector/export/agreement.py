@@ -12,7 +12,7 @@ from grasp_success_detector.console import progress_bar, stderr_console
 from grasp_success_detector.datasets.dataset import LabelledFrame, read_extracted
 from grasp_success_detector.datasets.torch_dataset import prepare, prepare_message
 from grasp_success_detector.errors import BagError, CheckpointError, ConfigError, DatasetError
-from grasp_success_detector.files import json_text, write_whole
+from grasp_success_detector.files import fault_text, json_text, write_whole
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.inference import engine_selection
 from grasp_success_detector.inference.classifier import BATCH_SIZE
@@ -98,7 +98,7 @@ def verify(path: Path, dataset: Path, device: str = 'cpu') -> tuple[Proof, dict[
     try:
         write_whole(out, json_text(asdict(proof)))
     except OSError as error:
-        raise CheckpointError(f'{out}: cannot be written: {error.strerror}') from error
+        raise CheckpointError(f'{out}: cannot be written: {fault_text(error, out)}') from error
     return proof, missing
 
 

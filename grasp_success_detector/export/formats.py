@@ -6,7 +6,6 @@ import json
 import logging
 import os
 from pathlib import Path
-import tempfile
 from typing import Any
 import warnings
 
@@ -17,6 +16,7 @@ import torch
 from grasp_success_detector.datasets.dataset import read_extracted
 from grasp_success_detector.errors import CheckpointError, DatasetError, ExportError, one_line
 from grasp_success_detector.export.agreement import batches, Images
+from grasp_success_detector.files import disk_faults, fault_text, unfinished
 from grasp_success_detector.inference import openvino_engine
 from grasp_success_detector.inference.engine import int8_path
 from grasp_success_detector.inference.torch_engine import TorchEngine
@@ -56,16 +56,18 @@ def export(checkpoint: Checkpoint, out: Path, suffix: str, images: Images,
     try:
         if not overwrite and (there := [str(file) for file in files if file.exists()]):
             raise ExportError(f'{", ".join(there)}: exists already; replace it with --overwrite')
-        with tempfile.TemporaryDirectory(prefix=f'.{out.name}.', dir=out.parent) as folder:
-            logits = write(checkpoint, Path(folder) / out.name, images)
+        with unfinished(out) as folder:
+            folder.mkdir()
+            with disk_faults(out):
+                logits = write(checkpoint, folder / out.name, images)
             difference = float(abs(logits - expected).max())
             if not difference <= _TOLERANCE * max(1., float(abs(expected).max())):
                 raise ExportError(f'{out}: not written: its logits differ from those of torch by '
                                   f'{difference:.3g} on real frames')
             for file in files:
-                os.replace(Path(folder) / file.name, file)
+                os.replace(folder / file.name, file)
     except OSError as error:
-        raise ExportError(f'{out}: cannot be written: {error.strerror}') from error
+        raise ExportError(f'{out}: cannot be written: {fault_text(error, out)}') from error
     except RuntimeError as error:  # of exporters and runtimes, with pages of text
         raise ExportError(f'{out}: not written: {checkpoint.metadata.architecture} cannot be '
                           f'exported ({one_line(error)})') from error

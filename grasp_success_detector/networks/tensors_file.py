@@ -5,7 +5,7 @@ The document is under one key of the file's header and holds a format version an
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 import hashlib
 import json
 import os
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grasp_success_detector.errors import CheckpointError, ConfigError
-from grasp_success_detector.files import check_new_file, check_regular
+from grasp_success_detector.files import check_new_file, check_regular, fault_text, unfinished
 from grasp_success_detector.networks.safetensors_reader import read_safetensors
 
 if TYPE_CHECKING:
@@ -88,22 +88,20 @@ def write_tensors(path: Path, state: 'Mapping[str, torch.Tensor]', key: str,
                for name, tensor in state.items()}
     # The only key, since the library writes several in any order: same content, same bytes.
     content = safetensors.torch.save(tensors, {key: json.dumps(document, allow_nan=False)})
-    unfinished = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        with unfinished.open('wb') as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        verify(unfinished)
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise CheckpointError(f'{path}: cannot be written ({error.strerror})') from error
-    except CheckpointError as error:
-        reason = str(error).removeprefix(f'{unfinished}: ')
-        raise CheckpointError(f'{path}: not written: {reason}') from error
-    finally:
-        with suppress(OSError):
-            unfinished.unlink()
+    with unfinished(path) as partial:
+        try:
+            with partial.open('wb') as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            verify(partial)
+            os.replace(partial, path)
+        except OSError as error:
+            raise CheckpointError(f'{path}: cannot be written ({fault_text(error, path)})'
+                                  ) from error
+        except CheckpointError as error:
+            reason = str(error).removeprefix(f'{partial}: ')
+            raise CheckpointError(f'{path}: not written: {reason}') from error
 
 
 def read_tensors(path: Path, expected: str = 'a checkpoint of train_classifier (.safetensors)',

@@ -21,7 +21,7 @@ from grasp_success_detector.datasets.workers import (
     WorkerContext,
 )
 from grasp_success_detector.errors import SimulationError
-from grasp_success_detector.files import new_folder
+from grasp_success_detector.files import fault_text, new_folder
 from grasp_success_detector.images.encoding import encode_jpeg
 from grasp_success_detector.recordings import bags
 from grasp_success_detector.simulation.attempt import DURATION_S
@@ -69,8 +69,8 @@ def record(settings: RecordingSettings, out: Path, jobs: int | None = None,
                 on_attempt(summary)
             _write_bag(settings, attempts, out)
     except OSError as error:
-        raise SimulationError(f'{out}: cannot be written ({error.strerror or error}); once it can '
-                              'be, the same command goes on') from error
+        raise SimulationError(f'{out}: cannot be written ({fault_text(error, out)}); once it '
+                              'can be, the same command goes on') from error
     return summaries
 
 

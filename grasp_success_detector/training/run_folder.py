@@ -12,7 +12,7 @@ import yaml
 
 from grasp_success_detector.errors import ConfigError, DatasetError, one_line, RunError
 from grasp_success_detector.evaluation.predictions import Prediction, read_predictions
-from grasp_success_detector.files import read_json, read_yaml, write_whole
+from grasp_success_detector.files import fault_text, read_json, read_yaml, write_whole
 from grasp_success_detector.training.recipe import load_config, TrainingConfig
 
 #: What may differ between a run and its continuation, as it does not change the result.
@@ -62,8 +62,8 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             write_whole(self.config, yaml.safe_dump(config.to_json(), sort_keys=False))
         except OSError as error:
-            raise ConfigError(f'{self.path}: cannot be made ({error.strerror}); choose another '
-                              '--out') from error
+            raise ConfigError(f'{self.path}: cannot be made ({fault_text(error, self.path)}); '
+                              'choose another --out') from error
 
     def check_new(self) -> None:
         """Raise a ConfigError if the folder exists; it may hold data sets that were just made."""
