@@ -1,5 +1,6 @@
 """A frame costs at most a second: pictures that would take longer are refused unread."""
 
+import io
 import struct
 import time
 from types import SimpleNamespace
@@ -7,12 +8,14 @@ import zlib
 
 import cv2
 import numpy as np
+from PIL import Image
 import pytest
 
 from grasp_success_detector.datasets.frame_writer import _content, PictureOptions
 from grasp_success_detector.errors import ImageDecodeError
 from grasp_success_detector.images.decoding import decode_bytes
 from grasp_success_detector.images.encoding import encode_jpeg, encode_png
+from grasp_success_detector.images.picture_files import decode_picture
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
 
@@ -72,3 +75,45 @@ def test_expensive_pictures_are_refused_before_they_are_decoded(data, reason, te
     # Frames that are copied into a data set are not decoded there, but later.
     with pytest.raises(ImageDecodeError):
         _content(SimpleNamespace(format='', data=data), PictureOptions())
+
+
+def saved(kind, height=48, width=64, **options):
+    """Return a picture as Pillow writes it."""
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((height, width), np.uint8)).save(file, kind, **options)
+    return file.getvalue()
+
+
+def bmp(height, width, rows=b'', compression=0):
+    """Return a bmp of 8 bits whose header has any size; 1: run-length encoded."""
+    return b'BM' + struct.pack(
+        '<IHHIIiiHHIIiiII', 1078 + len(rows), 0, 0, 1078, 40, width, height, 1, 8, compression,
+        len(rows), 0, 0, 256, 0) + bytes(1024) + rows
+
+
+def tiff(height, width):
+    """Return a tiff whose header has another size."""
+    data = saved('TIFF')
+    for tag, size in ((256, width), (257, height)):     # entries: tag, type, count, value
+        for kind in (3, 4):
+            at = data.find(struct.pack('<HHI', tag, kind, 1))
+            if at >= 0:
+                data = data[:at] + struct.pack('<HHII', tag, 4, 1, size) + data[at + 12:]
+    return data
+
+
+@pytest.mark.parametrize(('data', 'text'), [
+    (saved('WEBP', 4100, 4100, quality=1), 'a webp of 4100 x 4100 .* at most 16 megapixels'),
+    (bmp(9_999, 12_000), 'a bmp of 12000 x 9999 .* at most 100 megapixels'),
+    (bmp(60_000, 60_000), 'expected at most 100 megapixels'),   # an error of Pillow
+    (tiff(9_500, 10_000), 'a tiff of 10000 x 9500 .* at most 40 megapixels'),   # its warning
+    (tiff(60_000, 60_000), 'expected at most 100 megapixels'),
+    (bmp(2000, 2000, b'\1\1' * 2_000_000, 1), 'run-length encoded bmp .* expected at most 3 MiB')],
+    ids=['webp', 'bmp', 'largest bmp', 'tiff', 'largest tiff', 'runs'])
+def test_large_pictures_of_other_kinds_are_refused_before_they_are_decoded(data, text, recwarn):
+    started = time.process_time()
+    with pytest.raises(ImageDecodeError, match=text) as raised:
+        decode_picture(data)
+    assert raised.value.reason == 'too_large'
+    assert time.process_time() - started < .3
+    assert not list(recwarn)

@@ -61,6 +61,20 @@ def _files(work):
         (f'success/{i}.jpg', 'success', 'lab', '/camera', i, f'lab/{i}', 'train', 'ab' * 32)
         for i in range(8))).encode()
     yield 'marker', MARKER, json_text({'format_version': 1, 'frames': 8, 'plan': {}}).encode()
+    at = b'"source":0,"start":0,"end":3,"frame":0'
+    for name, request in {
+            'label': b'POST /api/label\n\n{' + at + b',"mark":"s"}',
+            'split': b'POST /api/split\n\n{' + at.replace(b'"frame":0', b'"frame":1') + b'}',
+            'join': b'POST /api/join\n\n{' + at.replace(b':0,"end"', b':1,"end"') + b'}',
+            'begin': b'POST /api/begin\n\n{' + at + b'}',
+            'end': b'POST /api/end\n\n{' + at + b'}', 'undo': b'POST /api/undo\n\n{}',
+            'show': b'POST /api/show\n\n{"source":0,"frame":1}',
+            'state': b'GET /api/state?since=0.1.0.0.0\nx: y\n\n',
+            'sources': b'GET /api/sources\n\n',
+            'page': b'GET /page/app.js\ncookie: a=b; c="d"\norigin: http://localhost\n\n',
+            'index': b'GET /?token=wrong\nx-label-token: wrong\nhost: localhost\n\n',
+            'picture': b'GET /picture/x/small/0/1\nrange: bytes=0-9\n\n'}.items():
+        yield 'request', name, request
     yield from _failures(work)
 
 

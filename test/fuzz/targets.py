@@ -146,6 +146,11 @@ def _metadata(data: bytes) -> object:
     return _declared_messages(_written('bag/metadata.yaml', data).parent, '/camera/image_raw')
 
 
+def _request(data: bytes) -> object:
+    from fuzz.page_requests import answer
+    return answer(data, CORPUS / 'mcap' / 'plain.mcap', folder())
+
+
 def seeds(name: str) -> tuple[Path, ...]:
     """Return the files of a target's folder in the corpus."""
     return tuple(sorted((CORPUS / name).iterdir()))
@@ -166,3 +171,4 @@ def targets() -> Iterator[Target]:
     yield Target('engines', _engines, (MODELS / 'efficientnet_lite0_rig.engines.json',))
     yield Target('recipe', _recipe, tuple(sorted((MODELS.parent / 'config').glob('train_*'))))
     yield Target('metadata', _metadata, seeds('metadata'))
+    yield Target('request', _request, seeds('request'))
