@@ -17,8 +17,8 @@ import warnings
 import numpy as np
 from numpy.typing import NDArray
 
+from grasp_success_detector import files
 from grasp_success_detector.errors import CheckpointError, ConfigError, one_line
-from grasp_success_detector.files import disk_faults, fault_text, unfinished
 from grasp_success_detector.inference.engine import Engine, identity, int8_path, Precision
 from grasp_success_detector.inference.torch_engine import reference_logits
 from grasp_success_detector.labels import Label
@@ -168,16 +168,16 @@ def write_model(path: Path, model: Any, checkpoint: Checkpoint, overwrite: bool)
     """Write an ``openvino.Model`` into one file, whole or not at all; else CheckpointError."""
     import torch
 
-    with unfinished(path) as folder:
+    with files.unfinished(path) as folder:
         xml = folder / 'model.xml'
         try:
             folder.mkdir()
-            with disk_faults(path):
+            with files.disk_faults(path):
                 load_openvino().save_model(model, xml, compress_to_fp16=False)
             parts = {suffix: torch.from_numpy(np.fromfile(xml.with_suffix(f'.{suffix}'), np.uint8))
                      for suffix in ('xml', 'bin')}
         except OSError as error:
-            raise CheckpointError(f'{path}: cannot be written ({fault_text(error, path)})'
+            raise CheckpointError(f'{path}: cannot be written ({files.fault_text(error, path)})'
                                   ) from error
     parts['expected'] = torch.from_numpy(reference_logits(checkpoint))
     tensors_file.write_tensors(
