@@ -1,6 +1,7 @@
 """Folders, zip files and single pictures as sources: labels, attempts, splits, faults."""
 
 import io
+import json
 import os
 from pathlib import Path
 import zipfile
@@ -9,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 import pytest
-from recordings import picture, raw_messages, write_mcap
+from recordings import PERIOD_NS, picture, raw_messages, write_mcap, write_video
 
 from grasp_success_detector.cli.evaluate_classifier import main as evaluate_main
 from grasp_success_detector.cli.extract_frames import main as extract_main
@@ -246,3 +247,66 @@ def test_two_pictures_of_each_label_train_a_classifier(tmp_path, capsys):
     assert train_main([str(tmp_path / 'one'), *arguments[:-1], str(tmp_path / 'no')]) == 1
     assert 'these splits lack frames of a label' in capsys.readouterr().err
     assert not (tmp_path / 'no').exists()
+
+
+@pytest.mark.slow
+def test_pictures_have_no_times_and_are_judged_alone_beside_a_bag(
+        tmp_path, random_checkpoint, capsys):
+    write(tmp_path / 'lab', *both(*(f'{i}.jpg' for i in range(3))))
+    bag = write_mcap(tmp_path / 'bag.mcap', raw_messages(12, height=48, width=64))
+    assert evaluate_main([str(random_checkpoint), str(tmp_path / 'lab'), str(bag),
+                          '--out', str(tmp_path / 'out')]) == 0
+    assert 'lab: 6 pictures' in capsys.readouterr().out
+    metrics = json.loads((tmp_path / 'out/metrics.json').read_text())
+    assert metrics['decision']['min_frames'] == 3
+    pictures = [entry for entry in metrics['attempts'] if entry['source'] == 'lab']
+    assert len(pictures) == 6 and {entry['verdict'] for entry in pictures} <= {
+        'success', 'failure'}
+    assert all(entry[name] is None for entry in pictures
+               for name in ('first_decision_s', 'success_delay_s', 'false_true_s'))
+    assert metrics['all']['times']['first_decision_s'] == {
+        'attempts': 0, 'mean': None, 'median': None, 'max': None}
+    page = (tmp_path / 'out/report.html').read_text(encoding='utf-8')
+    chart = page[page.index('P(success) during lab/'):]
+    assert '>pictures<' in chart and 'lab/failure/0.jpg at ' not in page
+    assert page.count('first decided after') == 1   # of the bag
+
+
+@pytest.mark.slow
+def test_the_same_picture_in_two_sources_needs_dedupe(tmp_path, capsys):
+    for name in ('monday', 'tuesday'):
+        write(tmp_path / name, *both(*(f'{i}.jpg' for i in range(8))))
+    arguments = [str(tmp_path / 'monday'), str(tmp_path / 'tuesday'), '--arch', 'cifar_cnn',
+                 '--epochs', '1', '--samples-per-class', '32', '--out', str(tmp_path / 'run')]
+    assert train_main(arguments) == 1
+    assert 'run the same command with --dedupe' in capsys.readouterr().err
+    assert not (tmp_path / 'run').exists()
+    assert train_main([*arguments, '--dedupe']) == 0
+    assert '16 near duplicates left out' in capsys.readouterr().out
+    assert len(read_manifest(tmp_path / 'run/dataset')) == 16
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', ['bag', 'video'])
+def test_train_and_inspect_take_bags_and_videos_directly(tmp_path, capsys, kind):
+    if kind == 'bag':
+        source = write_mcap(tmp_path / 'take.mcap', raw_messages(12))
+        period = PERIOD_NS / 1e9
+    else:
+        source = write_video(tmp_path / 'take.mp4', 12)
+        period = .1
+    table = ['source,start_s,end_s,label,attempt']
+    for attempt in range(4):
+        first = (3 * attempt - .5) * period
+        table.append(f'take,{max(first, 0):.4f},{first + 3 * period:.4f},'
+                     f'{("failure", "success")[attempt % 2]},{attempt}')
+    (tmp_path / 'labels.csv').write_text('\n'.join(table) + '\n')
+    labels = ['--labels', str(tmp_path / 'labels.csv')]
+    assert train_main([str(source), *labels, '--arch', 'cifar_cnn', '--epochs', '1',
+                       '--samples-per-class', '32', '--out', str(tmp_path / 'run')]) == 0
+    assert len(read_manifest(tmp_path / 'run/dataset')) == 12
+    capsys.readouterr()
+    code = inspect_main([str(source), *labels, '--out', str(tmp_path / 'page'), '--jobs', '1'])
+    out = capsys.readouterr().out
+    assert '12 frames; pictures and distributions' in out
+    assert code == ('WRONG' in out) and (tmp_path / 'page/index.html').is_file()

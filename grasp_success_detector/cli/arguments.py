@@ -26,6 +26,12 @@ def add_label_arguments(parser: ArgumentParser) -> None:
         FrameSelection, 'label', 'labels', 'label_topic', 'label_hold_s', 'attempt_gap_s')
 
 
+def add_dedupe_argument(parser: ArgumentParser) -> None:
+    """Add the option to leave near duplicates out of the sources that are extracted."""
+    parser.add_argument('--dedupe', action='store_true', help='of sources that are no data set, '
+                        'leave out frames that look like an earlier one with the same label')
+
+
 def add_choice_arguments(parser: ArgumentParser) -> Any:
     """Add the options that select frames, and return their argument group."""
     choice = parser.add_argument_group('which frames')

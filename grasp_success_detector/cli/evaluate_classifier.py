@@ -58,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     report = arguments.ReportOptions(**given_options(arguments.ReportOptions, args))
     # Slow to import: only once the arguments are known to be fine.
     from grasp_success_detector.decision import DecisionConfig
+    from grasp_success_detector.evaluation.attempts import decide_attempts
     from grasp_success_detector.evaluation.comparison import compare_with_baseline, read_baseline
     from grasp_success_detector.evaluation.evaluation import evaluation_of
     from grasp_success_detector.evaluation.frame_sources import open_recordings, origin_of
@@ -77,8 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     with (new_folder(args.out, ConfigError) as folder,
           tempfile.TemporaryDirectory(dir=folder) as unpacked):
         recordings = open_recordings(args.sources, selection, Path(unpacked), args.split)
+        of_pictures = decision_for([f.attempt for r in recordings if not r.continuous
+                                    for f in r.frames], threshold)
         if not any(recording.continuous for recording in recordings):
-            decision = decision_for([f.attempt for r in recordings for f in r.frames], threshold)
+            decision = of_pictures
         started = time.perf_counter()
         with progress_bar(stderr_console(), 'frames') as progress:
             task = progress.add_task('judging', total=sum(len(r.frames) for r in recordings))
@@ -86,7 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                       for recording in recordings]
         seconds = time.perf_counter() - started
         evaluation = evaluation_of(args.checkpoint, loaded, str(classifier.engine),
-                                   decision, judged, origin_of(recordings, selection))
+                                   decision, judged, origin_of(recordings, selection),
+                                   decide_attempts(judged, decision, pictures=of_pictures))
         gate = None if args.baseline is None else compare_with_baseline(
             args.baseline, evaluation.to_json()['attempts'], report.max_drop)
         write_evaluation(evaluation, folder, report.timelines, report.videos,

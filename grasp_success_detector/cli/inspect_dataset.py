@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from grasp_success_detector.cli.arguments import add_label_arguments
+from grasp_success_detector.cli.arguments import add_dedupe_argument, add_label_arguments
 from grasp_success_detector.cli.source_data import dataset_of
 from grasp_success_detector.console import command, command_parser, counted, ExitCode
 from grasp_success_detector.datasets import inspection
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with TemporaryDirectory(prefix='inspect_dataset_') as temporary:
             dataset = dataset_of([args.dataset], selection, Path(temporary, 'dataset'),
-                                 splits=False)
+                                 splits=False, dedupe=args.dedupe)
             with open_workers(args.jobs) as workers:
                 found = inspection.inspect_dataset(dataset, args.near_bits, workers)
             sheet = contact_sheet(dataset, found.rows)
@@ -84,4 +84,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--most', type=int, default=20, help='lines per table (20)')
     parser.add_argument('--jobs', type=int, help=f'processes (one per core: {usable_cores()})')
     add_label_arguments(parser)
+    add_dedupe_argument(parser)
     return parser

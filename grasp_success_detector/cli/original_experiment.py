@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 import shutil
 
-from grasp_success_detector.cli.arguments import add_label_arguments
+from grasp_success_detector.cli.arguments import add_dedupe_argument, add_label_arguments
 from grasp_success_detector.cli.source_data import dataset_of
 from grasp_success_detector.console import command, command_parser, ExitCode, needing
 from grasp_success_detector.errors import ConfigError
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check_out(out, {_DATASET, *names})
     try:
         dataset = dataset_of([args.folder or share_path(SAMPLE_BAG)], selection,
-                             out / _DATASET)
+                             out / _DATASET, dedupe=args.dedupe)
         split = experiment.experiment_split(read_extracted(dataset), options.seed)
         made, reason = experiment.configs(options)
         if reason is not None:
@@ -98,4 +98,5 @@ def _parser() -> argparse.ArgumentParser:
                         help='folder to write')
     add_options(parser, ExperimentOptions, 'per_class', 'epochs', 'seed', 'resnet34_weights')
     add_label_arguments(parser)
+    add_dedupe_argument(parser)
     return parser

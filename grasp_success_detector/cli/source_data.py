@@ -10,7 +10,7 @@ from grasp_success_detector.recordings.selection import FrameSelection
 
 
 def dataset_of(given: Sequence[Path], selection: FrameSelection, out: Path,
-               processes: int = 1, splits: bool = True) -> Path:
+               processes: int = 1, splits: bool = True, dedupe: bool = False) -> Path:
     """
     Return the only path given if it is a data set; else extract these sources into ``out``.
 
@@ -19,6 +19,7 @@ def dataset_of(given: Sequence[Path], selection: FrameSelection, out: Path,
     :param selection: options about frames and labels of the sources.
     :param processes: number of processes that call this; only one can extract.
     :param splits: whether the splits are printed as well.
+    :param dedupe: whether near duplicates with the same label are left out.
     :raises ConfigError: a data set was given together with something else.
     :raises DatasetError: no frame came out of the sources.
     """
@@ -34,9 +35,10 @@ def dataset_of(given: Sequence[Path], selection: FrameSelection, out: Path,
         if len(given) > 1:
             raise ConfigError(f'{datasets[0]}: is a data set of extract_frames; expected it '
                               'alone, or bags, videos and pictures')
-        if selection != FrameSelection():
+        if selection != FrameSelection() or dedupe:
             raise ConfigError(f'{datasets[0]}: is a data set of extract_frames, which has its '
-                              'labels; leave the options for topic and labels out')
+                              'frames and labels; leave the options for topic, labels and '
+                              'duplicates out')
         return datasets[0]
     if processes > 1:
         raise ConfigError(f'{given[0]}: is no data set of extract_frames; with several devices '
@@ -44,8 +46,9 @@ def dataset_of(given: Sequence[Path], selection: FrameSelection, out: Path,
     sources = find_sources(given)
     with open_workers() as workers, progress_bar(stderr_console()) as bar:
         task = bar.add_task('reading', total=None)
-        made = extract(sources, selection, PictureOptions(), SplitOptions(few=True), out, workers,
-                       lambda done, total: bar.update(task, completed=done, total=total))
+        made = extract(sources, selection, PictureOptions(), SplitOptions(few=True, dedupe=dedupe),
+                       out, workers, lambda done, total:
+                       bar.update(task, completed=done, total=total))
     for line in source_lines(made, selection):
         print(line)
     if not made['frames']:

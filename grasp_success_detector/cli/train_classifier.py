@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grasp_success_detector.cli.arguments import add_label_arguments
+from grasp_success_detector.cli.arguments import add_dedupe_argument, add_label_arguments
 from grasp_success_detector.cli.source_data import dataset_of
 from grasp_success_detector.console import command, command_parser, ExitCode, needing
 from grasp_success_detector.errors import DatasetError
@@ -75,7 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         run.check_new()
     try:
         with run.removed_unless_begun() if config.processes == 1 else nullcontext():
-            datasets = [dataset_of(args.data, selection, run.dataset, config.processes)]
+            datasets = [dataset_of(args.data, selection, run.dataset, config.processes,
+                                   dedupe=args.dedupe)]
             split = read_extracted(datasets[0])
             if args.test is not None:
                 datasets.append(dataset_of([args.test], FrameSelection(), run.test_dataset,
@@ -116,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--test', type=Path, metavar='DATASET',
                         help='test on all frames of other data instead of the test split')
     add_label_arguments(parser)
+    add_dedupe_argument(parser)
     parser.add_argument('--config', type=Path, help='YAML file of the options below')
     for group, names in OPTIONS.items():
         add_options(parser.add_argument_group(group), TrainingConfig, *names, defaults=False)

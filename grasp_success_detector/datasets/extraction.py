@@ -177,8 +177,8 @@ def _finish(rows: Sequence[dataset.ManifestRow], options: SplitOptions, out: Pat
     if leaks and not given:
         raise DatasetError(
             f'{out}: {inspection.describe_leaks(leaks)}; nothing needs to be extracted again: run '
-            'the same command with --dedupe, or with --split-by source, or leave one of the '
-            'sources out')
+            'the same command with --dedupe, or leave one of the sources out; extract_frames also '
+            'has --split-by source')
     # The journal still names what is deleted here, so that this can be stopped and repeated.
     names = {row.file for row in kept}
     for label in CLASS_NAMES:

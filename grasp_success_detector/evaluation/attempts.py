@@ -14,6 +14,7 @@ from grasp_success_detector.decision import DecisionConfig, NS_PER_S, Reason, Wi
 from grasp_success_detector.evaluation.frame_sources import Recording
 from grasp_success_detector.evaluation.predictions import FrameVerdict, Prediction
 from grasp_success_detector.labels import Label, Verdict
+from grasp_success_detector.recordings.reader import PICTURES
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class AttemptResult:
     :ivar success_delay_s: seconds from the first frame labelled success to the first SUCCESS at or
         after it; None if there is no such frame or verdict.
     :ivar false_true_s: seconds for which the verdict was SUCCESS while the label was failure,
-        measured by :func:`durations_s`.
+        measured by :func:`durations_s`; None for pictures, which have no times.
     """
 
     name: str
@@ -56,7 +57,12 @@ class AttemptResult:
     verdict: Verdict
     first_decision_s: float | None
     success_delay_s: float | None
-    false_true_s: float
+    false_true_s: float | None
+
+    @property
+    def timed(self) -> bool:
+        """Return whether its frames have time stamps, as those of bags and videos have."""
+        return self.false_true_s is not None
 
     @property
     def result(self) -> str | None:
@@ -84,21 +90,25 @@ class AttemptResult:
 
 
 def decide_attempts(judged: Iterable[Judged], config: DecisionConfig, anew: bool = True,
-                    ) -> list[AttemptResult]:
+                    pictures: DecisionConfig | None = None) -> list[AttemptResult]:
     """
     Return all attempts with the verdict that the node would publish after each frame.
 
     :param anew: whether each attempt begins with an empty window; if not, a recording is decided
         as one stream, as the node does.
+    :param pictures: how pictures and data sets are decided, if not as the rest.
     """
     results = []
     for answers in judged:
+        recording = answers.recording
+        decide_by = config if recording.continuous or pictures is None else pictures
         rows: dict[str, list[FrameVerdict]] = {}
         deciders: dict[str, WindowedDecider] = {}
         for i, (frame, probability, uncalibrated) in enumerate(zip(
                 answers.recording.frames, answers.probabilities.tolist(),
                 answers.uncalibrated.tolist(), strict=True)):
-            decider = deciders.setdefault(frame.attempt if anew else '', WindowedDecider(config))
+            decider = deciders.setdefault(frame.attempt if anew else '',
+                                          WindowedDecider(decide_by))
             readable = probability == probability
             # Recorded frames count as received when they were taken.
             if i in answers.blind:
@@ -113,14 +123,20 @@ def decide_attempts(judged: Iterable[Judged], config: DecisionConfig, anew: bool
                 answers.recording.file_of(frame), frame.label, probability if readable else None,
                 uncalibrated if readable else None, decision.verdict, decision.reason,
                 decision.probability))
-        results += [attempt_result(frames, config) for frames in rows.values()]
+        results += [attempt_result(frames, decide_by, recording.topic != PICTURES)
+                    for frames in rows.values()]
     return results
 
 
-def attempt_result(frames: Sequence[FrameVerdict], config: DecisionConfig) -> AttemptResult:
-    """Return outcome, final verdict and times of one attempt, given all its frames in order."""
+def attempt_result(frames: Sequence[FrameVerdict], config: DecisionConfig,
+                   timed: bool = True) -> AttemptResult:
+    """
+    Return outcome, final verdict and times of one attempt, given all its frames in order.
+
+    :param timed: whether the stamps are times; those of pictures only keep their order.
+    """
     def seconds_to(since_ns: int, *verdicts: Verdict) -> float | None:
-        return next(((f.stamp_ns - since_ns) / NS_PER_S for f in frames
+        return None if not timed else next(((f.stamp_ns - since_ns) / NS_PER_S for f in frames
                      if f.stamp_ns >= since_ns and f.verdict in verdicts), None)
 
     labelled = [frame for frame in frames if frame.label is not None]
@@ -130,7 +146,7 @@ def attempt_result(frames: Sequence[FrameVerdict], config: DecisionConfig) -> At
         labelled[-1].label if labelled else None, (labelled or frames)[-1].verdict,
         seconds_to(frames[0].stamp_ns, Verdict.SUCCESS, Verdict.FAILURE),
         None if onset_ns is None else seconds_to(onset_ns, Verdict.SUCCESS),
-        sum(seconds for frame, seconds in zip(
+        None if not timed else sum(seconds for frame, seconds in zip(
             frames, durations_s(frames, config.stale_after_s), strict=True)
             if frame.label is Label.FAILURE and frame.verdict is Verdict.SUCCESS))
 
@@ -161,7 +177,8 @@ class Suspicion:
     Successive frames of an attempt with one label, where the model is confident of the other.
 
     :ivar label: label of these frames, which looks wrong.
-    :ivar start_s: seconds from the attempt's first frame to the first of these frames.
+    :ivar start_s: seconds from the attempt's first frame to the first of these frames; None for
+        pictures, which have no times.
     :ivar end_s: seconds from the attempt's first frame to the last of these frames.
     :ivar believed: mean probability that the model gives to the other label.
     """
@@ -170,8 +187,8 @@ class Suspicion:
     source: str
     frames: tuple[FrameVerdict, ...]
     label: Label
-    start_s: float
-    end_s: float
+    start_s: float | None
+    end_s: float | None
     believed: float
 
     def to_json(self) -> dict[str, Any]:
@@ -219,10 +236,11 @@ def find_label_errors(attempts: Sequence[AttemptResult], decision: DecisionConfi
         if stretches:
             weight, label, frames = max(stretches, key=lambda stretch: stretch[0])
             start_ns = attempt.frames[0].stamp_ns
+            start_s, end_s = ((frame.stamp_ns - start_ns) / NS_PER_S if attempt.timed else None
+                              for frame in (frames[0], frames[-1]))
             found.append(Suspicion(
-                attempt.name, attempt.source, frames, label,
-                (frames[0].stamp_ns - start_ns) / NS_PER_S,
-                (frames[-1].stamp_ns - start_ns) / NS_PER_S, weight / len(frames)))
+                attempt.name, attempt.source, frames, label, start_s, end_s,
+                weight / len(frames)))
     return sorted(found, key=lambda suspicion: -len(suspicion.frames) * suspicion.believed)
 
 

@@ -22,6 +22,7 @@ from grasp_success_detector.files import csv_text, json_text, write_whole
 from grasp_success_detector.images.decoding import RgbImage
 from grasp_success_detector.images.encoding import encode_jpeg
 from grasp_success_detector.labels import Verdict
+from grasp_success_detector.recordings.reader import PICTURES
 from grasp_success_detector.recordings.sources import safe_name
 from grasp_success_detector.reports import timeline
 from grasp_success_detector.reports.charts import result_charts
@@ -176,7 +177,8 @@ def _source(evaluation: Evaluation, recording: Recording) -> SourceSummary:
     return SourceSummary(
         recording, attempts, evaluation.by_source.get(recording.name),
         [(sum(attempt.verdict is verdict for attempt in attempts),
-          time[verdict] / total if total else None) for verdict in VERDICTS],
+          time[verdict] / total if total and recording.topic != PICTURES else None)
+         for verdict in VERDICTS],
         [f'{count} {what}' for what, count in counts])
 
 

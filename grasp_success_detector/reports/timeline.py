@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
+import math
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -38,9 +39,13 @@ _GREY, _INK, _BACK = (150, 150, 150), (240, 240, 240), (28, 32, 36)  # RGB
 
 
 class Thumbnail(NamedTuple):
-    """A frame of an attempt, by seconds since its start; no picture if it cannot be decoded."""
+    """
+    A frame of an attempt; no picture if it cannot be decoded.
 
-    seconds: float
+    :ivar place: when it was taken, such as ``'at 0.10 s'``; its file, where there are no times.
+    """
+
+    place: str
     label: Label | None
     picture: RgbImage | None
 
@@ -63,7 +68,7 @@ class Timeline(NamedTuple):
 def worst_first(attempts: Sequence[AttemptResult]) -> list[AttemptResult]:
     """Sort attempts by result (wrong first), then time of false SUCCESS, then mean error."""
     return sorted(attempts, key=lambda attempt: (
-        _WORST_FIRST.index(attempt.result), -attempt.false_true_s, -attempt.error))
+        _WORST_FIRST.index(attempt.result), -(attempt.false_true_s or 0.), -attempt.error))
 
 
 def thumbnail_frames(attempt: AttemptResult) -> list[FrameVerdict]:
@@ -89,8 +94,9 @@ def timeline(attempt: AttemptResult, decision: DecisionConfig,
     return Timeline(
         attempt, f'attempt-{crc32(attempt.name.encode(errors="surrogateescape")):08x}',
         tuple(_facts(attempt)), tuple(
-            Thumbnail((frame.stamp_ns - start_ns) / NS_PER_S, frame.label,
-                      pictures.get(key_of(frame))) for frame in thumbnail_frames(attempt)),
+            Thumbnail(f'at {(frame.stamp_ns - start_ns) / NS_PER_S:.2f} s' if attempt.timed
+                      else frame.file, frame.label, pictures.get(key_of(frame)))
+            for frame in thumbnail_frames(attempt)),
         _chart(attempt, decision, suspicion))
 
 
@@ -118,13 +124,14 @@ def _facts(attempt: AttemptResult) -> Iterator[str]:
 def _chart(attempt: AttemptResult, decision: DecisionConfig,
            suspicion: Suspicion | None) -> charts.Chart:
     frames = attempt.frames
-    start_ns = frames[0].stamp_ns
-    times = [(frame.stamp_ns - start_ns) / NS_PER_S for frame in frames]
+    times, longest, say = _times(attempt), decision.stale_after_s, '{:.2f} s'
     # A frame's label and verdict hold until the next frame.
-    ends = [time + lasts for time, lasts in zip(
-        times, durations_s(frames, decision.stale_after_s), strict=True)]
+    lasting = durations_s(frames, longest)
+    if not attempt.timed:
+        lasting, longest, say = [1.] * len(frames), math.inf, 'picture {:.0f}'
+    ends = [time + lasts for time, lasts in zip(times, lasting, strict=True)]
     end = max(ends[-1], 1e-3)
-    x = charts.number_axis('seconds', [end], 0., tight=True)
+    x = charts.number_axis('seconds' if attempt.timed else 'pictures', [end], 0., tight=True)
     # Without labels the verdict's band takes the place of the label's.
     label, verdict = (_LABEL, _VERDICT) if attempt.outcome is not None else (None, _LABEL)
     names = {sum(place) / 2: name for place, name in ((label, 'label'), (verdict, 'verdict'))
@@ -133,23 +140,33 @@ def _chart(attempt: AttemptResult, decision: DecisionConfig,
              lambda value: names.get(value, f'{value:g}'))
     chart = charts.Chart(x, y, f'P(success) during {attempt.name}', *_CHART_SIZE)
     if suspicion is not None:
-        chart.band([(suspicion.start_s, 0., 1.), (suspicion.end_s, 0., 1.)], 'var(--bad)')
+        doubted = [time for time, frame in zip(times, frames, strict=True)
+                   if frame in suspicion.frames]
+        chart.band([(doubted[0], 0., 1.), (doubted[-1], 0., 1.)], 'var(--bad)')
     chart.line([(0., decision.threshold), (end, decision.threshold)], 'var(--ink)', dashed=True)
     means = [(time, frame.window_probability) for time, frame in zip(times, frames, strict=True)
              if frame.window_probability is not None]
     points = [(time, frame.probability) for time, frame in zip(times, frames, strict=True)
               if frame.probability is not None]
     for line, colour in ((means, charts.SERIES[1]), (points, charts.SERIES[0])):
-        for piece in _pieces(line, decision.stale_after_s):
+        for piece in _pieces(line, longest):
             chart.line(piece, colour)
     if len(points) <= 2 * _THUMBNAILS:
-        chart.dots(((time, value, 3., f'{time:.2f} s: {value:.3f}') for time, value in points),
-                   charts.SERIES[0])
+        chart.dots(((time, value, 3., f'{say.format(time)}: {value:.3f}')
+                    for time, value in points), charts.SERIES[0])
     spans = list(zip(times, ends, strict=True))
     if label is not None:
-        _band(chart, spans, [frame.label for frame in frames], label)
-    _band(chart, spans, [frame.verdict for frame in frames], verdict)
+        _band(chart, spans, [frame.label for frame in frames], label, say)
+    _band(chart, spans, [frame.verdict for frame in frames], verdict, say)
     return chart
+
+
+def _times(attempt: AttemptResult) -> list[float]:
+    """Return the seconds since the first frame; where there are no times, the frames' numbers."""
+    if not attempt.timed:
+        return [float(i) for i in range(len(attempt.frames))]
+    start_ns = attempt.frames[0].stamp_ns
+    return [(frame.stamp_ns - start_ns) / NS_PER_S for frame in attempt.frames]
 
 
 def _pieces(line: Sequence[tuple[float, float]], longest_s: float,
@@ -166,7 +183,8 @@ def _pieces(line: Sequence[tuple[float, float]], longest_s: float,
 
 
 def _band(chart: charts.Chart, spans: Sequence[tuple[float, float]],
-          values: Sequence[Label | Verdict | None], place: tuple[float, float]) -> None:
+          values: Sequence[Label | Verdict | None], place: tuple[float, float], say: str,
+          ) -> None:
     """Draw labels or verdicts as coloured bars; None leaves a gap."""
     for value, run in groupby(zip(values, spans, strict=True), lambda entry: entry[0]):
         parts = [span for _, span in run]
@@ -175,8 +193,8 @@ def _band(chart: charts.Chart, spans: Sequence[tuple[float, float]],
         start, end = parts[0][0], parts[-1][1]
         colour = ('var(--line)' if value is Verdict.UNKNOWN
                   else charts.label_colour(Label[value.name]))
-        chart.bars([(start, end, *place, f'{value.name.lower()} from {start:.2f} to {end:.2f} s')],
-                   colour)
+        chart.bars([(start, end, *place, f'{value.name.lower()} from {say.format(start)} to '
+                     f'{say.format(end)}')], colour)
 
 
 def write_videos(recordings: Sequence[Recording], attempts: Sequence[AttemptResult],
