@@ -155,7 +155,7 @@ def test_data_set_gives_its_test_frames(random_checkpoint, tmp_path, capsys):
     code, _, err = run(capsys, random_checkpoint, folder, '--label', 'success',
                        '--out', tmp_path / 'other')
     assert code == ExitCode.ERROR
-    assert 'are for bags and videos; a data set has its labels' in err
+    assert 'are for bags, videos and pictures; a data set has its labels' in err
     code, _, _ = run(capsys, random_checkpoint, folder, '--split', 'all',
                      '--out', tmp_path / 'all')
     assert len(predictions(tmp_path / 'all')) == 60
@@ -261,7 +261,7 @@ def test_wrong_input_is_one_line_and_leaves_nothing(bag, random_checkpoint, tmp_
     late = ['--labels', tmp_path / 'late.csv']
     late[1].write_text('source,start_s,end_s,label\nrig,100,101,success\n')
     for arguments, expected in (
-            ([random_checkpoint, tmp_path / 'no_bag'], 'no_bag: no such bag or video'),
+            ([random_checkpoint, tmp_path / 'no_bag'], 'no_bag: no such bag, video or picture'),
             ([tmp_path / 'none.safetensors', bag[0]], 'none.safetensors: '),
             ([tmp_path / 'gone.safetensors', bag[0]], 'gone.safetensors: '),
             ([random_checkpoint, empty], 'empty: '),

@@ -293,8 +293,9 @@ def test_any_topic_name_gives_a_safe_file_name(tmp_path, topic):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(('arguments', 'text'), [
-    (['nowhere.mcap', 'nobody/*.db3'], r'nowhere.mcap: no such bag or video; nobody/\*.db3: no'),
-    (['.'], 'no recording; expected a rosbag2 folder'),
+    (['nowhere.mcap', 'nobody/*.db3'],
+     r'nowhere.mcap: no such bag, video or picture; nobody/\*.db3: no'),
+    (['.'], 'no recording, no pictures, no data set; expected a rosbag2 folder'),
     (['a.mcap', '--label', 'held'], r"label 'held' \(expected failure or success\)"),
     (['a.mcap', '--label', 'success', '--label-topic', '/x'],
      'expected only one of label and label_topic'),
