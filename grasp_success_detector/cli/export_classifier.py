@@ -15,6 +15,8 @@ examples:
       decides alike on 99.5 % of them
   export_classifier classifier.safetensors --calibrate dataset --verify dataset
       first make classifier.int8.safetensors for OpenVINO, calibrated on training frames
+  export_classifier old.safetensors --familiarity dataset
+      let an older checkpoint tell frames that look like none of its training
   export_classifier classifier.safetensors --onnx classifier.onnx --openvino classifier.xml
       for other programs: RGB uint8 in, logits out, and how to use it as JSON in the file; written
       only if its logits on real frames are those of torch
@@ -30,8 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, then export, calibrate or verify as they say."""
     parser = _parser()
     args = parser.parse_args(argv)
-    if not (args.onnx or args.openvino or args.calibrate or args.verify):
-        parser.error('nothing to do: give --onnx, --openvino, --calibrate or --verify')
+    if not (args.onnx or args.openvino or args.calibrate or args.verify or args.familiarity):
+        parser.error('nothing to do: give --onnx, --openvino, --calibrate, --verify or '
+                     '--familiarity')
     args.checkpoint = checkpoint_path(args.checkpoint)
     if args.onnx or args.openvino:
         _export(args)
@@ -39,6 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         from grasp_success_detector.export.formats import calibrate
 
         print(f'{calibrate(args.checkpoint, args.calibrate, args.overwrite)}: written')
+    if args.familiarity:
+        from grasp_success_detector.training.known_frames import add_familiarity
+
+        add_familiarity(args.checkpoint, args.familiarity)
+        print(f'{args.checkpoint}: its familiarity was fitted and written')
     if args.verify:
         _verify(args)
     return ExitCode.OK
@@ -91,6 +99,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--verify', type=Path, metavar='DATASET',
                         help='measure engines on the validation frames of this folder of '
                         'extract_frames')
+    parser.add_argument('--familiarity', type=Path, metavar='DATASET',
+                        help='fit anew what frames the checkpoint knows, to the training and '
+                        'validation frames of this folder of extract_frames, and write it into '
+                        'the checkpoint; its weights and decisions stay')
     parser.add_argument('--device', default='cpu',
                         help='on which --verify measures: cpu, cuda, gpu or npu (cpu)')
     parser.add_argument('--overwrite', action='store_true',

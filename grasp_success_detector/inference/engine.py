@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grasp_success_detector.errors import ConfigError
+from grasp_success_detector.networks.familiarity import MODULES
 
 if TYPE_CHECKING:   # it loads OpenCV, which the help of a command does not need
-    from grasp_success_detector.networks.checkpoint import Checkpoint
+    from grasp_success_detector.networks.checkpoint import Checkpoint, CheckpointMetadata
 
 ENGINE_HELP: Final = (
     'What runs the network: torch, openvino, opencv, or auto: the fastest that is installed and '
@@ -54,8 +55,8 @@ class Engine(ABC):
     name: ClassVar[str]
     speed: ClassVar[Mapping[Precision, float]]
 
-    #: Averaged output of the module that familiarity looks at, float32 (B, C), of the images that
-    #: were last run; None where the checkpoint has no familiarity.
+    #: Averaged output of :func:`observed_module`, float32 (B, C), of the images that were last
+    #: run; None where there is no such module.
     features: NDArray[np.float32] | None = None
     artifact: str | None = None
     reference: NDArray[np.float32] | None = None
@@ -112,6 +113,12 @@ class Engine(ABC):
 def int8_path(checkpoint: Path) -> Path:
     """Return the path of the int8 model beside a checkpoint file."""
     return checkpoint.with_suffix('.int8.safetensors')
+
+
+def observed_module(metadata: 'CheckpointMetadata') -> str | None:
+    """Return the path of the module whose output familiarity is told by; None without one."""
+    known = metadata.familiarity
+    return known.module if known else MODULES.get(metadata.architecture)
 
 
 def device_type(device: str) -> str:

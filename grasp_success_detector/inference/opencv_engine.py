@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grasp_success_detector.errors import CheckpointError, ConfigError, one_line
-from grasp_success_detector.inference.engine import device_type, Engine, Precision
+from grasp_success_detector.inference.engine import device_type, Engine, observed_module, Precision
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.checkpoint import Checkpoint
 from grasp_success_detector.networks.onnx_graphs import GRAPHS, LOGITS, onnx_model
@@ -28,12 +28,12 @@ class OpenCvEngine(Engine):
             self._network = cv2.dnn.readNetFromONNX(np.frombuffer(model, np.uint8))
         except (CheckpointError, cv2.error) as error:
             raise ConfigError(f'cannot run this network ({one_line(error)})') from error
-        known = checkpoint.metadata.familiarity
+        module = observed_module(checkpoint.metadata)
         # OpenCV 4.5.2 and later put more before the names of layers.
         self._module = tuple(name for name in self._network.getLayerNames()
-                             if known and name.rpartition('!')[2] == known.module)
-        if known and not self._module:
-            raise ConfigError(f'OpenCV has no part {known.module}, by which familiarity is told')
+                             if name.rpartition('!')[2] == module)
+        if module and not self._module:
+            raise ConfigError(f'OpenCV has no part {module}, by which familiarity is told')
         factor, offset = size.factor_and_offset()
         self._factor, self._offset = factor[:, None, None], offset[:, None, None]
         self._planes = np.empty((1, 3, size.height, size.width), np.float32)

@@ -19,7 +19,13 @@ from numpy.typing import NDArray
 
 from grasp_success_detector import files
 from grasp_success_detector.errors import CheckpointError, ConfigError, one_line
-from grasp_success_detector.inference.engine import Engine, identity, int8_path, Precision
+from grasp_success_detector.inference.engine import (
+    Engine,
+    identity,
+    int8_path,
+    observed_module,
+    Precision,
+)
 from grasp_success_detector.inference.torch_engine import reference_logits
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks import tensors_file
@@ -56,8 +62,8 @@ class OpenVinoEngine(Engine):
                     int8_path(checkpoint.path), checkpoint)
             else:
                 model, self.reference, _ = converted(checkpoint)
-            if known := checkpoint.metadata.familiarity:
-                _add_output(model, known.module)
+            if module := observed_module(checkpoint.metadata):
+                _add_output(model, module)
             compiled = openvino.Core().compile_model(model, device.upper(), options)
         except CheckpointError as error:
             raise ConfigError(str(error)) from error
@@ -68,7 +74,7 @@ class OpenVinoEngine(Engine):
         if used != _TYPES[precision]:
             raise ConfigError(f'openvino computes in {used} on {device} when asked for '
                               f'{precision.value}; choose another precision')
-        self._knows = checkpoint.metadata.familiarity is not None
+        self._observes = module is not None
         self._request = compiled.create_infer_request()
         self._input = self._request.get_input_tensor(0).data    # uint8 (1, H, W, 3)
 
@@ -101,7 +107,7 @@ class OpenVinoEngine(Engine):
             np.copyto(self._input, images[i:i + 1])
             self._request.infer()
             out[i] = self._request.get_output_tensor(0).data[0]
-            if self._knows:
+            if self._observes:
                 pooled.append(self._request.get_output_tensor(1).data[0].mean((1, 2)))
         if pooled:
             self.features = np.stack(pooled)

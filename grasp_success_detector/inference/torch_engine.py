@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.images.preprocessing import Preprocessing
-from grasp_success_detector.inference.engine import Engine, Precision
+from grasp_success_detector.inference.engine import Engine, observed_module, Precision
 from grasp_success_detector.networks.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ class TorchEngine(Engine):
         self._preprocessing = checkpoint.metadata.preprocessing
         model = fold_batch_norm(checkpoint.model)
         self._pooled: list[torch.Tensor] = []
-        if known := checkpoint.metadata.familiarity:
-            model.get_submodule(known.module).register_forward_hook(
+        if observed := observed_module(checkpoint.metadata):
+            model.get_submodule(observed).register_forward_hook(
                 lambda module, given, output: self._pooled.append(output.float().mean((2, 3))))
         if self._dtype != torch.float32:
             for module in model.modules():

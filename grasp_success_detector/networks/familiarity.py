@@ -8,6 +8,7 @@ Detecting Out-of-Distribution Samples, NeurIPS 2018), or a picture of the rig th
 adapted to. It is scaled so that 99 % of known frames reach -1. docs/trust.md has the measurements.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,14 +24,17 @@ MODULES = {'efficientnet_lite0': 'blocks.3.2'}
 SHARES = (.5, .8, .9, .95, .98, .99, .995, .999, 1.)
 
 #: Share of known frames that count as familiar, by default (docs/trust.md).
-FAMILIARITY_QUANTILE = 0.999
+FAMILIARITY_QUANTILE = 0.99
 
 # Added to the variances, as a fraction of their mean: features that hardly vary do not decide.
 _SHRINKAGE = .03
 
 # Standard deviations above the mean distance between few pictures from which the next one of the
 # same rig is unfamiliar; measured on other rigs (docs/trust.md).
-_FEW_PICTURES_SPREAD = 2.5
+_FEW_PICTURES_SPREAD = 2.
+
+# The most pictures of a rig that become prototypes.
+_MOST_PICTURES = 64
 
 Vector = tuple[float, ...]
 
@@ -108,20 +112,26 @@ def fit(features: ArrayLike, held_out: ArrayLike, module: str) -> Familiarity:
     return _measured(replace(first, scale=(float(1 / limit),)), held_out)
 
 
-def fit_pictures(start: Familiarity, features: ArrayLike) -> Familiarity:
+def fit_pictures(start: Familiarity, features: ArrayLike,
+                 attempts: Sequence[str]) -> Familiarity:
     """
     Return the familiarity with few pictures of another rig, and with what ``start`` knows.
 
-    Each picture becomes a prototype. What is further from all of them than they are from each
-    other, by a margin, and far from what ``start`` knows, is unfamiliar.
+    Each picture becomes a prototype (of more than 64, some). What is further from all of them than
+    pictures of different attempts are from each other, by a margin, and far from what ``start``
+    knows, is unfamiliar. With a single attempt, its pictures stand for attempts.
 
-    :param features: pooled features of the pictures (N, C), 3 or more, by the same module and
-        weights as those of ``start``.
+    :param features: pooled features of the pictures (N, C), by the same module as those of
+        ``start``; 2 or more.
+    :param attempts: attempt of each picture; pictures of one attempt resemble each other.
     """
-    points = start.projected(features)
+    chosen = np.unique(np.linspace(0, len(attempts) - 1, _MOST_PICTURES).round().astype(int))
+    points = start.projected(np.asarray(features)[chosen])
+    names = np.array(attempts)[chosen] if len(set(attempts)) > 1 else chosen
     apart = np.sqrt(((points[:, None] - points[None]) ** 2).sum(2))
-    np.fill_diagonal(apart, np.inf)
+    apart[names[:, None] == names[None]] = np.inf
     nearest = apart.min(1)
+    nearest = nearest[np.isfinite(nearest)]
     radius = float(nearest.mean() + _FEW_PICTURES_SPREAD * nearest.std())
     return replace(
         start, prototypes=(*start.prototypes, *map(_numbers, points)),

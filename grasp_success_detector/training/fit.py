@@ -26,6 +26,7 @@ from grasp_success_detector.networks import architectures
 from grasp_success_detector.networks.checkpoint import Checkpoint, save
 from grasp_success_detector.networks.weights import build_pretrained
 from grasp_success_detector.training.best_epoch import BestEpoch
+from grasp_success_detector.training.known_frames import familiarity_with_frames
 from grasp_success_detector.training.loaders import make_loaders
 from grasp_success_detector.training.module import GraspTraining, lightning_run, make_trainer
 from grasp_success_detector.training.recipe import Accelerator, TrainingConfig
@@ -167,6 +168,7 @@ def _finish(config: TrainingConfig, split: Split, run: RunFolder, best_epoch: in
                 'lightning': lightning.__version__}
     save(run.classifier, best.model, replace(
         best.metadata, temperature=temperature, threshold=threshold, metrics=metrics,
+        familiarity=familiarity_with_frames([classifier], split.train, split.val),
         training={'config': config.to_json(), 'best_epoch': best_epoch, 'data': data,
                   'versions': versions}), overwrite=True)
     folders = [str(folder.resolve()) for folder in datasets]

@@ -42,6 +42,7 @@ from grasp_success_detector.training.adaptation.outlook import (
 )
 from grasp_success_detector.training.adaptation.settings import AdaptationConfig, Way
 from grasp_success_detector.training.adaptation.views import OWN_VIEW
+from grasp_success_detector.training.known_frames import familiarity_with_pictures
 
 #: Folds of the cross-validation; fewer where a label has fewer attempts.
 FOLDS = 5
@@ -160,11 +161,15 @@ def adapt(checkpoint: Checkpoint, frames: RigFrames, config: AdaptationConfig,
         config.max_false_positive_rate)
     adapted = learning.model(best.candidate)
     probabilities = _probabilities(best.score.margins, point.temperature)
+    metadata = CheckpointMetadata(
+        adapted.architecture, labelled.preprocessings[best.candidate.view],
+        threshold=point.threshold, temperature=point.temperature)
+    if checkpoint.metadata.familiarity is not None:
+        metadata = replace(metadata, familiarity=familiarity_with_pictures(
+            checkpoint.metadata.familiarity, Checkpoint.of_model(adapted.model, metadata),
+            frames.views[best.candidate.view], frames.attempts))
     return Adaptation(
-        adapted.model, CheckpointMetadata(
-            adapted.architecture, labelled.preprocessings[best.candidate.view],
-            threshold=point.threshold, temperature=point.temperature),
-        tuple(compared), winner, point,
+        adapted.model, metadata, tuple(compared), winner, point,
         unit_accuracy(best.score.margins / point.temperature, learning.grouping, point.threshold),
         labelled, probabilities,
         *learning_curve(learning, best.candidate, FOLDS, config.seed),
@@ -184,7 +189,7 @@ def metadata_of(adaptation: Adaptation, config: AdaptationConfig, start: Checkpo
                 sources: Sequence[str]) -> CheckpointMetadata:
     """Return the metadata of the adapted checkpoint, with where it comes from and its figures."""
     return replace(
-        adaptation.metadata, familiarity=None, metrics={'adaptation': adaptation.to_json()},
+        adaptation.metadata, metrics={'adaptation': adaptation.to_json()},
         training={'adapted_from': {'path': str(start.path), 'sha256': start.sha256},
                   'config': config.to_json(), 'sources': list(sources),
                   'versions': {'torch': torch.__version__}})
