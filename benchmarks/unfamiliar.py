@@ -1,7 +1,7 @@
 """
 How pictures without an Allegro hand are decided, and frames of the own rig.
 
-1,000 pictures by default: crops of scikit-image's, scikit-learn's and matplotlib's sample pictures,
+1,000 pictures by default: crops of sample pictures of scikit-image, scikit-learn and matplotlib,
 simulated scenes without a hand and with other grippers, noise, textures, gradients and drawings.
 Each picture is decided by itself, as SUCCESS, FAILURE or UNKNOWN.
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from grasp_success_detector.decision import DecisionConfig, Reason
+from grasp_success_detector.decision import DecisionConfig, Reason, WindowedDecider
 from grasp_success_detector.errors import CheckpointError
 from grasp_success_detector.evaluation.attempts import decide_attempts
 from grasp_success_detector.evaluation.frame_sources import open_recordings
@@ -144,6 +144,19 @@ def test_the_offline_evaluation_says_unknown_for_unfamiliar_frames(tmp_path):
         assert judged.refused.get('unfamiliar', 0) == (40 if strange else 0)
         assert all((frame.verdict, frame.reason) == (Verdict.UNKNOWN, Reason.UNFAMILIAR)
                    for frame in frames) is strange
+
+
+def test_an_unfamiliar_frame_ends_a_success_at_once():
+    decider = WindowedDecider(DecisionConfig(threshold=.6))
+    for i in range(6):
+        decider.observe(i * 10 ** 8, .9, i * 10 ** 8)
+    assert decider.decide(5 * 10 ** 8).holds_object
+    decider.observe_blind(Reason.UNFAMILIAR, 6 * 10 ** 8)
+    decision = decider.decide(6 * 10 ** 8)
+    assert (decision.verdict, decision.reason) == (Verdict.UNKNOWN, Reason.UNFAMILIAR)
+    assert not decision.holds_object and decision.confidence == 0
+    decider.observe(7 * 10 ** 8, .9, 7 * 10 ** 8)
+    assert decider.decide(7 * 10 ** 8).holds_object
 
 
 def test_the_dataclass_is_what_a_file_holds(known):

@@ -32,13 +32,13 @@ class Kept:
         self.keeper.configure(CONFIG)
         self.keeper.open()
 
-    def frame(self, seconds, probability):
+    def frame(self, seconds, probability, unfamiliar=False):
         """Receive, judge and answer a frame at a time."""
         self.now_ns = at(seconds)
         self.keeper.answer(
             ReceivedFrame(b'', self.now_ns, self.keeper.period),
             JudgedFrame(SimpleNamespace(header=None), probability, Stamp(self.now_ns, False),
-                        StageTimes(0, 0, 0, 0)))
+                        StageTimes(0, 0, 0, 0), unfamiliar))
 
     def watch(self, seconds):
         self.now_ns = at(seconds)
@@ -65,6 +65,22 @@ def test_a_success_lasts_until_it_is_stale_and_is_withdrawn_then(kept):
         assert kept.watch(seconds).holds_object
     decision = kept.watch(1.1 + kept.keeper.watch_period_s)
     assert (decision.holds_object, decision.reason) == (False, Reason.STALE)
+
+
+def test_an_unfamiliar_frame_is_published_as_false_with_its_reason(kept):
+    answers = []
+    kept.frame(0., 1.)
+    kept.frame(0.1, 1.)
+    kept.keeper.verify(0.5, '/image', answers.append)
+    kept.frame(0.2, 1., unfamiliar=True)
+    decision = kept.published[-1]
+    assert (decision.holds_object, decision.reason) == (False, Reason.UNFAMILIAR)
+    kept.frame(0.3, 1., unfamiliar=True)
+    kept.watch(0.8)
+    assert answers[0].decision.reason is Reason.UNFAMILIAR
+    assert not answers[0].decision.holds_object
+    kept.frame(0.9, 1.)
+    assert kept.published[-1].holds_object
 
 
 def test_frames_just_within_stale_after_s_do_not_make_the_verdict_flap(kept):

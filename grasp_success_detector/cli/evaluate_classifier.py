@@ -21,6 +21,7 @@ from grasp_success_detector.console import (
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.files import CHECKPOINT_HELP, checkpoint_path, new_folder
 from grasp_success_detector.inference.engine import REFERENCE
+from grasp_success_detector.networks.familiarity import FAMILIARITY_QUANTILE
 from grasp_success_detector.recordings.selection import FrameSelection
 from grasp_success_detector.settings import add_options, given_options
 
@@ -55,6 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, evaluate the checkpoint, print results and write the folder."""
     args = _parser().parse_args(argv)
     selection = FrameSelection(**given_options(FrameSelection, args))
+    if not 0 <= args.familiarity_quantile <= 1:
+        raise ConfigError(f'--familiarity-quantile {args.familiarity_quantile}: expected a number '
+                          'from 0 to 1')
     report = arguments.ReportOptions(**given_options(arguments.ReportOptions, args))
     # Slow to import: only once the arguments are known to be fine.
     from grasp_success_detector.decision import DecisionConfig
@@ -85,7 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         started = time.perf_counter()
         with progress_bar(stderr_console(), 'frames') as progress:
             task = progress.add_task('judging', total=sum(len(r.frames) for r in recordings))
-            judged = [judge(classifier, recording, lambda count: progress.advance(task, count))
+            judged = [judge(classifier, recording, lambda count: progress.advance(task, count),
+                            args.familiarity_quantile)
                       for recording in recordings]
         seconds = time.perf_counter() - started
         evaluation = evaluation_of(args.checkpoint, loaded, str(classifier.engine),
@@ -112,16 +117,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def evaluation_lines(evaluation: 'Evaluation') -> Iterator[str]:
     """Yield the lines of an evaluation's summary for a terminal."""
+    from grasp_success_detector.decision import Reason
     from grasp_success_detector.evaluation.metrics import accuracy_text, few_attempts
 
+    unfamiliar = Reason.UNFAMILIAR.value
     for recording in evaluation.recordings:
         attempts = sum(attempt.source == recording.name for attempt in evaluation.attempts)
         rule = recording.account.get('attempts_by')
         yield (f'{recording.name}: {len(recording.frames)} {"pictures" if rule else "frames"}, '
                f'{counted(attempts, "attempt")}{f" ({rule})" if rule else ""}')
+        refused = evaluation.refused.get(recording.name, {})
         for title, counts in (
                 ('left out', recording.account['skipped']),
-                ('without P(success)', evaluation.refused.get(recording.name, {})),
+                ('without P(success)', {reason: count for reason, count in refused.items()
+                                        if reason != unfamiliar}),
+                ('UNKNOWN', {unfamiliar: refused[unfamiliar]} if unfamiliar in refused else {}),
                 ('damage', recording.account['damage'])):
             if counts:
                 yield f'  {title}: ' + ', '.join(
@@ -167,6 +177,10 @@ def _parser() -> argparse.ArgumentParser:
     judging = parser.add_argument_group('judging')
     judging.add_argument('--threshold', type=float, metavar='P',
                          help="P(success) that counts as success (the checkpoint's)")
+    judging.add_argument('--familiarity-quantile', type=float, metavar='Q',
+                         default=FAMILIARITY_QUANTILE,
+                         help='share of the frames that the checkpoint knows which count as '
+                         f'familiar; others are UNKNOWN; 0: all count ({FAMILIARITY_QUANTILE})')
     arguments.add_engine_arguments(judging, *REFERENCE)
     judging.add_argument('--device', default='auto',
                          help='auto, cpu, cuda, cuda:1; with OpenVINO also gpu, npu (auto)')

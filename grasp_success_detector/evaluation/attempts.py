@@ -25,8 +25,9 @@ class Judged:
     :ivar probabilities: P(success) after temperature scaling, float32 (N,); NaN for a frame that
         cannot be decoded or shows nothing.
     :ivar uncalibrated: P(success) before temperature scaling, float32 (N,); NaN as above.
-    :ivar blind: reasons of the frames that show nothing, by index in ``recording.frames``.
-    :ivar refused: number of frames without P(success), by reason.
+    :ivar blind: reasons of the frames that show nothing or are unfamiliar, by index in
+        ``recording.frames``.
+    :ivar refused: number of frames without P(success), and of unfamiliar ones, by reason.
     """
 
     recording: Recording

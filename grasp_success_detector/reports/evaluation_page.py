@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from grasp_success_detector.console import counted
+from grasp_success_detector.decision import Reason
 from grasp_success_detector.errors import ImageDecodeError
 from grasp_success_detector.evaluation.attempts import (
     AttemptResult,
@@ -172,7 +173,8 @@ def _source(evaluation: Evaluation, recording: Recording) -> SourceSummary:
             time[frame.verdict] += seconds
     total = sum(time.values())
     counts = [*recording.account['skipped'].items(), *recording.account['damage'].items(),
-              *((f'without P(success): {reason}', count) for reason, count
+              *((f'UNKNOWN: {reason}' if reason == Reason.UNFAMILIAR.value else
+                 f'without P(success): {reason}', count) for reason, count
                 in evaluation.refused.get(recording.name, {}).items())]
     return SourceSummary(
         recording, attempts, evaluation.by_source.get(recording.name),

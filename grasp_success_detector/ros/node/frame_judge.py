@@ -29,8 +29,7 @@ class UnjudgedError(Exception):
 
     :ivar reason: kind of fault, such as ``'malformed_message'``; diagnostics count frames by it.
     :ivar blindness: one of ``decision.BLIND`` if the frame shows nothing, AMBIGUOUS_SOURCE if it
-        may be of another camera, UNFAMILIAR if it looks like none that the checkpoint knows, else
-        None.
+        may be of another camera, else None.
     """
 
     def __init__(self, reason: str, text: str, blindness: Reason | None = None) -> None:
@@ -60,6 +59,7 @@ class JudgedFrame(NamedTuple):
     probability: float      #: calibrated P(success) in [0, 1]
     stamp: Stamp
     times: StageTimes
+    unfamiliar: bool = False    #: whether it looks like none that the checkpoint knows
 
 
 class FrameJudge:
@@ -140,11 +140,7 @@ class FrameJudge:
             prepared = self._classifier.prepare([image])
             preprocessed_ns = monotonic_ns()
             probability = float(self._classifier.predict_prepared(prepared)[0])
-            if self._classifier.unfamiliar(1, self._familiarity_quantile)[0]:
-                raise UnjudgedError(
-                    Reason.UNFAMILIAR.value, 'the checkpoint has not seen this kind of picture; '
-                    'adapt it to this rig with adapt_classifier (familiarity_quantile: 0 judges '
-                    'such frames too)', Reason.UNFAMILIAR)
+            unfamiliar = bool(self._classifier.unfamiliar(1, self._familiarity_quantile)[0])
             inferred_ns = monotonic_ns()
         except ImageDecodeError as error:
             raise UnjudgedError(error.reason, str(error)) from error
@@ -157,7 +153,8 @@ class FrameJudge:
             raise UnjudgedError('not_finite', f'P(success) of the network is {probability}')
         return JudgedFrame(message, probability, stamp, StageTimes(
             receive=deserialized_ns - frame.received_ns, decode=decoded_ns - deserialized_ns,
-            preprocess=preprocessed_ns - decoded_ns, infer=inferred_ns - preprocessed_ns))
+            preprocess=preprocessed_ns - decoded_ns, infer=inferred_ns - preprocessed_ns),
+            unfamiliar)
 
     def picture(self, judged: JudgedFrame) -> NDArray[np.uint8]:
         """Return the frame's image at full size, RGB uint8 (H, W, 3)."""

@@ -23,6 +23,9 @@ from grasp_success_detector.ros.node.verify_request import VerifyAnswer
 
 BAD_FRAME_LOG_PERIOD_S = 5.
 
+#: Unfamiliar frames in a row, some seconds of a camera, from which the rig counts as new.
+NEW_RIG_FRAMES = 30
+
 Item = TypeVar('Item')
 
 
@@ -149,6 +152,7 @@ class DetectionPipeline:
                                 self._node.get_logger())
 
     def _open(self) -> None:
+        self._unfamiliar = 0
         self.judge.start_anew()
         self._source = FrameSource(stamps=not self.judge.uses_receive_time)
         self.keeper.open()
@@ -196,6 +200,7 @@ class DetectionPipeline:
         try:
             judged = judge.judge(frame)
             decision = self.keeper.answer(frame, judged)
+            self._note_familiarity(judged.unfamiliar)
             if decision and (publishers := self._outputs.overlay_publishers()):
                 drawn = draw_overlay(judge.picture(judged), decision)
                 self.keeper.publish_overlay(frame, [
@@ -206,6 +211,20 @@ class DetectionPipeline:
         except Exception as error:  # noqa: BLE001 - the thread must live on for the next frame
             self._skip(frame, UnjudgedError(
                 'internal', f'{type(error).__name__}: {one_line(error)}'))
+
+    def _note_familiarity(self, unfamiliar: bool) -> None:
+        """Count unfamiliar frames; say once that the rig is new if there are many in a row."""
+        if not unfamiliar:
+            self._unfamiliar = min(self._unfamiliar, 0)     # below 0: it was said already
+            return
+        self._statistics.add_bad(Reason.UNFAMILIAR.value)
+        self._unfamiliar += self._unfamiliar >= 0
+        if self._unfamiliar >= NEW_RIG_FRAMES:
+            self._unfamiliar = -1
+            self._node.get_logger().warning(
+                f'the checkpoint has not seen this kind of picture: {NEW_RIG_FRAMES} frames in a '
+                'row are unfamiliar, and the verdict is UNKNOWN (false); adapt it to this rig '
+                'with adapt_classifier')
 
     def _skip(self, frame: ReceivedFrame, error: UnjudgedError) -> None:
         self._statistics.add_bad(error.reason)

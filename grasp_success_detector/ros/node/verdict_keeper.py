@@ -148,14 +148,21 @@ class VerdictKeeper:
         with self._lock:
             if not self._is_open(frame):
                 return None
-            self._decider.observe(judged.stamp.ns, judged.probability, frame.received_ns)
+            if judged.unfamiliar:
+                self._decider.observe_blind(Reason.UNFAMILIAR, frame.received_ns)
+            else:
+                self._decider.observe(judged.stamp.ns, judged.probability, frame.received_ns)
             self._header = judged.message.header
             decision = self._decider.decide(time.monotonic_ns())
             self._publish(decision, judged.probability)
             before_ns = frame.received_ns + sum(judged.times)
             self._statistics.add_judged(frame.received_ns, judged.times._replace(
                 publish=time.monotonic_ns() - before_ns))
-            if self._requests:
+            if judged.unfamiliar:
+                for request in self._requests:
+                    request.observe_bad(frame.received_ns, Reason.UNFAMILIAR.value,
+                                        Reason.UNFAMILIAR)
+            elif self._requests:
                 ros_now_ns = self._ros_now_ns()
                 self._requests = [request for request in self._requests if not request.observe(
                     judged.stamp, judged.probability, frame.received_ns, ros_now_ns)]
