@@ -29,8 +29,8 @@ from grasp_success_detector.networks.checkpoint import Checkpoint
 from grasp_success_detector.recordings.bags import image_topic, open_bag
 
 BASELINE = 'baseline'
-CONTESTANTS = (BASELINE, 'torch-fp32', 'torch-bf16', 'openvino-fp32', 'openvino-bf16',
-               'openvino-int8')
+CONTESTANTS = (BASELINE, 'opencv-fp32', 'torch-fp32', 'torch-bf16', 'openvino-fp32',
+               'openvino-bf16', 'openvino-int8')
 
 
 class Baseline:

@@ -22,7 +22,8 @@ MEASURED = DOCS / 'performance.json'
 PICTURE = DOCS / 'performance.svg'
 SCRIPTS = ('latency', 'throughput', 'startup')
 COLOURS = {'baseline': '#888888', 'torch-fp32': '#c6dbef', 'torch-bf16': '#6baed6',
-           'openvino-fp32': '#fdd0a2', 'openvino-bf16': '#fd8d3c', 'openvino-int8': '#d94801'}
+           'openvino-fp32': '#fdd0a2', 'openvino-bf16': '#fd8d3c', 'openvino-int8': '#d94801',
+           'opencv-fp32': '#74c476'}
 
 
 QUICK = {'latency': ['--frames', '60', '--seconds', '3'], 'throughput': ['--seconds', '1'],
