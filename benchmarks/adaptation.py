@@ -1,27 +1,33 @@
 """
 Measure adaptation on photographs: learn from k labelled pictures of a rig, judge its others.
 
+Features of a picture are computed once for all splits: that is why it takes minutes, not hours.
 FOLDER has labels.csv with the columns file and label, and where known rig, attempt. Splits are
 random, by attempt. Counts are pooled over splits, whose pictures repeat: intervals are for one
 count of each picture.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import csv
+from hashlib import sha256
 from pathlib import Path
 import time
 
 import numpy as np
+from numpy.typing import NDArray
+import torch
 
 from grasp_success_detector.evaluation.calibration import expected_calibration_error
 from grasp_success_detector.evaluation.metrics import wilson_interval
 from grasp_success_detector.files import checkpoint_path
 from grasp_success_detector.images.decoding import read_image
+from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.checkpoint import Checkpoint
 from grasp_success_detector.training.adaptation.adaptation import adapt
+from grasp_success_detector.training.adaptation.backbone import Backbone
 from grasp_success_detector.training.adaptation.frames import FrameOrigin, RigFrames
 from grasp_success_detector.training.adaptation.settings import AdaptationConfig, Way
 from grasp_success_detector.training.adaptation.views import views
@@ -33,9 +39,11 @@ def main() -> None:
     parser.add_argument('folders', nargs='+', type=Path)
     parser.add_argument('--k', nargs='+', type=int, default=[8, 14, 20])
     parser.add_argument('--splits', type=int, default=5)
-    parser.add_argument('--ways', nargs='+', default=[way.value for way in Way])
+    parser.add_argument('--ways', nargs='+', default=[
+        way.value for way in AdaptationConfig().ways if way is not Way.SIMULATED])
     parser.add_argument('--checkpoint', default='')
     args = parser.parse_args()
+    Backbone.pooled = remembered(Backbone.pooled)
     start = Checkpoint.open(checkpoint_path(args.checkpoint))
     config = AdaptationConfig(ways=tuple(map(Way, args.ways)))
     rigs = read_rigs(args.folders)
@@ -70,6 +78,23 @@ def main() -> None:
         if total:
             print(f'k={k} all: {_text(right, total, pictures)}, expected calibration error '
                   f'{expected_calibration_error(said, truth):.3f}', flush=True)
+
+
+def remembered(pooled: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Return Backbone.pooled with a memory of the features of each image of its backbones."""
+    known: dict[tuple[str, str, bytes], torch.Tensor] = {}
+
+    def remembering(backbone: Backbone, images: NDArray[np.uint8], preprocessing: Preprocessing,
+                    on_images: Callable[[int], None] = lambda count: None) -> torch.Tensor:
+        keys = [(backbone.name, repr(preprocessing), sha256(image.tobytes()).digest())
+                for image in images]
+        new = [i for i, key in enumerate(keys) if key not in known]
+        if new:
+            for i, features in zip(new, pooled(backbone, images[new], preprocessing), strict=True):
+                known[keys[i]] = features
+        return torch.stack([known[key] for key in keys])
+
+    return remembering
 
 
 Row = tuple[Path, Label, str]

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from report_page import Page
 from rig_bag import write_rig_bag
 import torch
 
@@ -109,6 +110,9 @@ def test_it_adapts_the_shipped_small_checkpoint_twice_alike(tmp_path, capsys):
     assert told['accuracy'].keys() == {'right', 'total', 'low', 'high'}
     assert {'attempts', 'accuracy', 'low', 'high'} == told['learning_curve'][0].keys()
     assert 'threshold not chosen' in capsys.readouterr().out
+    page = Page((tmp_path / 'a.html').read_text(encoding='utf-8'))
+    assert page.needs_nothing_else
+    assert {'Ways of adapting', 'More labels and calibration'} <= set(page.headings)
 
 
 @pytest.mark.parametrize(('arguments', 'said'), [

@@ -48,8 +48,8 @@ examples:
       also look at the region of the frame in which the hand grasps
 
 Ways of adapting are compared by cross-validation over whole attempts; the simplest one that is not
-clearly worse than the best is kept. Beside rig.safetensors is written rig.adaptation.json:
-accuracies with intervals, what more labels would bring, what to label next.
+clearly worse than the best is kept. Beside rig.safetensors are written rig.adaptation.json and the
+page rig.html: accuracies with intervals, what more labels would bring, what to label next.
 
 exit codes: 0 adapted, 1 wrong input, 2 wrong option, 130 Ctrl-C
 """
@@ -66,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     files = _new_files(args.out)
     # Slow to import: only once the arguments are known to be fine.
     from grasp_success_detector.networks.checkpoint import Checkpoint, save
+    from grasp_success_detector.reports.adaptation_page import adaptation_page
     from grasp_success_detector.training.adaptation.adaptation import adapt, metadata_of
     from grasp_success_detector.training.adaptation.views import OWN_VIEW, views
 
@@ -86,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         save(files[0], adaptation.model, metadata_of(adaptation, config, start, sources))
         write_whole(files[1], json_text(adaptation.to_json()))
+        write_whole(files[2], adaptation_page(files[0].name, adaptation))
     except BaseException:
         for file in files:
             file.unlink(missing_ok=True)
@@ -107,11 +109,11 @@ def _checkpoint_and_sources(given: Sequence[str]) -> tuple[Path, list[str]]:
     return checkpoint_path(first if named else ''), others if named else list(given)
 
 
-def _new_files(out: Path) -> tuple[Path, Path]:
-    """Return the files to write, checkpoint and figures; ConfigError if one exists."""
+def _new_files(out: Path) -> tuple[Path, Path, Path]:
+    """Return the files to write, checkpoint, figures and page; ConfigError if one exists."""
     if out.suffix != '.safetensors':
         raise ConfigError(f'--out {out}: expected a name that ends with .safetensors')
-    files = out, out.with_suffix('.adaptation.json')
+    files = out, out.with_suffix('.adaptation.json'), out.with_suffix('.html')
     for file in files:
         check_new_file(file, ConfigError)
     return files
@@ -155,6 +157,8 @@ def _lines(adaptation: 'Adaptation') -> Iterator[str]:
     yield f'right on attempts that were not learnt: {adaptation.accuracy}'
     for note in adaptation.point.notes:
         yield f'not calibrated: {note}'
+    if adaptation.metadata.familiarity is None:
+        yield 'what the frames look like is not stored: the node cannot tell unfamiliar ones'
     for step in adaptation.curve:
         yield f'  from {counted(step.attempts, "attempt")}: {step.accuracy}'
     if adaptation.forecast is not None:
@@ -170,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.usage = 'adapt_classifier [-h] [options] [CHECKPOINT] DATA... --out NEW.safetensors'
     parser.add_argument(
         'sources', nargs='+', metavar='[CHECKPOINT] DATA', help=f'CHECKPOINT: {CHECKPOINT_HELP} '
-        f'({SHIPPED_CHECKPOINTS[0]}); DATA: bags, videos, data sets, or globs')
+        f'({SHIPPED_CHECKPOINTS[0]}); DATA: bags, videos, pictures, data sets, or globs')
     parser.add_argument('--out', type=Path, required=True, metavar='NEW.safetensors',
                         help='checkpoint to write; it must not exist')
     arguments.add_label_arguments(parser)

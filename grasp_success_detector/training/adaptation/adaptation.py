@@ -104,6 +104,7 @@ class Adaptation:
             'not_calibrated': list(self.point.notes),
             'ece': expected_calibration_error(self.probabilities, labels),
             'brier': brier_score(self.probabilities, labels),
+            'familiarity': self.metadata.familiarity is not None,
             'frames': len(labels), 'attempts': len(set(self.frames.attempts)),
             'refused': dict(self.frames.refused)}
 
@@ -164,7 +165,8 @@ def adapt(checkpoint: Checkpoint, frames: RigFrames, config: AdaptationConfig,
     metadata = CheckpointMetadata(
         adapted.architecture, labelled.preprocessings[best.candidate.view],
         threshold=point.threshold, temperature=point.temperature)
-    if checkpoint.metadata.familiarity is not None:
+    # Its statistics are those of the checkpoint's own features, not of ImageNet's.
+    if checkpoint.metadata.familiarity is not None and best.candidate.backbone is start:
         metadata = replace(metadata, familiarity=familiarity_with_pictures(
             checkpoint.metadata.familiarity, Checkpoint.of_model(adapted.model, metadata),
             frames.views[best.candidate.view], frames.attempts))

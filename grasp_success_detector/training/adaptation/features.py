@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from grasp_success_detector.training.adaptation.frames import RigFrames
 IMAGES = 400
 #: The same for a head alone, which gains less from copies.
 FEW_IMAGES = 200
-_MOST_COPIES = 12
+_MOST_COPIES = 5
 
 
 @dataclass
@@ -69,7 +70,9 @@ class FeatureCache:
 
 def with_copies(images: NDArray[np.uint8], copies: int, seed: int) -> NDArray[np.uint8]:
     """
-    Return images, each with augmented copies behind it, which the seed determines.
+    Return images, each with augmented copies behind it.
+
+    The seed and the image determine its copies, whatever the other images are.
 
     :param images: RGB uint8 (N, h, w, 3).
     :returns: RGB uint8 (N, 1 + copies, h, w, 3).
@@ -81,8 +84,8 @@ def with_copies(images: NDArray[np.uint8], copies: int, seed: int) -> NDArray[np
 
         change = camera_augmentation()
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
             for image, row in zip(images, made, strict=True):
+                torch.default_generator.manual_seed(seed + crc32(image.tobytes()))
                 planes = torch.from_numpy(image).permute(2, 0, 1)  # (3, h, w)
                 for copy in range(1, 1 + copies):
                     row[copy] = change(planes).permute(1, 2, 0).numpy()

@@ -109,7 +109,7 @@ def _some_attempts(attempts: NDArray[np.int64], labels: NDArray[np.float32],
 
 def _forecast(steps: Sequence[StepOfCurve], attempts: int) -> tuple[int, float] | None:
     """Fit error = a * attempts ** -b to the steps, and return accuracy at twice the attempts."""
-    if len(steps) < 3:
+    if len(steps) < 3 or steps[-1].accuracy.correct == steps[-1].accuracy.total:
         return None
     x = np.log([step.attempts for step in steps])
     y = np.log([max(1 - step.accuracy.value, .5 / step.accuracy.total) for step in steps])
