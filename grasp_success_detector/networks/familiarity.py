@@ -24,7 +24,7 @@ MODULES = {'efficientnet_lite0': 'blocks.3.2'}
 SHARES = (.5, .8, .9, .95, .98, .99, .995, .999, 1.)
 
 #: Share of known frames that count as familiar, by default (docs/trust.md).
-FAMILIARITY_QUANTILE = 0.999
+FAMILIARITY_QUANTILE = 0.99
 
 # Added to the variances, as a fraction of their mean: features that hardly vary do not decide.
 _SHRINKAGE = .03
