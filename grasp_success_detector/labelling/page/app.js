@@ -104,7 +104,7 @@ class App {
     this.prepareNext();
   }
 
-  // Load what comes next, so that nobody waits for it.
+  // Load what comes next before it is needed.
   prepareNext() {
     const next = this.following();
     if (!next || this.sources[next[0]].kind === 'pictures') return;
