@@ -118,8 +118,7 @@ def test_reasons_why_the_demo_cannot_start(bag, tmp_path):
     child = run('grasp_demo', '--bag', bag[0], '--checkpoint', '/no/such.safetensors',
                 '--output', tmp_path / 'demo.png')
     assert child.returncode == 1
-    assert child.output.startswith('error: detector_node ended with 1: configure failed: '
-                                   '/no/such.safetensors: no such file')
+    assert child.output.startswith('error: /no/such.safetensors: no such file')
     assert len(child.output.strip().splitlines()) == 1
     child = run('grasp_demo', '--bag', '/no/such')
     assert child.returncode == 1
