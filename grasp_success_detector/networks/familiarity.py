@@ -33,6 +33,10 @@ _SHRINKAGE = .03
 # same rig is unfamiliar; measured on other rigs (docs/trust.md).
 _FEW_PICTURES_SPREAD = 2.
 
+# The most of the way from a picture to the mean of the training frames that its radius may be:
+# pictures that differ much would else make all familiar that lies between them and these frames.
+_MOST_OF_THE_WAY = .9
+
 # The most pictures of a rig that become prototypes.
 _MOST_PICTURES = 64
 
@@ -132,10 +136,11 @@ def fit_pictures(start: Familiarity, features: ArrayLike,
     apart[names[:, None] == names[None]] = np.inf
     nearest = apart.min(1)
     nearest = nearest[np.isfinite(nearest)]
-    radius = float(nearest.mean() + _FEW_PICTURES_SPREAD * nearest.std())
+    spread = nearest.mean() + _FEW_PICTURES_SPREAD * nearest.std()
+    radii = np.minimum(spread, _MOST_OF_THE_WAY * np.sqrt((points ** 2).sum(1)))
     return replace(
         start, prototypes=(*start.prototypes, *map(_numbers, points)),
-        scale=(*start.scale, *([float(1 / max(radius, 1e-6) ** 2)] * len(points))))
+        scale=(*start.scale, *_numbers(1 / np.maximum(radii, 1e-6) ** 2)))
 
 
 def _measured(familiarity: Familiarity, held_out: ArrayLike) -> Familiarity:
