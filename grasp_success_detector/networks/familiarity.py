@@ -35,7 +35,7 @@ _FEW_PICTURES_SPREAD = 2.
 
 # The most of the way from a picture to the mean of the training frames that its radius may be:
 # pictures that differ much would else make all familiar that lies between them and these frames.
-_MOST_OF_THE_WAY = .9
+_MOST_OF_THE_WAY = .8
 
 # The most pictures of a rig that become prototypes.
 _MOST_PICTURES = 64
