@@ -294,7 +294,7 @@ def test_a_data_set_of_another_day_can_be_the_test(dataset, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(('arguments', 'text'), [
-    (['nowhere'], 'nowhere: no data set'),
+    (['nowhere'], 'nowhere: no such bag, video or picture'),
     (['nowhere', '--arch', 'vgg'], "unknown architecture 'vgg'; expected one of cifar_cnn, res"),
     (['nowhere', '--epochs', '0', '--lr', '-1'],
      r'epochs 0 \(expected a whole number of 1 or more\), lr -1.0 '),
@@ -364,7 +364,8 @@ def test_a_data_set_that_cannot_be_trained_on_names_all_culprits(tmp_path, capsy
     assert fails(one_class, tmp_path, capsys).startswith(
         'error: these splits lack frames of a label: train (')
     one_attempt = write_dataset(tmp_path / 'attempt', Split(tuple(frames[:3]), (), ()))
-    assert ('train (1 attempt: 0 failure, 3 success); val (0 attempts: 0 failure, 0 success); '
+    # Without frames of its own, val takes those of train.
+    assert ('train (1 attempt: 0 failure, 3 success); val (1 attempt: 0 failure, 3 success); '
             'test (0 attempts') in fails(one_attempt, tmp_path, capsys)
     broken = write_dataset(tmp_path / 'broken', split_frames(frames))
     culprits = sorted(broken.glob('*/*.jpg'))[3:5]

@@ -34,9 +34,14 @@ class _WorkerProcess(SpawnProcess):
         resource_tracker.ensure_running()   # now, since its start would unblock the signal
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            super().start()
-        finally:    # a Ctrl-C that came meanwhile counts now
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            try:
+                super().start()
+            finally:    # a Ctrl-C that came meanwhile counts now
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        except KeyboardInterrupt:
+            if self.pid is not None:    # no pool waits for it: it does not know it yet
+                self.kill()
+            raise
 
 
 class WorkerContext(SpawnContext):

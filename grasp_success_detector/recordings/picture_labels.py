@@ -176,7 +176,7 @@ def rows_beside(source: Source) -> PictureRows:
         rows = read_picture_rows(path)
     else:
         with PictureReader(source.path) as reader:
-            text = reader.read_text(source.labels, _LARGEST_CSV)
+            text = reader.text_of(source.labels, _LARGEST_CSV)
         rows = _parse(shown(path), text)
     folder = PurePosixPath(source.labels).parent
     inner = [row._replace(file=str(folder / row.file)) for row in rows]

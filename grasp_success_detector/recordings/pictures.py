@@ -230,7 +230,7 @@ class PictureReader:
             raise ValueError(f'{shown(member)}: more than {_LARGEST_BYTES >> 20} MiB')
         return data
 
-    def read_text(self, member: str, largest: int) -> str:
+    def text_of(self, member: str, largest: int) -> str:
         """
         Return a text file of a zip, the first of this name.
 
