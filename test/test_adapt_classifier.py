@@ -1,8 +1,10 @@
 """adapt_classifier: from few labelled attempts to a checkpoint, and what it refuses."""
 
 import json
+import os
 
 import numpy as np
+from processes import start
 import pytest
 from report_page import Page
 from rig_bag import write_rig_bag
@@ -132,3 +134,18 @@ def test_bad_input_is_one_line_and_writes_nothing(tmp_path, monkeypatch, capsys,
     assert said in error
     assert error.count('\n') == 1
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.slow
+def test_a_file_that_appears_at_the_place_of_the_result_is_left_as_it_is(tmp_path):
+    write_rig_bag(tmp_path / 'rig', attempts=6)
+    out = tmp_path / 'new.safetensors'
+    process = start('adapt_classifier', 'cifar_cnn_rig', tmp_path / 'rig', '--ways', 'head',
+                    '--out', out, env=os.environ | {'PYTHONUNBUFFERED': '1'})
+    assert 'labelled frames' in process.stdout.readline()   # the place was free until now
+    out.write_text('precious')
+    error = process.communicate(timeout=120)[1]
+    assert process.returncode == 1
+    assert 'new.safetensors: exists already' in error
+    assert out.read_text() == 'precious'
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['new.safetensors', 'rig']

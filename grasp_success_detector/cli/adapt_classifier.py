@@ -84,12 +84,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         adaptation = adapt(start, frames, config, simulated, print,
                            lambda count, total: progress.update(
                                task, advance=count, total=total))
+    written: list[Path] = []
     try:
         save(files[0], adaptation.model, metadata_of(adaptation, config, start, sources))
-        write_whole(files[1], json_text(adaptation.to_json()))
-        write_whole(files[2], adaptation_page(files[0].name, adaptation))
+        written.append(files[0])
+        for file, text in zip(files[1:], (json_text(adaptation.to_json()), adaptation_page(
+                files[0].name, adaptation)), strict=True):
+            write_whole(file, text)
+            written.append(file)
     except BaseException:
-        for file in files:
+        for file in written:    # no others: a file of this name may have come meanwhile
             file.unlink(missing_ok=True)
         raise
     for line in _lines(adaptation):
