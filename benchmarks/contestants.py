@@ -73,19 +73,25 @@ def from_jpegs(contestant: str, checkpoint: Path) -> Callable[[Sequence[bytes]],
         [decode_bytes(jpeg, half_suffices) for jpeg in jpegs])
 
 
-def node_command(contestant: str, checkpoint: Path) -> list[str]:
-    """Return how to start a node that judges /image/compressed."""
+def node_command(contestant: str, checkpoint: Path, python: str = sys.executable,
+                 autostart: bool = True) -> list[str]:
+    """
+    Return how to start a node that judges /image/compressed.
+
+    :param python: that runs it.
+    :param autostart: whether it activates itself; the baseline always does.
+    """
     if contestant == BASELINE:
-        return [sys.executable, str(Path(__file__).with_name('baseline_node.py')), str(checkpoint)]
+        return [python, str(Path(__file__).with_name('baseline_node.py')), str(checkpoint)]
     engine, precision = contestant.split('-')
     values = {
         'checkpoint': checkpoint.resolve(), 'device': 'cpu', 'engine': engine,
-        'precision': precision, 'image_transport': 'compressed',
+        'precision': precision, 'image_transport': 'compressed', 'autostart': autostart,
         # A verdict on every frame, whatever it shows.
         'frozen_after_s': 0., 'max_black': 1., 'max_white': 1., 'undecided': 0.,
         'window_s': 0., 'min_frames': 1}
     arguments = [part for name, value in values.items() for part in ('-p', f'{name}:={value}')]
-    return [sys.executable, '-m', 'grasp_success_detector.cli.detector_node', '--ros-args',
+    return [python, '-m', 'grasp_success_detector.cli.detector_node', '--ros-args',
             *arguments]
 
 

@@ -44,10 +44,10 @@ def measure(contestant: str, checkpoint: Path, args: argparse.Namespace) -> dict
             node.rest(.01)
         cpu = 1000 * (node.cpu_seconds() - before) / args.frames
         p50, p95, p99 = np.percentile(taken, (50, 95, 99))
-        found = {'p50': p50, 'p95': p95, 'p99': p99, 'cpu': cpu, 'mb': node.resident_mb(),
+        found = {'p50': p50, 'p95': p95, 'p99': p99, 'cpu': cpu, 'mb': node.memory_mb()[0],
                  'filmed': []}
         for rate in args.rates:
-            answered = node.film(jpegs, rate, args.seconds)
+            _, answered = node.film(jpegs, rate, args.seconds)
             p50, p99 = np.percentile(list(answered.values()), (50, 99)) * 1000
             published = round(rate * args.seconds)
             found['filmed'].append({

@@ -5,9 +5,11 @@ from contextlib import contextmanager
 import os
 from pathlib import Path
 import subprocess
+import sys
 import time
 
 from contestants import node_command
+from lifecycle_msgs.srv import ChangeState
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
@@ -66,11 +68,26 @@ class WatchedNode:
             self._executor.spin_once(timeout_sec=1.)
         return decided[0] - began
 
-    def film(self, jpegs: list[bytes], rate: float, seconds: float) -> dict[int, float]:
-        """
-        Publish at a steady rate; return the seconds from publication to verdict, by frame.
+    def change_state(self, transition: int) -> None:
+        """Ask for a transition, an id of lifecycle_msgs/Transition, and wait until it is done."""
+        client = self._node.create_client(ChangeState, 'grasp_success_detector/change_state')
+        if not client.wait_for_service(timeout_sec=_PATIENCE_S):
+            raise RuntimeError('no service change_state')
+        request = ChangeState.Request()
+        request.transition.id = transition
+        done = client.call_async(request)
+        self._executor.spin_until_future_complete(done, timeout_sec=_PATIENCE_S)
+        if not (done.done() and done.result().success):
+            raise RuntimeError(f'transition {transition} failed')
+        self._node.destroy_client(client)
 
-        An answer is known for its frame's by the confidence, which a node gives anew to the same
+    def film(self, jpegs: list[bytes], rate: float, seconds: float
+             ) -> tuple[float, dict[int, float]]:
+        """
+        Publish at a steady rate.
+
+        Returns the CPU that the node takes meanwhile, in percent of one core, and the seconds from
+        publication to verdict, by frame. An answer is known for its frame's by the confidence, which a node gives anew to the same
         picture. Frames that were dropped have none.
         """
         known: dict[float, bytes] = {}
@@ -82,10 +99,11 @@ class WatchedNode:
             raise RuntimeError(f'only {len(pictures)} pictures can be told apart by their answer')
         self._rest_until_silent()
         self._answers.clear()
-        began, sent = time.perf_counter(), []
+        began, sent, before = time.perf_counter(), [], self.cpu_seconds()
         for i in range(round(rate * seconds)):
             self.rest(began + i / rate - time.perf_counter())
             sent.append(self._publish(pictures[i % len(pictures)]))
+        cpu = 100 * (self.cpu_seconds() - before) / (time.perf_counter() - began)
         self._rest_until_silent()
         taken, latest = {}, -1
         for at, confidence in self._answers:
@@ -97,7 +115,7 @@ class WatchedNode:
             if frame < len(sent) and sent[frame] <= at:     # else it is like another by chance
                 latest = frame
                 taken[frame] = at - sent[frame]
-        return taken
+        return cpu, taken
 
     def rest(self, seconds: float) -> None:
         until = time.perf_counter() + seconds
@@ -115,9 +133,12 @@ class WatchedNode:
         fields = stat.rpartition(')')[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
-    def resident_mb(self) -> float:
-        pages = int(Path(f'/proc/{self.pid}/statm').read_text(encoding='utf-8').split()[1])
-        return pages * os.sysconf('SC_PAGE_SIZE') / 1e6
+    def memory_mb(self) -> tuple[float, float]:
+        """Return the memory that it holds, and that of it which it has written itself, in MB."""
+        lines = Path(f'/proc/{self.pid}/smaps_rollup').read_text(encoding='utf-8').splitlines()[1:]
+        sizes = {name: int(size.split()[0]) * 1024 / 1e6 for name, size in (
+            line.split(':') for line in lines)}
+        return sizes['Rss'], sizes['Private_Dirty']
 
     def _publish(self, jpeg: bytes) -> float:
         self._stamp_ns += 33_000_000
@@ -129,12 +150,13 @@ class WatchedNode:
 
 
 @contextmanager
-def watched(contestant: str, checkpoint: Path) -> Iterator[WatchedNode]:
-    """Start a contestant's node for the block."""
+def watched(contestant: str, checkpoint: Path, python: str = sys.executable,
+            autostart: bool = True) -> Iterator[WatchedNode]:
+    """Start a contestant's node for the block; parameters as of :func:`.node_command`."""
     rclpy.init()
     began = time.perf_counter()
-    child = subprocess.Popen(node_command(contestant, checkpoint), stdout=subprocess.DEVNULL,
-                             stderr=subprocess.PIPE)
+    child = subprocess.Popen(node_command(contestant, checkpoint, python, autostart),
+                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     node = WatchedNode(child, began)
     try:
         yield node
