@@ -15,9 +15,12 @@ COMMANDS = sorted(path.name for path in LIBEXEC.iterdir() if path.is_file())
 
 def run_command(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the script that ``ros2 run`` would, with the Python of the tests."""
-    return subprocess.run(
-        [sys.executable, str(LIBEXEC / name), *arguments], capture_output=True, text=True,
-        timeout=60, env=os.environ | {'COLUMNS': '100'})
+    return run_python(str(LIBEXEC / name), *arguments)
+
+
+def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True,
+                          timeout=60, env=os.environ | {'COLUMNS': '100'})
 
 
 @pytest.mark.parametrize('name', COMMANDS)
@@ -39,6 +42,13 @@ def test_wrong_usage_ends_with_one_line_that_says_so(name):
     done = run_command(name, '--no-such-option')
     assert done.returncode == 2
     assert done.stderr.startswith(f'usage: {name}')
+    assert done.stderr.splitlines()[-1].startswith(f'{name}: error: ')
+
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_a_command_runs_as_a_module_too(name):
+    done = run_python('-m', f'grasp_success_detector.cli.{name}', '--no-such-option')
+    assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith(f'{name}: error: ')
 
 

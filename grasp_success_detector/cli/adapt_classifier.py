@@ -190,3 +190,7 @@ def _parser() -> argparse.ArgumentParser:
     adapting.add_argument('--simulated', type=Path, metavar='SOURCE',
                           help='simulated bag or data set to mix in (the shipped sample)')
     return parser
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

@@ -122,3 +122,7 @@ def _parser() -> argparse.ArgumentParser:
                         help='where latency is measured: auto, cpu, cuda (%(default)s)')
     parser.add_argument('--threads', type=int, help="CPU threads (torch's choice)")
     return parser
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

@@ -190,3 +190,7 @@ def _parser() -> argparse.ArgumentParser:
                         help='of an earlier evaluation of the same sources')
     add_options(result, arguments.ReportOptions, 'max_drop', 'timelines', 'videos')
     return parser
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

@@ -108,3 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--overwrite', action='store_true',
                         help='replace files of --onnx, --openvino and --calibrate')
     return parser
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

@@ -102,3 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     work.add_argument('--dask', metavar='tcp://HOST:PORT',
                       help='scheduler of a Dask cluster whose workers see the same folders')
     return parser
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

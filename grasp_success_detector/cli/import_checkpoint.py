@@ -129,3 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--std', type=float, nargs=3, metavar=('R', 'G', 'B'),
                         help="standard deviation of the channels (the architecture's)")
     return parser
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

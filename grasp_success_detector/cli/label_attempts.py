@@ -119,3 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--no-browser', dest='browser', action='store_false',
                         help='only print the address of the page')
     return parser
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

@@ -100,3 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     add_label_arguments(parser)
     add_dedupe_argument(parser)
     return parser
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

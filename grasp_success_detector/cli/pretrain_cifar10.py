@@ -73,3 +73,7 @@ def _parser() -> argparse.ArgumentParser:
                         "file's metadata (default: the folder's name)")
     add_options(parser, PretrainingConfig, 'epochs', 'batch_size', 'lr', 'seed', 'device')
     return parser
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

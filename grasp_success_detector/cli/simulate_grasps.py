@@ -69,3 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     add_options(parser, RecordingSettings, *(field.name for field in fields(RecordingSettings)))
     parser.add_argument('--jobs', type=int, help='processes (default: one per core)')
     return parser
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

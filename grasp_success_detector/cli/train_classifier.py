@@ -122,3 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     for group, names in OPTIONS.items():
         add_options(parser.add_argument_group(group), TrainingConfig, *names, defaults=False)
     return parser
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())
