@@ -6,11 +6,7 @@
 #   test/bare_env.sh DIR
 #   BARE_PYTHON=DIR/python python3 -m pytest test/test_bare_machine.py
 set -eu
-
-fail() {
-    echo "bare_env.sh: $*" >&2
-    exit 1
-}
+. "$(dirname "$0")/env.sh"
 
 [ $# -eq 1 ] || fail "expected one argument, the folder to make, such as .cache/bare"
 packages="python3-numpy python3-opencv python3-yaml"
@@ -18,13 +14,7 @@ wheels="ros-kilted-common-interfaces ros-kilted-lifecycle-msgs ros-kilted-rclpy 
 ros-kilted-rmw-fastrtps-cpp"
 constraints=$(cd "$(dirname "$0")/.." && pwd)/constraints.txt
 recipe="1 $packages $wheels $(grep '^ros-kilted' "$constraints" | cksum)"
-mkdir -p "$1"
-dir=$(cd "$1" && pwd)
-if [ "$(cat "$dir/made" 2>/dev/null)" = "$recipe" ]; then
-    echo "$dir/python"
-    exit 0
-fi
-rm -rf "$dir/made" "$dir/python" "$dir/root"
+begin "$1" root
 
 # shellcheck disable=SC2086 # lists of names
 libraries=$("$(dirname "$0")/unpack_debs.sh" "$dir/root" $packages) || exit 1
@@ -43,13 +33,7 @@ python="python3.$(echo "${opencv##*/cv2.cpython-3}" | sed 's/-.*//')"
 "$dir/venv/bin/python" -m pip uninstall -qq --yes numpy pyyaml setuptools pip
 echo "$modules" >"$("$dir/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/debian.pth"
 
-cat >"$dir/python" <<END
-#!/bin/sh
-export LD_LIBRARY_PATH="$libraries\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
-exec "$dir/venv/bin/python" "\$@"
-END
-chmod +x "$dir/python"
+runner "$dir/venv/bin/python" "LD_LIBRARY_PATH=$libraries"
 "$dir/python" -c 'import cv2, numpy, rclpy, yaml' \
     || fail "the packages were unpacked but cannot be imported (see above)"
-echo "$recipe" >"$dir/made"
-echo "$dir/python"
+finish

@@ -8,24 +8,14 @@
 #
 # PIP_ROS_PACKAGE (default ros-kilted-sensor-msgs) chooses the wheel that brings the messages.
 set -eu
-
-fail() {
-    echo "cv_bridge_env.sh: $*" >&2
-    exit 1
-}
+. "$(dirname "$0")/env.sh"
 
 [ $# -eq 1 ] || fail "expected one argument, the folder to make, such as .cache/cv_bridge"
 # numpy and OpenCV as this cv_bridge can bear: it was compiled for numpy 1 and uses tostring().
 wheels="numpy==1.26.4 opencv-python-headless==4.11.0.86 pytest \
 ${PIP_ROS_PACKAGE:-ros-kilted-sensor-msgs}"
 recipe="1 $wheels"
-mkdir -p "$1"
-dir=$(cd "$1" && pwd)
-if [ "$(cat "$dir/made" 2>/dev/null)" = "$recipe" ]; then
-    echo "$dir/python"
-    exit 0
-fi
-rm -rf "$dir/made" "$dir/python" "$dir/root"
+begin "$1" root
 
 # What the libraries need and this machine lacks, as apt works it out.
 libraries=$("$(dirname "$0")/unpack_debs.sh" "$dir/root" python3-cv-bridge) \
@@ -43,13 +33,7 @@ command -v "$python" >/dev/null || fail "no $python here; this distribution's cv
 ln -s "$dir/root/usr/lib/python3/dist-packages/cv_bridge" \
     "$("$dir/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/"
 
-cat >"$dir/python" <<END
-#!/bin/sh
-export LD_LIBRARY_PATH="$libraries\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
-exec "$dir/venv/bin/python" "\$@"
-END
-chmod +x "$dir/python"
+runner "$dir/venv/bin/python" "LD_LIBRARY_PATH=$libraries"
 "$dir/python" -c 'import cv_bridge.boost.cv_bridge_boost as b; b.getCvType("rgb8")' \
     || fail "cv_bridge was unpacked but cannot be imported (see above)"
-echo "$recipe" >"$dir/made"
-echo "$dir/python"
+finish

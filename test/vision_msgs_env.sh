@@ -8,11 +8,7 @@
 #
 # PYTHON (default python3) is an interpreter with ros-kilted-rclpy; DIR/python is the same one.
 set -eu
-
-fail() {
-    echo "vision_msgs_env.sh: $*" >&2
-    exit 1
-}
+. "$(dirname "$0")/env.sh"
 
 [ $# -eq 1 ] || [ $# -eq 2 ] || fail "expected the folder to make, such as .cache/vision_msgs," \
     "and perhaps an interpreter"
@@ -25,13 +21,7 @@ ros-kilted-ament-package==0.17.2 ros-kilted-rosidl-core-generators==0.3.1 \
 ros-kilted-rosidl-default-generators==1.7.1 ros-kilted-std-msgs==5.5.1"
 constraints=$source/../../constraints.txt
 recipe="1 $python $wheels $(cat "$source"/msg/*.msg "$source/CMakeLists.txt" "$constraints" | cksum)"
-mkdir -p "$1"
-dir=$(cd "$1" && pwd)
-if [ "$(cat "$dir/made" 2>/dev/null)" = "$recipe" ]; then
-    echo "$dir/python"
-    exit 0
-fi
-rm -rf "$dir/made" "$dir/python" "$dir/venv" "$dir/build" "$dir/install"
+begin "$1" venv build install
 
 command -v c++ >/dev/null && command -v make >/dev/null \
     || fail "no compiler here: sudo apt install g++ make"
@@ -57,16 +47,9 @@ export PATH="$dir/venv/bin:$PATH" AMENT_PREFIX_PATH="$dir/venv" LD_LIBRARY_PATH=
 rm -rf "$dir/build" "$dir/venv"
 
 modules=$(echo "$dir"/install/lib/python3.*/site-packages)
-cat >"$dir/python" <<RUN
-#!/bin/sh
-export PYTHONPATH="$modules\${PYTHONPATH:+:\$PYTHONPATH}"
-export LD_LIBRARY_PATH="$dir/install/lib\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
-exec "$python" "\$@"
-RUN
-chmod +x "$dir/python"
+runner "$python" "PYTHONPATH=$modules" "LD_LIBRARY_PATH=$dir/install/lib"
 "$dir/python" -c 'from vision_msgs.msg import Classification
 Classification.__class__.__import_type_support__()' \
     || fail "vision_msgs was built but cannot be imported (see above); has $python" \
         "ros-kilted-rclpy?"
-echo "$recipe" >"$dir/made"
-echo "$dir/python"
+finish
