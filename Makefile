@@ -14,6 +14,9 @@ CV_BRIDGE := .cache/cv_bridge
 # Debian's OpenCV, NumPy and PyYAML, unpacked beside the ROS wheels: what a robot has.
 BARE := .cache/bare
 
+# The same of Debian for ARM64, run by QEMU.
+ARM64 := .cache/arm64
+
 # vision_msgs' messages, generated and compiled beside the ROS wheels.
 VISION_MSGS := .cache/vision_msgs
 
@@ -22,7 +25,7 @@ PYTEST := -m pytest -q -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo original test fuzz check lint types docs test-fast test-kilted test-jazzy test-cv-bridge \
-    test-bare test-vision-msgs opengl clean
+    test-bare test-arm64 test-vision-msgs opengl clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +78,12 @@ test-bare: $(VENV)/.installed  ## the node with the packages of Debian or Ubuntu
 	    test/bare_env.sh $(BARE) && \
 	    BARE_PYTHON='$(CURDIR)/$(BARE)/python' $(VENV)/bin/python -m pytest -q test/test_bare_machine.py; \
 	else echo 'no apt-get here: the node on packages of Debian or Ubuntu is left out'; fi
+
+test-arm64: $(VENV)/.installed  ## the runtime on an emulated ARM64 processor; some minutes
+	test/bare_env.sh $(BARE)
+	test/arm64_env.sh $(ARM64)
+	BARE_PYTHON='$(CURDIR)/$(BARE)/python' ARM64_PYTHON='$(CURDIR)/$(ARM64)/python' \
+	    $(VENV)/bin/python -m pytest -q -rP test/test_arm64.py
 
 test-vision-msgs: $(VENV)/.installed  ## verdicts with the frame's header, with vision_msgs compiled
 	test/vision_msgs_env.sh $(VISION_MSGS) $(VENV)/bin/python
