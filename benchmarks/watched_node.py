@@ -87,8 +87,8 @@ class WatchedNode:
         Publish at a steady rate.
 
         Returns the CPU that the node takes meanwhile, in percent of one core, and the seconds from
-        publication to verdict, by frame. An answer is known for its frame's by the confidence, which a node gives anew to the same
-        picture. Frames that were dropped have none.
+        publication to verdict, by frame. An answer is known for its frame's by the confidence,
+        which a node gives anew to the same picture. Frames that were dropped have none.
         """
         known: dict[float, bytes] = {}
         for jpeg in jpegs:
