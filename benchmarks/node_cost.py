@@ -7,8 +7,7 @@ which cannot be read from a file again: the rest is pages of libraries. CPU is o
 baseline's node has no states: it judges from its start. Needs ROS 2.
 
     python benchmarks/node_cost.py models/efficientnet_lite0_rig.safetensors
-    python benchmarks/node_cost.py models/*_rig.safetensors --engines opencv-fp32 \\
-        --python .cache/bare/python
+    python benchmarks/node_cost.py MODEL.safetensors --engines opencv-fp32 --python bare/python
 """
 
 import argparse
