@@ -143,4 +143,4 @@ class _View:
 
 
 if __name__ == '__main__':
-    raise SystemExit(main())
+    raise SystemExit(main(None))

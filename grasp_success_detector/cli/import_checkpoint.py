@@ -132,4 +132,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == '__main__':
-    raise SystemExit(main())
+    raise SystemExit(main(None))

@@ -98,4 +98,4 @@ def _play(player: BagPlayer, options: argparse.Namespace, console: Console) -> i
 
 
 if __name__ == '__main__':
-    raise SystemExit(main())
+    raise SystemExit(main(None))

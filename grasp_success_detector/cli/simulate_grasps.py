@@ -72,4 +72,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == '__main__':
-    raise SystemExit(main())
+    raise SystemExit(main(None))
