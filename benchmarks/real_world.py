@@ -17,6 +17,7 @@ resemble each other. Measure and choose with these pictures; do not train on the
 """
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
 import csv
 from dataclasses import dataclass, replace
@@ -29,16 +30,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grasp_success_detector.console import command, ExitCode
-from grasp_success_detector.decision import NS_PER_S, WindowedDecider
+from grasp_success_detector.decision import NS_PER_S, Reason, WindowedDecider
 from grasp_success_detector.errors import DatasetError
 from grasp_success_detector.evaluation.calibration import expected_calibration_error
 from grasp_success_detector.evaluation.judging import SPARSE
 from grasp_success_detector.evaluation.metrics import Accuracy
 from grasp_success_detector.evaluation.threshold import roc_auc
 from grasp_success_detector.files import DEFAULT_CHECKPOINT, share_path, write_whole
-from grasp_success_detector.images.decoding import read_image, RgbImage
+from grasp_success_detector.images.decoding import read_image
 from grasp_success_detector.inference.classifier import GraspClassifier
+from grasp_success_detector.inference.hand_finder import View
 from grasp_success_detector.labels import CLASS_NAMES, Label, Verdict
+from grasp_success_detector.networks.familiarity import FAMILIARITY_QUANTILE
+from grasp_success_detector.networks.hand_boxes import HandBox
 
 Box = tuple[int, int, int, int]
 
@@ -57,11 +61,18 @@ class Picture:
 
 @dataclass(frozen=True)
 class Judged:
-    """A picture, its P(success), and the verdict on it alone."""
+    """
+    A picture, its P(success), and the verdict on it alone.
+
+    :ivar reason: NO_HAND or UNFAMILIAR if the picture says nothing, else DECIDED.
+    :ivar box: the hand that was found, or that was given.
+    """
 
     picture: Picture
     probability: float
+    reason: Reason
     verdict: Verdict
+    box: HandBox | None = None
 
 
 def read_labels(folder: Path) -> list[Picture]:
@@ -100,35 +111,36 @@ def _box(text: str, where: str) -> Box | None:
     return x0, y0, x1, y1
 
 
-def crop_around(frame: RgbImage, box: Box, factor: float) -> RgbImage:
-    """
-    Cut a square around a box out of a frame: the whole frame's height or width at most.
-
-    :param factor: side of the square, as a multiple of the box's longer side.
-    """
-    height, width, _ = frame.shape
-    x0, y0, x1, y1 = box
-    side = max(1, min(round(factor * max(x1 - x0, y1 - y0)), height, width))
-    left = min(max((x0 + x1 - side) // 2, 0), width - side)
-    top = min(max((y0 + y1 - side) // 2, 0), height - side)
-    return frame[top:top + side, left:left + side]
-
-
 def judge(classifier: GraspClassifier, folder: Path, pictures: Sequence[Picture],
           crop: float | None) -> list[Judged]:
-    """Return P(success) and verdict of every picture, cropped by ``crop`` where a box is known."""
+    """
+    Return P(success) and verdict of every picture.
+
+    :param crop: cut out the square with this multiple of the longer side of ``hand_bbox`` where it
+        is known; None: what the classifier itself looks at.
+    """
     judged = []
     for picture in pictures:
         frame = read_image(folder / picture.file)
-        if crop is not None and picture.box is not None:
-            frame = np.ascontiguousarray(crop_around(frame, picture.box, crop))
-        probability = float(classifier.predict([frame])[0])
-        judged.append(Judged(picture, probability, decide(classifier.threshold, [probability])))
+        view, box = classifier.look(frame), picture.box
+        if crop is not None and box is not None:
+            height, width, _ = frame.shape
+            edges = box[0] / width, box[1] / height, box[2] / width, box[3] / height
+            view = View(replace(classifier.preprocessing, hand=crop).crop_and_resize(
+                frame, edges), HandBox(*edges), False)
+        probability = float(classifier.predict_prepared(view.image[None])[0])
+        reason = Reason.DECIDED
+        if view.no_hand:
+            reason = Reason.NO_HAND
+        elif classifier.unfamiliar(1, FAMILIARITY_QUANTILE)[0]:
+            reason = Reason.UNFAMILIAR
+        judged.append(Judged(picture, probability, reason, decide(
+            classifier.threshold, [probability] if reason is Reason.DECIDED else []), view.box))
     return judged
 
 
 def decide(threshold: float, probabilities: Sequence[float]) -> Verdict:
-    """Return the node's verdict on pictures that are taken within one window."""
+    """Return the node's verdict on pictures that are taken within one window; none: UNKNOWN."""
     decider = WindowedDecider(replace(SPARSE, threshold=threshold))
     spacing = round(SPARSE.window_s * NS_PER_S / max(len(probabilities), 1)) - 1
     for number, probability in enumerate(probabilities):
@@ -179,13 +191,16 @@ def summarize(name: str, judged: Sequence[Judged], threshold: float) -> dict[str
     """Return counts by attempt and by picture, and what ranks and calibrates, of some pictures."""
     groups: dict[tuple[str, Label], list[float]] = {}
     for of in judged:
-        groups.setdefault((of.picture.attempt, of.picture.label), []).append(of.probability)
+        group = groups.setdefault((of.picture.attempt, of.picture.label), [])
+        if of.reason is Reason.DECIDED:
+            group.append(of.probability)
     verdicts = [(label, decide(threshold, values)) for (_, label), values in groups.items()]
     right = sum(verdict.value == label.name.lower() for label, verdict in verdicts)
     unknown = sum(verdict is Verdict.UNKNOWN for _, verdict in verdicts)
+    reasons = Counter(of.reason.value for of in judged if of.reason is not Reason.DECIDED)
     failures = [of for of in judged if of.picture.label is Label.FAILURE]
     return {
-        'name': name, 'pictures': len(judged),
+        'name': name, 'pictures': len(judged), 'reasons': dict(reasons),
         'successes': len(judged) - len(failures),
         'right': Accuracy(right, len(verdicts)).to_json(),
         'wrong': len(verdicts) - right - unknown, 'unknown': unknown,
@@ -232,14 +247,19 @@ def _number(value: float | None) -> str:
     return '-' if value is None else f'{value:.2f}'
 
 
-def drawn(folder: Path, picture: Picture, widest: int = 320) -> NDArray[np.uint8]:
-    """Return a small copy of a picture, RGB uint8, with the hand's box drawn in green."""
-    frame = read_image(folder / picture.file)
+def drawn(folder: Path, of: Judged, widest: int = 320) -> NDArray[np.uint8]:
+    """Return a small copy, RGB uint8: hand_bbox in green, the hand that was found in blue."""
+    frame = read_image(folder / of.picture.file)
     scale = min(1., widest / frame.shape[1])
     small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    if picture.box is not None:
-        x0, y0, x1, y1 = (round(scale * edge) for edge in picture.box)
+    if (box := of.picture.box) is not None:
+        x0, y0, x1, y1 = (round(scale * edge) for edge in box)
         cv2.rectangle(small, (x0, y0), (x1, y1), (0, 220, 0), 1)
+    if of.box is not None:
+        height, width, _ = small.shape
+        left, top, right, bottom = of.box.edges
+        cv2.rectangle(small, (round(left * width), round(top * height)),
+                      (round(right * width), round(bottom * height)), (0, 80, 255), 1)
     return np.asarray(small, np.uint8)
 
 
@@ -261,9 +281,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     classifier = GraspClassifier.from_checkpoint(args.checkpoint)
     judged = judge(classifier, args.folder, pictures, args.crop)
     rows = by_rig(judged, classifier.threshold)
-    seen = 'whole pictures' if args.crop is None else f'crops of {args.crop:g} times the hand'
+    own = classifier.preprocessing.hand
+    seen = (f'crops of {args.crop:g} times hand_bbox' if args.crop is not None else
+            f'crops of {own:g} times the hand that was found' if own else 'whole pictures')
     print(f'{args.checkpoint.name}, threshold {classifier.threshold:.3f}, {seen}\n')
     print_tables(rows, judged)
+    if rows[-1]['reasons']:
+        print('pictures that say nothing: ' + ', '.join(
+            f'{count} {reason}' for reason, count in rows[-1]['reasons'].items()))
     if args.out:
         from grasp_success_detector.reports.page import render
         worst = sorted(judged, key=lambda of: -abs(of.probability - of.picture.label))
@@ -271,7 +296,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             'real_world.html', title=f'{args.checkpoint.stem} on photographs', seen=seen,
             folder=args.folder.name, threshold=classifier.threshold, rows=rows,
             within=auc_within_rigs(judged),
-            count=len(judged), figures=((of, drawn(args.folder, of.picture)) for of in worst)))
+            count=len(judged), figures=((of, drawn(args.folder, of)) for of in worst)))
         print(f'\n{args.out}: {len(judged)} pictures, the worst errors first')
     return ExitCode.OK
 

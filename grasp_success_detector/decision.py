@@ -32,6 +32,7 @@ class Reason(Enum):
     AMBIGUOUS_SOURCE = 'ambiguous_source'   #: several cameras publish on the topic
     NO_CLOCK = 'no_clock'               #: ``use_sim_time`` is set, and nothing publishes /clock
     UNFAMILIAR = 'unfamiliar'           #: the checkpoint does not know pictures of this kind
+    NO_HAND = 'no_hand'                 #: no Allegro hand was found in the frame
     INACTIVE = 'inactive'               #: the node is not active and takes no frames
     DISABLED = 'disabled'               #: the node was told to pause
 
@@ -188,7 +189,7 @@ class WindowedDecider:
             self._lose()
 
     def observe_blind(self, reason: Reason, received_ns: int) -> None:
-        """Make the verdict UNKNOWN for a frame; ``reason`` is one of BLIND, or UNFAMILIAR."""
+        """Make the verdict UNKNOWN for a frame; ``reason``: one of BLIND, UNFAMILIAR, NO_HAND."""
         self._blind = reason, received_ns
         self._lose()
 

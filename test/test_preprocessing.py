@@ -1,6 +1,6 @@
 """Crop, scaling and normalisation against references computed another way."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 import json
 
 import cv2
@@ -163,7 +163,7 @@ def test_metadata_round_trip():
 @pytest.mark.parametrize('metadata', [
     {}, [1], None, {**asdict(Preprocessing(4, 4)), 'gamma': 1}])
 def test_metadata_with_other_fields_is_refused(metadata):
-    with pytest.raises(ConfigError, match=r"expected \['height', 'mean', 'roi', 'std', 'width'\]"):
+    with pytest.raises(ConfigError, match=r"expected \['hand', 'height', 'mean', 'roi'"):
         Preprocessing.from_metadata(metadata)
 
 
@@ -186,3 +186,25 @@ def test_metadata_with_other_fields_is_refused(metadata):
 def test_fields_are_checked(fields, text):
     with pytest.raises(ConfigError, match=text):
         Preprocessing(**{'height': 4, 'width': 4, **fields})
+
+
+def test_the_square_around_the_hand_lies_inside_the_frame():
+    frame = np.arange(60 * 80 * 3, dtype=np.uint32).reshape(60, 80, 3).astype(np.uint8)
+    around = Preprocessing(30, 30, hand=1.5)
+    box = (40 / 80, 20 / 60, 60 / 80, 30 / 60)
+    np.testing.assert_array_equal(around.crop_and_resize(frame, box), frame[10:40, 35:65])
+    assert around.region(60, 80, (0, 0, 20 / 80, 20 / 60)) == (0, 0, 30, 30)
+    assert replace(around, hand=2.).region(60, 80, (0, 0, 1, 1)) == (0, 10, 60, 60)
+    assert around.region(60, 80) == Preprocessing(30, 30).region(60, 80)
+
+
+def test_frames_are_halved_only_where_the_hand_can_still_be_found():
+    around = Preprocessing(64, 64, hand=1.5)
+    assert around.half_suffices(480, 640) and not around.half_suffices(360, 640)
+    assert Preprocessing(64, 64).half_suffices(360, 640)
+
+
+def test_metadata_from_before_there_was_a_hand():
+    fields = asdict(Preprocessing(4, 4))
+    del fields['hand']
+    assert Preprocessing.from_metadata(fields) == Preprocessing(4, 4)

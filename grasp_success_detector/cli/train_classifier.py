@@ -45,7 +45,8 @@ exit codes: 0 trained, 1 wrong input, 2 wrong option, 130 Ctrl-C (--resume goes 
 
 #: Fields of ``TrainingConfig`` by their place in the help.
 OPTIONS = {
-    'model': ('architecture', 'pretrained', 'weights', 'freeze_conv_layers'),
+    'model': ('architecture', 'pretrained', 'weights', 'freeze_conv_layers', 'hand',
+              'input_size'),
     'recipe (default, here and below: what config/train_ARCH.yaml says)': (
         'epochs', 'patience', 'batch_size', 'optimizer', 'momentum', 'schedule', 'lr',
         'backbone_lr', 'weight_decay', 'label_smoothing', 'seed'),

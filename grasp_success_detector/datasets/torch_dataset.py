@@ -12,6 +12,7 @@ from grasp_success_detector.datasets.dataset import LabelledFrame
 from grasp_success_detector.errors import DatasetError, ImageDecodeError
 from grasp_success_detector.images.decoding import decode_message
 from grasp_success_detector.images.preprocessing import Preprocessing
+from grasp_success_detector.inference.hand_finder import look
 
 Augmentation = Callable[[torch.Tensor], torch.Tensor]
 
@@ -66,7 +67,7 @@ def prepare_message(message: Any, preprocessing: Preprocessing) -> NDArray[np.ui
     :returns: RGB uint8 (h, w, 3), at the classifier's input size.
     :raises ImageDecodeError: the message cannot be decoded.
     """
-    return preprocessing.crop_and_resize(decode_message(message, preprocessing.half_suffices))
+    return look(decode_message(message, preprocessing.half_suffices), preprocessing).image
 
 
 def prepare(frame: LabelledFrame, preprocessing: Preprocessing) -> NDArray[np.uint8]:

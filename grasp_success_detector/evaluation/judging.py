@@ -22,6 +22,7 @@ from grasp_success_detector.evaluation.predictions import Prediction
 from grasp_success_detector.images import visibility
 from grasp_success_detector.images.decoding import RgbImage
 from grasp_success_detector.inference.classifier import BATCH_SIZE, GraspClassifier
+from grasp_success_detector.inference.hand_finder import View
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.architectures import success_probabilities
 from grasp_success_detector.networks.familiarity import FAMILIARITY_QUANTILE
@@ -33,8 +34,8 @@ SPARSE = DecisionConfig(min_frames=1)
 #: Attempts with more frames than this were recorded continuously, and are decided as by the node.
 _CONTINUOUS = 20
 
-#: The classifier's input, RGB uint8 (h, w, 3), and how the image looks.
-_Input = tuple[NDArray[np.uint8], visibility.Appearance]
+#: What the classifier is shown, and how the whole image looks.
+_Input = tuple[View, visibility.Appearance]
 _Prepared = tuple[ChosenFrame, _Input | RefusedFrame]
 
 
@@ -109,9 +110,12 @@ def judge(classifier: GraspClassifier, recording: Recording,
             elif check and (reason := check.judge(prepared[1], frame.stamp_ns)):
                 refused[reason.value] += 1
                 blind[index[frame.number]] = reason
+            elif prepared[0].no_hand:
+                refused[Reason.NO_HAND.value] += 1
+                blind[index[frame.number]] = Reason.NO_HAND
             else:
                 places.append(index[frame.number])
-                inputs.append(prepared[0])
+                inputs.append(prepared[0].image)
         if inputs:
             logits[places] = classifier.engine.logits(np.stack(inputs))
             strange = classifier.unfamiliar(len(places), familiarity_quantile)
@@ -128,7 +132,7 @@ def _batches(classifier: GraspClassifier, recording: Recording) -> Iterator[list
     """Yield prepared images; some batches are made while earlier ones are judged."""
     def prepare_image(picture: RgbImage) -> _Input:
         # The region of interest is cut out where frames are decoded: only small images wait.
-        return classifier.preprocessing.crop_and_resize(picture), visibility.appearance(picture)
+        return classifier.look(picture), visibility.appearance(picture)
 
     def read(frames: Sequence[ChosenFrame]) -> Iterator[_Prepared]:
         return recording.read(frames, prepare_image, classifier.preprocessing.half_suffices)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from grasp_success_detector.inference.engine import Engine, REFERENCE
 from grasp_success_detector.inference.engine_selection import select_engine
+from grasp_success_detector.inference.hand_finder import HandFinder, look, View
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.architectures import success_probabilities
 from grasp_success_detector.networks.checkpoint import Checkpoint
@@ -40,7 +41,8 @@ class GraspClassifier:
     Calls from several threads must not overlap.
 
     :ivar preprocessing: crop, size and normalization, at first the checkpoint's. May be replaced
-        by one with another region of interest, which is used from the next call on.
+        by one with another region of interest, or without a search for the hand (``hand`` 0),
+        which is used from the next call on.
     :ivar selection: the engine that runs the network, and why no faster one does.
     """
 
@@ -65,6 +67,7 @@ class GraspClassifier:
         self.metadata, self.sha256 = checkpoint.metadata, checkpoint.sha256
         self.preprocessing = checkpoint.metadata.preprocessing
         self.selection = select_engine(checkpoint, engine, precision, device, threads)
+        self._finder = HandFinder(self.engine) if self.preprocessing.hand else None
 
     @classmethod
     def from_checkpoint(cls, path: str | os.PathLike[str], device: str = 'auto',
@@ -117,7 +120,17 @@ class GraspClassifier:
         :returns: RGB uint8 (N, H, W, 3) of the network's input size.
         :raises ImageDecodeError: a frame is not RGB uint8 (H, W, 3).
         """
-        return np.stack([self.preprocessing.crop_and_resize(frame) for frame in frames])
+        return np.stack([self.look(frame).image for frame in frames])
+
+    def look(self, frame: NDArray[np.uint8]) -> View:
+        """
+        Return what the network is shown of a frame, and the hand that was found in it.
+
+        May be called from several threads.
+
+        :param frame: RGB uint8 (H, W, 3); ImageDecodeError for another array.
+        """
+        return look(frame, self.preprocessing, self._finder)
 
     def predict_prepared(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return P(success), float32 (N,), of images that :meth:`prepare` returned."""

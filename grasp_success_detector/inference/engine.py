@@ -106,7 +106,7 @@ class Engine(ABC):
         Run the network.
 
         :param images: RGB uint8 (B, H, W, 3) of the network's input size, C-contiguous.
-        :returns: float32 (B, 2), index = Label.
+        :returns: float32 (B, 2), index = Label; of the hand finder (B, K), the values of its grid.
         """
 
 
@@ -134,6 +134,9 @@ def identity(checkpoint: 'Checkpoint') -> str:
     file of an older version is written again.
     """
     about = checkpoint.metadata
-    content = [checkpoint.tensors_sha256, about.architecture, asdict(about.preprocessing),
+    preprocessing = asdict(about.preprocessing)
+    if not preprocessing['hand']:       # as files were written before there was this field
+        del preprocessing['hand']
+    content = [checkpoint.tensors_sha256, about.architecture, preprocessing,
                about.threshold, about.temperature]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from grasp_success_detector.errors import CheckpointError, ConfigError, one_line
 from grasp_success_detector.inference.engine import device_type, Engine, observed_module, Precision
-from grasp_success_detector.labels import Label
+from grasp_success_detector.networks.architectures import ARCHITECTURES
 from grasp_success_detector.networks.checkpoint import Checkpoint
 from grasp_success_detector.networks.onnx_graphs import GRAPHS, LOGITS, onnx_model
 
@@ -48,7 +48,7 @@ class OpenCvEngine(Engine):
         """Raise ConfigError if the engine cannot run the checkpoint; loads no network."""
         super().check_available(checkpoint, precision, device)
         if (name := checkpoint.metadata.architecture) not in GRAPHS:
-            raise ConfigError(f'runs {", ".join(GRAPHS)}, not {name}')
+            raise ConfigError(f'runs {", ".join(ARCHITECTURES)}, not {name}')
 
     @classmethod
     def version(cls) -> str:
@@ -57,16 +57,15 @@ class OpenCvEngine(Engine):
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Normalise and run, frame by frame: batches are no faster."""
-        out = np.empty((len(images), len(Label)), np.float32)
-        pooled = []
-        for i, image in enumerate(images):
+        out, pooled = [], []
+        for image in images:
             # Outside of the graph, as OpenCV 4.5 reads no graph whose input is uint8.
             np.multiply(image.transpose(2, 0, 1), self._factor, out=self._planes[0])
             self._planes += self._offset
             self._network.setInput(self._planes)
             answers = self._network.forward([LOGITS, *self._module])
-            out[i] = answers[0][0]
+            out.append(answers[0].reshape(-1))
             pooled += [answer[0].mean((1, 2)) for answer in answers[1:]]
         if pooled:
             self.features = np.stack(pooled)
-        return out
+        return np.stack(out)

@@ -27,7 +27,6 @@ from grasp_success_detector.inference.engine import (
     Precision,
 )
 from grasp_success_detector.inference.torch_engine import reference_logits
-from grasp_success_detector.labels import Label
 from grasp_success_detector.networks import tensors_file
 from grasp_success_detector.networks.checkpoint import Checkpoint
 
@@ -100,18 +99,17 @@ class OpenVinoEngine(Engine):
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Run frame by frame: batches are no faster on the devices that OpenVINO is for."""
-        out = np.empty((len(images), len(Label)), np.float32)
-        pooled = []
+        out, pooled = [], []
         for i in range(len(images)):
             # A copy of so few pixels takes less time than to give the request another array.
             np.copyto(self._input, images[i:i + 1])
             self._request.infer()
-            out[i] = self._request.get_output_tensor(0).data[0]
+            out.append(self._request.get_output_tensor(0).data.reshape(-1).copy())
             if self._observes:
                 pooled.append(self._request.get_output_tensor(1).data[0].mean((1, 2)))
         if pooled:
             self.features = np.stack(pooled)
-        return out
+        return np.stack(out)
 
 
 def installed() -> bool:

@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-#: Names that :func:`build` knows, besides ``timm:NAME`` for any model of timm.
+#: Names of classifiers that :func:`build` knows, besides ``timm:NAME`` for any model of timm.
 ARCHITECTURES = ('cifar_cnn', 'resnet34', 'efficientnet_lite0')
+
+#: The network that finds the hand; no classifier.
+HAND_FINDER = 'hand_finder'
 
 _TIMM_NAME = re.compile(r'timm:[\w.-]+')
 
@@ -84,9 +87,14 @@ def check_architecture(name: object) -> None:
 
     :func:`build` checks whether timm has a model ``timm:NAME``: importing timm takes seconds.
     """
-    if name not in ARCHITECTURES and not (isinstance(name, str) and _TIMM_NAME.fullmatch(name)):
+    if not is_own(name) and not (isinstance(name, str) and _TIMM_NAME.fullmatch(name)):
         raise ConfigError(f'unknown architecture {name!r}; expected one of '
                           f'{", ".join(ARCHITECTURES)}, or timm:NAME')
+
+
+def is_own(name: object) -> bool:
+    """Return whether a network is one of this package, not of timm."""
+    return name in (*ARCHITECTURES, HAND_FINDER)
 
 
 def build(name: str) -> 'nn.Module':
@@ -179,7 +187,7 @@ def _keep_statistics(module: 'nn.Module', _: Any) -> None:
 def architecture_of(name: str) -> Architecture:
     """Return what is known about an architecture; ConfigError for an unknown name."""
     check_architecture(name)
-    known = name in ARCHITECTURES
+    known = is_own(name)
     module = import_module(f'{__package__}.{name if known else "timm_models"}')
     description: Architecture = module.ARCHITECTURE if known else module.timm_architecture(name)
     return description

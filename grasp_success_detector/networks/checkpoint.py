@@ -17,7 +17,12 @@ from grasp_success_detector.files import checkpoint_path
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.labels import CLASS_NAMES
 from grasp_success_detector.networks import tensors_file
-from grasp_success_detector.networks.architectures import ARCHITECTURES, build, check_architecture
+from grasp_success_detector.networks.architectures import (
+    build,
+    check_architecture,
+    HAND_FINDER,
+    is_own,
+)
 from grasp_success_detector.networks.familiarity import Familiarity
 from grasp_success_detector.settings import check_settings, setting
 
@@ -126,6 +131,17 @@ class CheckpointMetadata(BackboneMetadata):
 
 
 @dataclass(frozen=True)
+class HandFinderMetadata(CheckpointMetadata):
+    """Metadata of a hand finder; below ``threshold`` a picture has no hand."""
+
+    KEY: ClassVar[str] = 'grasp_success_detector.hand_finder'
+
+    def _checks(self) -> Iterator[tuple[str, bool, str]]:
+        yield from BackboneMetadata._checks(self)
+        yield 'architecture', self.architecture == HAND_FINDER, HAND_FINDER
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """
     A checkpoint file with a verified hash, or a model in memory.
@@ -142,7 +158,8 @@ class Checkpoint:
     path: Path | None = None
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> 'Checkpoint':
+    def open(cls, path: str | os.PathLike[str],
+             kind: type[CheckpointMetadata] | None = None) -> 'Checkpoint':
         """
         Read a file's metadata and check its hash, without importing torch.
 
@@ -151,11 +168,12 @@ class Checkpoint:
         checked when :attr:`model` is first read.
 
         :param path: a file, or the name of a shipped checkpoint (:func:`~.files.checkpoint_path`).
+        :param kind: of its metadata: of a hand finder; None: of a classifier.
         :raises CheckpointError: the file is missing, damaged, foreign, or of a newer format, or a
             value in it is out of range.
         """
         path = checkpoint_path(path)
-        metadata, hashes, _ = _read(path, CheckpointMetadata)
+        metadata, hashes, _ = _read(path, kind or CheckpointMetadata)
         return cls(metadata, *hashes, path)
 
     @classmethod
@@ -181,7 +199,7 @@ class Checkpoint:
         # Building draws random weights: in vain, and the caller's random numbers must not notice.
         # Models of timm may hold more than their state dict, which must be computed.
         architecture = self.metadata.architecture
-        own = architecture in ARCHITECTURES
+        own = is_own(architecture)
         with tensors_file.named_errors(self.path):
             with torch.random.fork_rng(devices=[]), torch.device('meta' if own else 'cpu'):
                 model = build(architecture)
@@ -198,7 +216,7 @@ class Checkpoint:
         if self.path is None:
             return {name: tensor.cpu().numpy()
                     for name, tensor in self.model.state_dict().items()}
-        metadata, hashes, arrays = _read(self.path, CheckpointMetadata)
+        metadata, hashes, arrays = _read(self.path, type(self.metadata))
         if (metadata, *hashes) != (self.metadata, self.sha256, self.tensors_sha256):
             raise CheckpointError(f'{self.path}: was replaced while it was being loaded')
         return arrays
@@ -217,7 +235,7 @@ def save(path: str | os.PathLike[str], model: 'nn.Module', metadata: BackboneMet
     """
     def load(written: Path) -> object:
         if isinstance(metadata, CheckpointMetadata):
-            return Checkpoint.open(written).model
+            return Checkpoint.open(written, type(metadata)).model
         return read_backbone(written)
 
     with tensors_file.named_errors(path):
@@ -275,6 +293,8 @@ def _read(path: Path, kind: type[_Metadata]
 def _other_content(header: Mapping[str, str], tensors: Mapping[str, Any],
                    kind: type[BackboneMetadata]) -> str:
     """Return what a safetensors file without the expected metadata is instead."""
+    if kind is HandFinderMetadata:
+        return 'holds no hand finder'
     if kind is BackboneMetadata:
         return 'holds no pre-trained weights of pretrain_cifar10'
     if BackboneMetadata.KEY in header:

@@ -28,7 +28,7 @@ _WEIGHTS_FILE = 'models/efficientnet-lite0-57934424.pth'
 _EXPANSION = 6
 
 
-class _Conv(nn.Conv2d):
+class Conv(nn.Conv2d):
     """Convolution padded as in TensorFlow: an odd margin is larger at the right and bottom."""
 
     def __init__(self, channels: int, out: int, kernel: int, stride: int = 1,
@@ -48,7 +48,7 @@ class _Conv(nn.Conv2d):
         return margin // 2, margin - margin // 2
 
 
-class _Norm(nn.BatchNorm2d):
+class Norm(nn.BatchNorm2d):
     """BatchNorm and the activation that follows it."""
 
     def __init__(self, channels: int, activation: bool = True) -> None:
@@ -65,10 +65,10 @@ class _FirstBlock(nn.Module):
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
-        self.conv_dw = _Conv(channels, channels, 3, groups=channels)
-        self.bn1 = _Norm(channels)
-        self.conv_pw = _Conv(channels, out, 1)
-        self.bn2 = _Norm(out, activation=False)
+        self.conv_dw = Conv(channels, channels, 3, groups=channels)
+        self.bn1 = Norm(channels)
+        self.conv_pw = Conv(channels, out, 1)
+        self.bn2 = Norm(out, activation=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.bn1(self.conv_dw(x))
@@ -82,12 +82,12 @@ class _Block(nn.Module):
     def __init__(self, channels: int, out: int, kernel: int, stride: int) -> None:
         super().__init__()
         wide = _EXPANSION * channels
-        self.conv_pw = _Conv(channels, wide, 1)
-        self.bn1 = _Norm(wide)
-        self.conv_dw = _Conv(wide, wide, kernel, stride, groups=wide)
-        self.bn2 = _Norm(wide)
-        self.conv_pwl = _Conv(wide, out, 1)
-        self.bn3 = _Norm(out, activation=False)
+        self.conv_pw = Conv(channels, wide, 1)
+        self.bn1 = Norm(wide)
+        self.conv_dw = Conv(wide, wide, kernel, stride, groups=wide)
+        self.bn2 = Norm(wide)
+        self.conv_pwl = Conv(wide, out, 1)
+        self.bn3 = Norm(out, activation=False)
         self.adds = stride == 1 and channels == out
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -103,8 +103,8 @@ class EfficientNetLite0(nn.Module):
 
     def __init__(self, classes: int = len(CLASS_NAMES)) -> None:
         super().__init__()
-        self.conv_stem = _Conv(3, 32, 3, stride=2)
-        self.bn1 = _Norm(32)
+        self.conv_stem = Conv(3, 32, 3, stride=2)
+        self.bn1 = Norm(32)
         groups = [nn.Sequential(_FirstBlock(32, 16))]
         channels = 16
         for kernel, stride, out, count in LITE0_GROUPS:
@@ -113,8 +113,8 @@ class EfficientNetLite0(nn.Module):
                 *(_Block(out, out, kernel, 1) for _ in range(count - 1))))
             channels = out
         self.blocks = nn.Sequential(*groups)
-        self.conv_head = _Conv(channels, 1280, 1)
-        self.bn2 = _Norm(1280)
+        self.conv_head = Conv(channels, 1280, 1)
+        self.bn2 = Norm(1280)
         self.global_pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.classifier = nn.Linear(1280, classes)
         if not self.classifier.weight.is_meta:  # there torch would load its compiler, in vain

@@ -6,6 +6,7 @@ OpenCV. BatchNorm is folded into the convolution before it.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from grasp_success_detector.errors import CheckpointError
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.labels import Label
+from grasp_success_detector.networks.architectures import HAND_FINDER
+from grasp_success_detector.networks.hand_boxes import VALUES
 from grasp_success_detector.networks.onnx_writer import OnnxGraph
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -22,6 +25,9 @@ Arrays = Mapping[str, NDArray[Any]]
 #: channels, blocks.
 LITE0_GROUPS: Final = (
     (3, 2, 24, 2), (5, 2, 40, 2), (3, 2, 80, 3), (5, 1, 112, 3), (5, 2, 192, 4), (3, 1, 320, 1))
+
+#: Of these, the groups that the hand finder uses.
+FINDER_GROUPS: Final = 4
 
 #: Number of blocks in each of the four layers of ResNet34.
 RESNET34_LAYERS: Final = (3, 4, 6, 3)
@@ -36,7 +42,8 @@ def onnx_model(architecture: str, arrays: Arrays, size: Preprocessing) -> bytes:
     Return a network in the ONNX format.
 
     Its input ``planes`` is float32 (1, 3, H, W), normalised. Its outputs are ``features``, float32
-    (1, C), the input of the last layer, and ``logits``, float32 (1, 2), index = Label.
+    (1, C), the input of the last layer, and ``logits``, float32 (1, 2), index = Label; of the hand
+    finder ``logits`` alone, the values of its grid (:mod:`.hand_boxes`).
 
     :param arrays: tensors of the checkpoint; others than the architecture's are ignored.
     :raises CheckpointError: there is no graph of this architecture, or the arrays do not fit it.
@@ -51,7 +58,8 @@ def onnx_model(architecture: str, arrays: Arrays, size: Preprocessing) -> bytes:
         raise CheckpointError(f'its tensors are not those of {architecture} ({error})') from error
     return network.graph.model(
         {INPUT: (1, 3, size.height, size.width)},
-        {FEATURES: (1, width), LOGITS: (1, len(Label))})
+        {FEATURES: (1, width), LOGITS: (1, len(Label))} if width else
+        {LOGITS: (1, VALUES * network.height * network.width)})
 
 
 class _Network:
@@ -150,15 +158,19 @@ def _resnet34(network: _Network) -> int:
     return network.head(x, 'fc')
 
 
-def _efficientnet_lite0(network: _Network) -> int:
-    def conv(x: str, name: str, norm: str, stride: int = 1, active: bool = True) -> str:
-        y = network.conv(x, name, norm, stride=stride, padding=None, eps=1e-3)
-        return network.relu6(y) if active else y
+def _lite0_conv(network: _Network, x: str, name: str, norm: str, stride: int = 1,
+                active: bool = True) -> str:
+    y = network.conv(x, name, norm, stride=stride, padding=None, eps=1e-3)
+    return network.relu6(y) if active else y
 
+
+def _lite0_blocks(network: _Network, groups: int = len(LITE0_GROUPS)) -> str:
+    """Add the stem, the first block and as many groups of blocks."""
+    conv = partial(_lite0_conv, network)
     x = conv(INPUT, 'conv_stem', 'bn1', 2)
     x = conv(x, 'blocks.0.0.conv_dw', 'blocks.0.0.bn1')
     x = conv(x, 'blocks.0.0.conv_pw', 'blocks.0.0.bn2', active=False)
-    for group, (_, first_stride, _, count) in enumerate(LITE0_GROUPS, 1):
+    for group, (_, first_stride, _, count) in enumerate(LITE0_GROUPS[:groups], 1):
         for block in range(count):
             name = f'blocks.{group}.{block}'
             stride = first_stride if block == 0 else 1
@@ -166,10 +178,23 @@ def _efficientnet_lite0(network: _Network) -> int:
             y = conv(y, f'{name}.conv_dw', f'{name}.bn2', stride)
             y = conv(y, f'{name}.conv_pwl', f'{name}.bn3', active=False)
             x = network.graph.add('Add', [y, x], output=name) if block else y
-    x = conv(x, 'conv_head', 'bn2')
+    return x
+
+
+def _efficientnet_lite0(network: _Network) -> int:
+    x = _lite0_conv(network, _lite0_blocks(network), 'conv_head', 'bn2')
     return network.head(x, 'classifier')
 
 
-#: What builds the graph of each architecture; it returns the number of features.
+def _hand_finder(network: _Network) -> int:
+    x = _lite0_conv(network, _lite0_blocks(network, FINDER_GROUPS), 'conv_mix', 'bn2')
+    x = network.conv(_lite0_conv(network, x, 'conv_near', 'bn3'), 'values')
+    network.graph.add('Flatten', [x], output=LOGITS, axis=1)
+    return 0
+
+
+#: What builds the graph of each architecture; it returns the number of features, 0
+#: for none.
 GRAPHS: Final[Mapping[str, Callable[[_Network], int]]] = {
-    'cifar_cnn': _cifar_cnn, 'resnet34': _resnet34, 'efficientnet_lite0': _efficientnet_lite0}
+    'cifar_cnn': _cifar_cnn, 'resnet34': _resnet34, 'efficientnet_lite0': _efficientnet_lite0,
+    HAND_FINDER: _hand_finder}

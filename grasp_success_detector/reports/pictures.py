@@ -16,6 +16,7 @@ from grasp_success_detector.errors import ImageDecodeError
 from grasp_success_detector.evaluation.frame_sources import Recording
 from grasp_success_detector.evaluation.predictions import FrameVerdict, Prediction
 from grasp_success_detector.images.decoding import read_image, RgbImage
+from grasp_success_detector.inference.hand_finder import look
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.architectures import stages
 from grasp_success_detector.networks.checkpoint import Checkpoint
@@ -165,8 +166,8 @@ def grad_cam(checkpoint: Checkpoint, frame: RgbImage, label: Label) -> Heat | No
         nothing adds to the score. None if the network has no such stage, such as a transformer.
     """
     preprocessing, model = checkpoint.metadata.preprocessing, checkpoint.model
-    image = preprocessing.crop_and_resize(frame)
-    x = preprocessing.normalize(torch.from_numpy(image[None]))  # (1, 3, h, w)
+    view = look(frame, preprocessing)
+    x = preprocessing.normalize(torch.from_numpy(view.image[None]))  # (1, 3, h, w)
     found = _last_maps([stage.module for stage in stages(
         model, checkpoint.metadata.architecture)], x)
     if found is None:
@@ -180,7 +181,8 @@ def grad_cam(checkpoint: Checkpoint, frame: RgbImage, label: Label) -> Heat | No
     seen = torch.relu((weights * maps.detach()).sum(1))[0]  # (h', w')
     if (most := seen.max()) > 0:
         seen = seen / most
-    top, left, height, width = preprocessing.region(frame.shape[0], frame.shape[1])
+    top, left, height, width = preprocessing.region(
+        frame.shape[0], frame.shape[1], view.box.edges if view.box else None)
     heat = np.zeros(frame.shape[:2], np.float32)
     heat[top:top + height, left:left + width] = cv2.resize(
         seen.numpy().astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)

@@ -29,7 +29,10 @@ CLOSE_S, FALL_S, LOOSEN_S, END_S = .05, .85, 1.05, 1.8
 
 #: Shares of attempts: whose grip loosens, with only some of the fingers, with fingers half open
 #: (what lies on them rests there), with the hand's grip of :data:`scene.CLOSED`.
-LOOSE_SHARE, FEW_FINGERS_SHARE, RESTING_SHARE = .2, .35, .25
+LOOSE_SHARE, FEW_FINGERS_SHARE, RESTING_SHARE = .2, .35, .15
+
+#: Share of hands that hang down, by the palm or the fingers, as most arms hold them.
+DOWNWARD_SHARE = .6
 
 #: The object has left the hand when it is this far from where it was held (m).
 GONE_M = .05
@@ -70,11 +73,11 @@ def run_hold(rng: np.random.Generator, thing: Thing, fps: float) -> list[Pose] |
     """
     model = _model(rng, thing)
     data = mujoco.MjData(model)
-    down = rng.normal(0, 1, 3)
     resting = rng.random() < RESTING_SHARE
+    down = random_down(rng)
     if resting:     # the palm looks up, or the fingers do
         down += 2. * (np.array([-1., 0, 0]) if rng.random() < .7 else np.array([0, 0, -1.]))
-    down /= np.linalg.norm(down)
+        down /= np.linalg.norm(down)
     closed = _closed_joints(rng, model, resting)
     servos = model.jnt_qposadr[model.actuator_trnid[:, 0]]
     data.qpos[servos] = OPEN
@@ -105,6 +108,14 @@ def run_hold(rng: np.random.Generator, thing: Thing, fps: float) -> list[Pose] |
             poses.append(Pose(float(data.time), data.qpos[servos].copy(), body.xpos.copy(),
                               body.xmat.reshape(3, 3).copy(), down, None))
     return _labelled(poses, touches)
+
+
+def random_down(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return a direction of gravity (3,), more often along the fingers or out of the palm."""
+    down = rng.normal(0, 1, 3)
+    if rng.random() < DOWNWARD_SHARE:
+        down += np.array([rng.uniform(0, 2.), 0, rng.uniform(0, 2.)])
+    return np.asarray(down / np.linalg.norm(down))
 
 
 def _model(rng: np.random.Generator, thing: Thing) -> mujoco.MjModel:

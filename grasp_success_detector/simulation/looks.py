@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 #: Colours of hands and of arms, with how often each is drawn.
 _HANDS: tuple[tuple[float, Rgb], ...] = (
-    (.7, (.05, .05, .055)), (.12, (.2, .2, .21)), (.06, (.5, .5, .52)), (.12, (.85, .85, .83)))
+    (.7, (.09, .09, .095)), (.12, (.2, .2, .21)), (.06, (.5, .5, .52)), (.12, (.85, .85, .83)))
 _ARMS: tuple[Rgb, ...] = (
     (.88, .88, .87), (.7, .7, .72), (.45, .45, .47), (.1, .1, .11), (.95, .42, .08), (.3, .33, .4))
 _TIPS: tuple[Rgb, ...] = ((.9, .9, .88), (.06, .06, .06), (.6, .6, .6), (.8, .75, .6))
@@ -259,8 +259,8 @@ def add_surroundings(rng: np.random.Generator, stage: Stage, studio: Studio, tab
 def draw_light(rng: np.random.Generator, view: View) -> None:
     """Draw lamps, their colours and shadows into a view."""
     tint = np.clip(rng.normal(1, .06, 3), .7, 1.2)
-    view.ambient = tint * rng.uniform(.3, .65)
-    view.head = tint * (rng.uniform(.15, .5) if rng.random() < .8 else 0.)
+    view.ambient = tint * rng.uniform(.35, .8)
+    view.head = tint * (rng.uniform(.2, .6) if rng.random() < .8 else 0.)
     for _ in range(rng.integers(1, 4)):
         angle, away = rng.uniform(0, 2 * np.pi), rng.uniform(.6, 2.)
         position = np.array([away * np.cos(angle), away * np.sin(angle), rng.uniform(.5, 2.5)])

@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from grasp_success_detector.labels import Label
 from grasp_success_detector.simulation import looks, photo
 from grasp_success_detector.simulation.hand_model import HandModel
-from grasp_success_detector.simulation.holds import CLOSE_S, FALL_S, Pose, run_hold
+from grasp_success_detector.simulation.holds import (
+    CLOSE_S,
+    FALL_S,
+    Pose,
+    random_down,
+    run_hold,
+)
 from grasp_success_detector.simulation.looks import Stage
 from grasp_success_detector.simulation.rendering import Box, Episode, RenderedFrame
 from grasp_success_detector.simulation.studio import Solid, Studio, View
@@ -27,10 +33,17 @@ Floats = NDArray[np.float64]
 POSE_HZ = 20.
 
 #: Width of the hand in the picture, as a share of its width: drawn evenly on a logarithmic scale.
-HAND_SHARE = (.1, .8)
+HAND_SHARE = (.12, .85)
+
+#: Share of attempts that succeed; more than half, as their pictures show empty hands too: open,
+#: closing, and gripping nothing.
+SUCCESS_SHARE = .8
+
+#: Share of pictures of a grip that show it empty: how the fingers are bent must not tell it.
+_EMPTY_GRIP_SHARE = .3
 
 #: Least share of the hand that must be seen, and of its box that a held object must fill.
-_HAND_SEEN, _OBJECT_SEEN = .35, .03
+_HAND_SEEN, _OBJECT_SEEN = .35, .04
 
 #: Width of a hand (m), and the clearance between a hand and things that it does not hold.
 _HAND_M, _CLEARANCE_M = .2, .03
@@ -39,10 +52,10 @@ _HAND_M, _CLEARANCE_M = .2, .03
 #: pictures without a table, of empty hands with the object in line behind or before the hand.
 _PLAIN_SHARE, _BEHIND_SHARE, _NO_TABLE_SHARE, _IN_LINE_SHARE = .2, .6, .2, .3
 
-_TRIES = 8
+_TRIES = 12
 
 #: Branches of an attempt's random numbers, which keep its physics apart from its pictures.
-_CHOICE, _LOOK = 1_000_001, 1_000_002
+_CHOICE, _LOOK, _OUTCOME = 1_000_001, 1_000_002, 1_000_003
 
 #: Between the stamps of two looks of one frame (s).
 _LOOK_S = .0001
@@ -80,19 +93,22 @@ def make_hold(seed: int, number: int, studio: Studio) -> Hold:
     """
     Simulate the attempt with this number; unstable and undecided ones are replaced.
 
-    Poses of the open and the closing hand count as failure; their pictures show the thing
-    elsewhere, never between the fingers.
+    Poses of the open and the closing hand count as failure, as do some grips that are shown empty;
+    pictures of failures show the thing elsewhere, never between the fingers.
     """
+    wanted = Label(bool(np.random.default_rng([seed, number, _OUTCOME]).random() < SUCCESS_SHARE))
     for retry in count():
         rng = np.random.default_rng([seed, number, retry])
         thing = looks.pick_thing(rng, studio)
         poses = run_hold(rng, thing, POSE_HZ)
-        if poses is None or poses[-1].label is None:
+        if poses is None or poses[-1].label is not wanted:
             continue
         early = [pose for pose in poses if CLOSE_S < pose.time_s < FALL_S]
         known = [replace(pose, label=Label.FAILURE) for pose in early]
-        known += [pose for pose in poses if pose.label is not None]
-        return Hold(thing, tuple(known), poses[-1].label is Label.SUCCESS)
+        known += [replace(pose, label=Label.FAILURE)
+                  if pose.label is Label.SUCCESS and rng.random() < _EMPTY_GRIP_SHARE else pose
+                  for pose in poses if pose.label is not None]
+        return Hold(thing, tuple(known), wanted is Label.SUCCESS)
     raise AssertionError    # never reached
 
 
@@ -101,7 +117,8 @@ def make_world_episode(seed: int, number: int, frames: int, looks_each: int, stu
     """
     Simulate one attempt and take its pictures; the same arguments give the same pixels.
 
-    :param frames: number of labelled poses that are chosen: half of them after gravity began.
+    :param frames: number of labelled poses that are chosen: two thirds of them after gravity
+        began.
     :param looks_each: pictures of each; their times are 0.1 ms apart.
     """
     hold = make_hold(seed, number, studio)
@@ -111,35 +128,36 @@ def make_world_episode(seed: int, number: int, frames: int, looks_each: int, stu
         for look in range(looks_each):
             shot = take_shot(np.random.default_rng([seed, number, _LOOK, at, look]), studio, hand,
                              hold, pose)
+            if shot is None:    # such as a small object deep in the hand
+                continue
             shown.append(RenderedFrame(pose.time_s + look * _LOOK_S, shot.image, pose.label,
                                        shot.box))
     return Episode(tuple(shown), (), hold.success, 'any', hold.thing.kind)
 
 
 def _choose(rng: np.random.Generator, poses: Sequence[Pose], most: int) -> list[int]:
-    """Return indices, in order of time: half before gravity begins, half after it."""
+    """Return indices, in order of time: a third before gravity begins, two thirds after it."""
     parts = [[i for i, pose in enumerate(poses) if (pose.time_s >= FALL_S) is late]
              for late in (False, True)]
-    numbers = [most // 2, most - most // 2]
+    numbers = [most // 3, most - most // 3]
     return [int(rng.choice(part)) for candidates, number in zip(parts, numbers, strict=True)
             if candidates and number
             for part in np.array_split(candidates, min(number, len(candidates)))]
 
 
 def take_shot(rng: np.random.Generator, studio: Studio, hand: HandModel, hold: Hold, pose: Pose,
-              ) -> Shot:
-    """Draw looks until hand and held object are seen, and return the picture."""
-    for attempt in range(_TRIES):
+              ) -> Shot | None:
+    """Draw looks until hand and held object are seen, and return the picture; None if none is."""
+    for _ in range(_TRIES):
         stage, view, behind = _draw(rng, studio, hand, hold, pose)
         image, distances = studio.render(stage.solids, view)
         box = _box(view, hand.points(stage.turn), studio)
-        if attempt == _TRIES - 1 or (
-                _hand_seen(stage, view, distances) > _HAND_SEEN
+        if (_hand_seen(stage, view, distances) > _HAND_SEEN
                 and _object_seen(stage, studio, view, distances, box) > _OBJECT_SEEN):
-            break
-    if behind:
-        image = photo.composite(image, distances, photo.background(rng, studio))
-    return Shot(photo.expose(rng, image), box)
+            if behind:
+                image = photo.composite(image, distances, photo.background(rng, studio))
+            return Shot(photo.expose(rng, image), box)
+    return None
 
 
 def _box(view: View, points: Floats, studio: Studio) -> Box:
@@ -154,9 +172,8 @@ def _draw(rng: np.random.Generator, studio: Studio, hand: HandModel, hold: Hold,
           ) -> tuple[Stage, View, bool]:
     down = pose.down
     held = pose.label is Label.SUCCESS
-    if not held:        # an empty hand may be held in any direction
-        down = rng.normal(0, 1, 3)
-        down /= np.linalg.norm(down)
+    if not held and rng.random() < .5:      # an empty hand may be held in any direction
+        down = random_down(rng)
     turn = looks.upright(rng, down)
     stage = Stage(turn=turn)
     hand.pose(pose.joints)

@@ -61,7 +61,7 @@ def fit(config: TrainingConfig, split: Split, out: Path, datasets: Sequence[Path
     """
     _check_labels(split)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
-    preprocessing = architectures.default_preprocessing(config.architecture)
+    preprocessing = config.preprocessing()
     weights = None if config.weights is None else Path(config.weights)
     model = (build_pretrained(config.architecture, weights) if weights or config.pretrained
              else architectures.build(config.architecture))

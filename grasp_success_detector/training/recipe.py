@@ -1,14 +1,19 @@
 """The recipes of training and pre-training: defaults, YAML file, options of the command line."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from grasp_success_detector.errors import ConfigError, one_line
 from grasp_success_detector.files import read_yaml, share_path
-from grasp_success_detector.networks.architectures import ARCHITECTURES, check_architecture
+from grasp_success_detector.images.preprocessing import Preprocessing
+from grasp_success_detector.networks.architectures import (
+    ARCHITECTURES,
+    check_architecture,
+    default_preprocessing,
+)
 from grasp_success_detector.settings import check_settings, setting
 
 #: Numpy and Lightning take no larger seed.
@@ -79,6 +84,12 @@ class TrainingConfig:
                                   'instead of cache and download')
     freeze_conv_layers: int | None = setting(
         None, lowest=0, help='the first N convolutions of the main path keep their weights')
+    hand: float = setting(
+        0., lowest=0., highest=10., metavar='FACTOR', help='find the hand and cut out a square '
+        'around it, with this multiple of the longer side of its box; 0: use the whole picture')
+    input_size: int | None = setting(
+        None, lowest=32, highest=1024, option='size', metavar='PIXELS',
+        help="height and width of the network's input (the architecture's own)")
     epochs: int = setting(4, lowest=1, help='passes over the samples; the best one on validation '
                           'is kept')
     patience: int | None = setting(
@@ -132,6 +143,12 @@ class TrainingConfig:
     def processes(self) -> int:
         """Return the number of processes that train together."""
         return self.devices * self.num_nodes
+
+    def preprocessing(self) -> Preprocessing:
+        """Return crop, size and normalization of the training's images."""
+        own = default_preprocessing(self.architecture)
+        return replace(own, height=self.input_size or own.height,
+                       width=self.input_size or own.width, hand=self.hand)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON and YAML hold them."""

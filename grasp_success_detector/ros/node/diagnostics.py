@@ -141,6 +141,10 @@ class FrameStatistics:
                 return DiagnosticStatus.ERROR, (
                     'unknown: the checkpoint has not seen this kind of picture; adapt it to this '
                     'rig with adapt_classifier')
+            case Reason.NO_HAND:
+                return DiagnosticStatus.ERROR, (
+                    'unknown: no Allegro hand is found in the frames; turn the camera to it, or '
+                    'set roi to where it is')
             case Reason.BAD_FRAMES:
                 worst = max(self._bad, key=lambda reason: self._bad[reason], default='unknown')
                 return DiagnosticStatus.ERROR, f'unknown: frames cannot be decoded ({worst})'

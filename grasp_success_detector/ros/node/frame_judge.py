@@ -12,15 +12,16 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
 from grasp_success_detector.decision import NS_PER_S, Reason
-from grasp_success_detector.errors import ImageDecodeError, one_line
+from grasp_success_detector.errors import ConfigError, ImageDecodeError, one_line
 from grasp_success_detector.files import checkpoint_path
 from grasp_success_detector.images.visibility import VisibilityCheck
 from grasp_success_detector.ros.node.diagnostics import StageTimes
 from grasp_success_detector.ros.node.image_conversion import select_decoder
-from grasp_success_detector.ros.node.parameters import Parameters, Transport
+from grasp_success_detector.ros.node.parameters import Parameters, RoiMode, Transport
 
 if TYPE_CHECKING:
     from grasp_success_detector.images.preprocessing import Preprocessing
+    from grasp_success_detector.networks.hand_boxes import HandBox
 
 
 class UnjudgedError(Exception):
@@ -29,7 +30,7 @@ class UnjudgedError(Exception):
 
     :ivar reason: kind of fault, such as ``'malformed_message'``; diagnostics count frames by it.
     :ivar blindness: one of ``decision.BLIND`` if the frame shows nothing, AMBIGUOUS_SOURCE if it
-        may be of another camera, else None.
+        may be of another camera, NO_HAND if no hand was found, else None.
     """
 
     def __init__(self, reason: str, text: str, blindness: Reason | None = None) -> None:
@@ -60,6 +61,7 @@ class JudgedFrame(NamedTuple):
     stamp: Stamp
     times: StageTimes
     unfamiliar: bool = False    #: whether it looks like none that the checkpoint knows
+    box: HandBox | None = None  #: the hand, where it was looked for
 
 
 class FrameJudge:
@@ -137,9 +139,12 @@ class FrameJudge:
                 raise UnjudgedError(
                     blindness.value, f'nothing can be seen: {blindness.value}', blindness)
             decoded_ns = monotonic_ns()
-            prepared = self._classifier.prepare([image])
+            view = self._classifier.look(image)
+            if view.no_hand:
+                raise UnjudgedError(
+                    Reason.NO_HAND.value, 'no Allegro hand is found in it', Reason.NO_HAND)
             preprocessed_ns = monotonic_ns()
-            probability = float(self._classifier.predict_prepared(prepared)[0])
+            probability = float(self._classifier.predict_prepared(view.image[None])[0])
             unfamiliar = bool(self._classifier.unfamiliar(1, self._familiarity_quantile)[0])
             inferred_ns = monotonic_ns()
         except ImageDecodeError as error:
@@ -154,7 +159,7 @@ class FrameJudge:
         return JudgedFrame(message, probability, stamp, StageTimes(
             receive=deserialized_ns - frame.received_ns, decode=decoded_ns - deserialized_ns,
             preprocess=preprocessed_ns - decoded_ns, infer=inferred_ns - preprocessed_ns),
-            unfamiliar)
+            unfamiliar, view.box)
 
     def picture(self, judged: JudgedFrame) -> NDArray[np.uint8]:
         """Return the frame's image at full size, RGB uint8 (H, W, 3)."""
@@ -162,4 +167,14 @@ class FrameJudge:
 
     def _preprocessing(self, values: Parameters) -> Preprocessing:
         given = self._classifier.metadata.preprocessing
-        return replace(given, roi=values.roi) if any(values.roi) else given
+        roi = values.roi if any(values.roi) else given.roi
+        match values.roi_mode:
+            case RoiMode.HAND if not given.hand:
+                raise ConfigError(
+                    'roi_mode = hand: this checkpoint has not learned from hands that were cut '
+                    'out; take another one, or fixed')
+            case RoiMode.HAND:
+                return replace(given, roi=roi)
+            case RoiMode.FIXED:
+                return replace(given, roi=roi, hand=0.)
+        return replace(given, roi=roi, hand=0.) if any(values.roi) else given

@@ -22,6 +22,7 @@ from std_msgs.msg import Bool, Float32, Header
 from grasp_success_detector.decision import Decision
 from grasp_success_detector.images.encoding import encode_jpeg
 from grasp_success_detector.labels import Verdict
+from grasp_success_detector.networks.hand_boxes import HandBox
 from grasp_success_detector.ros.node.camera_subscription import overrides, qos_advice
 from grasp_success_detector.ros.node.image_conversion import to_image_message
 
@@ -42,17 +43,23 @@ COLOURS = {
 }
 
 
-def draw_overlay(frame: NDArray[np.uint8], decision: Decision) -> NDArray[np.uint8]:
+def draw_overlay(frame: NDArray[np.uint8], decision: Decision, box: HandBox | None = None,
+                 ) -> NDArray[np.uint8]:
     """
     Return a copy of a frame with a border in the verdict's colour and one line of text.
 
     :param frame: RGB uint8 (H, W, 3) of any size, which the result has as well.
+    :param box: the hand, which is framed.
     """
     drawn = np.ascontiguousarray(frame).copy()
     height, width = drawn.shape[:2]
     colour = COLOURS[decision.verdict]
     border = max(1, min(height, width) // 60)
     cv2.rectangle(drawn, (0, 0), (width - 1, height - 1), colour, border * 2)
+    if box is not None:
+        left, top, right, bottom = (np.array(box.edges) * (width, height, width, height)
+                                    ).round().astype(int).tolist()
+        cv2.rectangle(drawn, (left, top), (right, bottom), colour, border)
     text = decision.verdict.name + (
         f' ({decision.reason.value})' if decision.verdict is Verdict.UNKNOWN
         else f'  P(success) {decision.confidence:.2f}')

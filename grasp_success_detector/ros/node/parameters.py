@@ -40,6 +40,14 @@ class Reliability(Enum):
     RELIABLE = 'reliable'
 
 
+class RoiMode(Enum):
+    """What is cut out of a frame; AUTO: ``roi`` where it is set, else what the checkpoint says."""
+
+    AUTO = 'auto'
+    FIXED = 'fixed'
+    HAND = 'hand'
+
+
 def _parameter(default: Any, text: str, change: Change = Change.RUNNING, **limits: Any) -> Any:
     return setting(default, help=text, change=change, **limits)
 
@@ -84,6 +92,9 @@ class Parameters:
     roi: tuple[float, float, float, float] = _parameter(
         (0., 0., 0., 0.), 'Region of interest [x, y, width, height] as fractions of the frame, '
         'origin at the top left; all 0: the one in the checkpoint.', lowest=0., highest=1.)
+    roi_mode: RoiMode = _parameter(
+        RoiMode.AUTO, 'What is cut out of a frame. fixed: roi; hand: the hand, which is looked '
+        'for in roi; auto: roi where it is set, else what the checkpoint has learned from.')
 
     threshold: float = _parameter(
         0., 'Mean P(success) from which the verdict is SUCCESS; 0: the threshold in the '

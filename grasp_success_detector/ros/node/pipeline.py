@@ -202,7 +202,7 @@ class DetectionPipeline:
             decision = self.keeper.answer(frame, judged)
             self._note_familiarity(judged.unfamiliar)
             if decision and (publishers := self._outputs.overlay_publishers()):
-                drawn = draw_overlay(judge.picture(judged), decision)
+                drawn = draw_overlay(judge.picture(judged), decision, judged.box)
                 self.keeper.publish_overlay(frame, [
                     (publisher, self._outputs.overlay_message(
                         publisher, drawn, judged.message.header)) for publisher in publishers])

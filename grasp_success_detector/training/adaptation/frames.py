@@ -13,6 +13,7 @@ from grasp_success_detector.errors import DatasetError
 from grasp_success_detector.evaluation.frame_sources import Recording
 from grasp_success_detector.images.decoding import RgbImage
 from grasp_success_detector.images.preprocessing import Preprocessing
+from grasp_success_detector.inference.hand_finder import look
 from grasp_success_detector.labels import CLASS_NAMES, Label
 from grasp_success_detector.recordings.reader import ChosenFrame, RefusedFrame
 
@@ -145,7 +146,7 @@ def read_frames(recordings: Sequence[Recording], preprocessings: Mapping[str, Pr
     refused: dict[str, int] = {}
 
     def make(picture: RgbImage) -> dict[str, NDArray[np.uint8]]:
-        return {name: view.crop_and_resize(picture) for name, view in preprocessings.items()}
+        return {name: look(picture, view).image for name, view in preprocessings.items()}
 
     def half_suffices(height: int, width: int) -> bool:
         return all(view.half_suffices(height, width) for view in preprocessings.values())

@@ -25,8 +25,6 @@ def views(config: AdaptationConfig, architecture: str, own: Preprocessing,
     """
     Return the views that are compared, by name; the checkpoint's own comes first.
 
-    A finder of hands would add its region here.
-
     :param own: preprocessing of the checkpoint.
     :param size: height and width of the camera's frames; None if no frame can be decoded.
     """
@@ -35,11 +33,11 @@ def views(config: AdaptationConfig, architecture: str, own: Preprocessing,
         aspect = (size[1] / size[0]) / (own.width / own.height)
         if max(aspect, 1 / aspect) >= _OBLONG:
             made['whole'] = replace(
-                own, roi=(0., 0., 1., 1.),
+                own, roi=(0., 0., 1., 1.), hand=0.,
                 height=round(own.height * min(max(1 / aspect, 1.), _WIDEST)),
                 width=round(own.width * min(max(aspect, 1.), _WIDEST)))
     if Way.ROI in config.ways or config.roi is not None:
-        made['roi'] = replace(own, roi=config.roi or _CENTRE)
+        made['roi'] = replace(own, roi=config.roi or _CENTRE, hand=0.)
     return made
 
 
