@@ -31,19 +31,21 @@ from grasp_success_detector.recordings.selection import FrameSelection
 
 def count(classifier: GraspClassifier, pictures: Iterable[tuple[str, Picture]],
           quantile: float) -> dict[str, Counter[str]]:
-    """Return by kind how many pictures got each verdict, and how many are ``unfamiliar``."""
+    """Return by kind how many got each verdict, have ``no_hand``, and are ``unfamiliar``."""
     config = DecisionConfig(classifier.threshold)
     counts: dict[str, Counter[str]] = {}
     for kind, picture in pictures:
-        probability = float(classifier.predict([picture])[0])
+        view = classifier.look(picture)
+        probability = float(classifier.predict_prepared(view.image[None])[0])
         strange = bool(classifier.unfamiliar(1, quantile)[0])
-        verdict = (Verdict.UNKNOWN if strange else
+        verdict = (Verdict.UNKNOWN if strange or view.no_hand else
                    Verdict.SUCCESS if probability >= config.threshold else
                    Verdict.FAILURE if probability < config.failure_threshold else
                    Verdict.UNKNOWN)
         for name in (kind, ''):
             counts.setdefault(name, Counter())[verdict.value] += 1
             counts[name]['unfamiliar'] += strange
+            counts[name]['no_hand'] += view.no_hand
     return counts
 
 
@@ -57,7 +59,7 @@ def own_frames(recordings: list[str]) -> Iterable[tuple[str, Picture]]:
 def row(name: str, counts: Counter[str]) -> str:
     total = sum(counts[verdict.value] for verdict in Verdict)
     cells = []
-    for what in ('unknown', 'unfamiliar', 'success', 'failure'):
+    for what in ('unknown', 'no_hand', 'unfamiliar', 'success', 'failure'):
         low, high = wilson_interval(counts[what], total)
         cells.append(f'{counts[what] / total:.1%} ({low:.1%} to {high:.1%})')
     return f'| {name or "all without a hand"} | {total} | {" | ".join(cells)} |'
@@ -77,8 +79,8 @@ def main() -> None:
     classifier = GraspClassifier.from_checkpoint(
         args.checkpoint, 'cpu', engine=args.engine, precision=args.precision)
     print(f'{args.checkpoint.name}, {classifier.engine}, quantile {args.quantile}\n')
-    print('| pictures | number | UNKNOWN | of them unfamiliar | SUCCESS | FAILURE |\n'
-          + '| --- ' * 6 + '|')
+    print('| pictures | number | UNKNOWN | no hand found | unfamiliar | SUCCESS | FAILURE |\n'
+          + '| --- ' * 7 + '|')
     counts = count(classifier, make_pictures(args.count, args.seed), args.quantile)
     total = counts.pop('')
     groups = [*counts.items(), ('', total)]

@@ -119,6 +119,23 @@ class HandLook:
                 stage.solids.append(rod(a, b, radius, cable))
 
 
+def add_gripper(rng: np.random.Generator, stage: Stage) -> None:
+    """Add a gripper of two or three straight fingers where the hand would be."""
+    colour = np.array(draw_colour(rng) if rng.random() < .3 else rng.uniform(.05, .9) * np.ones(3))
+    body = rng.uniform((.02, .02, .03), (.04, .06, .06))
+    stage.solids.append(Solid(BOX, tuple(body), stage.turn @ np.array([0, 0, -.06]), stage.turn,
+                              tuple(colour)))
+    count, opened = int(rng.integers(2, 4)), rng.uniform(.01, .05)
+    finger, length = rng.uniform(.006, .014), rng.uniform(.05, .12)
+    shade = colour * rng.uniform(.3, 1.)
+    for i in range(count):
+        angle = 2 * np.pi * i / count + np.pi / 2
+        aside = np.array([np.cos(angle), np.sin(angle), 0.]) * (opened + finger)
+        place = stage.turn @ (aside + np.array([0, 0, -.06 + body[2] + length / 2]))
+        stage.solids.append(Solid(BOX, (finger, finger, length / 2), place,
+                                  stage.turn @ about_z(angle), tuple(shade)))
+
+
 def rod(start: Floats, end: Floats, radius: float, rgb: Rgb, shine: float = .2,
         kind: mujoco.mjtGeom = CAPSULE) -> Solid:
     """Return a capsule or cylinder from one point to another."""

@@ -52,10 +52,13 @@ _HAND_M, _CLEARANCE_M = .2, .03
 #: pictures without a table, of empty hands with the object in line behind or before the hand.
 _PLAIN_SHARE, _BEHIND_SHARE, _NO_TABLE_SHARE, _IN_LINE_SHARE = .2, .6, .2, .3
 
+#: Share of the pictures without a hand that show another gripper in its place.
+_GRIPPER_SHARE = .6
+
 _TRIES = 12
 
 #: Branches of an attempt's random numbers, which keep its physics apart from its pictures.
-_CHOICE, _LOOK, _OUTCOME = 1_000_001, 1_000_002, 1_000_003
+_CHOICE, _LOOK, _OUTCOME, _NO_HAND = 1_000_001, 1_000_002, 1_000_003, 1_000_004
 
 #: Between the stamps of two looks of one frame (s).
 _LOOK_S = .0001
@@ -117,13 +120,16 @@ def make_world_episode(seed: int, number: int, frames: int, looks_each: int, stu
     """
     Simulate one attempt and take its pictures; the same arguments give the same pixels.
 
+    The last picture has neither hand nor box nor label: from it a hand finder learns what is none.
+
     :param frames: number of labelled poses that are chosen: two thirds of them after gravity
         began.
     :param looks_each: pictures of each; their times are 0.1 ms apart.
     """
     hold = make_hold(seed, number, studio)
     shown = []
-    for at in _choose(np.random.default_rng([seed, number, _CHOICE]), hold.poses, frames):
+    chosen = _choose(np.random.default_rng([seed, number, _CHOICE]), hold.poses, frames)
+    for at in chosen:
         pose = hold.poses[at]
         for look in range(looks_each):
             shot = take_shot(np.random.default_rng([seed, number, _LOOK, at, look]), studio, hand,
@@ -132,6 +138,10 @@ def make_world_episode(seed: int, number: int, frames: int, looks_each: int, stu
                 continue
             shown.append(RenderedFrame(pose.time_s + look * _LOOK_S, shot.image, pose.label,
                                        shot.box))
+        if at == chosen[-1]:
+            image = take_shot_without_hand(
+                np.random.default_rng([seed, number, _NO_HAND]), studio, hand, hold, pose)
+            shown.append(RenderedFrame(pose.time_s + looks_each * _LOOK_S, image, None))
     return Episode(tuple(shown), (), hold.success, 'any', hold.thing.kind)
 
 
@@ -158,6 +168,19 @@ def take_shot(rng: np.random.Generator, studio: Studio, hand: HandModel, hold: H
                 image = photo.composite(image, distances, photo.background(rng, studio))
             return Shot(photo.expose(rng, image), box)
     return None
+
+
+def take_shot_without_hand(rng: np.random.Generator, studio: Studio, hand: HandModel, hold: Hold,
+                           pose: Pose) -> NDArray[np.uint8]:
+    """Return a picture, RGB uint8 (H, W, 3), of an arm without this hand, often with a gripper."""
+    stage, view, behind = _draw(rng, studio, hand, hold, replace(pose, label=Label.FAILURE))
+    stage.solids = [solid for i, solid in enumerate(stage.solids) if i not in stage.hand]
+    if rng.random() < _GRIPPER_SHARE:
+        looks.add_gripper(rng, stage)
+    image, distances = studio.render(stage.solids, view)
+    if behind:
+        image = photo.composite(image, distances, photo.background(rng, studio))
+    return photo.expose(rng, image)
 
 
 def _box(view: View, points: Floats, studio: Studio) -> Box:

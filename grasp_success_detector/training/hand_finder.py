@@ -48,39 +48,42 @@ _MIDDLE = .5
 
 @dataclass(frozen=True)
 class Example:
-    """A picture, RGB uint8 (H, W, 3), and the box of its hand."""
+    """A picture, RGB uint8 (H, W, 3), and the box of its hand; None: it has none."""
 
     image: Image
-    box: HandBox
+    box: HandBox | None
 
 
 def read_examples(bag: Path) -> Iterator[Example]:
     """Yield the pictures of a bag of ``simulate_grasps --preset world``, with their boxes."""
     with AnyReader([bag], default_typestore=bags.TYPESTORE) as reader:
-        wanted = [connection for connection in reader.connections
-                  if connection.topic in (bags.COMPRESSED_TOPIC, bags.HAND_BOX_TOPIC)]
-        if len(wanted) < 2:
+        wanted = [connection for topic in (bags.COMPRESSED_TOPIC, bags.HAND_BOX_TOPIC)
+                  for connection in reader.connections if connection.topic == topic]
+        if {connection.topic for connection in wanted} != {
+                bags.COMPRESSED_TOPIC, bags.HAND_BOX_TOPIC}:
             raise DatasetError(f'{bag}: has no {bags.COMPRESSED_TOPIC} or no '
                                f'{bags.HAND_BOX_TOPIC}; record it with simulate_grasps --preset '
                                'world')
-        image, stamp = None, 0
-        for connection, stamp_ns, data in reader.messages(wanted):
+        boxes = {stamp_ns: reader.deserialize(data, connection.msgtype) for connection, stamp_ns,
+                 data in reader.messages([wanted[-1]])}
+        for connection, stamp_ns, data in reader.messages([wanted[0]]):
             message: Any = reader.deserialize(data, connection.msgtype)
-            if connection.topic == bags.COMPRESSED_TOPIC:
-                image, stamp = decode_bytes(message.data.tobytes()), stamp_ns
-            elif image is not None and stamp == stamp_ns:
-                height, width, _ = image.shape
-                left, top = message.x_offset / width, message.y_offset / height
-                yield Example(np.asarray(cv2.resize(image, _KEPT, interpolation=cv2.INTER_AREA),
-                                         np.uint8),
-                              HandBox(left, top, left + message.width / width,
-                                      top + message.height / height))
+            image = decode_bytes(message.data.tobytes())
+            height, width, _ = image.shape
+            box: Any = boxes.get(stamp_ns)
+            yield Example(
+                np.asarray(cv2.resize(image, _KEPT, interpolation=cv2.INTER_AREA), np.uint8),
+                None if box is None else HandBox(
+                    box.x_offset / width, box.y_offset / height,
+                    (box.x_offset + box.width) / width, (box.y_offset + box.height) / height))
 
 
 def cut(rng: np.random.Generator, example: Example) -> tuple[Image, HandBox | None]:
     """Return a random part of a picture at the input's size, and the box in it; None: no hand."""
     height, width, _ = example.image.shape
     box = example.box
+    if box is None:
+        return _resized(example.image, *rng.uniform(0, .3, 2), *rng.uniform(.7, 1, 2)), None
     if rng.random() < _WITHOUT_HAND:
         # The largest rectangle beside the hand, on one of its four sides.
         beside = [(0., 0., box.left, 1.), (box.right, 0., 1., 1.), (0., 0., 1., box.top),
@@ -230,25 +233,30 @@ def found_boxes(model: HandFinderNetwork, images: Sequence[Image]) -> list[HandB
 @dataclass(frozen=True)
 class Tested:
     """
-    How well hands are found in test pictures, which all have one.
+    How well hands are found in test pictures.
 
     :ivar overlap: mean intersection over union of found and true boxes.
     :ivar hits: share of the boxes with an overlap of one half or more.
-    :ivar threshold: confidence that all but ``MISSED`` of the pictures reach.
+    :ivar threshold: confidence that all but ``MISSED`` of the pictures with a hand reach.
+    :ivar false_hands: share of the pictures without a hand that reach it.
     """
 
     overlap: float
     hits: float
     threshold: float
+    false_hands: float
 
 
 def test_finder(model: HandFinderNetwork, examples: Sequence[Example]) -> Tested:
     """Compare found with true boxes."""
-    found = found_boxes(model, [example.image for example in examples])
-    overlaps = np.array([overlap(box, example.box)
-                         for box, example in zip(found, examples, strict=True)])
-    return Tested(float(overlaps.mean()), float((overlaps >= .5).mean()),
-                  float(np.quantile([box.confidence for box in found], MISSED)))
+    pairs = list(zip(found_boxes(model, [example.image for example in examples]),
+                     [example.box for example in examples], strict=True))
+    overlaps = np.array([overlap(found, box) for found, box in pairs if box is not None])
+    threshold = float(np.quantile([found.confidence for found, box in pairs if box is not None],
+                                  MISSED))
+    without = [found.confidence >= threshold for found, box in pairs if box is None]
+    return Tested(float(overlaps.mean()), float((overlaps >= .5).mean()), threshold,
+                  sum(without) / max(len(without), 1))
 
 
 def save_finder(path: Path, model: HandFinderNetwork, tested: Tested, epochs: int, pictures: int,
