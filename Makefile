@@ -25,7 +25,7 @@ PYTEST := -m pytest -q -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo original test fuzz check lint types docs test-fast test-kilted test-jazzy test-cv-bridge \
-    test-bare test-arm64 test-vision-msgs opengl clean
+    test-bare test-arm64 test-pythons lock test-vision-msgs opengl clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +78,24 @@ test-bare: $(VENV)/.installed  ## the node with the packages of Debian or Ubuntu
 	    test/bare_env.sh $(BARE) && \
 	    BARE_PYTHON='$(CURDIR)/$(BARE)/python' $(VENV)/bin/python -m pytest -q test/test_bare_machine.py; \
 	else echo 'no apt-get here: the node on packages of Debian or Ubuntu is left out'; fi
+
+PYTHONS ?= 3.10 3.11 3.12 3.13
+test-pythons:  ## the fast tests and the demo on each Python, with its own pip, without torch
+	test/pythons.sh .cache/pythons $(PYTHONS)
+
+# uv knows every Python at once. What ROS' and torch's own packages pin is left to them.
+UV ?= uv
+lock:  ## write constraints.txt anew: make lock, or make lock UPGRADE=--upgrade; needs uv
+	@mkdir -p .cache
+	grep -v ros-jazzy constraints.txt >.cache/lock.txt
+	$(UV) pip compile -q pyproject.toml --universal --python-version 3.10 $(UPGRADE) \
+	    $(addprefix --extra ,bags train sim dask fast label openvino export ros-wheels test docs release) \
+	    --no-header --no-annotate -o .cache/lock.txt
+	@{ echo '# Versions that were tried together; for every Python from 3.10 on pip resolves them in seconds.'; \
+	   echo '# pyproject.toml says what else should do. `make lock` writes this file.'; \
+	   { grep -v -E '^(cuda|nvidia|ros|triton)(-|=)' .cache/lock.txt; grep ^ros-kilted .cache/lock.txt; \
+	     grep ^ros-jazzy constraints.txt; } | LC_ALL=C sort; } >.cache/constraints.txt
+	@mv .cache/constraints.txt constraints.txt
 
 test-arm64: $(VENV)/.installed  ## the runtime on an emulated ARM64 processor; some minutes
 	test/bare_env.sh $(BARE)

@@ -1,0 +1,52 @@
+#!/bin/sh
+# Run the fast tests and the demo on several Pythons, each with its own pip in an environment of its
+# own without torch, as a robot's; tests that need torch are skipped.
+#
+#   test/pythons.sh DIR 3.10 3.13
+#
+# A Python is looked for on the path, and among those of pyenv. One that is not here is said to be
+# missing, and counts as a failure only if none is here.
+set -eu
+. "$(dirname "$0")/env.sh"
+
+[ $# -gt 1 ] || fail "expected the folder for the environments and versions, such as 3.10 3.13"
+root=$(cd "$(dirname "$0")/.." && pwd)
+mkdir -p "$1"
+dir=$(cd "$1" && pwd)
+shift
+
+find_python() {
+    command -v "python$1" || for found in "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1".*/bin/python; do
+        [ ! -x "$found" ] || echo "$found"
+    done | tail -1
+}
+
+# timed WHAT COMMAND...: run it, and say how long it took.
+timed() {
+    what=$1
+    shift
+    began=$(date +%s)
+    "$@" || fail "Python $version: $what failed"
+    echo "Python $version: $what took $(($(date +%s) - began)) s"
+}
+
+run=0
+cd "$root"
+for version; do
+    python=$(find_python "$version")
+    if [ -z "$python" ] || ! "$python" -c 'import sys' 2>/dev/null; then
+        echo "Python $version: not here"
+        continue
+    fi
+    run=$((run + 1))
+    venv=$dir/$version
+    rm -rf "$venv"
+    "$python" -m venv "$venv" || fail "Python $version: no venv"
+    echo "Python $version: $("$venv/bin/python" --version), $("$venv/bin/pip" --version | cut -d ' ' -f 1-2)"
+    timed 'set-up' "$venv/bin/pip" install -q --disable-pip-version-check -c constraints.txt \
+        -e '.[bags,label,ros-wheels]' hypothesis pytest pytest-xdist
+    timed 'demo' "$venv/bin/grasp_demo" --output "$venv/demo.png"
+    timed 'fast tests' "$venv/bin/python" -m pytest -q -n 2 --dist loadfile -p no:cacheprovider \
+        -m 'not dds and not slow'
+done
+[ "$run" -gt 0 ] || fail "none of these Pythons is here"
