@@ -225,6 +225,21 @@ def test_each_picture_is_judged_alone(tmp_path, capsys, random_checkpoint):
     assert 'judged by 6 attempts only' in out
 
 
+def test_pictures_of_one_attempt_with_other_labels_are_judged_apart(
+        tmp_path, capsys, random_checkpoint):
+    write(tmp_path / 'lab', *(f'failure/take{t}_1.jpg' for t in range(3)),
+          *(f'success/take{t}_{i}.jpg' for t in range(2) for i in (2, 3)))
+    assert evaluate_main([str(random_checkpoint), str(tmp_path / 'lab'),
+                          '--out', str(tmp_path / 'out')]) == 0
+    assert '5 attempts (names with a running number)' in capsys.readouterr().out
+    metrics = json.loads((tmp_path / 'out/metrics.json').read_text())
+    assert {(entry['attempt'], entry['outcome'], entry['frames'])
+            for entry in metrics['attempts']} == {
+        *((f'lab/take{t} (failure)', 'failure', 1) for t in range(2)),
+        *((f'lab/take{t} (success)', 'success', 2) for t in range(2)),
+        ('lab/take2', 'failure', 1)}
+
+
 def test_few_attempts_get_larger_shares():
     labels = [Label.SUCCESS] * 3 + [Label.FAILURE] * 9
     assert shares_of_few(range(12), labels, (.7, .15, .15)) == pytest.approx((1 / 3,) * 3)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from grasp_success_detector.decision import DecisionConfig, NS_PER_S, Reason, WindowedDecider
 from grasp_success_detector.evaluation.frame_sources import Recording
 from grasp_success_detector.evaluation.predictions import FrameVerdict, Prediction
-from grasp_success_detector.labels import Label, Verdict
+from grasp_success_detector.labels import CLASS_NAMES, Label, Verdict
 from grasp_success_detector.recordings.reader import PICTURES
 
 
@@ -95,6 +95,9 @@ def decide_attempts(judged: Iterable[Judged], config: DecisionConfig, anew: bool
     """
     Return all attempts with the verdict that the node would publish after each frame.
 
+    Pictures have no times: those of one attempt that differ in their labels are judged as two
+    attempts, each named with its label.
+
     :param anew: whether each attempt begins with an empty window; if not, a recording is decided
         as one stream, as the node does.
     :param pictures: how pictures and data sets are decided, if not as the rest.
@@ -105,11 +108,11 @@ def decide_attempts(judged: Iterable[Judged], config: DecisionConfig, anew: bool
         decide_by = config if recording.continuous or pictures is None else pictures
         rows: dict[str, list[FrameVerdict]] = {}
         deciders: dict[str, WindowedDecider] = {}
-        for i, (frame, probability, uncalibrated) in enumerate(zip(
-                answers.recording.frames, answers.probabilities.tolist(),
+        names = _names(recording)
+        for i, (frame, name, probability, uncalibrated) in enumerate(zip(
+                recording.frames, names, answers.probabilities.tolist(),
                 answers.uncalibrated.tolist(), strict=True)):
-            decider = deciders.setdefault(frame.attempt if anew else '',
-                                          WindowedDecider(decide_by))
+            decider = deciders.setdefault(name if anew else '', WindowedDecider(decide_by))
             readable = probability == probability
             # Recorded frames count as received when they were taken.
             if i in answers.blind:
@@ -119,14 +122,26 @@ def decide_attempts(judged: Iterable[Judged], config: DecisionConfig, anew: bool
             else:
                 decider.observe_bad()
             decision = decider.decide(frame.stamp_ns)
-            rows.setdefault(frame.attempt, []).append(FrameVerdict(
-                answers.recording.name, frame.attempt, frame.number, frame.stamp_ns,
-                answers.recording.file_of(frame), frame.label, probability if readable else None,
+            rows.setdefault(name, []).append(FrameVerdict(
+                recording.name, name, frame.number, frame.stamp_ns,
+                recording.file_of(frame), frame.label, probability if readable else None,
                 uncalibrated if readable else None, decision.verdict, decision.reason,
                 decision.probability))
         results += [attempt_result(frames, decide_by, recording.topic != PICTURES)
                     for frames in rows.values()]
     return results
+
+
+def _names(recording: Recording) -> list[str]:
+    """Return the attempt of each frame; of pictures with its label, if the attempt has both."""
+    if recording.topic != PICTURES:
+        return [frame.attempt for frame in recording.frames]
+    labels: dict[str, set[Label]] = {}
+    for frame in recording.frames:
+        if frame.label is not None:
+            labels.setdefault(frame.attempt, set()).add(frame.label)
+    return [frame.attempt if frame.label is None or len(labels[frame.attempt]) == 1
+            else f'{frame.attempt} ({CLASS_NAMES[frame.label]})' for frame in recording.frames]
 
 
 def attempt_result(frames: Sequence[FrameVerdict], config: DecisionConfig,
