@@ -6,9 +6,11 @@ import re
 import resource
 import signal
 
+import numpy as np
 from processes import start, wait_until
 import pytest
 
+from grasp_success_detector.datasets.dataset import MARKER, write_marker
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.files import (
     disk_faults,
@@ -18,6 +20,7 @@ from grasp_success_detector.files import (
     share_path,
     write_whole,
 )
+from grasp_success_detector.images.encoding import encode_jpeg
 
 BAG = share_path(SAMPLE_BAG)
 
@@ -77,6 +80,45 @@ def test_commands_end_with_one_line(tmp_path, monkeypatch, size, command, argume
     assert code == 1 and re.fullmatch(r'error: .*File too large: .*, \d+\.\d MB free.*\n', errors)
     if command != 'extract_frames':     # which goes on from what it has
         assert [path.name for path in tmp_path.rglob('*') if path.is_file()] == []
+
+
+@pytest.mark.slow
+def test_what_was_extracted_stays_and_the_same_command_goes_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    noise, sizes = np.random.default_rng(0), []
+    for i in range(8):      # each larger than the one before
+        file = Path('lab', ('failure', 'success')[i % 2], f'{i}.jpg')
+        file.parent.mkdir(parents=True, exist_ok=True)
+        sizes.append(file.write_bytes(encode_jpeg(
+            noise.integers(0, 256, (100 + 20 * i, 100, 3), np.uint8))))
+    arguments = 'extract_frames', 'lab', '--out', 'out', '--jobs', '1'
+    code, errors = limited(sizes[4], *arguments)
+    assert code == 1 and 'the same command goes on' in errors
+
+    def frames():
+        return {path: path.read_bytes() for path in Path('out').rglob('*.jpg')}
+
+    kept = frames()
+    assert len(kept) == 5 and not Path('out', MARKER).exists()
+    process = start(*arguments)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0 and Path('out', MARKER).exists(), errors
+    assert len(frames()) == 8 and kept.items() <= frames().items()
+
+
+def test_the_marker_of_a_data_set_is_written_when_all_else_is_on_the_disk(tmp_path, monkeypatch):
+    order = []
+    write, sync = os.fsync, os.sync
+
+    def note(name, call, *given):
+        order.append((name, (tmp_path / MARKER).exists()))
+        call(*given)
+
+    monkeypatch.setattr(os, 'sync', lambda: note('everything', sync))
+    monkeypatch.setattr(os, 'fsync', lambda file: note('marker', write, file))
+    write_marker(tmp_path, {'frames': 0})
+    assert order == [('everything', False), ('marker', False)]
+    assert (tmp_path / MARKER).exists()
 
 
 @pytest.mark.slow
