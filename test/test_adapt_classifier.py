@@ -14,11 +14,14 @@ from grasp_success_detector.cli.adapt_classifier import main
 from grasp_success_detector.errors import DatasetError
 from grasp_success_detector.evaluation.operating_point import least_temperature, operating_point
 from grasp_success_detector.labels import Label
+from grasp_success_detector.networks.architectures import build, default_preprocessing
 from grasp_success_detector.networks.checkpoint import Checkpoint
+from grasp_success_detector.training.adaptation.backbone import Backbone
+from grasp_success_detector.training.adaptation.blocks import fine_tune, FineTuning
 from grasp_success_detector.training.adaptation.candidates import choose
 from grasp_success_detector.training.adaptation.cross_validation import Grouping, score
 from grasp_success_detector.training.adaptation.frames import check_labels, FrameOrigin
-from grasp_success_detector.training.adaptation.head import fit_head
+from grasp_success_detector.training.adaptation.head import fit_head, Head
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
@@ -30,7 +33,7 @@ def perfect(attempts):
     return np.stack([-margins / 2, margins / 2], 1), labels, [str(i) for i in range(len(labels))]
 
 
-@pytest.mark.parametrize(('attempts', 'lowest'), [(2, 1.), (10, 1.), (20, .5)])
+@pytest.mark.parametrize(('attempts', 'lowest'), [(2, 2.), (10, 2.), (20, 1.), (40, .5)])
 def test_few_attempts_without_an_error_do_not_sharpen_the_probability(attempts, lowest):
     assert least_temperature(attempts) == pytest.approx(lowest)
     point = operating_point(*perfect(attempts), .01)
@@ -81,6 +84,34 @@ def test_the_simplest_candidate_is_kept_unless_another_is_clearly_better():
     assert choose([bad_score, good_score]) == 1
 
 
+def test_blocks_learn_on_the_features_of_the_trunk_and_leave_it_and_the_start_alone():
+    torch.manual_seed(0)
+    start = Backbone('start', 'efficientnet_lite0', build('efficientnet_lite0').eval())
+    preprocessing = default_preprocessing('efficientnet_lite0')
+    images = np.random.default_rng(0).integers(0, 60, (8, 224, 224, 3), np.uint8)
+    labels = torch.tensor([0., 1.] * 4)
+    images[labels > 0, :, :112] += 160
+    trunk, looks = start.trunk_features(images, preprocessing)
+    assert looks.shape == (8, 80)
+    pooled = start.pooled(images, preprocessing)
+    np.testing.assert_allclose(start.pooled_of_trunk(trunk), pooled, atol=.01, rtol=.01)
+    before = {name: value.clone() for name, value in start.model.state_dict().items()}
+    tuned = fine_tune(start, Head(torch.zeros(1280), torch.zeros(())), trunk[:, None], labels,
+                      torch.full((8,), 1 / 8), 0, FineTuning(steps=8))
+    changed = {name for name, value in tuned.model.state_dict().items()
+               if not torch.equal(value, before[name])}
+    assert all(torch.equal(value, before[name])
+               for name, value in start.model.state_dict().items())
+    assert {name.split('.')[0] for name in changed} == {'blocks', 'conv_head', 'bn2', 'classifier'}
+    assert {'.'.join(name.split('.')[:3]) for name in changed if name.startswith('blocks')} == {
+        'blocks.5.3', 'blocks.6.0'}
+    assert not any('running' in name for name in changed)
+
+    with torch.no_grad():
+        logits = tuned.model(preprocessing.normalize(torch.from_numpy(images)))
+    assert torch.nn.functional.cross_entropy(logits, labels.long()) < .6
+
+
 @pytest.mark.parametrize(('given', 'said'), [
     ([('a', None), ('b', None)], 'none of the 2 frames has a label'),
     ([('a', 0), ('b', 0), ('c', 0)], '0 attempts with success frames'),
@@ -108,7 +139,7 @@ def test_it_adapts_the_shipped_small_checkpoint_twice_alike(tmp_path, capsys):
     for name, tensor in first.model.state_dict().items():
         assert torch.equal(tensor, second.model.state_dict()[name])
     assert first.metadata.threshold == .5
-    assert first.metadata.temperature >= 1
+    assert first.metadata.temperature >= 2
     assert told['accuracy'].keys() == {'right', 'total', 'low', 'high'}
     assert {'attempts', 'accuracy', 'low', 'high'} == told['learning_curve'][0].keys()
     assert 'threshold not chosen' in capsys.readouterr().out

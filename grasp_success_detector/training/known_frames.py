@@ -1,4 +1,4 @@
-"""Fit the familiarity of a checkpoint to the frames of its training or of a rig."""
+"""Fit the familiarity of a checkpoint to the frames of its training."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +18,6 @@ from grasp_success_detector.networks.checkpoint import Checkpoint, save
 from grasp_success_detector.networks.familiarity import (
     Familiarity,
     fit,
-    fit_pictures,
     MODULES,
 )
 
@@ -44,24 +43,6 @@ def familiarity_with_frames(classifiers: Sequence[GraspClassifier], known: Seque
         chosen = frames[::max(1, -(-len(frames) // MOST_FRAMES))]
         parts.append(np.concatenate([_features(each, chosen, name) for each in classifiers]))
     return fit(parts[0], parts[1], module)
-
-
-def familiarity_with_pictures(start: Familiarity, checkpoint: Checkpoint,
-                              images: NDArray[np.uint8], attempts: Sequence[str]) -> Familiarity:
-    """
-    Return the familiarity with pictures of a rig, and with what ``start`` knows.
-
-    :param checkpoint: the adapted network.
-    :param images: its inputs, RGB uint8 (N, h, w, 3).
-    :param attempts: attempt of each picture.
-    """
-    classifier = GraspClassifier(checkpoint, 'cpu')
-    features = []
-    for first in range(0, len(images), BATCH_SIZE):
-        classifier.predict_prepared(images[first:first + BATCH_SIZE])
-        assert classifier.engine.features is not None
-        features.append(classifier.engine.features)
-    return fit_pictures(start, np.concatenate(features), attempts)
 
 
 def add_familiarity(path: Path, dataset: Path) -> Familiarity:

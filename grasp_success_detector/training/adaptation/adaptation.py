@@ -16,6 +16,7 @@ from grasp_success_detector.evaluation.operating_point import operating_point, O
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.architectures import success_probabilities
 from grasp_success_detector.networks.checkpoint import Checkpoint, CheckpointMetadata
+from grasp_success_detector.networks.familiarity import fit_pictures
 from grasp_success_detector.networks.weights import build_pretrained
 from grasp_success_detector.training.adaptation.backbone import Backbone
 from grasp_success_detector.training.adaptation.blocks import FineTuning
@@ -42,12 +43,12 @@ from grasp_success_detector.training.adaptation.outlook import (
 )
 from grasp_success_detector.training.adaptation.settings import AdaptationConfig, Way
 from grasp_success_detector.training.adaptation.views import OWN_VIEW
-from grasp_success_detector.training.known_frames import familiarity_with_pictures
 
 #: Folds of the cross-validation; fewer where a label has fewer attempts.
 FOLDS = 5
-#: Strength of the penalty on the weights of a head; 0.03 to 3 hardly differ.
-_STRENGTH = .3
+#: Strength of the penalty on the weights of a head; 0.1 to 3 are right as often, and 1 or more
+#: is better calibrated.
+_STRENGTH = 1.
 
 _VIEW_TEXTS = {OWN_VIEW: '', 'whole': ' on the whole frame', 'roi': ' on the region of interest'}
 
@@ -132,7 +133,7 @@ def adapt(checkpoint: Checkpoint, frames: RigFrames, config: AdaptationConfig,
     features = FeatureCache(
         labelled, config.seed, lambda count: on_images(count, features.count * networks),
         IMAGES if Way.BLOCKS in config.ways else FEW_IMAGES)
-    networks = len(frames.views) + sum(way in config.ways for way in (Way.IMAGENET, Way.BLOCKS))
+    networks = len(frames.views) + (Way.IMAGENET in config.ways)
     learning = Learning(
         features, Grouping.of(labelled.labels, labelled.attempts), _STRENGTH, FineTuning(),
         config.seed)
@@ -140,6 +141,7 @@ def adapt(checkpoint: Checkpoint, frames: RigFrames, config: AdaptationConfig,
     compared: list[Compared] = []
 
     def compare(candidate: Candidate) -> None:
+        features.pooled(candidate.backbone, candidate.view)     # by all threads; folds share it
         own = score(out_of_fold(
             lambda learnt, judged: learning.margins(candidate, learnt, judged),
             learning.grouping, folds), learning.grouping)
@@ -167,9 +169,9 @@ def adapt(checkpoint: Checkpoint, frames: RigFrames, config: AdaptationConfig,
         threshold=point.threshold, temperature=point.temperature)
     # Its statistics are those of the checkpoint's own features, not of ImageNet's.
     if checkpoint.metadata.familiarity is not None and best.candidate.backbone is start:
-        metadata = replace(metadata, familiarity=familiarity_with_pictures(
-            checkpoint.metadata.familiarity, Checkpoint.of_model(adapted.model, metadata),
-            frames.views[best.candidate.view], frames.attempts))
+        metadata = replace(metadata, familiarity=fit_pictures(
+            checkpoint.metadata.familiarity,
+            features.looks(start, best.candidate.view).numpy(), labelled.attempts))
     return Adaptation(
         adapted.model, metadata, tuple(compared), winner, point,
         unit_accuracy(best.score.margins / point.temperature, learning.grouping, point.threshold),

@@ -1,6 +1,6 @@
 """A network cut in two, and the features of frames, which are computed once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,10 +18,15 @@ from grasp_success_detector.networks.architectures import (
     ARCHITECTURES,
     freeze,
     split_at_freeze,
+    stages,
 )
+from grasp_success_detector.networks.familiarity import MODULES
 
 #: Images of a batch: more are no faster and take more memory.
 _BATCH = 16
+#: Convolutions that fine-tuning may change, at most: in efficientnet_lite0 the last two blocks and
+#: the layer behind them.
+_LEARNING = 7
 
 
 @dataclass(frozen=True)
@@ -51,19 +56,20 @@ class Backbone:
     @cached_property
     def parts(self) -> tuple[nn.Sequential, nn.Sequential]:
         """Return the trunk and the rest; they share their parameters with the model."""
-        freeze(self.model, self.architecture)
+        count = sum(len(stage.steps) for stage in stages(self.model, self.architecture))
+        least = architecture_of(self.architecture).freeze_conv_layers
+        freeze(self.model, self.architecture,
+               None if least is None else max(least, count - _LEARNING))
         return split_at_freeze(self.model, self.architecture)
 
     @cached_property
-    def _fast_trunk(self) -> nn.Module:
-        return _fast(self.parts[0])
-
-    @cached_property
-    def _fast_pooling(self) -> nn.Module:
-        model = deepcopy(self.model)
+    def _fast_parts(self) -> tuple[nn.Module, nn.Module]:
+        """Return copies of the trunk, and of the rest without the last layer."""
+        trunk = _fast(self.parts[0])
+        model = deepcopy(self.model)    # whose first layers are frozen as well by now
         parent, _, name = architecture_of(self.architecture).head[0].rpartition('.')
         setattr(model.get_submodule(parent), name, nn.Identity())
-        return _fast(model)
+        return trunk, _fast(split_at_freeze(model, self.architecture)[1])
 
     @property
     def can_learn_blocks(self) -> bool:
@@ -75,15 +81,34 @@ class Backbone:
         return Backbone(self.name, self.architecture, deepcopy(self.model))
 
     def trunk_features(self, images: NDArray[np.uint8], preprocessing: Preprocessing,
-                       on_images: Callable[[int], None] = lambda count: None) -> torch.Tensor:
+                       on_images: Callable[[int], None] = lambda count: None,
+                       ) -> tuple[torch.Tensor, torch.Tensor]:
         """
-        Return the output of the trunk.
+        Return the output of the trunk, and what familiarity is measured by.
 
         :param images: RGB uint8 (N, h, w, 3).
-        :returns: float16 (N, C, h', w'): half the memory, and as exact as is needed.
+        :returns: float16 (N, C, h', w') or (N, C): half the memory, as exact as is needed; and the
+            mean of the module ``MODULES`` of networks/familiarity.py, float32 (N, c), c = 0 where
+            the trunk does not hold it.
         """
-        return torch.cat([features.half() for features in _in_batches(
-            self._fast_trunk, images, preprocessing, on_images)])
+        means: list[torch.Tensor] = []
+        hook = None if self._observed is None else self._observed.register_forward_hook(
+            lambda module, given, maps: means.append(maps.mean((2, 3))))
+        maps = torch.cat([each.half() for each in _in_batches(
+            self._fast_parts[0], _normalized(images, preprocessing), on_images)])
+        if hook is None:
+            return maps, torch.empty(len(maps), 0)
+        hook.remove()
+        return maps, torch.cat(means)
+
+    @property
+    def _observed(self) -> nn.Module | None:
+        """Return the module of the fast trunk by which familiarity is measured."""
+        name = MODULES.get(self.architecture)
+        names = [stage.name for stage in stages(self.model, self.architecture)]
+        if name not in names[:len(self.parts[0])]:
+            return None
+        return self._fast_parts[0].get_submodule(str(names.index(name)))
 
     def pooled(self, images: NDArray[np.uint8], preprocessing: Preprocessing,
                on_images: Callable[[int], None] = lambda count: None) -> torch.Tensor:
@@ -94,7 +119,12 @@ class Backbone:
         :returns: float32 (N, C).
         """
         return torch.cat(list(_in_batches(
-            self._fast_pooling, images, preprocessing, on_images)))
+            nn.Sequential(*self._fast_parts), _normalized(images, preprocessing), on_images)))
+
+    def pooled_of_trunk(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the input of the last layer, float32 (N, C), of what the trunk returned."""
+        return torch.cat(list(_in_batches(self._fast_parts[1], (
+            part.float() for part in features.split(_BATCH)))))
 
 
 def _fast(module: nn.Module) -> nn.Module:
@@ -103,11 +133,20 @@ def _fast(module: nn.Module) -> nn.Module:
         memory_format=torch.channels_last)
 
 
-@torch.no_grad()
-def _in_batches(network: nn.Module, images: NDArray[np.uint8], preprocessing: Preprocessing,
-                on_images: Callable[[int], None]) -> Iterator[torch.Tensor]:
+def _normalized(images: NDArray[np.uint8], preprocessing: Preprocessing,
+                ) -> Iterator[torch.Tensor]:
     for start in range(0, len(images), _BATCH):
-        batch = torch.from_numpy(images[start:start + _BATCH])
-        yield network(preprocessing.normalize(batch).contiguous(
-            memory_format=torch.channels_last))
+        yield preprocessing.normalize(torch.from_numpy(images[start:start + _BATCH]))
+
+
+@torch.no_grad()
+def _in_batches(network: nn.Module, batches: Iterable[torch.Tensor],
+                on_images: Callable[[int], None] = lambda count: None) -> Iterator[torch.Tensor]:
+    for batch in batches:
+        yield network(channels_last(batch))
         on_images(len(batch))
+
+
+def channels_last(batch: torch.Tensor) -> torch.Tensor:
+    """Return maps (B, C, h, w) in the layout in which convolutions are fastest; others as is."""
+    return batch.contiguous(memory_format=torch.channels_last) if batch.ndim == 4 else batch

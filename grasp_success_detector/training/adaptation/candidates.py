@@ -72,7 +72,8 @@ class Learning:
     def tuned(self, candidate: Candidate, places: NDArray[np.int64]) -> Backbone:
         """Return a network whose last blocks were fine-tuned on some frames and their copies."""
         return fine_tune(
-            candidate.backbone, self.features.trunk(candidate.backbone, candidate.view)[places],
+            candidate.backbone, self.head(candidate, places),
+            self.features.trunk(candidate.backbone, candidate.view)[places],
             torch.from_numpy(self.grouping.labels[places]),
             torch.from_numpy(self.grouping.weights(places)), self.seed, self.recipe)
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from grasp_success_detector.evaluation.calibration import fit_temperature
 from grasp_success_detector.evaluation.metrics import Accuracy
+from grasp_success_detector.training.adaptation.head import one_thread
 
 #: Learns from some frames and returns the margins of others, float (M,); both by their indexes.
 Learner = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
@@ -96,11 +98,18 @@ class Score:
 
 def out_of_fold(learner: Learner, grouping: Grouping,
                 folds: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
-    """Return the margin of each frame, by a model that learnt from the other folds."""
+    """
+    Return the margin of each frame, by a model that learnt from the other folds.
+
+    As many folds are learnt at a time as there are threads for computing: the layers are too
+    small to be shared among them.
+    """
     margins = np.empty(len(grouping.labels), np.float32)
     everything = np.arange(len(margins))
-    for fold in folds:
-        margins[fold] = learner(np.setdiff1d(everything, fold), fold)
+    with one_thread() as threads, ThreadPoolExecutor(threads) as pool:
+        for fold, own in zip(folds, pool.map(
+                lambda fold: learner(np.setdiff1d(everything, fold), fold), folds), strict=True):
+            margins[fold] = own
     return margins
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 
+from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.training.adaptation.backbone import Backbone
 from grasp_success_detector.training.adaptation.frames import RigFrames
 
@@ -34,7 +35,8 @@ class FeatureCache:
     on_images: Callable[[int], None] = lambda count: None
     images: int = IMAGES
     _pooled: dict[tuple[str, str], torch.Tensor] = field(default_factory=dict)
-    _trunk: dict[tuple[str, str], torch.Tensor] = field(default_factory=dict)
+    _trunk: dict[tuple[str, str], tuple[torch.Tensor, torch.Tensor]] = field(
+        default_factory=dict)
 
     @property
     def copies(self) -> int:
@@ -50,22 +52,35 @@ class FeatureCache:
         """Return the input of a network's last layer, float32 (N, 1 + copies, C)."""
         key = backbone.name, view
         if key not in self._pooled:
-            self._pooled[key] = self._computed(backbone.pooled, view)
+            if backbone.can_learn_blocks:
+                pooled = backbone.pooled_of_trunk(self.trunk(backbone, view).flatten(0, 1))
+            else:
+                pooled = backbone.pooled(*self._images(view), self.on_images)
+            self._pooled[key] = self._by_frame(pooled)
         return self._pooled[key]
 
     def trunk(self, backbone: Backbone, view: str) -> torch.Tensor:
         """Return the output of a network's trunk, float16 (N, 1 + copies, C', h', w')."""
+        return self._looked(backbone, view)[0]
+
+    def looks(self, backbone: Backbone, view: str) -> torch.Tensor:
+        """Return by what the familiarity of each frame is measured, float32 (N, c)."""
+        return self._looked(backbone, view)[1][:, 0]
+
+    def _looked(self, backbone: Backbone, view: str) -> tuple[torch.Tensor, torch.Tensor]:
         key = backbone.name, view
         if key not in self._trunk:
-            self._trunk[key] = self._computed(backbone.trunk_features, view)
+            maps, means = backbone.trunk_features(*self._images(view), self.on_images)
+            self._trunk[key] = self._by_frame(maps), self._by_frame(means)
         return self._trunk[key]
 
-    def _computed(self, compute: Callable[..., torch.Tensor], view: str) -> torch.Tensor:
+    def _images(self, view: str) -> tuple[NDArray[np.uint8], Preprocessing]:
         images = with_copies(self.frames.views[view], self.copies, self.seed)
-        count, each = images.shape[:2]
-        features = compute(images.reshape(-1, *images.shape[2:]),
-                           self.frames.preprocessings[view], self.on_images)
-        return features.reshape(count, each, *features.shape[1:])
+        return images.reshape(-1, *images.shape[2:]), self.frames.preprocessings[view]
+
+    def _by_frame(self, rows: torch.Tensor) -> torch.Tensor:
+        framed: torch.Tensor = rows.unflatten(0, (len(self.frames.origins), -1))
+        return framed
 
 
 def with_copies(images: NDArray[np.uint8], copies: int, seed: int) -> NDArray[np.uint8]:

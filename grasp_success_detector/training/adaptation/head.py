@@ -52,12 +52,16 @@ def head_of(layer: nn.Linear) -> Head:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one thread: small matrices take longer on several, far longer on busy cores."""
+def one_thread() -> Iterator[int]:
+    """
+    Compute on one thread: small matrices take longer on several, far longer on busy cores.
+
+    Yields how many threads there were.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        yield before
     finally:
         torch.set_num_threads(before)
 

@@ -24,11 +24,12 @@ class AdaptationConfig:
     """What is compared, with how many frames, and how the result is judged."""
 
     ways: tuple[Way, ...] = setting(
-        tuple(way for way in Way if way is not Way.BLOCKS), help='what to compare (all but '
-        'blocks, which takes minutes): head, whole, roi, imagenet, simulated, blocks')
+        (Way.HEAD, Way.BLOCKS), help='what to compare (head,blocks): head, whole, roi, imagenet, '
+        'simulated, blocks; of many ways, few attempts often choose a worse one')
     roi: tuple[float, float, float, float] | None = setting(
         None, lowest=0, highest=1, metavar='X,Y,WIDTH,HEIGHT', separator=',',
-        help='region of interest around the hand, as fractions of the frame (its centre is tried)')
+        help='also compare this region of interest, as fractions of the frame (of --ways roi: its '
+        'centre)')
     frames_per_attempt: int = setting(
         8, lowest=1, help='the most frames of each label of an attempt, spread evenly')
     max_false_positive_rate: float = setting(
