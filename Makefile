@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 JAZZY := .venv-jazzy
 DEMO := .venv-demo
+RELEASE := .venv-release
 
 # Debian's C++ cv_bridge, unpacked beside wheels that it can bear.
 CV_BRIDGE := .cache/cv_bridge
@@ -25,7 +26,7 @@ PYTEST := -m pytest -q -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo original test fuzz check lint types docs test-fast test-kilted test-jazzy test-cv-bridge \
-    test-bare test-arm64 test-pythons lock test-vision-msgs opengl clean
+    test-bare test-arm64 test-pythons release-check lock test-vision-msgs opengl clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,6 +84,10 @@ PYTHONS ?= 3.10 3.11 3.12 3.13
 test-pythons:  ## the fast tests and the demo on each Python, with its own pip, without torch
 	test/pythons.sh .cache/pythons $(PYTHONS)
 
+release-check: $(RELEASE)/.installed  ## sdist and wheel: complete, installable on a bare machine, built by colcon
+	test/bare_env.sh $(BARE)
+	test/release_check.sh .cache/release $(RELEASE)/bin $(BARE)
+
 # uv knows every Python at once. What ROS' and torch's own packages pin is left to them.
 UV ?= uv
 lock:  ## write constraints.txt anew: make lock, or make lock UPGRADE=--upgrade; needs uv
@@ -114,10 +119,11 @@ opengl: $(VENV)/.installed
 	    { echo 'error: no OpenGL for the simulated camera: sudo apt install libegl1 libgl1' >&2; exit 1; }
 
 clean:  ## remove the environments and all build output
-	rm -rf $(VENV) $(JAZZY) $(DEMO) .cache docs/_build docs/api build install log *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(JAZZY) $(DEMO) $(RELEASE) .cache docs/_build docs/api build install log *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/.installed: EXTRAS := bags,label,train,sim,ros-wheels,test,docs
 $(DEMO)/.installed: EXTRAS := bags,ros-wheels
+$(RELEASE)/.installed: EXTRAS := release
 $(JAZZY)/.installed: EXTRAS := bags,train,ros-wheels-jazzy,test
 
 %/.installed: pyproject.toml setup.py package.xml constraints.txt

@@ -16,9 +16,13 @@ dir=$(cd "$1" && pwd)
 shift
 
 find_python() {
-    command -v "python$1" || for found in "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1".*/bin/python; do
-        [ ! -x "$found" ] || echo "$found"
-    done | tail -1
+    for found in "python$1" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1".*/bin/python; do
+        # A shim of pyenv is on the path also where its version is not chosen.
+        if "$found" -c 'import ensurepip' 2>/dev/null; then
+            echo "$found"
+            return
+        fi
+    done
 }
 
 # timed WHAT COMMAND...: run it, and say how long it took.
@@ -34,7 +38,7 @@ run=0
 cd "$root"
 for version; do
     python=$(find_python "$version")
-    if [ -z "$python" ] || ! "$python" -c 'import sys' 2>/dev/null; then
+    if [ -z "$python" ]; then
         echo "Python $version: not here"
         continue
     fi
