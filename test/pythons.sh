@@ -36,6 +36,8 @@ timed() {
 
 run=0
 cd "$root"
+# No other detector on this machine may take part in the demo.
+export ROS_DOMAIN_ID="${ROS_DOMAIN_ID:-$((1 + $$ % 100))}" ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST
 for version; do
     python=$(find_python "$version")
     if [ -z "$python" ]; then
@@ -44,8 +46,7 @@ for version; do
     fi
     run=$((run + 1))
     venv=$dir/$version
-    rm -rf "$venv"
-    "$python" -m venv "$venv" || fail "Python $version: no venv"
+    "$python" -m venv --clear "$venv" || fail "Python $version: no venv"
     echo "Python $version: $("$venv/bin/python" --version), $("$venv/bin/pip" --version | cut -d ' ' -f 1-2)"
     timed 'set-up' "$venv/bin/pip" install -q --disable-pip-version-check -c constraints.txt \
         -e '.[bags,label,ros-wheels]' hypothesis pytest pytest-xdist
