@@ -133,5 +133,7 @@ $(JAZZY)/.installed: EXTRAS := bags,train,ros-wheels-jazzy,test
 	    { echo 'error: venv is missing: sudo apt install python3-venv' >&2; exit 1; }
 	@echo 'Setting up $(@D), once (downloads; 2 GB and more of packages where torch is among them) ...'
 	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -c 'import pip, sys; sys.exit([int(part) for part in pip.__version__.split(".")[:2]] < [21, 3])' || \
+	    { echo 'error: its pip is too old: $(@D)/bin/pip install --upgrade pip, then once more' >&2; exit 1; }
 	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@

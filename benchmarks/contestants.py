@@ -89,7 +89,7 @@ def node_command(contestant: str, checkpoint: Path, python: str = sys.executable
         'precision': precision, 'image_transport': 'compressed', 'autostart': autostart,
         # A verdict on every frame, whatever it shows.
         'frozen_after_s': 0., 'max_black': 1., 'max_white': 1., 'undecided': 0.,
-        'window_s': 0., 'min_frames': 1}
+        'window_s': 0., 'min_frames': 1, 'familiarity_quantile': 0.}
     arguments = [part for name, value in values.items() for part in ('-p', f'{name}:={value}')]
     return [python, '-m', 'grasp_success_detector.cli.detector_node', '--ros-args',
             *arguments]

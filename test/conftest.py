@@ -28,9 +28,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # What rosdep or pip install only where it is asked for: `colcon test` on a robot has few of them.
 OPTIONAL = {
-    'dask', 'distributed', 'hypothesis', 'isal', 'lightning', 'matplotlib', 'mcap', 'mujoco',
-    'nncf', 'onnx', 'onnxruntime', 'openvino', 'rclpy', 'selenium', 'sklearn', 'starlette',
-    'tensorboard', 'uvicorn'}
+    'dask', 'distributed', 'hypothesis', 'isal', 'jinja2', 'lightning', 'matplotlib', 'mcap',
+    'mujoco', 'nncf', 'onnx', 'onnxruntime', 'openvino', 'packaging', 'rclpy', 'rosbags',
+    'safetensors', 'selenium', 'skimage', 'sklearn', 'starlette', 'tensorboard', 'timm', 'torch',
+    'torchvision', 'uvicorn'}
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -58,8 +59,7 @@ def one_thread():
     The number of threads decides the order in which floating point numbers are added up, and
     small networks run several times faster with one.
     """
-    import torch
-
+    torch = pytest.importorskip('torch')
     before = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('OMP_NUM_THREADS', '1')
@@ -71,7 +71,7 @@ def one_thread():
 @pytest.fixture(scope='session')
 def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a cifar_cnn checkpoint with fixed random weights, written by the real code."""
-    import torch
+    torch = pytest.importorskip('torch')
 
     from grasp_success_detector.networks.architectures import build, default_preprocessing
     from grasp_success_detector.networks.checkpoint import CheckpointMetadata, save
