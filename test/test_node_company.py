@@ -1,5 +1,6 @@
 """The node in bad company: no clock, two cameras, killed, stopped, misnamed; over real DDS."""
 
+from dataclasses import replace
 import json
 import signal
 from threading import Event, Thread
@@ -10,6 +11,7 @@ import pytest
 rclpy = pytest.importorskip('rclpy')
 
 from node_pictures import raw_message, success_frame  # noqa: E402
+import numpy as np  # noqa: E402
 from rclpy.duration import Duration  # noqa: E402
 from rclpy.qos import QoSLivelinessPolicy, QoSProfile, QoSReliabilityPolicy  # noqa: E402
 from ros_processes import Detector, detector, NS_PER_S, run, wait_until  # noqa: E402
@@ -17,6 +19,9 @@ from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 from std_msgs.msg import Bool  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
+
+from grasp_success_detector.files import DEFAULT_CHECKPOINT, share_path  # noqa: E402
+from grasp_success_detector.networks.checkpoint import Checkpoint, save  # noqa: E402
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -160,6 +165,37 @@ def test_the_topic_of_the_other_transport_is_named(ears, parameters):
             child.wait_for(named)
     for other in others:
         ears.node.destroy_publisher(other)
+
+
+@pytest.fixture(scope='module')
+def stranger(tmp_path_factory):
+    """Return a checkpoint to which every picture is strange, and one that it calls a success."""
+    known = Checkpoint.open(share_path(DEFAULT_CHECKPOINT))
+    familiarity = known.metadata.familiarity
+    path = tmp_path_factory.mktemp('stranger') / 'stranger.safetensors'
+    save(path, known.model, replace(
+        known.metadata, threshold=1e-9, temperature=1., familiarity=replace(
+            familiarity, prototypes=((1e3,) * len(familiarity.prototypes[0]),)),
+        preprocessing=replace(known.metadata.preprocessing, hand=0.)))
+    return path, np.random.default_rng(3).integers(0, 256, (120, 160, 3), np.uint8)
+
+
+@pytest.mark.parametrize('quantile', ['0.99', '0.0'])
+def test_unfamiliar_pictures_are_never_true(ears, parameters, stranger, quantile):
+    checkpoint, frame = stranger
+    name = 'stranger' if quantile == '0.99' else 'told_to_trust'
+    with detector(namespace=name, familiarity_quantile=quantile,
+                  **{**parameters, 'checkpoint': checkpoint, 'threshold': '0.0'}) as child:
+        seen = Detector(ears, child, name)
+        with Filming(seen.camera, frame):
+            if quantile == '0.0':   # turned off: what P(success) says counts
+                wait_until(lambda: seen.verdicts[-1].data)
+                return
+            child.wait_for('has not seen this kind of picture')
+            assert seen.diagnostics(lambda values: values['reason'] == 'unfamiliar')
+            success, answer = verify(seen)
+            assert (success, answer['reason']) == (False, 'unfamiliar')
+        assert not any(verdict.data for verdict in seen.verdicts)
 
 
 def test_misspelt_parameters_end_it_with_one_line(random_checkpoint):
