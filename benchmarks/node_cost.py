@@ -61,6 +61,8 @@ def measure(contestant: str, checkpoint: Path, args: argparse.Namespace) -> Iter
             yield at_rest(node, 'inactive', args.seconds)
             node.change_state(Transition.TRANSITION_ACTIVATE)
             yield at_rest(node, 'active, no frames', args.seconds)
+            if args.rates:
+                node.wait_for_first(jpegs[0])
         for rate in args.rates:
             taken, answered = node.film(jpegs, rate, args.seconds)
             yield Cost(f'{rate:g} frames/s', *node.memory_mb(), taken,

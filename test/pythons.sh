@@ -48,7 +48,7 @@ for version; do
     "$python" -m venv --clear "$venv" || fail "Python $version: no venv"
     echo "Python $version: $("$venv/bin/python" --version), $("$venv/bin/pip" --version | cut -d ' ' -f 1-2)"
     timed 'set-up' "$venv/bin/pip" install -q --disable-pip-version-check -c constraints.txt \
-        -e '.[bags,label,ros-wheels]' hypothesis pytest pytest-xdist
+        -e '.[bags,label,ros-wheels]' hypothesis mcap pytest pytest-xdist
     timed 'demo' "$venv/bin/grasp_demo" --output "$venv/demo.png"
     timed 'fast tests' "$venv/bin/python" -m pytest -q -n 2 --dist loadfile -p no:cacheprovider \
         -m 'not dds and not slow'

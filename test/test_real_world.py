@@ -17,6 +17,7 @@ from grasp_success_detector.labels import Label, Verdict
 
 @pytest.fixture(scope='module')
 def benchmark():
+    pytest.importorskip('torch')
     path = Path(__file__).parent.parent / 'benchmarks' / 'real_world.py'
     spec = spec_from_file_location('real_world', path)
     module = sys.modules['real_world'] = module_from_spec(spec)
