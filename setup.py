@@ -65,7 +65,7 @@ setup(
         (SHARE, ['package.xml']),
         *tree('launch', SHARE, ['*.launch.py']),
         *tree('config', SHARE, ['*.yaml']),
-        *tree('models', SHARE, ['*.safetensors', '*.engines.json', '*.md']),
+        *tree('models', SHARE, ['*.safetensors', '*.json', '*.md']),
         *tree('samples', SHARE, ['*']),
         *tree('examples', SHARE, ['*.py', '*.yaml', '*.json']),
         (f'lib/{NAME}', [f'libexec/{command}' for command in COMMANDS]),

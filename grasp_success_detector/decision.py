@@ -1,14 +1,14 @@
-"""Decide SUCCESS, FAILURE or UNKNOWN, with a reason, from the probabilities of recent frames."""
+"""Decide SUCCESS, FAILURE or UNKNOWN, with a reason, from recent frames and from the hand."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from math import ceil
 from statistics import fmean
 
 from grasp_success_detector.errors import ConfigError
-from grasp_success_detector.labels import Verdict
+from grasp_success_detector.labels import FailureReason, Verdict
 from grasp_success_detector.settings import check_settings, setting
 
 NS_PER_S = 1_000_000_000
@@ -33,6 +33,7 @@ class Reason(Enum):
     NO_CLOCK = 'no_clock'               #: ``use_sim_time`` is set, and nothing publishes /clock
     UNFAMILIAR = 'unfamiliar'           #: the checkpoint does not know pictures of this kind
     NO_HAND = 'no_hand'                 #: no Allegro hand was found in the frame
+    CONTRADICTION = 'contradiction'     #: the camera says held, the hand is closed on nothing
     INACTIVE = 'inactive'               #: the node is not active and takes no frames
     DISABLED = 'disabled'               #: the node was told to pause
 
@@ -100,6 +101,7 @@ class Decision:
     :ivar stamp_ns: stamp of the newest frame in the window, ns; None unless DECIDED or UNDECIDED.
     :ivar seconds: time to decision by frames' stamps, from the first frame of the window after a
         start, reset, gap or undecided mean to the frame that decided; None while UNKNOWN.
+    :ivar failure: why the verdict is FAILURE, where the hand tells it.
     """
 
     verdict: Verdict
@@ -108,6 +110,7 @@ class Decision:
     frames: int = 0
     stamp_ns: int | None = None
     seconds: float | None = None
+    failure: FailureReason | None = None
 
     @property
     def holds_object(self) -> bool:
@@ -233,6 +236,94 @@ class WindowedDecider:
         """End a SUCCESS: the mean must reach ``threshold`` again."""
         self._holds = False
         self._run_ns = self._decided_ns = None
+
+
+@dataclass(frozen=True)
+class HandEvidence:
+    """
+    What joints and tactile sensors say at one moment.
+
+    :ivar log_odds: of success (natural logarithm); None: they cannot tell.
+    :ivar empty: whether the hand is closed to where it closes on nothing, or has opened.
+    """
+
+    log_odds: float | None
+    empty: bool = False
+
+
+#: Returns P(success) of the P(success) of cameras and of the hand's log-odds, None without them.
+Fuse = Callable[[Sequence[float], float | None], float]
+
+
+class Fuser:
+    """
+    Make one decision of the decisions of cameras and of what the hand says.
+
+    A camera counts while its reason is DECIDED or UNDECIDED, the hand while it has log-odds; what
+    does not count changes nothing. One camera without a hand is decided as it is alone.
+    """
+
+    def __init__(self, config: DecisionConfig, fuse: Fuse) -> None:
+        self.config, self._fuse = config, fuse
+        self.reset()
+
+    def reset(self) -> None:
+        """End a SUCCESS: P(success) must reach the threshold again."""
+        self._holds = False
+        self._parts = 0
+
+    def decide(self, cameras: Sequence[Decision], hand: HandEvidence | None) -> Decision:
+        """Return the decision of all parts; at least one camera, which may be unable to tell."""
+        seen = [(camera, camera.probability) for camera in cameras
+                if camera.probability is not None]
+        log_odds = None if hand is None else hand.log_odds
+        parts = len(seen) + (log_odds is not None)
+        # What a part that is lost has said must not keep a SUCCESS standing.
+        self._holds = self._holds and parts >= self._parts
+        self._parts = parts
+        if log_odds is None and len(cameras) == 1:
+            self._holds = cameras[0].holds_object
+            return cameras[0]
+        if not parts:
+            return cameras[0]
+        if hand is not None and hand.empty and any(camera.holds_object for camera, _ in seen):
+            self._holds = False
+            return unknown(Reason.CONTRADICTION)
+        probability = self._fuse([probability for _, probability in seen], log_odds)
+        self._holds = probability >= (
+            self.config.leave_threshold if self._holds else self.config.threshold)
+        undecided = not self._holds and probability >= self.config.failure_threshold
+        return Decision(
+            Verdict.SUCCESS if self._holds else
+            Verdict.UNKNOWN if undecided else Verdict.FAILURE,
+            Reason.UNDECIDED if undecided else Reason.DECIDED, probability,
+            max((camera.frames for camera, _ in seen), default=0),
+            max((camera.stamp_ns for camera, _ in seen if camera.stamp_ns is not None),
+                default=None))
+
+
+class FusedDecider(WindowedDecider):
+    """A WindowedDecider of one camera, whose decisions are fused with what the hand says."""
+
+    def __init__(self, config: DecisionConfig, fuse: Fuse,
+                 hand: Callable[[int], HandEvidence | None]) -> None:
+        """Prepare; ``hand`` returns what the hand says at a time of reception, in ns."""
+        self._fuser, self._hand = Fuser(config, fuse), hand
+        super().__init__(config)
+
+    def reset(self) -> None:
+        """Forget all frames."""
+        self._fuser.reset()
+        super().reset()
+
+    def configure(self, config: DecisionConfig) -> None:
+        """Use another configuration from now on."""
+        self._fuser.config = config
+        super().configure(config)
+
+    def decide(self, now_ns: int) -> Decision:
+        """Return the fused decision at ``now_ns``, by the same clock as ``received_ns``."""
+        return self._fuser.decide([super().decide(now_ns)], self._hand(now_ns))
 
 
 def nearest_rank_percentiles(values: Iterable[float]) -> dict[int, float]:

@@ -20,3 +20,12 @@ class Verdict(Enum):
     FAILURE = 'failure'
     SUCCESS = 'success'
     UNKNOWN = 'unknown'
+
+
+class FailureReason(Enum):
+    """Why an attempt failed, where the evidence tells."""
+
+    EMPTY = 'empty'             #: the hand closed on nothing
+    SLIPPED = 'slipped'         #: the object was held, then lost
+    NOT_LIFTED = 'not_lifted'   #: the hand closed on something that it did not lift
+    NOT_CLOSED = 'not_closed'   #: the hand did not close

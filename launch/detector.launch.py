@@ -1,12 +1,19 @@
 """
 Start detectors: ``ros2 launch grasp_success_detector detector.launch.py --show-args``.
 
-One detector for one camera, or with ``cameras`` one for each, in its own namespace. Parameters
-have no defaults here: an empty argument leaves them to params_file or to the node's default.
+One detector for one camera, or with ``cameras`` one for each, in its own namespace; with ``fuse``
+one answer of all. Parameters have no defaults here: an empty argument leaves them to params_file
+or to the node's default. Values of launch files that ran before are not taken, and none is left to
+those that follow.
 """
 
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import (
+    DeclareLaunchArgument,
+    OpaqueFunction,
+    PopLaunchConfigurations,
+    PushLaunchConfigurations,
+)
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
@@ -18,10 +25,19 @@ from grasp_success_detector.ros.node.launch_arguments import (
     read_cameras,
     read_remappings,
     remapped_image,
+    switch,
 )
+from grasp_success_detector.ros.node.launch_scope import forget_others, given_arguments
 
-#: Launch arguments that are parameters of the node, with the parameter's type.
-PARAMETERS = {'image_transport': str, 'checkpoint': str, 'autostart': bool, 'use_sim_time': bool}
+#: Launch arguments that are parameters of each node: the parameter, and its type.
+BOTH = {'autostart': ('autostart', bool), 'use_sim_time': ('use_sim_time', bool)}
+
+#: Those that are parameters of the detectors.
+CAMERA = {'image_transport': ('image_transport', str), 'checkpoint': ('checkpoint', str)}
+
+#: Those that are parameters of what decides with the hand: the detector, or the fusion.
+HAND = {'driver': ('driver', str), 'hand': ('hand', str), 'number': ('hand_number', int),
+        'hand_model': ('hand_model', str), 'joint_states_topic': ('joint_states_topic', str)}
 
 #: name -> (default, description). Only arguments of launch itself have defaults here.
 ARGUMENTS = {
@@ -32,6 +48,15 @@ ARGUMENTS = {
         'Several cameras instead of image_topic, such as '
         'left:/left/image_raw,right:/right/image_raw: a detector for each, here with the topics '
         '/left/grasp_success and /right/grasp_success.')),
+    'fuse': ('', (
+        'true: with cameras, also one /grasp_success of all and the hand, by fusion_node.')),
+    'driver': ('', (
+        'Driver that moves the hand: v4, plexus, v5, v5_sense or v6. Its joint states take part '
+        'in the verdict. Empty or none: cameras alone.')),
+    'hand': ('', 'Side of the hand: right or left.'),
+    'number': ('', 'Number of the hand in the topics of the drivers v5 and v5_sense.'),
+    'hand_model': ('', 'File of calibrate_hand. Empty: the one that ships.'),
+    'joint_states_topic': ('', "sensor_msgs/JointState of the hand. Empty: the driver's."),
     'image_transport': ('', (
         'raw (sensor_msgs/Image) or compressed (sensor_msgs/CompressedImage on '
         '<image_topic>/compressed).')),
@@ -71,22 +96,42 @@ def start_nodes(context: LaunchContext) -> list[Node]:
         raise ConfigError(f'respawn_delay: {given["respawn_delay"]!r}; expected seconds') from None
     parameters = [existing_file('params_file', given['params_file'], (
         'a YAML file with parameters of the node'))] if 'params_file' in given else []
-    parameters += [{name: ParameterValue(LaunchConfiguration(name), value_type=value_type)}
-                   for name, value_type in PARAMETERS.items() if name in given]
+
+    def parameters_of(kinds: dict[str, tuple[str, type]]) -> list:
+        return [*parameters, *(
+            {parameter: ParameterValue(LaunchConfiguration(name), value_type=value_type)}
+            for name, (parameter, value_type) in kinds.items() if name in given)]
+
+    fuse = switch('fuse', given.get('fuse', 'false'))
+    if fuse and 'cameras' not in given:
+        raise ConfigError('fuse:=true needs several cameras; give them with cameras')
     remappings = read_remappings(given['remappings']) if 'remappings' in given else []
-    return [Node(
-        package='grasp_success_detector', executable='detector_node', output='screen',
+    common = {
+        'package': 'grasp_success_detector', 'output': 'screen',
+        'ros_arguments': ['--log-level', given['log_level']] if 'log_level' in given else None,
+        'respawn': switch('respawn', given['respawn']), 'respawn_delay': respawn_delay_s}
+    fusion = [Node(
+        executable='fusion_node', namespace=given.get('namespace'), remappings=remappings,
+        parameters=[*parameters_of(BOTH | HAND), {'cameras': ParameterValue(
+            ','.join(camera.name for camera in cameras), value_type=str)}],
+        **common)] if fuse else []
+    return [*fusion, *(Node(
+        executable='detector_node',
         exec_name='_'.join(filter(None, ('detector_node', camera.name))),
         namespace='/'.join(filter(None, (given.get('namespace'), camera.name))) or None,
-        parameters=parameters, remappings=[*remapped_image(camera.topic), *remappings],
-        ros_arguments=['--log-level', given['log_level']] if 'log_level' in given else None,
-        respawn=LaunchConfiguration('respawn'), respawn_delay=respawn_delay_s,
-    ) for camera in cameras]
+        # A fused hand counts once, in the fusion.
+        parameters=parameters_of(CAMERA | BOTH | ({} if fuse else HAND)),
+        remappings=[*remapped_image(camera.topic), *remappings], **common,
+    ) for camera in cameras)]
 
 
 def generate_launch_description() -> LaunchDescription:
+    given = given_arguments()
     return LaunchDescription([
+        PushLaunchConfigurations(),
+        OpaqueFunction(function=forget_others, args=[ARGUMENTS, given]),
         *(DeclareLaunchArgument(name, default_value=default, description=description)
           for name, (default, description) in ARGUMENTS.items()),
         OpaqueFunction(function=start_nodes),
+        PopLaunchConfigurations(),
     ])

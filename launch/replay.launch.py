@@ -6,6 +6,7 @@ detector.launch.py work here too. The launch ends when the bag has been played.
 """
 
 from pathlib import Path
+import runpy
 import shlex
 
 from ament_index_python.packages import get_packages_with_prefixes
@@ -22,6 +23,7 @@ from launch.actions import (
 )
 from launch.event_handlers import OnProcessExit
 from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from grasp_success_detector.errors import ConfigError
@@ -131,11 +133,15 @@ def end(event: Event, context: LaunchContext) -> LaunchDescriptionEntity | None:
 
 
 def generate_launch_description() -> LaunchDescription:
+    detector = str(Path(__file__).with_name('detector.launch.py'))
+    # It takes only what it is given.
+    taken = runpy.run_path(detector)['ARGUMENTS']
     return LaunchDescription([
         *(DeclareLaunchArgument(name, default_value=default, description=description)
           for name, (default, description) in ARGUMENTS.items()),
         RegisterEventHandler(OnProcessExit(on_exit=end)),
         OpaqueFunction(function=replay),
-        IncludeLaunchDescription(PythonLaunchDescriptionSource(
-            str(Path(__file__).with_name('detector.launch.py')))),
+        IncludeLaunchDescription(PythonLaunchDescriptionSource(detector), launch_arguments=[
+            (name, LaunchConfiguration(name, default=default))
+            for name, (default, _) in taken.items()]),
     ])

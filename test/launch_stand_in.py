@@ -11,6 +11,7 @@ from types import ModuleType, SimpleNamespace
 
 MODULES = ('launch', 'launch.actions', 'launch.conditions', 'launch.event_handlers',
            'launch.events', 'launch.launch_description_sources', 'launch.substitutions',
+           'launch.utilities',
            'launch_ros', 'launch_ros.actions', 'launch_ros.descriptions', 'launch_ros.events',
            'launch_ros.parameter_descriptions', 'launch_ros.substitutions')
 
@@ -77,7 +78,8 @@ def _walk(entities, context, actions, declared):
             name, value = entity.given
             context.launch_configurations[name] = value
         elif kind == 'OpaqueFunction':
-            _walk(entity.named['function'](context), context, actions, declared)
+            _walk(entity.named['function'](context, *entity.named.get('args', ())),
+                  context, actions, declared)
         elif kind == 'IncludeLaunchDescription':
             path, = entity.given[0].given
             _walk(runpy.run_path(str(path))['generate_launch_description']().given[0], context,

@@ -136,6 +136,18 @@ class Ears:
         self._executor.wake()
         return heard
 
+    def diagnostics(self, prefix):
+        """Return a function that returns the newest values of the node whose name begins so."""
+        heard = self.listen(DiagnosticArray, '/diagnostics')
+
+        def newest():
+            for array in reversed(heard):
+                for status in array.status:
+                    if status.name.startswith(prefix):
+                        return {pair.key: pair.value for pair in status.values}
+            return {}
+        return newest
+
     def publisher(self, message_type, topic):
         """Return a publisher that has a subscriber."""
         publisher = self.node.create_publisher(message_type, topic, RELIABLE)

@@ -67,8 +67,8 @@ def test_missing_joints_are_named():
 
 @pytest.mark.parametrize(('values', 'text'), [
     ([0.] * 15, '16 names and 15 values'),
-    ([0.] * 15 + [float('nan')], 'no angles: joint_15_0 nan'),
-    ([1e9] + [0.] * 15, r'no angles: joint_0_0 1e\+09'),
+    ([0.] * 15 + [float('nan')], 'out of range: joint_15_0 nan'),
+    ([1e9] + [0.] * 15, r'out of range: joint_0_0 1e\+09'),
 ])
 def test_damaged_joint_states_are_refused(values, text):
     names = NAMES[DriverKind.V5, Side.RIGHT]
@@ -148,6 +148,30 @@ def test_a_hand_that_closes_further_after_a_stop_is_one_attempt():
     assert tracker.attempts == 1 and tracker.phase is Phase.CLOSED
 
 
+def test_a_hand_that_loosens_its_grip_is_still_closed_and_does_not_begin_another_attempt():
+    tracker, _ = phases((1, 0), (1, .9), (1, .9), (.5, .6), (1, .6), (.5, .9), (1, .9))
+    assert tracker.attempts == 1 and tracker.phase is Phase.CLOSED
+
+
+def test_only_a_hand_that_was_seen_to_open_is_known_to_be_open():
+    tracker, _ = phases((1, 0))
+    assert tracker.phase is Phase.OPEN and not tracker.has_opened
+    tracker, _ = phases((1, 0), (1, .9), (1, .9), (.5, 0), (1, 0))
+    assert tracker.has_opened
+    phases((1, .9), (1, .9), (.5, 0), (1, 0), tracker=tracker, start_s=4.5)
+    assert tracker.attempts == 2 and tracker.has_opened
+
+
+def test_a_command_begins_and_ends_an_attempt_before_the_motion_shows():
+    tracker, _ = phases((1, 0))
+    tracker.told(closes=True)
+    assert tracker.phase is Phase.CLOSING and tracker.attempts == 1
+    phases((.2, 0), (1, .9), (1, .9), tracker=tracker, start_s=1.)
+    assert tracker.phase is Phase.CLOSED and tracker.attempts == 1
+    tracker.told(closes=False)
+    assert tracker.phase is Phase.OPENING
+
+
 def test_noise_alone_is_no_motion():
     tracker, seen = phases((5, 0), noise=.01)
     assert {phase for _, phase in seen} == {Phase.OPEN} and tracker.attempts == 0
@@ -197,8 +221,8 @@ def test_two_independent_parts_together_are_right_more_often():
     parts = np.where(labels, 1., -1.)[:, None] * 1.5 + rng.normal(0, 1.5, (4000, 2))
     camera = probability_of(2 * 1.5 / 1.5 ** 2 * parts[:, 0])   # calibrated by Bayes' rule
     joints = 2 * 1.5 / 1.5 ** 2 * parts[:, 1]
-    fusion = fit_fusion(camera, joints, labels, np.arange(4000).astype(str))
-    fused = np.array([fusion.probability(c, j) for c, j in
+    fusion = fit_fusion(camera[:, None], joints, labels, np.arange(4000).astype(str))
+    fused = np.array([fusion.probability([c], j) for c, j in
                       zip(camera.tolist(), joints.tolist(), strict=True)])
     right = ((fused > .5) == labels).mean()
     assert right > max(((camera > .5) == labels).mean(), ((joints > 0) == labels).mean()) + .04
@@ -207,25 +231,28 @@ def test_two_independent_parts_together_are_right_more_often():
 
 def test_a_missing_part_counts_for_nothing():
     log_odds, labels = separable(np.random.default_rng(4))
-    fusion = fit_fusion(probability_of(log_odds), log_odds, labels, np.arange(200).astype(str))
-    assert fusion.probability(.7, None) == .7
-    assert fusion.probability(None, 0.) == .5
-    assert fusion.probability(None, None) is None
+    fusion = fit_fusion(probability_of(log_odds)[:, None], log_odds, labels,
+                        np.arange(200).astype(str))
+    assert fusion.probability([.7], None) == .7
+    assert fusion.probability([], 0.) == .5
+    with pytest.raises(HandStateError, match='nothing to fuse'):
+        fusion.probability([], None)
 
 
 def test_parts_that_err_together_count_once():
     log_odds, labels = separable(np.random.default_rng(5), 5000)
-    fusion = fit_fusion(probability_of(log_odds), log_odds, labels, np.arange(5000).astype(str))
-    assert fusion.probability(.9, log_odds_of(.9)) == pytest.approx(.9, abs=.03)
+    fusion = fit_fusion(probability_of(log_odds)[:, None], log_odds, labels,
+                        np.arange(5000).astype(str))
+    assert fusion.probability([.9], log_odds_of(.9)) == pytest.approx(.9, abs=.03)
 
 
 def test_an_attempt_with_many_frames_counts_once():
     log_odds, labels = separable(np.random.default_rng(6), 400)
     attempts = np.arange(400).astype(str)
-    once = fit_fusion(probability_of(log_odds), log_odds, labels, attempts)
+    once = fit_fusion(probability_of(log_odds)[:, None], log_odds, labels, attempts)
     # The last ten attempts had a thousand times as many frames.
     repeats = np.r_[np.ones(390, int), np.full(10, 1000)]
-    often = fit_fusion(probability_of(log_odds).repeat(repeats), log_odds.repeat(repeats),
+    often = fit_fusion(probability_of(log_odds).repeat(repeats)[:, None], log_odds.repeat(repeats),
                        labels.repeat(repeats), attempts.repeat(repeats))
     np.testing.assert_allclose(often.logistic.log_odds(np.ones((1, 2))),
                                once.logistic.log_odds(np.ones((1, 2))), atol=1e-6)

@@ -4,21 +4,19 @@ import numpy as np
 import pytest
 from recordings import cdr_type, header, jpeg_messages, message, PERIOD_NS, START_NS, write_folder
 
+from grasp_success_detector.hand.attempts import command_times, first_component, opening_times
 from grasp_success_detector.labelling.cutting import (
-    closure,
-    command_times,
     cut_by_changes,
     cut_by_events,
     cut_by_labels,
     cut_by_pauses,
     cut_by_times,
     Cuts,
-    opening_times,
 )
 from grasp_success_detector.labelling.material import open_recording
-from grasp_success_detector.labelling.motion import attempts_by_motion
 from grasp_success_detector.labelling.picture_changes import cut_by_pictures
 from grasp_success_detector.recordings.ground_truth import AttemptEvent
+from grasp_success_detector.recordings.hand_messages import attempts_by_motion
 from grasp_success_detector.recordings.sources import find_sources
 
 SAMPLE = 'samples/rig_attempts'
@@ -54,11 +52,11 @@ def test_a_hand_that_opens_again_begins_an_attempt_and_noise_does_not():
     shape = np.clip(np.sin(times / 400 * 6 * np.pi - np.pi / 2) + .5, 0, 1)   # closes three times
     noise = np.random.default_rng(0).normal(0, .01, (400, 16))
     fingers = shape[:, None] * np.linspace(.2, 1.2, 16) + noise
-    begins = opening_times(times.tolist(), closure(fingers))
+    begins = opening_times(times.tolist(), first_component(fingers))
     assert len(begins) == 3
     assert all(shape[time] < .35 for time in begins)
-    assert opening_times(times.tolist(), closure(noise)) == []
-    assert opening_times([], closure(np.zeros((0, 16)))) == []
+    assert opening_times(times.tolist(), first_component(noise)) == []
+    assert opening_times([], first_component(np.zeros((0, 16)))) == []
 
 
 @pytest.mark.parametrize(('commands', 'begins'), [

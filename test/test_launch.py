@@ -70,7 +70,8 @@ def prefix(tmp_path, monkeypatch):
 def started(prefix):
     """Return a function that runs a launch file: [(words of a command, parameters), ...]."""
     folder = prefix / 'lib/grasp_success_detector'
-    recorders = [folder / 'detector_node', folder / 'play_bag', prefix / 'ros2']
+    recorders = [folder / 'detector_node', folder / 'fusion_node', folder / 'play_bag',
+                 prefix / 'ros2']
     for recorder in recorders:
         recorder.write_text(RECORDER)
         recorder.chmod(0o755)
@@ -337,6 +338,145 @@ def test_replay_ends_when_the_detector_cannot_be_used(real):
     (DETECTOR, {'params_file': '/no/such.yaml'}, 'params_file: /no/such.yaml: no such file'),
     (REPLAY, {'bag': str(BAG), 'checkpoint': '/no/such.safetensors'},
      '/no/such.safetensors: no such file')])
-def test_files_that_do_not_exist_are_errors(started, capfd, launch_file, arguments, line):
+def test_files_that_do_not_exist_are_errors(started, caplog, launch_file, arguments, line):
     assert started(launch_file, result=1, **arguments) == []
-    assert line in ''.join(capfd.readouterr())
+    assert line in caplog.text
+
+
+# Beside the drivers of the hand
+
+ALLEGRO = ROOT / 'launch' / 'allegro.launch.py'
+
+# Launch files with the arguments and the habits of the maker's: V4 declares use_sim_time:=true for
+# all that follows; V5 uses HAND and TYPE without declaring them.
+STAND_INS = {
+    'allegro_hand_bringup': ('allegro_hand.launch.py', {
+        'use_sim_time': 'true', 'device': 'v4', 'hand': 'right',
+        'ros2_control_hardware_type': 'physical_device'}, ('hand', 'device')),
+    'allegro_hand_controllers': ('allegro_hand.launch.py', {
+        'VISUALIZE': 'false', 'POLLING': 'true', 'CAN_DEVICE': 'can0', 'NUM': '0'},
+        ('HAND', 'TYPE', 'NUM', 'CAN_DEVICE')),
+    'allegro_hand_v6_bringup': ('bringup.launch.py', {'use_sim_time': 'true'}, ()),
+    'a_camera': ('camera.launch.py', {'log_level': 'info', 'namespace': 'camera'},
+                 ('log_level', 'namespace')),
+}
+
+STAND_IN = """
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, ExecuteProcess
+from launch.substitutions import LaunchConfiguration
+
+def generate_launch_description():
+    return LaunchDescription([
+        *(DeclareLaunchArgument(name, default_value=value) for name, value in {declared}.items()),
+        ExecuteProcess(cmd=['{recorder}', '{package}', *(
+            part for name in {used} for part in (name, LaunchConfiguration(name)))]),
+    ])
+"""
+
+
+@pytest.fixture
+def stand_ins(prefix, started):
+    """Install stand-ins for the launch files of drivers and a camera; returns ``started``."""
+    for package, (file, declared, used) in STAND_INS.items():
+        install(prefix, package)
+        folder = prefix / 'share' / package / 'launch'
+        folder.mkdir(parents=True)
+        for name in {file, 'allegro_hand_plexus.launch.py'}:
+            (folder / name).write_text(STAND_IN.format(
+                declared=declared, used=used, package=package, recorder=prefix / 'ros2'))
+    return started
+
+
+def by_program(calls):
+    """Return words and parameters by package of a stand-in, or '' for the detector."""
+    return {words[0] if words[0] in STAND_INS else '': (words, parameters)
+            for words, parameters in calls}
+
+
+@pytest.mark.parametrize(('driver', 'package', 'given'), [
+    ('v4', 'allegro_hand_bringup', ['hand', 'left', 'device', 'v4']),
+    ('plexus', 'allegro_hand_bringup', ['hand', 'left', 'device', 'v4']),
+    ('v5', 'allegro_hand_controllers', [
+        'HAND', 'left', 'TYPE', 'A', 'NUM', '1', 'CAN_DEVICE', 'can0']),
+    ('v5_sense', 'allegro_hand_controllers', [
+        'HAND', 'left', 'TYPE', 'A', 'NUM', '1', 'CAN_DEVICE', 'can0']),
+    ('v6', 'allegro_hand_v6_bringup', []),
+])
+def test_one_line_starts_driver_camera_and_detector(stand_ins, driver, package, given):
+    found = by_program(stand_ins(
+        ALLEGRO, driver=driver, hand='left', number='1', image_topic='/camera/image_raw',
+        camera='a_camera/camera.launch.py'))
+    assert found[package][0] == [package, *given]
+    # The camera has its own defaults, whatever driver and detector declare.
+    assert found['a_camera'][0] == ['a_camera', 'log_level', 'info', 'namespace', 'camera']
+    words, parameters = found['']
+    assert parameters == [{'driver': driver}, {'hand': 'left'}, {'hand_number': 1}]
+    assert 'image:=/camera/image_raw' in words
+    assert not [word for word in words if word.startswith('__ns:=')]
+
+
+def test_without_a_driver_the_detector_starts_alone(stand_ins):
+    (words, parameters), = stand_ins(ALLEGRO, image_topic='/camera/image_raw')
+    assert parameters == [{'driver': 'none'}, {'hand': 'right'}, {'hand_number': 0}]
+    (words, _), = stand_ins(ALLEGRO, driver='v5', start_driver='false')[-1:]
+    assert words[0] not in STAND_INS
+
+
+def test_arguments_of_a_driver_come_last(stand_ins):
+    found = by_program(stand_ins(
+        ALLEGRO, driver='v5', driver_arguments='TYPE:=B CAN_DEVICE:=can1'))
+    assert found['allegro_hand_controllers'][0][1:] == [
+        'HAND', 'right', 'TYPE', 'B', 'NUM', '0', 'CAN_DEVICE', 'can1']
+
+
+@pytest.mark.parametrize(('arguments', 'line'), [
+    ({'driver': 'v5'}, "no package 'allegro_hand_controllers' is installed here; driver v5: "
+     'install it, or give driver:=none, or start_driver:=false where it runs already'),
+    ({'driver': 'v7'}, "driver: 'v7'; expected one of none, v4, plexus, v5, v5_sense, v6"),
+    ({'camera': 'no_camera/x.launch.py'}, "no package 'no_camera' is installed here; camera: "
+     'expected PACKAGE/FILE, or the path of a launch file'),
+    ({'driver': 'v5', 'driver_arguments': 'TYPE=B'}, "driver_arguments: 'TYPE=B'; expected "
+     'NAME:=VALUE'),
+    ({'fuse': 'true'}, 'fuse:=true needs several cameras'),
+    ({'fuse': 'perhaps'}, "fuse: 'perhaps'; expected true or false"),
+])
+def test_what_cannot_be_started_is_one_line(started, caplog, arguments, line):
+    assert started(ALLEGRO, 1, **arguments) == []
+    error, = (r.getMessage() for r in caplog.records if r.levelname == 'ERROR')
+    assert line in error
+
+
+def test_cameras_are_fused_with_the_hand_counted_once(stand_ins):
+    calls = stand_ins(DETECTOR, cameras='left,right', fuse='true', driver='v5', checkpoint='mine')
+    fusion, = (parameters for words, parameters in calls if '__ns:=/left' not in words
+               and '__ns:=/right' not in words)
+    assert {'driver': 'v5'} in fusion and {'cameras': 'left,right'} in fusion
+    assert [parameters for words, parameters in calls if '__ns:=/left' in words] == [
+        [{'checkpoint': 'mine'}]]
+
+
+OURS_NEXT_TO_OTHERS = """
+from launch import LaunchDescription
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import AnyLaunchDescriptionSource
+
+def generate_launch_description():
+    return LaunchDescription([IncludeLaunchDescription(
+        AnyLaunchDescriptionSource(path), launch_arguments=list(arguments.items()))
+        for path, arguments in {includes}])
+"""
+
+
+@pytest.mark.parametrize('given', [{}, {'use_sim_time': 'true'}])
+def test_the_detector_takes_nothing_and_leaves_nothing(stand_ins, prefix, tmp_path, given):
+    """Between a driver and a camera, each included as its own documentation says."""
+    lab = tmp_path / 'lab.launch.py'
+    share = prefix / 'share'
+    lab.write_text(OURS_NEXT_TO_OTHERS.format(includes=[
+        (str(share / 'allegro_hand_bringup/launch/allegro_hand.launch.py'), {}),
+        (str(DETECTOR), {'image_topic': '/c', 'respawn': 'false', **given}),
+        (str(share / 'a_camera/launch/camera.launch.py'), {})]))
+    found = by_program(stand_ins(lab))
+    assert found[''][1] == ([{'use_sim_time': True}] if given else [])
+    assert found['a_camera'][0] == ['a_camera', 'log_level', 'info', 'namespace', 'camera']

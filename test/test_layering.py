@@ -31,7 +31,7 @@ OFFLINE = {'datasets', 'evaluation', 'training', 'export', 'simulation', 'report
 
 # Commands that start a node.
 ROS_COMMANDS = {f'grasp_success_detector.cli.{name}' for name in (
-    'detector_node', 'evaluate_replay', 'grasp_demo', 'play_bag')}
+    'detector_node', 'evaluate_replay', 'fusion_node', 'grasp_demo', 'play_bag')}
 
 
 def room(module):

@@ -1,5 +1,7 @@
 """The simulated hand: kinematics, ground truth, determinism, and the bags it is recorded into."""
 
+from dataclasses import replace
+import json
 from pathlib import Path
 import re
 import resource
@@ -14,7 +16,8 @@ import pytest
 from grasp_success_detector.cli.simulate_grasps import main
 from grasp_success_detector.errors import SimulationError
 from grasp_success_detector.images.decoding import decode_message
-from grasp_success_detector.labels import Label
+from grasp_success_detector.labels import FailureReason, Label
+from grasp_success_detector.recordings import bags
 from grasp_success_detector.recordings.bags import (
     ATTEMPT_TOPIC,
     COMPRESSED_TOPIC,
@@ -26,6 +29,7 @@ from grasp_success_detector.recordings.bags import (
 )
 from grasp_success_detector.simulation.attempt import (
     DURATION_S,
+    failure_reason,
     label_frames,
     Motion,
     Observation,
@@ -134,8 +138,8 @@ def test_bag_holds_frames_joints_truth_and_attempts(tmp_path, storage, encoding,
         messages = {c.topic: reader.deserialize(data, c.msgtype)
                     for c, _, data in reader.messages()}
     # Joint states come all the time, commands while they change: while the hand closes.
-    assert 10 < counts.pop(JOINT_COMMANDS_TOPIC) < 80
-    assert counts == {topic: 8, JOINT_STATES_TOPIC: 120, GROUND_TRUTH_TOPIC: 8, ATTEMPT_TOPIC: 4}
+    assert 30 < counts.pop(JOINT_COMMANDS_TOPIC) < 240
+    assert counts == {topic: 8, JOINT_STATES_TOPIC: 360, GROUND_TRUTH_TOPIC: 8, ATTEMPT_TOPIC: 4}
     for joints in (JOINT_STATES_TOPIC, JOINT_COMMANDS_TOPIC):
         # The names of the driver for the Allegro hand V5.
         assert messages[joints].name == [f'joint_{i}_0' for i in range(16)]
@@ -150,6 +154,40 @@ def test_all_frames_of_a_video_are_recorded_and_some_have_no_label(tmp_path):
                       tmp_path / 'bag', jobs=1)
     assert summary.frames == 10 * DURATION_S
     assert 0 < summary.labelled <= summary.frames
+
+
+def test_a_second_camera_sees_something_else_and_changes_nothing_for_the_first(tmp_path):
+    one = RecordingSettings(attempts=1, frames=4, seed=8, width=64, height=48)
+    record(one, tmp_path / 'one', jobs=1)
+    record(replace(one, cameras=2, from_s=1.), tmp_path / 'two', jobs=1)
+    first, both = messages_of(tmp_path / 'one'), messages_of(tmp_path / 'two')
+    second = '/camera_2/image_raw/compressed'
+    pictures = {stamp: data for topic, stamp, data in both if topic == COMPRESSED_TOPIC}
+    others = {stamp: data for topic, stamp, data in both if topic == second}
+    assert pictures.keys() == others.keys() and pictures != others
+    begins = first[0][1]
+    assert pictures == {stamp: data for topic, stamp, data in first
+                        if topic == COMPRESSED_TOPIC and stamp - begins >= 1e9}
+
+
+def test_a_hand_that_closes_on_nothing_fails_as_empty(tmp_path):
+    record(RecordingSettings(attempts=2, frames=1, empty=True, width=64, height=48),
+           tmp_path / 'bag', jobs=1)
+    events = [json.loads(bags.TYPESTORE.deserialize_cdr(data, 'std_msgs/msg/String').data)
+              for topic, _, data in messages_of(tmp_path / 'bag') if topic == ATTEMPT_TOPIC]
+    assert [event.get('reason') for event in events if event['event'] == 'end'] in (
+        ['empty', 'empty'], ['empty', 'not_closed'], ['not_closed', 'empty'])
+
+
+@pytest.mark.parametrize(('seen', 'share', 'reason'), [
+    (observe(held_from=2., held_to=3.), 1., FailureReason.SLIPPED),
+    (observe(), .3, FailureReason.NOT_CLOSED),
+    (observe(), 1., FailureReason.EMPTY),
+    ([replace(seen, touched=True) for seen in observe()], 1., FailureReason.NOT_LIFTED),
+], ids=lambda value: value.value if isinstance(value, FailureReason) else '')
+def test_why_an_attempt_failed(seen, share, reason):
+    full = CLOSED['top']
+    assert failure_reason(seen, OPEN + share * (full - OPEN), full) is reason
 
 
 def messages_of(bag):

@@ -23,7 +23,8 @@ def add_label_arguments(parser: ArgumentParser) -> None:
     add_options(parser, FrameSelection, 'topic')
     add_options(
         parser.add_argument_group('labels (default: the topic /ground_truth of simulations)'),
-        FrameSelection, 'label', 'labels', 'label_topic', 'label_hold_s', 'attempt_gap_s')
+        FrameSelection, 'label', 'labels', 'label_topic', 'label_hold_s', 'attempt_gap_s',
+        'attempts_from')
 
 
 def add_dedupe_argument(parser: ArgumentParser) -> None:

@@ -12,7 +12,8 @@ import webbrowser
 from grasp_success_detector.console import command, command_parser, counted, ExitCode, needing
 from grasp_success_detector.errors import LabellingError
 from grasp_success_detector.files import checkpoint_path
-from grasp_success_detector.recordings.sources import find_sources, SourceKind
+from grasp_success_detector.recordings.ground_truth import AttemptsFrom
+from grasp_success_detector.recordings.sources import find_sources, Source, SourceKind
 
 EPILOG = """\
 examples:
@@ -53,9 +54,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         names_in_file,
         PicturesFile,
     )
-    from grasp_success_detector.labelling.material import open_pictures, open_recording
+    from grasp_success_detector.labelling.material import Material, open_pictures, open_recording
     from grasp_success_detector.labelling.session import keys_of, Session
     from grasp_success_detector.labelling.store import LabelStore
+
+    attempts_from = AttemptsFrom(args.attempts_from)
+
+    def opened(source: Source, unpacked: Path) -> Material:
+        return open_recording(source, args.topic, unpacked, attempts_from)
 
     pictured = sources[0].kind is SourceKind.PICTURES
     if any((source.kind is SourceKind.PICTURES) is not pictured for source in sources):
@@ -66,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as unpacked, Journal(args.out) as journal:
         materials = keys_of([
             open_pictures(source) if pictured else
-            open_recording(source, args.topic, Path(unpacked)) for source in sources])
+            opened(source, Path(unpacked)) for source in sources])
         names = dict(zip(materials, names_in_file(sources), strict=True))
         store = LabelStore(args.out, journal, PicturesFile(args.out, materials) if pictured else
                            IntervalsFile(args.out, materials, names))
@@ -74,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         judging = Judging(store.sources, pictures, checkpoint)
         session = Session(
             materials, store, pictures, judging,
-            lambda material: open_recording(material.source, args.topic, Path(unpacked)))
+            lambda material: opened(material.source, Path(unpacked)))
         server = LabellingServer(session, args.port)
         try:
             session.start()
@@ -109,6 +115,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--out', type=Path, required=True, metavar='CSV',
                         help='label file; one of an earlier session is gone on with')
     parser.add_argument('--topic', metavar='TOPIC', help='image topic of bags that have several')
+    parser.add_argument('--attempts-from', default=AttemptsFrom.RECORDING.value,
+                        choices=[where.value for where in AttemptsFrom],
+                        help="by what recordings are cut: recording (its messages, labels, the "
+                        "hand's motion, pauses or pictures; the default) or driver: only commands "
+                        "and joints of the hand's driver")
     parser.add_argument('--checkpoint', default='', metavar='CHECKPOINT',
                         help='suggests labels, and says which attempts are doubtful: a file, or '
                         'the name of a shipped one (the default one)')

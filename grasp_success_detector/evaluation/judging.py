@@ -128,6 +128,12 @@ def judge(classifier: GraspClassifier, recording: Recording,
                   success_probabilities(logits), blind, dict(refused))
 
 
+def unjudged(recording: Recording) -> Judged:
+    """Return a recording whose frames no classifier has judged: times and labels alone."""
+    nothing = np.full(len(recording.frames), np.nan, np.float32)
+    return Judged(recording, nothing, nothing, {}, {})
+
+
 def _batches(classifier: GraspClassifier, recording: Recording) -> Iterator[list[_Prepared]]:
     """Yield prepared images; some batches are made while earlier ones are judged."""
     def prepare_image(picture: RgbImage) -> _Input:

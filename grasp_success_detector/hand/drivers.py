@@ -84,7 +84,9 @@ _V4 = Driver(
 _V5 = Driver(
     '/allegroHand_{number}/joint_states', _V5_NAMES,
     {'/allegroHand_{number}/lib_cmd': 'std_msgs/msg/String',
-     '/allegroHand_{number}/joint_cmd': 'sensor_msgs/msg/JointState'})
+     '/allegroHand_{number}/joint_cmd': 'sensor_msgs/msg/JointState',
+     #: Its launch file gives the number to the other topics only.
+     '/allegroHand/joint_cmd': 'sensor_msgs/msg/JointState'})
 
 DRIVERS = {
     DriverKind.V4: _V4,
@@ -98,6 +100,18 @@ DRIVERS = {
         dict.fromkeys(Side, (_by_finger('joint{finger}{joint}', (*_THUMB_FIRST, 4)),)),
         {}, ('/allegro_hand/tactile_pressures', 'std_msgs/msg/Float64MultiArray')),
 }
+
+#: Last parts of the topics on which drivers take commands: grasps by name, angles of the joints.
+COMMAND_NAMES = {topic.rpartition('/')[2] for driver in DRIVERS.values()
+                 for topic in driver.commands}
+
+#: Last parts of the topics of tactile sensors.
+TACTILE_NAMES = {driver.tactile[0].rpartition('/')[2] for driver in DRIVERS.values()
+                 if driver.tactile}
+
+#: How many joints the hands have.
+JOINT_COUNTS = {len(names) for driver in DRIVERS.values()
+                for choices in driver.names.values() for names in choices}
 
 
 def find_names(published: Sequence[str], driver: DriverKind, side: Side = Side.RIGHT,
@@ -123,6 +137,20 @@ def find_names(published: Sequence[str], driver: DriverKind, side: Side = Side.R
         + (' ...' if len(published) > 4 else ''))
 
 
+def read_names(text: str) -> tuple[str, ...]:
+    """
+    Read names of joints in the order of FINGERS, separated by commas; none for ''.
+
+    :raises HandStateError: there are not as many as a hand has joints, or one comes twice.
+    """
+    names = tuple(name.strip() for name in text.split(',')) if text.strip() else ()
+    if names and (len(names) not in JOINT_COUNTS or len(set(names)) < len(names)):
+        raise HandStateError(f'joint_names: {len(set(names))} names in {text!r}; expected '
+                             f'{" or ".join(map(str, sorted(JOINT_COUNTS)))} different ones, '
+                             'separated by commas')
+    return names
+
+
 def detect_driver(published: Sequence[str]) -> tuple[DriverKind, Side] | None:
     """Return the driver and the side whose joint names a message has; None if no driver fits."""
     for kind in (DriverKind.V4, DriverKind.V5, DriverKind.V6):
@@ -136,14 +164,15 @@ def detect_driver(published: Sequence[str]) -> tuple[DriverKind, Side] | None:
 
 
 def in_order(published: Sequence[str], values: Sequence[float], names: Sequence[str],
-             ) -> NDArray[np.float64] | None:
+             largest: float = _LARGEST_ANGLE) -> NDArray[np.float64] | None:
     """
     Return the values of some joints of a message in the order of ``names``.
 
     :param published: names of all joints of the message.
     :param values: a value for each of them; empty where the driver does not measure it.
+    :param largest: largest possible value, of angles in radians.
     :returns: float64 (len(names),); None for an empty ``values``.
-    :raises HandStateError: the lengths differ, or a value is not finite or no possible angle.
+    :raises HandStateError: the lengths differ, or a value is not finite or beyond ``largest``.
     """
     if not len(values):
         return None
@@ -151,8 +180,8 @@ def in_order(published: Sequence[str], values: Sequence[float], names: Sequence[
         raise HandStateError(f'joint states with {len(published)} names and {len(values)} values')
     by_name = dict(zip(published, values, strict=True))
     ordered = np.array([by_name[name] for name in names], np.float64)
-    if not np.isfinite(ordered).all() or np.abs(ordered).max() > _LARGEST_ANGLE:
-        raise HandStateError('joint states with values that are no angles: '
+    if not np.isfinite(ordered).all() or np.abs(ordered).max() > largest:
+        raise HandStateError('joint states with values out of range: '
                              + ', '.join(f'{name} {by_name[name]:g}' for name in names
-                                         if not abs(by_name[name]) <= _LARGEST_ANGLE))
+                                         if not abs(by_name[name]) <= largest))
     return ordered

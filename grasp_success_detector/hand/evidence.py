@@ -1,11 +1,12 @@
-"""What the joints of a closed hand say about the grasp: P(success) from closure deficits."""
+"""What the joints of a closed hand say about the grasp: from closure deficits and torques."""
 
-from dataclasses import dataclass
-from enum import Enum
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from grasp_success_detector.errors import HandStateError
 from grasp_success_detector.hand.closure import closure_deficit, flexion, HandReference
 from grasp_success_detector.hand.logistic import Logistic
 
@@ -14,12 +15,8 @@ from grasp_success_detector.hand.logistic import Logistic
 #: few closes, whose spread is underestimated.
 _EMPTY_DEVIATIONS, _EMPTY_ANGLE = 3., .15
 
-
-class ClosedPosition(str, Enum):
-    """Where the closed position comes from, to which the measured one is compared."""
-
-    COMMAND = 'command'         #: the angles that the driver was told to reach
-    REFERENCE = 'reference'     #: the rig's own closes on nothing
+#: Fingers whose deficits are features: those that every hand has.
+_FINGERS = 4
 
 
 @dataclass(frozen=True)
@@ -27,36 +24,81 @@ class JointModel:
     """
     P(success) from joints, as learned on attempts of a rig or in simulation.
 
-    :ivar closed_position: which closed position the features need.
-    :ivar logistic: of :func:`grasp_features`.
+    :ivar logistic: of the closure deficits, for a driver that publishes no effort.
+    :ivar with_effort: of deficits and torques; None where no attempt had torques.
     :ivar attempts: number of attempts that it was learned on.
+    :ivar farthest: largest distance of a feature from the mean, in units of ``logistic.scale``,
+        that it was learned on; the joints beyond it are unfamiliar.
+    :ivar empty: largest deficit of a finger (rad) of a hand that closes on nothing.
+    :ivar travel: mean flexion (rad) from the open to the closed hand.
+    :raises HandStateError: a value is out of range.
     """
 
-    closed_position: ClosedPosition
     logistic: Logistic
+    with_effort: Logistic | None
     attempts: int
+    farthest: float
+    empty: float
+    travel: float
 
-    def log_odds(self, measured: NDArray[np.float64], closed: NDArray[np.float64]) -> float:
+    def __post_init__(self) -> None:
+        for logistic, expected in ((self.logistic, 2 * _FINGERS),
+                                   (self.with_effort, 4 * _FINGERS)):
+            if logistic is not None and len(logistic.weights) != expected:
+                raise HandStateError(f'joints: {len(logistic.weights)} weights; expected '
+                                     f'{expected}')
+        if not (0 < self.farthest < 1e3 and 0 < self.empty < 2 and 0 < self.travel < 10
+                and self.attempts >= 0):
+            raise HandStateError('joints: farthest, empty, travel or attempts are out of range')
+
+    def log_odds(self, measured: NDArray[np.float64], closed: NDArray[np.float64],
+                 effort: NDArray[np.float64] | None = None) -> float | None:
         """
-        Return the log-odds of success of a closed hand.
+        Return the log-odds of success of a closed hand; None if such joints are unfamiliar.
 
         :param measured: angles (joints,) in radians, in the order of FINGERS.
-        :param closed: the closed position of ``closed_position`` (joints,).
+        :param closed: angles that it was told to reach, or reaches when it closes on nothing.
+        :param effort: torques of the joints, as the driver publishes them; None without any.
         """
-        return float(self.logistic.log_odds(grasp_features(measured, closed)[None])[0])
+        logistic = self.logistic
+        if effort is not None and self.with_effort is not None:
+            logistic = self.with_effort
+        else:
+            effort = None
+        features = grasp_features(measured, closed, effort)
+        if farthest(features[None], logistic) > self.farthest:
+            return None
+        return float(logistic.log_odds(features[None])[0])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields, for a JSON file."""
+        return asdict(self)
+
+
+def farthest(features: NDArray[np.float64], logistic: Logistic) -> float:
+    """Return the largest distance of a feature (N, F) from the mean, in units of the scale."""
+    apart = np.abs(features - np.array(logistic.mean)) / np.array(logistic.scale)
+    return float(apart.max())
 
 
 def grasp_features(measured: NDArray[np.float64], closed: NDArray[np.float64],
-                   ) -> NDArray[np.float64]:
+                   effort: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
     """
-    Return the closure deficit of each finger, and the same values from lowest to highest.
+    Return the closure deficits of index, middle, ring and thumb, and these from low to high.
+
+    With ``effort`` the sums of the torques that bend these fingers follow, and these from low to
+    high.
 
     Which fingers hold an object differs from grasp to grasp; how many of them do says more.
 
-    :returns: radians, (2 * fingers,).
+    :returns: radians (8,), or radians and the driver's unit of effort (16,).
     """
-    deficit = closure_deficit(measured, closed)
-    return np.concatenate([deficit, np.sort(deficit)])
+    deficit = closure_deficit(measured, closed)[:_FINGERS]
+    rows = [deficit, np.sort(deficit)]
+    if effort is not None:
+        torque = flexion(effort)[:_FINGERS]     # a sum over the same joints
+        rows += [torque, np.sort(torque)]
+    return np.concatenate(rows)
 
 
 def closed_on_nothing(measured: NDArray[np.float64], reference: HandReference) -> bool:
@@ -65,4 +107,3 @@ def closed_on_nothing(measured: NDArray[np.float64], reference: HandReference) -
     # The flexion is a sum of angles, whose variances add up.
     spread = np.sqrt(flexion(np.array(reference.spread) ** 2))
     return bool((deficit < np.maximum(_EMPTY_DEVIATIONS * spread, _EMPTY_ANGLE)).all())
-

@@ -16,10 +16,10 @@ from grasp_success_detector.labelling.cutting import (
     cut_by_times,
     Cuts,
 )
-from grasp_success_detector.labelling.motion import attempts_by_motion
 from grasp_success_detector.labels import Label
 from grasp_success_detector.recordings.bags import choose_topic, GROUND_TRUTH_TOPIC
-from grasp_success_detector.recordings.ground_truth import elapsed_times
+from grasp_success_detector.recordings.ground_truth import AttemptsFrom, elapsed_times
+from grasp_success_detector.recordings.hand_messages import attempts_by_motion, driver_events
 from grasp_success_detector.recordings.index import index_recording, RecordingIndex
 from grasp_success_detector.recordings.picture_index import index_pictures
 from grasp_success_detector.recordings.reader import (
@@ -76,13 +76,15 @@ class Material:
         return end if after is None else min(end, after)
 
 
-def open_recording(source: Source, topic: str | None, unpack_into: Path) -> Material:
+def open_recording(source: Source, topic: str | None, unpack_into: Path,
+                   attempts_from: AttemptsFrom = AttemptsFrom.RECORDING) -> Material:
     """
     Index a bag or video, and cut it by its messages and pauses.
 
     :param topic: image topic; None if the bag has only one.
     :param unpack_into: folder for decompressed files, to keep as long as the material is used.
-    :raises BagError: it cannot be read, or has no frames of the topic.
+    :param attempts_from: DRIVER: cut by commands and joints of the hand's driver alone.
+    :raises BagError: it cannot be read, has no frames of the topic, or no motion of the hand.
     """
     size = bytes_of(source)
     index = index_recording(source, GROUND_TRUTH_TOPIC, unpack_into)
@@ -92,6 +94,9 @@ def open_recording(source: Source, topic: str | None, unpack_into: Path) -> Mate
     found = index.frames[chosen]
     received_ns = [frame.received_ns for frame in found]
     elapsed_ns, _ = elapsed_times(received_ns)
+    if attempts_from is AttemptsFrom.DRIVER:
+        driver_events(source.path, index.files)
+        index.attempts, index.bools = [], []
     frames = tuple(ChosenFrame(
         number, frame.file, frame.location, frame.stamp_ns or frame.received_ns, None, '', '')
         for number, frame in enumerate(found))

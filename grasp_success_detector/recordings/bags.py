@@ -94,3 +94,14 @@ def choose_topic(bag: Path | str, messages: Mapping[str, int], wanted: str | Non
     if len(messages) != 1:
         raise BagError(f'{bag}: expected one image topic, found: {listed}; choose with --topic')
     return next(iter(messages))
+
+
+def declared_messages(bag: Path, topic: str) -> int:
+    """Return how many messages of a topic metadata.yaml counts; 0: it cannot be read."""
+    try:
+        information = read_yaml(bag / 'metadata.yaml')['rosbag2_bagfile_information']
+        return sum(int(entry['message_count'])
+                   for entry in information['topics_with_message_count']
+                   if entry['topic_metadata']['name'] == topic)
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0

@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 import csv
+from enum import Enum
 from itertools import accumulate, pairwise
 import math
 import os
@@ -139,6 +140,13 @@ def attempts_by_pauses(elapsed_ns: Sequence[int], gap_s: float | None) -> list[s
     gap_ns = math.inf if gap_s is None else gap_s * 1e9
     pauses = (time - before > gap_ns for before, time in pairwise(elapsed_ns))
     return [str(number) for number in accumulate(pauses, initial=0)][:len(elapsed_ns)]
+
+
+class AttemptsFrom(str, Enum):
+    """By what a recording is cut into attempts."""
+
+    RECORDING = 'recording'     #: messages about attempts, label file or pauses
+    DRIVER = 'driver'           #: commands of the hand's driver, else the motion of its joints
 
 
 class AttemptEvent(NamedTuple):

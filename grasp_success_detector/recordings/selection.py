@@ -10,10 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from grasp_success_detector.errors import BagError, ConfigError
-from grasp_success_detector.files import check_regular, read_yaml
+from grasp_success_detector.files import check_regular
 from grasp_success_detector.labels import CLASS_NAMES, Label
 from grasp_success_detector.recordings import ground_truth
-from grasp_success_detector.recordings.bags import choose_topic, GROUND_TRUTH_TOPIC
+from grasp_success_detector.recordings.bags import (
+    choose_topic,
+    declared_messages,
+    GROUND_TRUTH_TOPIC,
+)
+from grasp_success_detector.recordings.ground_truth import AttemptsFrom
+from grasp_success_detector.recordings.hand_messages import driver_events
 from grasp_success_detector.recordings.index import index_recording, RecordingIndex
 from grasp_success_detector.recordings.picture_index import index_pictures, PictureGroundTruth
 from grasp_success_detector.recordings.picture_labels import (
@@ -41,8 +47,8 @@ class FrameSelection:
 
     Times are in seconds from the first frame of the recording, without the jumps of its clock.
 
-    :ivar label_hold_s: if 0, a message labels only a frame recorded at the same time; None means
-        0 for :data:`GROUND_TRUTH_TOPIC` and no limit for other topics.
+    :ivar label_hold_s: 0: a message labels only a frame recorded at the same time; None means 0
+        for :data:`GROUND_TRUTH_TOPIC` and no limit for other topics.
     """
 
     topic: str | None = setting(
@@ -70,6 +76,10 @@ class FrameSelection:
         None, above=0, option='attempt-gap', metavar='S',
         help='a longer pause between two frames begins a new attempt, in sources without messages '
         'about attempts; without it such a source is one')
+
+    attempts_from: AttemptsFrom = setting(
+        AttemptsFrom.RECORDING, help='recording (its messages, labels or pauses) or driver: '
+        "commands of the hand's driver, else the motion of its joints")
 
     def __post_init__(self) -> None:
         given = [name for name in ('label', 'labels', 'label_topic')
@@ -200,9 +210,11 @@ def plan_source(source: Source, selection: FrameSelection,
     topic = None if source.kind is SourceKind.VIDEO else _choose_topic(source, selection, index)
     frames = index.frames[topic]
     if topic is not None:
-        missing = _declared_messages(source.path, topic.name) - len(frames)
+        missing = declared_messages(source.path, topic.name) - len(frames)
         index.damage['frames missing that metadata.yaml counts'] += max(missing, 0)
         index.damage[STAMP_NOT_SET] += sum(frame.stamp_ns is None for frame in frames)
+    if selection.attempts_from is AttemptsFrom.DRIVER:
+        index.attempts = driver_events(source.path, index.files)
     truth = ground_truth.GroundTruth(
         None if selection.label is None else Label[selection.label.upper()],
         None if selection.labels is None else intervals,
@@ -274,22 +286,10 @@ def _at_lower_rate(elapsed_ns: Sequence[int], fps: float | None, every: int) -> 
 
 
 def _choose_topic(source: Source, selection: FrameSelection, index: RecordingIndex) -> ImageTopic:
-    topics = sorted((topic for topic in index.frames if topic is not None),
-                    key=lambda topic: topic.name)
+    topics = sorted(filter(None, index.frames), key=lambda topic: topic.name)
     name = choose_topic(
         source.path, {topic.name: len(index.frames[topic]) for topic in topics}, selection.topic)
     chosen, *others = (topic for topic in topics if topic.name == name)
     index.damage['message of another type on the image topic'] += sum(
         len(index.frames[topic]) for topic in others)
     return chosen
-
-
-def _declared_messages(bag: Path, topic: str) -> int:
-    """Return how many messages of a topic metadata.yaml counts; 0: it cannot be read."""
-    try:
-        information = read_yaml(bag / 'metadata.yaml')['rosbag2_bagfile_information']
-        return sum(int(entry['message_count'])
-                   for entry in information['topics_with_message_count']
-                   if entry['topic_metadata']['name'] == topic)
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0

@@ -7,7 +7,8 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from grasp_success_detector.labels import Label
+from grasp_success_detector.hand.closure import flexion
+from grasp_success_detector.labels import FailureReason, Label
 from grasp_success_detector.simulation.scene import HAND_PREFIX, HAND_ROTATION, OPEN, Scene
 
 #: When each phase starts, and when the attempt ends (s).
@@ -22,6 +23,12 @@ AMBIGUOUS_S = .2
 
 #: The outcome is undecided if the object moves more than this in the hand during the hold (m).
 DRIFT_M = .02
+
+#: An object that was held for this time (s) and is not at the end has slipped.
+SLIPPED_S = .2
+
+#: A hand that was told to bend its fingers by less than this share was not closed.
+NOT_CLOSED = .6
 
 
 @dataclass(frozen=True)
@@ -157,6 +164,25 @@ def outcome(observations: list[Observation]) -> Label | None:
         return Label.FAILURE
     drift = float(np.linalg.norm(np.ptp([seen.in_palm for seen in hold], axis=0)))
     return Label.SUCCESS if all(seen.held for seen in hold) and drift < DRIFT_M else None
+
+
+def failure_reason(observations: list[Observation], closed: NDArray[np.float64],
+                   fully_closed: NDArray[np.float64]) -> FailureReason:
+    """
+    Return why an attempt failed, from the contacts.
+
+    :param closed: angles that the joints were told to reach (16,), in radians.
+    :param fully_closed: angles of a hand that is meant to close (16,).
+    """
+    fps = (len(observations) - 1) / (observations[-1].time_s - observations[0].time_s)
+    held = sum(seen.held for seen in observations if seen.time_s >= STARTS['lift'])
+    if held >= SLIPPED_S * fps:
+        return FailureReason.SLIPPED
+    opened = flexion(OPEN).mean()
+    if flexion(closed).mean() - opened < NOT_CLOSED * (flexion(fully_closed).mean() - opened):
+        return FailureReason.NOT_CLOSED
+    at_lift = next(seen for seen in observations if seen.time_s >= STARTS['lift'])
+    return FailureReason.NOT_LIFTED if at_lift.touched else FailureReason.EMPTY
 
 
 def _smooth(u: NDArray[np.float64] | float) -> NDArray[np.float64]:

@@ -100,8 +100,14 @@ class RecordingSettings:
         None, metavar='FOLDER', help='of the preset world: models and photographs, as '
         'docs/real_cameras.md says; without it everything is made of primitives')
     fps: float = setting(15., lowest=1, highest=200, help='frames per second')
+    from_s: float = setting(
+        0., lowest=0, below=4, help='leave out the frames before this time of each attempt (s)')
     width: int = setting(320, lowest=16, highest=4096, help='of the images, in pixels')
     height: int = setting(240, lowest=16, highest=4096, help='of the images, in pixels')
+    cameras: int = setting(
+        1, lowest=1, highest=8, help='cameras of each attempt, placed by the preset one by one')
+    empty: bool = setting(
+        False, help='the hand closes on nothing, as calibrate_hand needs it')
     storage: BagStorage = BagStorage.MCAP
     encoding: ImageEncoding = ImageEncoding.JPEG
 
@@ -110,6 +116,9 @@ class RecordingSettings:
         if self.preset is Preset.WORLD and self.frames is None:
             raise SimulationError('recording: preset world has no video; give the number of '
                                   'labelled frames of each attempt with --frames')
+        if self.preset is Preset.WORLD and (self.cameras > 1 or self.empty):
+            raise SimulationError('recording: cameras and empty are of the presets rig and '
+                                  'random, not of world')
         if self.preset is not Preset.WORLD and (self.looks > 1 or self.assets is not None):
             raise SimulationError(f'recording: looks and assets are of the preset world, not of '
                                   f'{self.preset.value}')

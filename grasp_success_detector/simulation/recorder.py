@@ -153,7 +153,8 @@ def _record_attempt(settings: RecordingSettings, number: int, attempts: Path) ->
             *_world(settings.width, settings.height, settings.assets))
     else:
         episode = make_episode(settings.seed, number, settings.preset, settings.fps,
-                               settings.frames, _camera(settings.width, settings.height))
+                               settings.frames, _camera(settings.width, settings.height),
+                               settings.cameras, settings.empty, settings.from_s)
     labelled = sum(frame.label is not None for frame in episode.frames)
     summary = AttemptSummary(number, episode.success, len(episode.frames), labelled)
     write_attempt(attempts, summary, list(_messages(settings, number, episode)))
@@ -162,9 +163,9 @@ def _record_attempt(settings: RecordingSettings, number: int, attempts: Path) ->
 
 def _topics(settings: RecordingSettings) -> dict[str, str]:
     """Return the message type of each topic."""
-    image = ({bags.COMPRESSED_TOPIC: 'sensor_msgs/msg/CompressedImage'}
-             if settings.encoding is ImageEncoding.JPEG else
-             {bags.IMAGE_TOPIC: 'sensor_msgs/msg/Image'})
+    image = {_image_topic(settings, view): 'sensor_msgs/msg/CompressedImage'
+             if settings.encoding is ImageEncoding.JPEG else 'sensor_msgs/msg/Image'
+             for view in range(settings.cameras)}
     if settings.preset is Preset.WORLD:     # its pictures are not one movement of the hand
         return image | {bags.HAND_BOX_TOPIC: 'sensor_msgs/msg/RegionOfInterest',
                         bags.GROUND_TRUTH_TOPIC: 'std_msgs/msg/Bool',
@@ -173,6 +174,12 @@ def _topics(settings: RecordingSettings) -> dict[str, str]:
                     bags.JOINT_COMMANDS_TOPIC: 'sensor_msgs/msg/JointState',
                     bags.GROUND_TRUTH_TOPIC: 'std_msgs/msg/Bool',
                     bags.ATTEMPT_TOPIC: 'std_msgs/msg/String'}
+
+
+def _image_topic(settings: RecordingSettings, view: int) -> str:
+    topic = (bags.COMPRESSED_TOPIC if settings.encoding is ImageEncoding.JPEG
+             else bags.IMAGE_TOPIC)
+    return topic.replace('/camera/', f'/camera_{view + 1}/') if view else topic
 
 
 def _messages(settings: RecordingSettings, number: int, episode: Episode) -> Iterable[Message]:
@@ -215,20 +222,23 @@ def _unsorted(settings: RecordingSettings, number: int, episode: Episode) -> Ite
         yield message(bags.JOINT_STATES_TOPIC, stamp_ns, **names, position=sample.position,
                       velocity=sample.velocity, effort=sample.effort)
     for frame in episode.frames:
-        stamp_ns, header = stamped(frame.time_s, 'camera')
-        if settings.encoding is ImageEncoding.JPEG:
-            yield message(bags.COMPRESSED_TOPIC, stamp_ns, header=header,
-                          format='rgb8; jpeg compressed bgr8',
-                          data=np.frombuffer(encode_jpeg(frame.image, 90), np.uint8))
-        else:
-            height, width, _ = frame.image.shape
-            yield message(bags.IMAGE_TOPIC, stamp_ns, header=header, height=height, width=width,
-                          encoding='rgb8', is_bigendian=0, step=3 * width,
-                          data=frame.image.reshape(-1))
+        for view, image in enumerate((frame.image, *frame.others)):
+            topic = _image_topic(settings, view)
+            stamp_ns, header = stamped(frame.time_s, topic.split('/')[1])
+            if settings.encoding is ImageEncoding.JPEG:
+                yield message(topic, stamp_ns, header=header,
+                              format='rgb8; jpeg compressed bgr8',
+                              data=np.frombuffer(encode_jpeg(image, 90), np.uint8))
+            else:
+                height, width, _ = image.shape
+                yield message(topic, stamp_ns, header=header, height=height, width=width,
+                              encoding='rgb8', is_bigendian=0, step=3 * width,
+                              data=image.reshape(-1))
         if frame.box is not None:
             left, top, right, bottom = frame.box
             yield message(bags.HAND_BOX_TOPIC, stamp_ns, x_offset=left, y_offset=top,
                           width=right - left, height=bottom - top, do_rectify=False)
         if frame.label is not None:
             yield message(bags.GROUND_TRUTH_TOPIC, stamp_ns, data=bool(frame.label))
-    yield boundary('end', start + round(DURATION_S * 1e9), success=episode.success)
+    failed = {} if episode.failure is None else {'reason': episode.failure.value}
+    yield boundary('end', start + round(DURATION_S * 1e9), success=episode.success, **failed)

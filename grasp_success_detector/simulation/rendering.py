@@ -12,17 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grasp_success_detector.errors import SimulationError
-from grasp_success_detector.labels import Label
+from grasp_success_detector.labels import FailureReason, Label
 from grasp_success_detector.simulation import attempt
 from grasp_success_detector.simulation.attempt import Observation, STARTS
 from grasp_success_detector.simulation.joints import JointSample, measure_joints
 from grasp_success_detector.simulation.presets import Preset, RANGES, Ranges
-from grasp_success_detector.simulation.scene import build_scene
+from grasp_success_detector.simulation.scene import build_scene, CLOSED
 
 Box = tuple[int, int, int, int]
 
 #: Share of the chosen frames from before lift-off, where the label is always failure.
 _EARLY_SHARE = .25
+
+#: Rate of the joint states, rounded to a multiple of the frame rate.
+_JOINTS_HZ = 45.
 
 
 class Sensor:
@@ -65,10 +68,14 @@ class SimulatedCamera:
         self._model, self._data = model, mujoco.MjData(model)
         self._scene = mujoco.MjvScene(model, 200)
         self._view.type = mujoco.mjtCamera.mjCAMERA_FIXED
-        self._view.fixedcamid = model.camera('camera').id
 
-    def render(self, qpos: NDArray[np.float64]) -> NDArray[np.uint8]:
-        """Return RGB uint8 (H, W, 3) of the loaded model at joint positions ``qpos`` (nq,)."""
+    def render(self, qpos: NDArray[np.float64], view: int = 0) -> NDArray[np.uint8]:
+        """
+        Return RGB uint8 (H, W, 3) of the loaded model at joint positions ``qpos`` (nq,).
+
+        :param view: number of the model's camera.
+        """
+        self._view.fixedcamid = view
         image = np.empty((self._rect.height, self._rect.width, 3), np.uint8)
         self._data.qpos[:] = qpos
         mujoco.mj_kinematics(self._model, self._data)
@@ -120,12 +127,14 @@ class RenderedFrame:
     :ivar image: RGB uint8 (H, W, 3).
     :ivar label: the frame's label, or None if it is ambiguous.
     :ivar box: the hand's left, top, right and bottom in pixels; None where it is not computed.
+    :ivar others: what further cameras see, RGB uint8 (H, W, 3) each.
     """
 
     time_s: float
     image: NDArray[np.uint8]
     label: Label | None
     box: Box | None = None
+    others: tuple[NDArray[np.uint8], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -133,7 +142,8 @@ class Episode:
     """
     A rendered attempt: frames, success at its end, direction of approach, kind of object.
 
-    :ivar joints: joint states of the whole attempt, at the frame rate.
+    :ivar joints: joint states of the whole attempt, several for each frame.
+    :ivar failure: why it failed; None for a success, and where it is not known.
     """
 
     frames: tuple[RenderedFrame, ...]
@@ -141,10 +151,12 @@ class Episode:
     success: bool
     approach: str
     kind: str
+    failure: FailureReason | None = None
 
 
 def make_episode(seed: int, number: int, preset: Preset, fps: float, frames: int | None,
-                 camera: SimulatedCamera) -> Episode:
+                 camera: SimulatedCamera, views: int = 1, empty: bool = False,
+                 from_s: float = 0.) -> Episode:
     """
     Simulate and render one attempt; the same arguments give the same pixels.
 
@@ -152,31 +164,42 @@ def make_episode(seed: int, number: int, preset: Preset, fps: float, frames: int
 
     :param number: number of the attempt; the seed and the number determine the attempt.
     :param frames: number of labelled frames, spread over the attempt; None for all at ``fps``.
+    :param views: number of cameras; those after the first do not change what it sees.
+    :param empty: let the hand close on nothing.
+    :param from_s: render no frame before this time of the attempt, in seconds.
     """
     ranges = RANGES[preset]
+    every = max(1, round(_JOINTS_HZ / fps))
     for retry in count():
         rng = np.random.default_rng([seed, number, retry])
-        scene = build_scene(rng, ranges)
+        others = [np.random.default_rng([seed, number, retry, 1 + view])
+                  for view in range(1, views)]
+        scene = build_scene(rng, ranges, empty, others)
         motion = attempt.Motion(rng, scene, ranges.wrist_tilt)
         try:
-            observations = attempt.run_attempt(scene, motion, fps)
+            dense = attempt.run_attempt(scene, motion, fps * every)
         except attempt.UnstableError:
             continue
+        observations = dense[::every]
         labels = attempt.label_frames(observations)
         result = attempt.outcome(observations)
         if result is not None and result == labels[-1]:
             break
-    sensor = Sensor(rng, ranges)
+    sensors = [Sensor(drawn, ranges) for drawn in (rng, *others)]
     camera.load(scene.model)
     chosen = (range(len(observations)) if frames is None
               else choose_frames(observations, labels, frames, rng))
+    seen = [(i, [sensor.expose(camera.render(observations[i].qpos, view))
+                 for view, sensor in enumerate(sensors)]) for i in chosen
+            if observations[i].time_s >= from_s]
     return Episode(
-        tuple(RenderedFrame(observations[i].time_s,
-                            sensor.expose(camera.render(observations[i].qpos)),
-                            labels[i]) for i in chosen),
+        tuple(RenderedFrame(observations[i].time_s, images[0], labels[i],
+                            others=tuple(images[1:])) for i, images in seen),
         # Random numbers of their own: pictures must not depend on the joint states.
-        tuple(measure_joints(observations, np.random.default_rng([seed, number, retry, 1]))),
-        result == Label.SUCCESS, scene.approach, scene.shape.kind)
+        tuple(measure_joints(dense, np.random.default_rng([seed, number, retry, 1]))),
+        result == Label.SUCCESS, scene.approach, scene.shape.kind,
+        None if result is Label.SUCCESS else attempt.failure_reason(
+            observations, scene.closed, CLOSED[scene.approach]))
 
 
 def choose_frames(observations: list[Observation], labels: list[Label | None], most: int,

@@ -1,5 +1,6 @@
 """Random scenes: table, lights, camera, arm and hand, object to grasp, other objects."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,11 @@ HAND_ROTATION = {'top': np.array([[0, 0, 1.], [0, 1, 0], [-1, 0, 0]]),
 LOWEST_PALM = {'top': .062, 'side': .075}
 
 HAND_PREFIX = 'hand/'
+CAMERA = 'camera'
+
+#: Where the object stands in a close on nothing (m, x and y).
+OUT_OF_REACH_M = .3
+
 #: Names as of the driver for the Allegro hand V5: index, middle, ring, thumb.
 JOINT_NAMES = DRIVERS[DriverKind.V5].names[Side.RIGHT][0]
 
@@ -57,8 +63,14 @@ class Scene:
     slips: bool
 
 
-def build_scene(rng: np.random.Generator, ranges: Ranges) -> Scene:
-    """Draw a random scene, with camera, light and colours from ``ranges``, and compile it."""
+def build_scene(rng: np.random.Generator, ranges: Ranges, empty: bool = False,
+                others: Sequence[np.random.Generator] = ()) -> Scene:
+    """
+    Draw a random scene, with camera, light and colours from ``ranges``, and compile it.
+
+    :param empty: put the object where the hand does not reach it.
+    :param others: random numbers of each further camera, ``camera_2`` and so on.
+    """
     spec = mujoco.MjSpec()
     set_physics(spec)
     spec.visual.quality.shadowsize, spec.visual.quality.offsamples = 1024, 4
@@ -67,10 +79,12 @@ def build_scene(rng: np.random.Generator, ranges: Ranges) -> Scene:
     shape = objects.draw_shape(rng, approach)
     _add_room(spec, rng, ranges)
     _add_distractors(spec, rng, ranges, approach)
-    _add_object(spec, rng, shape, bad, slips)
+    _add_object(spec, rng, shape, bad, slips, empty)
     kp = rng.uniform(.4, 3.) if bad else rng.uniform(1.5, 4.)
     _add_arm_and_hand(spec, rng, approach, _palm_position(rng, approach, shape, bad), kp)
-    _add_camera(spec, rng, ranges)
+    _add_camera(spec, rng, ranges, CAMERA)
+    for i, other in enumerate(others):
+        _add_camera(spec, other, ranges, f'{CAMERA}_{i + 2}')
     model = spec.compile()
     return Scene(model, approach, shape, _closed_joints(rng, model, approach, bad), slips)
 
@@ -161,8 +175,8 @@ def _add_distractors(spec: mujoco.MjSpec, rng: np.random.Generator, ranges: Rang
 
 
 def _add_object(spec: mujoco.MjSpec, rng: np.random.Generator, shape: objects.ObjectShape,
-                bad: bool, slips: bool) -> None:
-    offset = rng.normal(0, .02 if bad else .008, 2)
+                bad: bool, slips: bool, empty: bool) -> None:
+    offset = rng.normal(0, .02 if bad else .008, 2) + (OUT_OF_REACH_M if empty else 0.)
     body = spec.worldbody.add_body(name='object', quat=_yaw_quat(rng.uniform(*shape.yaw)),
                                    pos=[*offset, shape.half_height + .0005])
     body.add_freejoint()
@@ -205,7 +219,8 @@ def _add_servo(spec: mujoco.MjSpec, joint: str, stiffness: float, damping: float
                       ).set_to_position(kp=stiffness, kv=damping)
 
 
-def _add_camera(spec: mujoco.MjSpec, rng: np.random.Generator, ranges: Ranges) -> None:
+def _add_camera(spec: mujoco.MjSpec, rng: np.random.Generator, ranges: Ranges,
+                name: str) -> None:
     azimuth = np.radians(rng.uniform(*ranges.azimuth))
     elevation = np.radians(rng.uniform(*ranges.elevation))
     target = np.array([0, 0, rng.uniform(*ranges.target_height)])
@@ -220,7 +235,7 @@ def _add_camera(spec: mujoco.MjSpec, rng: np.random.Generator, ranges: Ranges) -
     y = np.cross(z, x)
     roll = np.radians(rng.normal(0, ranges.roll))
     x, y = np.cos(roll) * x + np.sin(roll) * y, np.cos(roll) * y - np.sin(roll) * x
-    spec.worldbody.add_camera(name='camera', pos=pos, quat=_matrix_quat(np.stack([x, y, z], 1)),
+    spec.worldbody.add_camera(name=name, pos=pos, quat=_matrix_quat(np.stack([x, y, z], 1)),
                               fovy=rng.uniform(*ranges.field_of_view))
 
 

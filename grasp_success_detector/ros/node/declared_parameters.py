@@ -33,18 +33,24 @@ class DeclaredParameters:
     :ivar loaded: judge of the checkpoint that the next change sets, if it has been loaded already.
     """
 
-    def __init__(self, node: Node, pipeline: Callable[[], Any]) -> None:
-        """Declare all; ``pipeline`` returns the node's, or None while it is unconfigured."""
-        self._node, self._pipeline = node, pipeline
+    def __init__(self, node: Node, pipeline: Callable[[], Any],
+                 owner: type[Any] = Parameters) -> None:
+        """
+        Declare all.
+
+        :param pipeline: returns the node's, or None while it is unconfigured.
+        :param owner: the dataclass whose fields are the parameters.
+        """
+        self._node, self._pipeline, self._owner = node, pipeline, owner
         self.loaded: Any = None
-        self._fields = {declared.name: declared for declared in fields(Parameters)}
+        self._fields = {declared.name: declared for declared in fields(owner)}
         self._rejected: dict[str, str] = {}     # name -> error of its override
         self._unknown: list[str] = []           # errors of overrides that no parameter takes
         overrides = node._parameter_overrides   # private: rclpy cannot tell which one is wrong
         for name, declared in self._fields.items():
-            if name in overrides and (wrong := _complaint(declared, overrides[name].value)):
+            if name in overrides and (wrong := _complaint(owner, declared, overrides[name].value)):
                 self._rejected[name] = wrong
-            node.declare_parameter(name, default_value(declared), _descriptor(declared),
+            node.declare_parameter(name, default_value(declared), _descriptor(owner, declared),
                                    ignore_override=name in self._rejected)
         self._unknown = [
             f'there is no parameter {name}{_nearest(name, self._fields)}' for name in overrides
@@ -55,14 +61,14 @@ class DeclaredParameters:
         if self._told_after:
             node.add_post_set_parameters_callback(self._apply)
 
-    def values(self) -> Parameters:
+    def values(self) -> Any:
         """Return all values; raises a ConfigError that names every invalid override."""
         if wrong := [*self._unknown, *self._rejected.values()]:
             raise ConfigError('; '.join(wrong))
         return self._with([])
 
     # Quoted, here and elsewhere: before Kilted the class cannot be subscripted.
-    def to_load(self, parameters: 'list[Parameter[Any]]') -> Parameters | None:
+    def to_load(self, parameters: 'list[Parameter[Any]]') -> Any:
         """Return the values to load a new checkpoint with; None if there is none to load."""
         ours = self._ours(parameters)
         if self._pipeline() is None or not _changes_checkpoint(ours):
@@ -70,12 +76,12 @@ class DeclaredParameters:
         self._refuse_values(ours)
         return self._with(ours)
 
-    def _with(self, changes: 'list[Parameter[Any]]') -> Parameters:
+    def _with(self, changes: 'list[Parameter[Any]]') -> Any:
         """Return the present values with some of them changed."""
         values: dict[str, Any] = {
             name: self._node.get_parameter(name).value for name in self._fields}
         values |= {change.name: change.value for change in changes}
-        return Parameters(**{name: _plain(value) for name, value in values.items()})
+        return self._owner(**{name: _plain(value) for name, value in values.items()})
 
     def _ours(self, parameters: 'list[Parameter[Any]]') -> 'list[Parameter[Any]]':
         return [parameter for parameter in parameters if parameter.name in self._fields]
@@ -110,7 +116,8 @@ class DeclaredParameters:
             if names and (change is Change.START or pipeline is not None):
                 raise ConfigError(f'{", ".join(names)}: {change.value}')
         if wrong := [complaint for parameter in ours if (
-                complaint := _complaint(self._fields[parameter.name], parameter.value))]:
+                complaint := _complaint(
+                    self._owner, self._fields[parameter.name], parameter.value))]:
             raise ConfigError('; '.join(wrong))
 
     def _apply(self, parameters: 'list[Parameter[Any]]') -> None:
@@ -147,30 +154,30 @@ def _takes_doubles(declared: Field[Any]) -> bool:
     return isinstance(declared.default, float | tuple)
 
 
-def _expected(declared: Field[Any]) -> str:
+def _expected(owner: type, declared: Field[Any]) -> str:
     """Return a description of the values that a parameter takes."""
     point = ', with a decimal point' if _takes_doubles(declared) else ''
-    return expected_values(Parameters, declared) + point
+    return expected_values(owner, declared) + point
 
 
-def _complaint(declared: Field[Any], value: Any) -> str | None:
+def _complaint(owner: type, declared: Field[Any], value: Any) -> str | None:
     """Return why a value cannot be used; None if it can."""
     plain = _plain(value)
     parts = plain if isinstance(plain, tuple) else (plain,)
     # As in rclpy, 1 is not a double.
     whole = _takes_doubles(declared) and any(type(part) is int for part in parts)
-    if fits(Parameters, declared, plain) and not whole:
+    if fits(owner, declared, plain) and not whole:
         return None
     shown = list(plain) if isinstance(plain, tuple) else plain
-    return f'parameter {declared.name} = {shown!r}: expected {_expected(declared)}'
+    return f'parameter {declared.name} = {shown!r}: expected {_expected(owner, declared)}'
 
 
-def _descriptor(declared: Field[Any]) -> ParameterDescriptor:
+def _descriptor(owner: type, declared: Field[Any]) -> ParameterDescriptor:
     metadata = declared.metadata
     # START is not read-only: rclpy's own refusal would not say what to do.
     descriptor = ParameterDescriptor(
         description=metadata['help'],
-        additional_constraints=f'{_expected(declared)}; {metadata["change"].value}')
+        additional_constraints=f'{_expected(owner, declared)}; {metadata["change"].value}')
     lowest, highest = metadata['lowest'], metadata['highest']
     if declared.type is float:
         descriptor.floating_point_range = [FloatingPointRange(from_value=lowest, to_value=highest)]

@@ -145,6 +145,10 @@ class FrameStatistics:
                 return DiagnosticStatus.ERROR, (
                     'unknown: no Allegro hand is found in the frames; turn the camera to it, or '
                     'set roi to where it is')
+            case Reason.CONTRADICTION:
+                return DiagnosticStatus.ERROR, (
+                    'unknown: the camera sees a held object, but the hand is closed on nothing; '
+                    'look at both')
             case Reason.BAD_FRAMES:
                 worst = max(self._bad, key=lambda reason: self._bad[reason], default='unknown')
                 return DiagnosticStatus.ERROR, f'unknown: frames cannot be decoded ({worst})'

@@ -1,5 +1,6 @@
 """Read cameras and remappings from launch arguments, and find the cameras of a bag."""
 
+from collections.abc import Sequence
 import re
 from typing import NamedTuple
 
@@ -13,6 +14,22 @@ NAME = re.compile(r'[A-Za-z_][A-Za-z0-9_]*')
 
 #: Suffix that image_transport appends to an image topic for its compressed images.
 COMPRESSED = '/compressed'
+
+
+#: Package, launch file and arguments of each driver, as in its maker's sources. That of V5 uses
+#: HAND and TYPE without declaring them, so that they must be given.
+DRIVER_LAUNCH: dict[str, tuple[str, str, dict[str, str]] | None] = {
+    'none': None,
+    'v4': ('allegro_hand_bringup', 'allegro_hand.launch.py',
+           {'hand': '{hand}', 'use_sim_time': 'false'}),
+    'plexus': ('allegro_hand_bringup', 'allegro_hand_plexus.launch.py',
+               {'hand': '{hand}', 'use_sim_time': 'false'}),
+    'v5': ('allegro_hand_controllers', 'allegro_hand.launch.py',
+           {'HAND': '{hand}', 'TYPE': 'A', 'NUM': '{number}'}),
+    'v5_sense': ('allegro_hand_controllers', 'allegro_hand.launch.py',
+                 {'HAND': '{hand}', 'TYPE': 'A', 'NUM': '{number}'}),
+    'v6': ('allegro_hand_v6_bringup', 'bringup.launch.py', {}),
+}
 
 
 class CameraArgument(NamedTuple):
@@ -61,6 +78,30 @@ def read_remappings(text: str) -> list[tuple[str, str]]:
 def remapped_image(topic: str) -> list[tuple[str, str]]:
     """Return remappings of the node's image topics to a camera's; none if ``topic`` is empty."""
     return [('image', topic), (f'image{COMPRESSED}', f'{topic}{COMPRESSED}')] if topic else []
+
+
+def read_assignments(name: str, words: Sequence[str]) -> dict[str, str]:
+    """
+    Read words of the form ``NAME:=VALUE``.
+
+    :param name: argument that they were given with.
+    :raises ConfigError: a word has another form.
+    """
+    found = {}
+    for word in words:
+        key, separator, value = word.partition(':=')
+        if not (key and separator):
+            raise ConfigError(f'{name}: {word!r}; expected NAME:=VALUE, several separated by '
+                              'spaces')
+        found[key] = value
+    return found
+
+
+def switch(name: str, text: str) -> bool:
+    """Return what an argument of true or false says; raises a ConfigError for another value."""
+    if text.lower() not in ('true', 'false'):
+        raise ConfigError(f'{name}: {text!r}; expected true or false')
+    return text.lower() == 'true'
 
 
 def existing_file(name: str, text: str, expected: str) -> str:

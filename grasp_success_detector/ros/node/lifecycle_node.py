@@ -165,6 +165,9 @@ class DetectorNode(LifecycleNode):
             # Publishers are counted also where their QoS does not match.
             facts = {**pipeline.judge.facts, 'publishers': str(self.count_publishers(topic)),
                      'reliability': pipeline.camera.reliability}
+            if pipeline.hand is not None:
+                facts |= pipeline.hand.facts() | {
+                    'failure': '' if latest.failure is None else latest.failure.value}
             if pipeline.camera.is_open and (hint := pipeline.camera.hint()):
                 self.get_logger().warning(hint, throttle_duration_sec=HINT_PERIOD_S)
         status = self._statistics.status(

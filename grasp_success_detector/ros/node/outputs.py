@@ -12,14 +12,16 @@ from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.qos import (
     qos_policy_name_from_kind,
+    QoSDurabilityPolicy,
     QoSLivelinessPolicy,
     QoSProfile,
     QoSReliabilityPolicy,
 )
 from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import Bool, Float32, Header
+from std_msgs.msg import Bool, Float32, Header, String
 
 from grasp_success_detector.decision import Decision
+from grasp_success_detector.hand.attempt_verdict import AttemptVerdict
 from grasp_success_detector.images.encoding import encode_jpeg
 from grasp_success_detector.labels import Verdict
 from grasp_success_detector.networks.hand_boxes import HandBox
@@ -82,8 +84,13 @@ class VerdictOutputs:
     several cameras do not mix. Lifecycle publishers are silent while the node is not active.
     """
 
-    def __init__(self, node: LifecycleNode) -> None:
-        """Create the publishers; ``grasp_success/stamped`` only where vision_msgs is installed."""
+    def __init__(self, node: LifecycleNode, overlay: bool = True, attempts: bool = False) -> None:
+        """
+        Create the publishers; ``grasp_success/stamped`` only where vision_msgs is installed.
+
+        :param overlay: whether there are frames to draw verdicts on.
+        :param attempts: whether verdicts on attempts are published.
+        """
         self._node = node
         self._publishers: list[LifecyclePublisher] = []
         self._vision_msgs: Any = None
@@ -98,8 +105,11 @@ class VerdictOutputs:
             self._confidence = self._create(Float32, 'grasp_success/confidence')
             self._stamped = self._vision_msgs and self._create(
                 self._vision_msgs.Classification, 'grasp_success/stamped')
-            self._overlay = self._create(Image, 'grasp_success/overlay')
-            self._compressed = self._create(CompressedImage, 'grasp_success/overlay/compressed')
+            self._overlay = overlay and self._create(Image, 'grasp_success/overlay')
+            self._compressed = overlay and self._create(
+                CompressedImage, 'grasp_success/overlay/compressed')
+            self._attempt = attempts and self._create(
+                String, 'grasp_success/attempt', durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
         except Exception:
             self.destroy()
             raise
@@ -133,10 +143,15 @@ class VerdictOutputs:
         """Publish the Bool again, so that its deadline is kept."""
         self._bool.publish(Bool(data=decision.holds_object))
 
+    def publish_attempt(self, verdict: AttemptVerdict) -> None:
+        """Publish the verdict on an attempt, which later subscribers receive as well."""
+        if self._attempt:
+            self._attempt.publish(String(data=verdict.to_json()))
+
     def overlay_publishers(self) -> list[LifecyclePublisher]:
         """Return those publishers of the overlay that have a subscriber."""
         return [publisher for publisher in (self._overlay, self._compressed)
-                if publisher.get_subscription_count() > 0]
+                if publisher and publisher.get_subscription_count() > 0]
 
     def overlay_message(self, publisher: LifecyclePublisher, drawn: NDArray[np.uint8],
                         header: Header) -> Image | CompressedImage:
@@ -159,7 +174,8 @@ class VerdictOutputs:
         assert self._vision_msgs is not None
         hypothesis = self._vision_msgs.ObjectHypothesis
         results = [hypothesis(class_id=decision.verdict.value, score=decision.confidence)]
-        if decision.verdict is Verdict.UNKNOWN:
+        if decision.verdict is Verdict.UNKNOWN or decision.failure is not None:
             # The type has no field for a reason; a second hypothesis of score 0 names it.
-            results.append(hypothesis(class_id=decision.reason.value, score=0.))
+            reason = decision.failure or decision.reason
+            results.append(hypothesis(class_id=reason.value, score=0.))
         return self._vision_msgs.Classification(header=header, results=results)

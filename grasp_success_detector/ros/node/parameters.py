@@ -7,11 +7,15 @@ from typing import Any
 from grasp_success_detector.decision import DecisionConfig
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.files import CHECKPOINT_HELP
+from grasp_success_detector.hand.drivers import DriverKind, Side
 from grasp_success_detector.images.visibility import VisibilityConfig
 from grasp_success_detector.inference.engine import AUTO, ENGINE_HELP, PRECISION_HELP
 from grasp_success_detector.networks.familiarity import FAMILIARITY_QUANTILE
 from grasp_success_detector.ros.node.image_conversion import ImageDecoder
 from grasp_success_detector.settings import check_settings, setting
+
+#: Threshold of a fused P(success), which needs no checkpoint's own.
+FUSED_THRESHOLD = 0.75
 
 
 class Change(Enum):
@@ -60,7 +64,33 @@ def _parameter_of(owner: type, name: str, **limits: float) -> Any:
 
 
 @dataclass(frozen=True)
-class Parameters:
+class HandParameters:
+    """Values of the parameters that tell which hand takes part in the verdict."""
+
+    driver: DriverKind = _parameter(
+        DriverKind.NONE, 'Driver that moves the hand: none (the camera alone decides), v4, '
+        'plexus, v5, v5_sense or v6.', Change.CONFIGURE)
+    hand: Side = _parameter(Side.RIGHT, 'Side of the hand: right or left.', Change.CONFIGURE)
+    hand_number: int = _parameter(
+        0, 'Number of the hand in the topics of the drivers v5 and v5_sense.', Change.CONFIGURE,
+        lowest=0, highest=99)
+    joint_states_topic: str = _parameter(
+        '', 'sensor_msgs/JointState of the hand; empty: that of the driver.', Change.CONFIGURE)
+    joint_names: str = _parameter(
+        '', 'Names of the joints, separated by commas: index, middle, ring, thumb (, little), '
+        "each from its base to its tip; empty: the driver's.", Change.CONFIGURE)
+    hand_model: str = _parameter(
+        '', 'File of calibrate_hand; empty: the one that ships, of simulated attempts.',
+        Change.CONFIGURE)
+
+    @property
+    def uses_hand(self) -> bool:
+        """Return whether joint states take part in the verdict."""
+        return self.driver is not DriverKind.NONE or self.joint_states_topic != ''
+
+
+@dataclass(frozen=True)
+class Parameters(HandParameters):
     """Values of the node's parameters; the node declares a parameter for each field."""
 
     checkpoint: str = _parameter(
@@ -151,3 +181,37 @@ class Parameters:
     def visibility(self) -> VisibilityConfig:
         """Return the limits beyond which the camera counts as blind."""
         return VisibilityConfig(self.max_black, self.max_white, self.frozen_after_s)
+
+
+@dataclass(frozen=True)
+class FusionParameters(HandParameters):
+    """Values of the parameters of fusion_node."""
+
+    cameras: str = _parameter(
+        '', 'Namespaces of the detectors that are fused, separated by commas: left,right means '
+        'left/grasp_success/confidence and right/grasp_success/confidence.',
+        Change.CONFIGURE)
+    threshold: float = _parameter(
+        FUSED_THRESHOLD, 'P(success) of all parts from which the verdict is SUCCESS.',
+        lowest=0.01, highest=1.)
+    hysteresis: float = _parameter_of(DecisionConfig, 'hysteresis', highest=0.99)
+    undecided: float = _parameter_of(DecisionConfig, 'undecided', highest=0.99)
+    stale_after_s: float = _parameter(
+        1.2, 'Seconds after which a part that is silent counts for nothing.', lowest=0.05,
+        highest=60.)
+    autostart: bool = _parameter(
+        True, 'Go to active by itself; false: wait for a lifecycle manager.', Change.START)
+
+    def __post_init__(self) -> None:
+        """Raise a ConfigError if values are out of range, or there is nothing to fuse."""
+        check_settings(self, ConfigError, 'parameters:')
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the cameras' namespaces."""
+        return tuple(name.strip().strip('/') for name in self.cameras.split(',') if name.strip())
+
+    def decision(self) -> DecisionConfig:
+        """Return the decision's settings."""
+        return DecisionConfig(self.threshold, self.hysteresis, self.undecided,
+                              stale_after_s=self.stale_after_s)

@@ -16,6 +16,7 @@ from grasp_success_detector.ros.node.diagnostics import FrameStatistics
 from grasp_success_detector.ros.node.doubtful_recorder import DoubtfulRecorder
 from grasp_success_detector.ros.node.frame_judge import FrameJudge, ReceivedFrame, UnjudgedError
 from grasp_success_detector.ros.node.frame_source import FrameSource, read_header
+from grasp_success_detector.ros.node.hand_subscription import HandSubscription
 from grasp_success_detector.ros.node.outputs import draw_overlay, VerdictOutputs
 from grasp_success_detector.ros.node.parameters import Parameters
 from grasp_success_detector.ros.node.verdict_keeper import VerdictKeeper
@@ -45,10 +46,13 @@ class DetectionPipeline:
         self.camera = CameraSubscription(
             node, self.judge.message_type, values.reliability, self._take)
         self._recorder = self._doubtful_recorder(values)
-        self._outputs = VerdictOutputs(node)
+        self.hand = None if not values.uses_hand else HandSubscription(
+            node, values, values.stale_after_s, lambda: self.keeper.interrupt())
+        self._outputs = VerdictOutputs(node, attempts=self.hand is not None)
         self.keeper = VerdictKeeper(
             self._outputs, statistics, lambda: node.get_clock().now().nanoseconds,
-            None if self._recorder is None else self._recorder.said)
+            None if self._recorder is None else self._recorder.said,
+            None if self.hand is None else self.hand.monitor)
         self._source = FrameSource()
         self._worker = LatestItemWorker(self._work_on, 'inference')
         # Time-outs and heartbeats are real time, also where the simulated clock stands still.
@@ -92,6 +96,8 @@ class DetectionPipeline:
             self.keeper.begin_anew(values.decision(judge.threshold))
             self.judge = judge
             self._node.get_logger().info(f'changed to {self.describe(values)}')
+        if self.hand is not None:
+            self.hand.monitor.stale_after_s = values.stale_after_s
         self._limit = RateLimit(values.max_rate)
         self._watchdog.timer_period_ns = round(self.keeper.watch_period_s * NS_PER_S)
 
@@ -108,7 +114,7 @@ class DetectionPipeline:
         if not self.is_active:
             return
         self.keeper.close(Reason.INACTIVE)
-        self.camera.close()
+        self._close_topics()
         self._watchdog.cancel()
         self._outputs.flush(0.3)
         if not self._worker.stop(timeout_s=1.):
@@ -129,7 +135,7 @@ class DetectionPipeline:
             self._open()
         elif not enabled:
             self.keeper.close(Reason.DISABLED)
-            self.camera.close()
+            self._close_topics()
 
     def reset(self) -> None:
         """Forget all frames so far; the verdict is UNKNOWN until new ones are judged."""
@@ -158,6 +164,13 @@ class DetectionPipeline:
         self.keeper.open()
         self._look_at_clock()
         self.camera.open()
+        if self.hand is not None:
+            self.hand.open()
+
+    def _close_topics(self) -> None:
+        self.camera.close()
+        if self.hand is not None:
+            self.hand.close()
 
     def _watch(self) -> None:
         self._look_at_clock()

@@ -10,11 +10,14 @@ from std_msgs.msg import Header
 from grasp_success_detector.decision import (
     Decision,
     DecisionConfig,
+    FusedDecider,
     NS_PER_S,
     Reason,
     unknown,
     WindowedDecider,
 )
+from grasp_success_detector.hand.attempt_verdict import AttemptWatch
+from grasp_success_detector.hand.monitor import HandMonitor
 from grasp_success_detector.labels import Verdict
 from grasp_success_detector.ros.node.diagnostics import FrameStatistics
 from grasp_success_detector.ros.node.frame_judge import JudgedFrame, ReceivedFrame, UnjudgedError
@@ -48,18 +51,21 @@ class VerdictKeeper:
     """
 
     def __init__(self, outputs: VerdictOutputs, statistics: FrameStatistics,
-                 ros_now_ns: Callable[[], int], tell: Tell | None = None) -> None:
+                 ros_now_ns: Callable[[], int], tell: Tell | None = None,
+                 hand: HandMonitor | None = None) -> None:
         """
         Begin closed, with the reason INACTIVE.
 
         :param ros_now_ns: returns the time by the ROS clock, to compare with frames' stamps.
         :param tell: called with each verdict that is published, the threshold, and P(success) of
             the newest frame alone, None if the verdict comes of no judged frame.
+        :param hand: what joints say; None: the camera alone decides.
         """
-        self._tell = tell
+        self._tell, self._hand = tell, hand
+        self._watch = AttemptWatch()
         self._outputs, self._statistics, self._ros_now_ns = outputs, statistics, ros_now_ns
         self._lock = Lock()
-        self._decider = WindowedDecider(DecisionConfig())
+        self._decider = self._make_decider(DecisionConfig())
         self._closed: Reason | None = Reason.INACTIVE     # why no frames are taken
         self._held: Reason | None = None    # why no verdict is given, whatever frames show
         self.period = 0
@@ -141,7 +147,7 @@ class VerdictKeeper:
                 return
             self._requests.append(VerifyRequest(
                 self._decider.config, self._ros_now_ns(), time.monotonic_ns(), timeout_s, topic,
-                answer))
+                answer, self._make_decider, self._explain))
 
     def answer(self, frame: ReceivedFrame, judged: JudgedFrame) -> Decision | None:
         """Decide with this frame, publish, return the decision; None for an earlier period."""
@@ -153,7 +159,7 @@ class VerdictKeeper:
             else:
                 self._decider.observe(judged.stamp.ns, judged.probability, frame.received_ns)
             self._header = judged.message.header
-            decision = self._decider.decide(time.monotonic_ns())
+            decision = self._decide()
             self._publish(decision, judged.probability)
             before_ns = frame.received_ns + sum(judged.times)
             self._statistics.add_judged(frame.received_ns, judged.times._replace(
@@ -179,7 +185,7 @@ class VerdictKeeper:
                 self._decider.observe_blind(error.blindness, frame.received_ns)
             for request in self._requests:
                 request.observe_bad(frame.received_ns, error.reason, error.blindness)
-            decision = self._decider.decide(time.monotonic_ns())
+            decision = self._decide()
             if decision.verdict is Verdict.UNKNOWN and (
                     decision.reason is not self.latest.reason):
                 self._publish(decision)
@@ -202,6 +208,9 @@ class VerdictKeeper:
             if decision.verdict is Verdict.UNKNOWN and (
                     overdue or self.latest.verdict is not Verdict.UNKNOWN):
                 self._publish(decision)
+            elif self._hand is not None and (
+                    overdue or decision.verdict is not self.latest.verdict):
+                self._publish(decision)     # of the hand alone: no frame publishes it
             elif now_ns - self._sent_ns >= REPEAT_NS:
                 self._outputs.repeat(self.latest)
                 self._sent_ns = now_ns
@@ -209,7 +218,24 @@ class VerdictKeeper:
     def _decide(self) -> Decision:
         if reason := self._closed or self._held:
             return unknown(reason)
-        return self._decider.decide(time.monotonic_ns())
+        now_ns = time.monotonic_ns()
+        decision = self._decider.decide(now_ns)
+        if self._hand is None:
+            return decision
+        decision, over = self._watch.observe(now_ns, decision, self._hand.state(now_ns))
+        if over is not None:
+            self._outputs.publish_attempt(over)
+        return decision
+
+    def _make_decider(self, config: DecisionConfig) -> WindowedDecider:
+        if self._hand is None:
+            return WindowedDecider(config)
+        return FusedDecider(config, self._hand.model.fusion.probability, self._hand.evidence)
+
+    def _explain(self, decision: Decision) -> Decision:
+        if self._hand is None:
+            return decision
+        return self._watch.explain(decision, self._hand.state(time.monotonic_ns()))
 
     def _refuse_all(self, reason: Reason) -> None:
         now_ns = time.monotonic_ns()

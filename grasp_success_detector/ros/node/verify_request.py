@@ -42,7 +42,7 @@ class VerifyAnswer:
             'probability': decision.probability if known else None,
             'frames': decision.frames,
             'seconds': round(self.seconds, 3),
-            'reason': decision.reason.value,
+            'reason': (decision.failure or decision.reason).value,
             'text': self.text,
         })
 
@@ -56,15 +56,20 @@ class VerifyRequest:
     """
 
     def __init__(self, config: DecisionConfig, stamp_ns: int, now_ns: int, timeout_s: float,
-                 topic: str, answer: Callable[[VerifyAnswer], None]) -> None:
+                 topic: str, answer: Callable[[VerifyAnswer], None],
+                 make: Callable[[DecisionConfig], WindowedDecider] = WindowedDecider,
+                 explain: Callable[[Decision], Decision] = lambda decision: decision) -> None:
         """
         Begin to wait; ``answer`` is called once, from any thread, and must return quickly.
 
         :param stamp_ns: time of the call by the ROS clock, to compare with frames' stamps.
         :param now_ns: time of the call by the monotonic clock.
         :param topic: the camera's topic, which the answer's text names.
+        :param make: makes the decider of the window.
+        :param explain: returns a decision with the reason of a failure.
         """
-        self._decider = WindowedDecider(config)
+        self._make, self._explain = make, explain
+        self._decider = make(config)
         self._called_ns, self._timeout_s = now_ns, timeout_s
         self._topic, self._answer = topic, answer
         self.reset(stamp_ns, now_ns)
@@ -83,7 +88,7 @@ class VerifyRequest:
 
     def begin_anew(self, config: DecisionConfig) -> None:
         """Forget all frames so far, and decide from later ones with another configuration."""
-        self._decider = WindowedDecider(config)
+        self._decider = self._make(config)
 
     def observe(self, stamp: Stamp, probability: float, received_ns: int,
                 ros_now_ns: int) -> bool:
@@ -99,10 +104,15 @@ class VerifyRequest:
         decision = self._decider.decide(received_ns)
         if decision.verdict is Verdict.UNKNOWN:
             return False
-        self._answer(VerifyAnswer(decision, self._seconds(received_ns), (
-            f'{decision.verdict.value}: mean P(success) {decision.probability:.2f} of '
-            f'{decision.frames} frames')))
+        self._say(decision, received_ns)
         return True
+
+    def _say(self, decision: Decision, now_ns: int) -> None:
+        decision = self._explain(decision)
+        why = '' if decision.failure is None else f' ({decision.failure.value})'
+        self._answer(VerifyAnswer(decision, self._seconds(now_ns), (
+            f'{decision.verdict.value}{why}: mean P(success) {decision.probability:.2f} of '
+            f'{decision.frames} frames')))
 
     def observe_bad(self, received_ns: int, why: str, blindness: Reason | None) -> None:
         """Count a frame that could not be judged; ``why`` is the UnjudgedError's reason."""
@@ -119,8 +129,11 @@ class VerifyRequest:
         if self._seconds(now_ns) < self._timeout_s:
             return False
         decision = self._decider.decide(now_ns)
-        if decision.verdict is not Verdict.UNKNOWN:     # it would have been answered already
-            decision = unknown(Reason.STALE)
+        if decision.verdict is not Verdict.UNKNOWN:
+            if not decision.frames:     # the hand alone tells it
+                self._say(decision, now_ns)
+                return True
+            decision = unknown(Reason.STALE)    # it would have been answered already
         self._answer(VerifyAnswer(decision, self._seconds(now_ns), (
             f'not known within {self._timeout_s} s: {self._why(decision)}')))
         return True
@@ -135,6 +148,8 @@ class VerifyRequest:
     def _why(self, decision: Decision) -> str:
         if decision.reason is Reason.UNDECIDED:
             return f'mean P(success) {decision.probability:.2f} lies in the undecided band'
+        if decision.reason is Reason.CONTRADICTION:
+            return 'the camera sees a held object, but the hand is closed on nothing'
         if decision.reason is Reason.TOO_FEW_FRAMES:
             return (f'fewer than min_frames = {self._decider.config.min_frames} frames within '
                     f'window_s = {self._decider.config.window_s}')

@@ -1,0 +1,181 @@
+"""calibrate_hand: learn where a rig's hand closes on nothing, and what its joints say."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+import tempfile
+from typing import Any
+
+from grasp_success_detector import __version__
+from grasp_success_detector.console import (
+    command,
+    command_parser,
+    counted,
+    ExitCode,
+    progress_bar,
+    stderr_console,
+)
+from grasp_success_detector.errors import HandStateError
+from grasp_success_detector.evaluation.frame_sources import open_recordings
+from grasp_success_detector.evaluation.hand_replay import (
+    hand_stream,
+    HandStream,
+    labelled_poses,
+    poses_at,
+)
+from grasp_success_detector.files import check_new_file, checkpoint_path
+from grasp_success_detector.hand.calibration import (
+    LabelledPose,
+    learn_fusion,
+    learn_joints,
+    learn_reference,
+    out_of_fold,
+)
+from grasp_success_detector.hand.closure import flexion, HandReference
+from grasp_success_detector.hand.drivers import DriverKind, read_names, Side
+from grasp_success_detector.hand.model import HandModel, read_hand
+from grasp_success_detector.hand.monitor import Pose
+from grasp_success_detector.recordings.hand_messages import read_hand_messages
+from grasp_success_detector.recordings.reader import StorageFile
+from grasp_success_detector.recordings.selection import FrameSelection
+from grasp_success_detector.recordings.sources import find_sources, Source, SourceKind
+
+EPILOG = """\
+examples:
+  calibrate_hand bags/empty --out hand.json
+      five closes on nothing, a second each: the references of this rig
+  calibrate_hand bags/empty --attempts bags/monday --labels labels.csv --out hand.json
+      also learns from labelled attempts what the joints say, and how far to trust each part
+  detector_node --ros-args -p driver:=v4 -p hand_model:=hand.json
+      the node with this file
+
+A bag of closes on nothing holds the joint states of the driver, and its commands where it takes
+any: open the hand, close it on nothing, wait a second, and again, at least three times.
+
+The attempts must not be those that the checkpoint was trained on; else the camera is trusted too
+much. Without --attempts, what joints say is taken from --base, by default from simulated attempts.
+
+exit codes: 0 the file was written, 1 wrong input, 2 wrong option, 130 Ctrl-C
+"""
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the arguments, learn from the bags, write the file and say what was found."""
+    args = _parser().parse_args(argv)
+    if not args.empty and not args.attempts:
+        raise HandStateError('nothing to learn from; give a bag of closes on nothing, or labelled '
+                             'attempts with --attempts')
+    check_new_file(args.out, HandStateError)
+    whole = args.attempts and args.checkpoint is not None     # nothing of another file is needed
+    model = None if whole and not args.base else read_hand(args.base)
+    reference = None if model is None else model.reference
+    nothing = [pose for source in _bags(args.empty) for pose in _poses(_stream(source, args))]
+    if nothing and not args.without_reference:
+        reference = learn_reference(nothing)
+        print(f'{counted(reference.closes, "close")} on nothing; the fingers bend by '
+              f'{", ".join(f"{bent:.2f}" for bent in _travel(reference))} rad')
+    joints, fusion = (None, None) if model is None else (model.joints, model.fusion)
+    about: dict[str, Any] = {'version': __version__, 'closes_on_nothing': args.empty}
+    if args.attempts:
+        poses = _labelled(args, reference)
+        joints = learn_joints(poses, nothing)
+        right = [(odds > 0) == pose.success for odds, pose in zip(
+            out_of_fold(poses).tolist(), poses, strict=True)]
+        print(f'{counted(joints.attempts, "attempt")}, {counted(len(poses), "moment")} with a '
+              f'closed hand; joints alone are right at {sum(right) / len(right):.1%} of them '
+              '(by cross-validation)')
+        about |= {'attempts': args.attempts, 'moments': len(poses),
+                  'joints_right': sum(right) / len(right)}
+        if args.checkpoint is not None:
+            fusion = learn_fusion(poses)
+            camera, hand = (weight / scale for weight, scale in zip(
+                fusion.logistic.weights, fusion.logistic.scale, strict=True))
+            print(f'fusion of {counted(fusion.attempts, "attempt")}: weight {camera:.2f} of '
+                  f'the camera, {hand:.2f} of the joints')
+            about['checkpoint'] = str(args.checkpoint)
+    elif model is not None:
+        about['base'] = model.about
+    assert joints is not None and fusion is not None
+    try:
+        HandModel(joints, fusion, reference, about).write(args.out)
+    except OSError as error:
+        raise HandStateError(f'{args.out}: cannot be written ({error.strerror})') from error
+    print(f'{args.out}: written; give it to the node with hand_model:={args.out}')
+    return ExitCode.OK
+
+
+def _bags(given: Sequence[str]) -> list[Source]:
+    sources = find_sources(given) if given else []
+    if others := [str(source.path) for source in sources if source.kind is not SourceKind.BAG]:
+        raise HandStateError(f'{", ".join(others)}: no bag; expected bags with joint states')
+    return sources
+
+
+def _stream(source: Source, args: argparse.Namespace) -> HandStream:
+    files = [StorageFile(path) for path in source.files]
+    try:
+        return hand_stream(
+            read_hand_messages(files), None if args.driver is None else DriverKind(args.driver),
+            Side(args.hand), read_names(args.joint_names))
+    except HandStateError as error:
+        raise HandStateError(f'{source.path}: {error}') from error
+
+
+def _poses(stream: HandStream) -> list[Pose]:
+    return [pose for pose in poses_at(stream, stream.states.times_ns.tolist()) if pose is not None]
+
+
+def _labelled(args: argparse.Namespace, reference: HandReference | None) -> list[LabelledPose]:
+    """Return the poses of all attempts with what the checkpoint sees at them, if one is given."""
+    from grasp_success_detector.evaluation.judging import judge, unjudged
+    from grasp_success_detector.inference.classifier import GraspClassifier
+
+    classifier = None if args.checkpoint is None else GraspClassifier.from_checkpoint(
+        checkpoint_path(args.checkpoint))
+    poses: list[LabelledPose] = []
+    with tempfile.TemporaryDirectory() as folder, progress_bar(stderr_console()) as progress:
+        for source in _bags(args.attempts):
+            cameras = []
+            for topic in args.topic or [None]:
+                recording, = open_recordings(
+                    [str(source.path)], FrameSelection(topic=topic, labels=args.labels),
+                    Path(folder))
+                task = progress.add_task(recording.name, total=len(recording.frames))
+                cameras.append(unjudged(recording) if classifier is None else judge(
+                    classifier, recording,
+                    lambda count, task=task: progress.advance(task, count)))  # type: ignore[misc]
+            poses += labelled_poses(cameras, _stream(source, args), reference)
+    return poses
+
+
+def _travel(reference: HandReference) -> list[float]:
+    import numpy as np
+    return list(flexion(np.array(reference.closed)) - flexion(np.array(reference.opened)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = command_parser(__doc__, EPILOG)
+    parser.add_argument('empty', nargs='*', metavar='BAG', help='closes on nothing')
+    parser.add_argument('--out', type=Path, required=True, metavar='JSON',
+                        help='file to write; it must not exist')
+    parser.add_argument('--attempts', nargs='+', default=[], metavar='BAG',
+                        help='labelled attempts to learn from')
+    parser.add_argument('--labels', type=Path, metavar='CSV',
+                        help='labels of --attempts (the topic /ground_truth of simulations)')
+    parser.add_argument('--topic', nargs='+', metavar='TOPIC',
+                        help='image topics of --attempts, one for each camera')
+    parser.add_argument('--checkpoint', metavar='CHECKPOINT',
+                        help='learn also how to fuse its P(success) with the joints')
+    parser.add_argument('--base', default='', metavar='JSON',
+                        help='where the rest is taken from (the file that ships)')
+    parser.add_argument('--without-reference', action='store_true',
+                        help='keep no reference of closes on nothing: a file for many rigs')
+    hand = parser.add_argument_group('hand (default: told by the names of the joints)')
+    hand.add_argument('--driver', choices=[kind.value for kind in DriverKind
+                                           if kind is not DriverKind.NONE])
+    hand.add_argument('--hand', choices=[side.value for side in Side], default='right')
+    hand.add_argument('--joint-names', default='', metavar='A,B,...',
+                      help='names of the joints: index, middle, ring, thumb (, little), each from '
+                      'its base to its tip')
+    return parser

@@ -1,0 +1,171 @@
+"""Learn the references of a rig, the joints' P(success) and the fusion from recorded poses."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from grasp_success_detector.errors import HandStateError
+from grasp_success_detector.hand.closure import closure_deficit, flexion, HandReference
+from grasp_success_detector.hand.evidence import farthest, grasp_features, JointModel
+from grasp_success_detector.hand.fusion import fit_fusion, Fusion
+from grasp_success_detector.hand.logistic import fit_logistic
+from grasp_success_detector.hand.monitor import Pose
+from grasp_success_detector.hand.motion import Phase
+
+#: Fewest closes on nothing that a rig's reference is made of.
+LEAST_CLOSES = 3
+
+#: Fewest attempts of each outcome from which joints and fusion are learned.
+LEAST_ATTEMPTS = 10
+
+#: Features beyond this many times the farthest learned one are unfamiliar.
+_FAMILIAR = 1.5
+
+#: Of the deficits of closes on nothing, this share counts as empty.
+_EMPTY_SHARE = .99
+#: Smallest limit of such deficits (rad), a few times the noise of the encoders.
+_LEAST_EMPTY = .05
+
+_FOLDS = 10
+
+
+@dataclass(frozen=True)
+class LabelledPose:
+    """
+    A hand that stands closed, and whether it held the object.
+
+    :ivar closed: angles that it was told to reach, or its reference; radians, like ``measured``.
+    :ivar opened: mean flexion (rad) of the open hand before.
+    :ivar effort: torques of the joints; None where none are published.
+    :ivar cameras: P(success) from each camera that could tell at that moment.
+    """
+
+    attempt: str
+    success: bool
+    measured: NDArray[np.float64]
+    closed: NDArray[np.float64]
+    opened: float
+    effort: NDArray[np.float64] | None = None
+    cameras: tuple[float, ...] = ()
+
+
+def learn_reference(poses: Sequence[Pose]) -> HandReference:
+    """
+    Return a rig's reference from closes on nothing.
+
+    :param poses: one pose for each joint state of the recording, in order.
+    :raises HandStateError: fewer than LEAST_CLOSES closes, or the hand never opened.
+    """
+    closed: dict[int, NDArray[np.float64]] = {}
+    opened: dict[int, NDArray[np.float64]] = {}
+    for pose in poses:
+        if pose.phase is Phase.CLOSED:
+            closed[pose.attempt] = pose.measured    # the last one of each attempt
+        elif pose.phase is Phase.OPEN:
+            opened[pose.attempt] = pose.measured
+    if len(closed) < LEAST_CLOSES or not opened:
+        raise HandStateError(f'{len(closed)} closes on nothing found; expected {LEAST_CLOSES} or '
+                             'more: open the hand, close it on nothing and wait a second, and '
+                             'this again')
+    angles = np.array(list(closed.values()))
+    return HandReference(
+        tuple(np.median(list(opened.values()), 0).tolist()), tuple(angles.mean(0).tolist()),
+        tuple(angles.std(0, ddof=1).tolist()), len(closed))
+
+
+def learn_joints(poses: Sequence[LabelledPose], nothing: Sequence[Pose] = ()) -> JointModel:
+    """
+    Return the joints' P(success), learned on labelled poses; each attempt counts once.
+
+    :param nothing: poses of closes on nothing, of which those with a command are used.
+    :raises HandStateError: fewer than LEAST_ATTEMPTS attempts of one outcome.
+    """
+    labels = np.array([pose.success for pose in poses], bool)
+    attempts = np.array([pose.attempt for pose in poses])
+    for label, name in ((True, 'success'), (False, 'failure')):
+        if (count := len(set(attempts[labels == label]))) < LEAST_ATTEMPTS:
+            raise HandStateError(f'{count} attempts with a closed hand of label {name}; expected '
+                                 f'{LEAST_ATTEMPTS} or more')
+    fits = []
+    for features in (_features(poses, False), _features(poses, True)):
+        logistic = fit_logistic(features, labels, _once(attempts))
+        fits.append((logistic, farthest(features, logistic)))
+    with_effort = fits[1][0] if _have_effort(poses) else None
+    empty = [closure_deficit(pose.measured, pose.commanded).max() for pose in nothing
+             if pose.phase is Phase.CLOSED and pose.commanded is not None]
+    return JointModel(
+        fits[0][0], with_effort, len(set(attempts)), max(far for _, far in fits) * _FAMILIAR,
+        max(float(np.quantile(empty, _EMPTY_SHARE)) if empty else 0., _LEAST_EMPTY),
+        float(np.median([flexion(pose.closed).mean() - pose.opened for pose in poses
+                         if pose.success])))
+
+
+def out_of_fold(poses: Sequence[LabelledPose], seed: int = 0) -> NDArray[np.float64]:
+    """Return the joints' log-odds (N,) of each pose, learned on the other attempts alone."""
+    names = np.unique([pose.attempt for pose in poses])
+    folds = dict(zip(names.tolist(), np.random.default_rng(seed).permutation(len(names)) % _FOLDS,
+                     strict=True))
+    fold = np.array([folds[pose.attempt] for pose in poses])
+    features = _features(poses, True)
+    labels = np.array([pose.success for pose in poses], bool)
+    attempts = np.array([pose.attempt for pose in poses])
+    found = np.empty(len(poses))
+    for number in range(_FOLDS):
+        rest = fold != number
+        if (fold == number).any():
+            found[fold == number] = fit_logistic(
+                features[rest], labels[rest], _once(attempts[rest])).log_odds(
+                    features[fold == number])
+    return found
+
+
+def _have_effort(poses: Sequence[LabelledPose]) -> bool:
+    return all(pose.effort is not None for pose in poses)
+
+
+def _features(poses: Sequence[LabelledPose], effort: bool) -> NDArray[np.float64]:
+    """Return the features (N, F), with torques where they are wanted and all poses have some."""
+    effort = effort and _have_effort(poses)
+    return np.array([grasp_features(pose.measured, pose.closed, pose.effort if effort else None)
+                     for pose in poses])
+
+
+def learn_fusion(poses: Sequence[LabelledPose]) -> Fusion:
+    """
+    Return the fusion, learned on poses at which a camera could tell.
+
+    The joints' log-odds come from models that did not learn from the attempt; the cameras'
+    checkpoint must not have learned from these attempts either.
+
+    :raises HandStateError: no camera could tell, or there are poses of only one label.
+    """
+    log_odds = out_of_fold(poses)
+    seen = [i for i, pose in enumerate(poses) if pose.cameras]
+    if not seen:
+        raise HandStateError('no camera could tell at any labelled pose')
+
+    def parts(independence: float) -> Fusion:
+        return fit_fusion([poses[i].cameras for i in seen], log_odds[seen],
+                          np.array([poses[i].success for i in seen], bool),
+                          np.array([poses[i].attempt for i in seen]), independence)
+    if max(len(poses[i].cameras) for i in seen) < 2:
+        return parts(.5)
+    return min(map(parts, (0., .25, .5, .75, 1.)), key=lambda fusion: _loss(
+        fusion.probability, [poses[i] for i in seen], log_odds[seen]))
+
+
+def _loss(probability: Callable[[Sequence[float], float], float], poses: Sequence[LabelledPose],
+          log_odds: NDArray[np.float64]) -> float:
+    said = np.array([probability(pose.cameras, odds) for pose, odds in zip(
+        poses, log_odds.tolist(), strict=True)])
+    right = np.where([pose.success for pose in poses], said, 1 - said)
+    return float(-np.log(np.maximum(right, 1e-6)) @ _once(
+        np.array([pose.attempt for pose in poses])))
+
+
+def _once(attempts: NDArray[np.str_]) -> NDArray[np.float64]:
+    """Return weights that add up to 1 for each attempt."""
+    _, numbers, counts = np.unique(attempts, return_inverse=True, return_counts=True)
+    return np.asarray(1 / counts[numbers])
