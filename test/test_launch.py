@@ -161,11 +161,13 @@ def test_every_camera_gets_a_node_in_its_namespace(started):
 
 @pytest.mark.parametrize('arguments', [{}, {'checkpoint': 'mine'}])
 def test_a_yaml_launch_file_can_include_it(started, arguments):
-    calls = started(YAML_EXAMPLE, **arguments)
-    assert [parameters for _, parameters in calls] == [
-        [{'image_transport': 'compressed'}, *([arguments] if arguments else [])]] * 2
-    namespaces = {word for words, _ in calls for word in words if word.startswith('__ns:=')}
-    assert namespaces == {'__ns:=/allegro/wrist', '__ns:=/allegro/palm'}
+    calls = started(YAML_EXAMPLE, driver='none', **arguments)
+    found = {word: parameters for words, parameters in calls for word in words
+             if word.startswith('__ns:=')}
+    assert found.keys() == {'__ns:=/allegro', '__ns:=/allegro/wrist', '__ns:=/allegro/palm'}
+    assert {'cameras': 'wrist,palm'} in found['__ns:=/allegro']
+    assert found['__ns:=/allegro/wrist'] == found['__ns:=/allegro/palm'] == [
+        {'image_transport': 'compressed'}, *([arguments] if arguments else [])]
     assert {'image:=/wrist_camera/image_raw', 'image:=/palm_camera/image_raw'} <= {
         word for words, _ in calls for word in words}
 
