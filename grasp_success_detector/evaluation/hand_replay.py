@@ -10,6 +10,7 @@ from grasp_success_detector.decision import (
     Decision,
     DecisionConfig,
     Fuser,
+    NS_PER_S,
     Reason,
     unknown,
     WindowedDecider,
@@ -31,6 +32,9 @@ from grasp_success_detector.hand.monitor import HandMonitor, Pose, PoseFollower
 from grasp_success_detector.hand.motion import Phase
 from grasp_success_detector.labels import Label
 from grasp_success_detector.recordings.hand_messages import HandMessages, Samples
+
+#: How often the node decides without a frame.
+_WATCH_NS = NS_PER_S // 10
 
 #: Time in ns; kind; text of a command (0), angles of one (1), or angles and torques measured (2).
 Event = tuple[int, int, Any]
@@ -198,7 +202,7 @@ def _decide(name: str, cameras: Sequence[Judged], rows: Sequence[tuple[int, int,
     deciders = [WindowedDecider(config) for _ in cameras]
     fuser = Fuser(config, model.fusion.probability)
     monitor, watch, verdicts = HandMonitor(model), AttemptWatch(), []
-    decision = unknown(Reason.NO_FRAMES)
+    decision, decided_ns = unknown(Reason.NO_FRAMES), 0
     # Of one time, the hand's messages come first, and what each camera shows after them.
     steps: list[tuple[int, int, Any]] = [*events, *((row[0], 3, row) for row in rows)]
     for time_ns, kind, value in sorted(steps, key=lambda step: step[:2]):
@@ -213,6 +217,9 @@ def _decide(name: str, cameras: Sequence[Judged], rows: Sequence[tuple[int, int,
         elif not without_cameras:
             _, number, index = value
             _show(deciders[number], cameras[number], index)
+        if kind < 3 and time_ns - decided_ns < _WATCH_NS:
+            continue    # as the node, which does not decide at each joint state
+        decided_ns = time_ns
         state = monitor.state(time_ns) if with_hand else None
         decision = fuser.decide([decider.decide(time_ns) for decider in deciders],
                                 None if state is None else state.evidence)

@@ -23,8 +23,9 @@ LEAST_ATTEMPTS = 10
 #: Features beyond this many times the farthest learned one are unfamiliar.
 _FAMILIAR = 1.5
 
-#: Of the deficits of closes on nothing, this share counts as empty.
-_EMPTY_SHARE = .99
+#: A deficit up to this many times the median of those of closes on nothing counts as empty. The
+#: largest ones are no measure: fingers may touch each other.
+_EMPTY_TIMES = 2.
 #: Smallest limit of such deficits (rad), a few times the noise of the encoders.
 _LEAST_EMPTY = .05
 
@@ -97,7 +98,7 @@ def learn_joints(poses: Sequence[LabelledPose], nothing: Sequence[Pose] = ()) ->
              if pose.phase is Phase.CLOSED and pose.commanded is not None]
     return JointModel(
         fits[0][0], with_effort, len(set(attempts)), max(far for _, far in fits) * _FAMILIAR,
-        max(float(np.quantile(empty, _EMPTY_SHARE)) if empty else 0., _LEAST_EMPTY),
+        max(_EMPTY_TIMES * float(np.median(empty)) if empty else 0., _LEAST_EMPTY),
         float(np.median([flexion(pose.closed).mean() - pose.opened for pose in poses
                          if pose.success])))
 

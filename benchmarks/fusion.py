@@ -1,0 +1,129 @@
+"""
+How often attempts are decided right from camera, joint states, both, and two cameras with joints.
+
+    simulate_grasps bags/rig_test --preset rig --attempts 300 --from-s 3.4 --cameras 2 --seed 1001
+    simulate_grasps bags/random_test --preset random --attempts 300 --from-s 3.4 --cameras 2 \
+        --seed 2001
+    python benchmarks/fusion.py models/efficientnet_lite0_rig.safetensors \
+        --data bags/rig_test bags/random_test
+
+Everything is simulated. Each attempt is decided at its last labelled frame as the node decides it,
+with the file of the hand that ships or --hand; UNKNOWN counts as wrong. --familiarity 0 judges
+all frames, as the figures of the model card do.
+"""
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+import json
+from pathlib import Path
+import tempfile
+
+from grasp_success_detector.decision import DecisionConfig
+from grasp_success_detector.evaluation.attempts import Judged
+from grasp_success_detector.evaluation.frame_sources import open_recordings
+from grasp_success_detector.evaluation.hand_replay import (
+    decide_fused,
+    FusedAttempt,
+    hand_stream,
+)
+from grasp_success_detector.evaluation.judging import judge
+from grasp_success_detector.evaluation.metrics import wilson_interval
+from grasp_success_detector.files import checkpoint_path
+from grasp_success_detector.hand.model import read_hand
+from grasp_success_detector.inference.classifier import GraspClassifier
+from grasp_success_detector.labels import FailureReason, Label, Verdict
+from grasp_success_detector.recordings.bags import ATTEMPT_TOPIC, open_bag
+from grasp_success_detector.recordings.hand_messages import read_hand_messages
+from grasp_success_detector.recordings.reader import StorageFile
+from grasp_success_detector.recordings.selection import FrameSelection
+from grasp_success_detector.recordings.sources import find_sources
+
+TOPICS = ('/camera/image_raw/compressed', '/camera_2/image_raw/compressed')
+
+#: Threshold of what the joints say without a camera, and of a fused P(success).
+FUSED = 0.75
+
+
+def cell(attempts: Sequence[FusedAttempt]) -> str:
+    """Return how many are right, with Wilson's interval, and the failures called SUCCESS."""
+    right = sum(attempt.decision.verdict.name == attempt.outcome.name for attempt in attempts)
+    low, high = (100 * bound for bound in wilson_interval(right, len(attempts)))
+    failures = [attempt for attempt in attempts if attempt.outcome is Label.FAILURE]
+    wrong = sum(attempt.decision.verdict is Verdict.SUCCESS for attempt in failures)
+    unknown = sum(attempt.decision.verdict is Verdict.UNKNOWN for attempt in attempts)
+    return (f'{right / len(attempts):.1%} ({right}/{len(attempts)}), {low:.1f} to {high:.1f} %; '
+            f'{unknown} unknown; {wrong}/{len(failures)}')
+
+
+def reasons_of(bag: Path) -> dict[str, str]:
+    """Return why each failed attempt failed, as the simulation says, by the attempt's number."""
+    found = {}
+    with open_bag(bag) as reader:
+        chosen = [c for c in reader.connections if c.topic == ATTEMPT_TOPIC]
+        for connection, _, data in reader.messages(chosen):
+            event = json.loads(reader.deserialize(data, connection.msgtype).data)
+            if 'reason' in event:
+                found[str(event['attempt'])] = event['reason']
+    return found
+
+
+def confusion(attempts: Sequence[FusedAttempt], truth: dict[str, str]) -> list[str]:
+    """Return a table: rows by truth, columns by the reason that was given."""
+    given = [*(reason.value for reason in FailureReason), 'none', 'success', 'unknown']
+    counts: dict[str, Counter[str]] = {reason.value: Counter() for reason in FailureReason}
+    for attempt in attempts:
+        if attempt.outcome is Label.FAILURE:
+            decision = attempt.decision
+            said = (decision.verdict.value if decision.verdict is not Verdict.FAILURE else
+                    'none' if decision.failure is None else decision.failure.value)
+            counts[truth[attempt.name.rpartition('/')[2]]][said] += 1
+    return [f'| truth | {" | ".join(given)} |', '| --- ' * (len(given) + 1) + '|',
+            *(f'| {name} | {" | ".join(str(row[column]) for column in given)} |'
+              for name, row in counts.items())]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('checkpoint', nargs='?', default='')
+    parser.add_argument('--data', type=Path, nargs='+', required=True)
+    parser.add_argument('--hand', default='', help='file of calibrate_hand')
+    parser.add_argument('--familiarity', type=float, default=.99, help='familiarity_quantile')
+    parser.add_argument('--engine', default='auto')
+    parser.add_argument('--precision', default='auto')
+    args = parser.parse_args()
+    classifier = GraspClassifier.from_checkpoint(
+        checkpoint_path(args.checkpoint), engine=args.engine, precision=args.precision)
+    model = read_hand(args.hand)
+    alone = DecisionConfig(classifier.threshold)
+    fused = replace(alone, threshold=FUSED)
+    print(f'{classifier.selection}; camera alone at {alone.threshold:.3f}, else at {FUSED}; '
+          'right, unknown, failures called SUCCESS')
+    print('| attempts | camera alone | joints alone | both | two cameras and joints |')
+    print('| --- ' * 5 + '|', flush=True)
+    tables = []
+    for bag in args.data:
+        source, = find_sources([str(bag)])
+        stream = hand_stream(read_hand_messages([StorageFile(path) for path in source.files]))
+        cameras: list[Judged] = []
+        with tempfile.TemporaryDirectory() as folder:
+            for topic in TOPICS:
+                recording, = open_recordings([str(bag)], FrameSelection(topic=topic),
+                                             Path(folder))
+                cameras.append(judge(classifier, recording,
+                                     familiarity_quantile=args.familiarity))
+        decided = [
+            decide_fused(cameras[:1], None, model, alone),
+            decide_fused(cameras[:1], stream, model, fused, without_cameras=True),
+            decide_fused(cameras[:1], stream, model, fused),
+            decide_fused(cameras, stream, model, fused)]
+        print(f'| {bag.name} | {" | ".join(map(cell, decided))} |', flush=True)
+        tables += [f'\n{bag.name}, why failed attempts failed, one camera and joints:',
+                   *confusion(decided[2], reasons_of(bag))]
+    print('\n'.join(tables))
+
+
+if __name__ == '__main__':
+    main()
