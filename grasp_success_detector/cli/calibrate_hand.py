@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     about: dict[str, Any] = {'version': __version__, 'closes_on_nothing': args.empty}
     if args.attempts:
         poses = _labelled(args, reference)
-        joints = learn_joints(poses, nothing)
+        joints = learn_joints(poses)
         right = [(odds > 0) == pose.success for odds, pose in zip(
             out_of_fold(poses).tolist(), poses, strict=True)]
         print(f'{counted(joints.attempts, "attempt")}, {counted(len(poses), "moment")} with a '

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grasp_success_detector.errors import HandStateError
-from grasp_success_detector.hand.closure import closure_deficit, flexion, HandReference
+from grasp_success_detector.hand.closure import flexion, HandReference
 from grasp_success_detector.hand.evidence import farthest, grasp_features, JointModel
 from grasp_success_detector.hand.fusion import fit_fusion, Fusion
 from grasp_success_detector.hand.logistic import fit_logistic
@@ -23,11 +23,10 @@ LEAST_ATTEMPTS = 10
 #: Features beyond this many times the farthest learned one are unfamiliar.
 _FAMILIAR = 1.5
 
-#: A deficit up to this many times the median of those of closes on nothing counts as empty. The
-#: largest ones are no measure: fingers may touch each other.
-_EMPTY_TIMES = 2.
-#: Smallest limit of such deficits (rad), a few times the noise of the encoders.
-_LEAST_EMPTY = .05
+#: Fingers that all come this near (rad) to where they were told to go have closed on nothing: some
+#: times the noise and zero errors of the encoders. Not learned from closes on nothing, in which
+#: fingers may touch each other.
+_EMPTY = .05
 
 _FOLDS = 10
 
@@ -76,11 +75,10 @@ def learn_reference(poses: Sequence[Pose]) -> HandReference:
         tuple(angles.std(0, ddof=1).tolist()), len(closed))
 
 
-def learn_joints(poses: Sequence[LabelledPose], nothing: Sequence[Pose] = ()) -> JointModel:
+def learn_joints(poses: Sequence[LabelledPose]) -> JointModel:
     """
     Return the joints' P(success), learned on labelled poses; each attempt counts once.
 
-    :param nothing: poses of closes on nothing, of which those with a command are used.
     :raises HandStateError: fewer than LEAST_ATTEMPTS attempts of one outcome.
     """
     labels = np.array([pose.success for pose in poses], bool)
@@ -94,11 +92,9 @@ def learn_joints(poses: Sequence[LabelledPose], nothing: Sequence[Pose] = ()) ->
         logistic = fit_logistic(features, labels, _once(attempts))
         fits.append((logistic, farthest(features, logistic)))
     with_effort = fits[1][0] if _have_effort(poses) else None
-    empty = [closure_deficit(pose.measured, pose.commanded).max() for pose in nothing
-             if pose.phase is Phase.CLOSED and pose.commanded is not None]
     return JointModel(
         fits[0][0], with_effort, len(set(attempts)), max(far for _, far in fits) * _FAMILIAR,
-        max(_EMPTY_TIMES * float(np.median(empty)) if empty else 0., _LEAST_EMPTY),
+        _EMPTY,
         float(np.median([flexion(pose.closed).mean() - pose.opened for pose in poses
                          if pose.success])))
 

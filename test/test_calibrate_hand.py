@@ -1,0 +1,84 @@
+"""calibrate_hand: the references of a rig from a bag of closes on nothing, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+from recordings import cdr_type, header, message, START_NS, write_folder
+
+from grasp_success_detector.cli.calibrate_hand import main
+from grasp_success_detector.errors import HandStateError
+from grasp_success_detector.hand.model import read_hand
+
+JOINTS = 'sensor_msgs/msg/JointState'
+NAMES = [f'ah_joint{f}{j}' for f in (1, 2, 3, 0) for j in range(4)]
+OPENED = np.array([0, .1, .1, .1] * 3 + [1.2, .25, 0., 0.])
+CLOSED = np.array([0, 1.3, 1.1, .8] * 3 + [1.35, .4, .75, .9])
+
+
+def closes(path, count, names=NAMES):
+    """Write a bag of the driver V4, in which the hand closes and opens at 50 Hz."""
+    noise, made, share, at = np.random.default_rng(0), [], 0., START_NS
+    for end, seconds in ([(0., 1.)] + [(1., .6), (1., 1.), (0., .6), (0., 1.)] * count):
+        steps = round(seconds * 50)
+        for step in range(steps):
+            now = share + (end - share) * (step + 1) / steps
+            at += 20_000_000
+            position = OPENED + now * (CLOSED - OPENED) + noise.normal(0, .004, 16)
+            made.append(message('/joint_states', JOINTS, at, cdr_type(
+                JOINTS, header=header(at), name=list(names)[::-1], position=position[::-1].copy(),
+                velocity=np.zeros(0), effort=np.zeros(0))))
+        share = end
+    return write_folder(path, made)
+
+
+def test_references_of_a_rig_from_closes_on_nothing(tmp_path, capsys):
+    bag, out = closes(tmp_path / 'empty', 4), tmp_path / 'hand.json'
+    assert main([str(bag), '--out', str(out)]) == 0
+    model = read_hand(str(out))
+    assert model.reference.closes == 4
+    np.testing.assert_allclose(model.reference.closed, CLOSED, atol=.01)
+    np.testing.assert_allclose(model.reference.opened, OPENED, atol=.01)
+    assert model.joints == read_hand().joints
+    assert '4 closes on nothing; the fingers bend by 2.90, 2.90, 2.90, 1.65 rad' in (
+        capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(('count', 'names', 'text'), [
+    (2, NAMES, '2 closes on nothing found; expected 3 or more'),
+    (3, [f'iiwa_{i}' for i in range(16)], '/joint_states: no driver of the hand has joints named '
+     'iiwa_15, iiwa_14, iiwa_13 ...; expected joint states of an Allegro hand'),
+])
+def test_what_tells_no_reference_is_one_line(tmp_path, capsys, count, names, text):
+    bag = closes(tmp_path / 'empty', count, names)
+    assert main([str(bag), '--out', str(tmp_path / 'hand.json')]) == 1
+    error = capsys.readouterr().err
+    assert text in error and error.count('\n') == 1
+    assert not (tmp_path / 'hand.json').exists()
+
+
+def test_a_file_is_not_overwritten_and_something_must_be_given(tmp_path, capsys):
+    (tmp_path / 'hand.json').write_text('mine')
+    assert main(['x', '--out', str(tmp_path / 'hand.json')]) == 1
+    assert main(['--out', str(tmp_path / 'new.json')]) == 1
+    assert 'nothing to learn from' in capsys.readouterr().err
+    assert (tmp_path / 'hand.json').read_text() == 'mine'
+
+
+@pytest.mark.parametrize(('change', 'text'), [
+    (lambda read: read | {'about': {'by': 'hand'}}, 'damaged, or changed by hand'),
+    (lambda read: read | {'format_version': 9}, 'format_version 9; expected 1'),
+    (lambda read: [], 'no file of calibrate_hand'),
+    (lambda read: read | {'joints': {}}, 'no file of calibrate_hand'),
+])
+def test_a_changed_file_of_a_hand_is_refused(tmp_path, change, text):
+    read_hand().write(tmp_path / 'hand.json')
+    read = json.loads((tmp_path / 'hand.json').read_text())
+    (tmp_path / 'hand.json').write_text(json.dumps(change(read)))
+    with pytest.raises(HandStateError, match=text):
+        read_hand(str(tmp_path / 'hand.json'))
+
+
+def test_a_missing_file_of_a_hand_is_named(tmp_path):
+    with pytest.raises(HandStateError, match='no.json: cannot be read'):
+        read_hand(str(tmp_path / 'no.json'))
