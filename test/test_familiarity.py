@@ -13,7 +13,7 @@ from grasp_success_detector.evaluation.attempts import decide_attempts
 from grasp_success_detector.evaluation.frame_sources import open_recordings
 from grasp_success_detector.evaluation.judging import judge
 from grasp_success_detector.export.agreement import bag_images
-from grasp_success_detector.files import DEFAULT_CHECKPOINT, SAMPLE_BAG, share_path
+from grasp_success_detector.files import SAMPLE_BAG, share_path
 from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.labels import Verdict
 from grasp_success_detector.networks.architectures import build, default_preprocessing
@@ -112,7 +112,7 @@ def test_a_familiarity_that_cannot_be_used_is_refused(known, change, text):
 @pytest.mark.parametrize('engine, precision', [
     ('torch', 'fp32'), ('openvino', 'fp32'), ('openvino', 'int8'), ('opencv', 'fp32')])
 def test_every_engine_tells_strangers_from_frames_of_the_rig(engine, precision):
-    checkpoint = Checkpoint.open(share_path(DEFAULT_CHECKPOINT))
+    checkpoint = Checkpoint.open('efficientnet_lite0_rig')
     if engine == 'openvino':
         pytest.importorskip('openvino')
     classifier = GraspClassifier(checkpoint, 'cpu', engine=engine, precision=precision)
@@ -138,7 +138,7 @@ def test_without_familiarity_a_checkpoint_works_as_before(tmp_path):
 
 @pytest.mark.slow
 def test_the_offline_evaluation_says_unknown_for_unfamiliar_frames(tmp_path):
-    checkpoint = Checkpoint.open(share_path(DEFAULT_CHECKPOINT))
+    checkpoint = Checkpoint.open('efficientnet_lite0_rig')
     known = checkpoint.metadata.familiarity
     # a checkpoint that knows something else: every frame is far from its only prototype
     elsewhere = replace(known, prototypes=((1e3,) * len(known.prototypes[0]),))

@@ -78,7 +78,7 @@ def test_a_checkpoint_is_a_file_or_the_name_of_a_shipped_one(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     for name in SHIPPED_CHECKPOINTS:
         assert checkpoint_path(name) == share_path(f'models/{name}.safetensors')
-    assert checkpoint_path() == checkpoint_path('efficientnet_lite0_rig')
+    assert checkpoint_path() == checkpoint_path('efficientnet_lite0_world')
     # A run folder may be called like a shipped checkpoint; a file comes first.
     (tmp_path / 'cifar_cnn_rig').mkdir()
     assert checkpoint_path('cifar_cnn_rig').is_absolute()
@@ -92,5 +92,6 @@ def test_a_checkpoint_is_a_file_or_the_name_of_a_shipped_one(tmp_path, monkeypat
 def test_a_checkpoint_that_is_neither_is_one_line_with_the_shipped_names():
     with pytest.raises(CheckpointError, match=(
             r'^cifar_cnn: no such file; expected a checkpoint of train_classifier \(.safetensors\)'
-            r', or the name of a shipped checkpoint: efficientnet_lite0_rig, cifar_cnn_rig$')):
+            r', or the name of a shipped checkpoint: efficientnet_lite0_world, '
+            r'efficientnet_lite0_rig, cifar_cnn_rig$')):
         checkpoint_path('cifar_cnn')

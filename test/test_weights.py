@@ -286,7 +286,8 @@ def test_a_shipped_checkpoint_is_named_without_its_path():
                if not name.startswith('fc3'))
     with pytest.raises(CheckpointError, match=(
             '^cifar: no such file; expected weights: .safetensors, or .pth of torch.save, or the '
-            'name of a shipped checkpoint: efficientnet_lite0_rig, cifar_cnn_rig$')):
+            'name of a shipped checkpoint: efficientnet_lite0_world, efficientnet_lite0_rig, '
+            'cifar_cnn_rig$')):
         build_pretrained('cifar_cnn', Path('cifar'))
 
 

@@ -50,7 +50,8 @@ OPTIONS = {
     'recipe (default, here and below: what config/train_ARCH.yaml says)': (
         'epochs', 'patience', 'batch_size', 'optimizer', 'momentum', 'schedule', 'lr',
         'backbone_lr', 'weight_decay', 'label_smoothing', 'seed'),
-    'samples': ('samples', 'samples_per_class', 'augment', 'augmentation', 'reuse_features'),
+    'samples': ('samples', 'samples_per_class', 'augment', 'augmentation', 'reuse_features',
+                'keep_images'),
     'judging': ('train_accuracy', 'max_false_positive_rate'),
     'machine': ('precision', 'device', 'devices', 'num_nodes', 'workers'),
 }

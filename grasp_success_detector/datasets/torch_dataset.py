@@ -38,26 +38,36 @@ class FrameDataset(Dataset[tuple[torch.Tensor, int]]):
 
     :param preprocessing: crop and input size of the classifier.
     :param augmentation: maps uint8 (3, h, w) to the same shape, drawing from torch's generator.
+    :param keep: keep each image in memory once it was decoded and cropped, in each process.
     """
 
     def __init__(self, frames: Sequence[LabelledFrame], preprocessing: Preprocessing,
-                 augmentation: Augmentation | None = None) -> None:
+                 augmentation: Augmentation | None = None, keep: bool = False) -> None:
         self._frames = frames
         self._preprocessing = preprocessing
         self._augmentation = augmentation
+        self._kept: dict[int, torch.Tensor] | None = {} if keep else None
 
     def __len__(self) -> int:
         return len(self._frames)
 
     def __getitem__(self, key: int | AugmentedFrame) -> tuple[torch.Tensor, int]:
-        frame = self._frames[key.frame if isinstance(key, AugmentedFrame) else key]
-        image = torch.from_numpy(prepare(frame, self._preprocessing))
+        number = key.frame if isinstance(key, AugmentedFrame) else key
+        image = self._image(number)
         if self._augmentation is not None and isinstance(key, AugmentedFrame):
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(key.seed)
                 image = self._augmentation(image.permute(2, 0, 1))  # (3, h, w)
             image = image.permute(1, 2, 0).contiguous()
-        return image, int(frame.label)
+        return image, int(self._frames[number].label)
+
+    def _image(self, number: int) -> torch.Tensor:
+        if self._kept is not None and number in self._kept:
+            return self._kept[number]
+        image = torch.from_numpy(prepare(self._frames[number], self._preprocessing))
+        if self._kept is not None:
+            self._kept[number] = image
+        return image
 
 
 def prepare_message(message: Any, preprocessing: Preprocessing) -> NDArray[np.uint8]:

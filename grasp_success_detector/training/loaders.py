@@ -159,8 +159,9 @@ def make_loaders(config: TrainingConfig, split: Split, model: nn.Module,
     """
     labels = [frame.label for frame in split.train]
     frames = FrameDataset(split.train, preprocessing,
-                          camera_augmentation(config.augmentation) if config.augment else None)
-    val: Dataset[Any] = FrameDataset(split.val, preprocessing)
+                          camera_augmentation(config.augmentation) if config.augment else None,
+                          config.keep_images)
+    val: Dataset[Any] = FrameDataset(split.val, preprocessing, keep=config.keep_images)
     train: Dataset[Any]
     samples_of: Any
     rest, workers = None, config.workers

@@ -42,11 +42,12 @@ class Samples(Enum):
 
 
 class Augmentation(Enum):
-    """A random change of training images. No mirroring: a mirrored right hand is a left one."""
+    """A random change of training images."""
 
     SHIFT_TURN_ZOOM = 'shift_turn_zoom'
     LIGHT_AND_COLOUR = 'light_and_colour'
     SENSOR_NOISE = 'sensor_noise'
+    MIRROR = 'mirror'   #: a mirrored right hand is a left one: for pictures of both
 
 
 class TrainingPrecision(Enum):
@@ -114,10 +115,14 @@ class TrainingConfig:
         None, lowest=1, help='samples of each class in an epoch (every frame once)')
     augment: bool = setting(True, help='change training images at random')
     augmentation: tuple[Augmentation, ...] = setting(
-        tuple(Augmentation), help='the random changes:')
+        (Augmentation.SHIFT_TURN_ZOOM, Augmentation.LIGHT_AND_COLOUR, Augmentation.SENSOR_NOISE),
+        help='the random changes:')
     reuse_features: bool = setting(
         True, help="with --samples once: compute the frozen part's features once and keep them "
         'in memory; the same result, faster')
+    keep_images: bool = setting(
+        False, help="keep decoded and cropped images in each process's memory, so that later "
+        'epochs read them faster')
     train_accuracy: bool = setting(
         True, help='after each epoch also judge the training images, as the original experiment '
         'did; the report labels it')
