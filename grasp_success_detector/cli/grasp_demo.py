@@ -21,6 +21,7 @@ from grasp_success_detector.files import (
     CHECKPOINT_HELP,
     checkpoint_path,
     SAMPLE_BAG,
+    SAMPLE_CHECKPOINT,
     share_path,
     write_whole,
 )
@@ -46,7 +47,8 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = command_parser(__doc__, EPILOG)
     parser.add_argument('--bag', type=Path, help='bag to play (default: the sample that ships)')
-    parser.add_argument('--checkpoint', type=Path, help=f'{CHECKPOINT_HELP} (the first)')
+    parser.add_argument('--checkpoint', type=Path, help=f'{CHECKPOINT_HELP} (the first; for the '
+                        f'sample {SAMPLE_CHECKPOINT})')
     add_options(parser, Playback, 'rate')
     parser.add_argument('--output', type=Path, default=Path('demo.png'), metavar='PNG',
                         help='picture to write (demo.png)')
@@ -65,8 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         tempfile.TemporaryFile(dir=options.output.parent).close()
     playback = Playback(**given_options(Playback, options))
     bag = read_demo_bag(options.bag or share_path(SAMPLE_BAG))
-    parameters = {'checkpoint': str(checkpoint_path(options.checkpoint).resolve())} if (
-        options.checkpoint) else {}
+    given = options.checkpoint or (None if options.bag else SAMPLE_CHECKPOINT)
+    parameters = {'checkpoint': str(checkpoint_path(given).resolve())} if given else {}
     console = Console()
     with ros_process(arguments):
         recorder = verdict_recorder.VerdictRecorder('grasp_demo')

@@ -22,8 +22,8 @@ examples:
   train_hand_finder bags/world --test bags/other --out hand_finder.safetensors
       docs/real_cameras.md has the assets
 
-Below the threshold that is printed a frame counts as having no hand: three in a hundred of the test
-pictures with a hand are below it.
+Below the threshold that is printed a frame counts as having no hand: three in a hundred of the
+test pictures with a hand are below it.
 
 exit codes: 0 done, 1 bad input, 2 wrong option, 130 Ctrl-C; nothing is written before the end
 """
