@@ -15,7 +15,7 @@ CV_BRIDGE := .cache/cv_bridge
 # Debian's OpenCV, NumPy and PyYAML, unpacked beside the ROS wheels: what a robot has.
 BARE := .cache/bare
 
-# The same of Debian for ARM64, run by QEMU.
+# Packages of Debian for ARM64, run by QEMU.
 ARM64 := .cache/arm64
 
 # vision_msgs' messages, generated and compiled beside the ROS wheels.

@@ -12,7 +12,7 @@ def given_arguments() -> frozenset[str] | None:
 
     In launch, all files share one set of values: what a driver's launch file declared, such as
     ``use_sim_time:=true``, reaches each file that is included later as if it had been given. The
-    include that loads a file knows its arguments, but tells them to nobody: it is found on the
+    include that loads a file knows its arguments, but does not pass them on: it is found on the
     stack. To be called from ``generate_launch_description``.
 
     :returns: None if no include loads the file.
