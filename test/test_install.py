@@ -64,7 +64,7 @@ def test_ament_index_knows_the_package(data):
 
 
 def test_shared_files_keep_their_structure(data):
-    shipped = files_below('models', suffixes=('.safetensors', '.engines.json', '.md'))
+    shipped = files_below('models', suffixes=('.safetensors', '.json', '.md'))
     shipped |= files_below('config', suffixes=('.yaml',))
     shipped |= files_below('launch', suffixes=('.launch.py',))
     shipped |= files_below('samples')

@@ -126,6 +126,6 @@ def test_the_configuration_names_the_changes_that_exist():
     image = torch.full((3, 8, 8), 100, dtype=torch.uint8)
     assert camera_augmentation([Augmentation.LIGHT_AND_COLOUR])(image).shape == (3, 8, 8)
     with pytest.raises(ConfigError, match='augmentation .*expected a list, each shift_turn_zoom'):
-        TrainingConfig(augmentation=('mirror',))
+        TrainingConfig(augmentation=('rotate',))
     with pytest.raises(ConfigError, match=r'samples_per_class 0 \(expected a whole number of 1'):
         TrainingConfig(samples_per_class=0)

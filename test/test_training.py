@@ -103,9 +103,9 @@ def test_validation_never_sees_what_is_trained_on(tmp_path, monkeypatch):
     seen = {}
     real = loaders.FrameDataset
 
-    def spying(frames, *arguments):
+    def spying(frames, *arguments, **options):
         seen.setdefault(len(seen), {frame.attempt for frame in frames})
-        return real(frames, *arguments)
+        return real(frames, *arguments, **options)
 
     monkeypatch.setattr(loaders, 'FrameDataset', spying)
     fit(TrainingConfig(**SMALL, freeze_conv_layers=0, epochs=1), split, tmp_path / 'run',

@@ -179,3 +179,7 @@ def _parser() -> argparse.ArgumentParser:
                       help='names of the joints: index, middle, ring, thumb (, little), each from '
                       'its base to its tip')
     return parser
+
+
+if __name__ == '__main__':
+    raise SystemExit(main(None))
