@@ -142,8 +142,8 @@ def _recipe(data: bytes) -> object:
 
 
 def _metadata(data: bytes) -> object:
-    from grasp_success_detector.recordings.selection import _declared_messages
-    return _declared_messages(_written('bag/metadata.yaml', data).parent, '/camera/image_raw')
+    from grasp_success_detector.recordings.bags import declared_messages
+    return declared_messages(_written('bag/metadata.yaml', data).parent, '/camera/image_raw')
 
 
 def _request(data: bytes) -> object:
