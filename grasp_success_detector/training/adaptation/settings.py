@@ -24,7 +24,7 @@ class AdaptationConfig:
     """What is compared, with how many frames, and how the result is judged."""
 
     ways: tuple[Way, ...] = setting(
-        (Way.HEAD, Way.BLOCKS), help='what to compare (head blocks): head, whole, roi, imagenet, '
+        (Way.HEAD,), help='what to compare (head): head, whole, roi, imagenet, '
         'simulated, blocks; of many ways, few attempts often choose a worse one')
     roi: tuple[float, float, float, float] | None = setting(
         None, lowest=0, highest=1, metavar='X,Y,WIDTH,HEIGHT', separator=',',
