@@ -45,7 +45,7 @@ def coloured(height=90, width=160):
 
 @pytest.fixture(scope='module')
 def finder():
-    return HandFinder(TorchEngine(Checkpoint.open(share_path(FINDER_FILE), HandFinderMetadata)))
+    return HandFinder(TorchEngine)
 
 
 def test_what_a_network_is_taught_is_what_is_read():
@@ -142,8 +142,7 @@ def test_other_arrays_are_refused(finder, frame):
 
 
 def test_opencv_finds_what_torch_finds(finder):
-    other = HandFinder(OpenCvEngine(
-        Checkpoint.open(share_path(FINDER_FILE), HandFinderMetadata)))
+    other = HandFinder(OpenCvEngine)
     images = np.random.default_rng(1).integers(
         0, 256, (3, FINDER_INPUT.height, FINDER_INPUT.width, 3), np.uint8)
     np.testing.assert_allclose(other.engine.logits(images), finder.engine.logits(images),
@@ -205,4 +204,4 @@ def test_a_classifier_is_no_finder_and_a_finder_no_classifier(tmp_path, monkeypa
         Checkpoint.open(share_path(FINDER_FILE))
     monkeypatch.setattr(finders, 'FINDER_FILE', 'models/missing.safetensors')
     with pytest.raises(Exception, match='missing'):
-        HandFinder(TorchEngine(Checkpoint.open(path)))
+        HandFinder(TorchEngine)

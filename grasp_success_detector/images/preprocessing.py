@@ -146,25 +146,22 @@ class Preprocessing:
             it must be to lie in the frame.
         """
         if box is not None and self.hand:
-            return self._around(height, width, box)
-        x, y, roi_width, roi_height = self.roi
-        wide, high = roi_width * width, roi_height * height
-        scale = min(wide / self.width, high / self.height)
+            wide = high = self.hand * max(
+                (box[2] - box[0]) * width, (box[3] - box[1]) * height, 1.)
+            start_x, start_y = ((box[0] + box[2]) * width - wide) / 2, (
+                (box[1] + box[3]) * height - high) / 2
+        else:
+            x, y, roi_width, roi_height = self.roi
+            wide, high = roi_width * width, roi_height * height
+            start_x, start_y = x * width, y * height
+        scale = min(wide / self.width, high / self.height,
+                    width / self.width, height / self.height)
         crop_width = min(max(round(scale * self.width), 1), width)
         crop_height = min(max(round(scale * self.height), 1), height)
-        left = round(x * width + (wide - crop_width) / 2)
-        top = round(y * height + (high - crop_height) / 2)
+        left = round(start_x + (wide - crop_width) / 2)
+        top = round(start_y + (high - crop_height) / 2)
         return (min(max(top, 0), height - crop_height), min(max(left, 0), width - crop_width),
                 crop_height, crop_width)
-
-    def _around(self, height: int, width: int, box: Edges) -> tuple[int, int, int, int]:
-        left, top, right, bottom = box[0] * width, box[1] * height, box[2] * width, box[3] * height
-        side = self.hand * max(right - left, bottom - top, 1.)
-        scale = min(side / max(self.width, self.height), width / self.width, height / self.height)
-        wide = min(max(round(scale * self.width), 1), width)
-        high = min(max(round(scale * self.height), 1), height)
-        return (min(max(round((top + bottom - high) / 2), 0), height - high),
-                min(max(round((left + right - wide) / 2), 0), width - wide), high, wide)
 
 
 def check_rgb(frame: NDArray[np.uint8]) -> None:

@@ -67,7 +67,9 @@ class GraspClassifier:
         self.metadata, self.sha256 = checkpoint.metadata, checkpoint.sha256
         self.preprocessing = checkpoint.metadata.preprocessing
         self.selection = select_engine(checkpoint, engine, precision, device, threads)
-        self._finder = HandFinder(self.engine) if self.preprocessing.hand else None
+        self._finder = HandFinder(
+            type(self.engine), self.engine.precision, self.engine.device,
+        ) if self.preprocessing.hand else None
 
     @classmethod
     def from_checkpoint(cls, path: str | os.PathLike[str], device: str = 'auto',

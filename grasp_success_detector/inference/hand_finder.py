@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.files import share_path
 from grasp_success_detector.images.preprocessing import check_rgb, Preprocessing
 from grasp_success_detector.inference.engine import Engine, Precision
@@ -43,22 +42,21 @@ class HandFinder:
     :ivar threshold: confidence below which there is no hand.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, kind: type[Engine], precision: Precision = Precision.FP32,
+                 device: str = 'cpu') -> None:
         """
-        Prepare the shipped network.
+        Prepare the shipped network on an engine, such as the classifier's.
 
-        :param engine: the classifier's: the finder uses the same, in bf16 instead of int8 where
-            the device can, else in fp32.
+        :param precision: in place of int8 it is bf16 where the device can, else fp32.
         :raises ConfigError: the engine cannot run it; CheckpointError: the file is damaged.
         """
         checkpoint = Checkpoint.open(share_path(FINDER_FILE), HandFinderMetadata)
         self.threshold = checkpoint.metadata.threshold
         self._size = checkpoint.metadata.preprocessing
-        kind, precision = type(engine), engine.precision
         if precision is Precision.INT8:
             precision = Precision.BF16 if kind.unsupported(
-                Precision.BF16, engine.device) is None else Precision.FP32
-        self.engine = kind(checkpoint, precision, engine.device)
+                Precision.BF16, device) is None else Precision.FP32
+        self.engine = kind(checkpoint, precision, device)
         self._lock = Lock()     # engines are for one thread
 
     def find(self, frame: NDArray[np.uint8],
@@ -106,10 +104,4 @@ def look(frame: NDArray[np.uint8], preprocessing: Preprocessing,
 @cache
 def _own_finder(process: int) -> HandFinder:
     """Return a finder for this process: a forked one must not use the threads of its parent."""
-    checkpoint = Checkpoint.open(share_path(FINDER_FILE), HandFinderMetadata)
-    if installed():
-        return HandFinder(TorchEngine(checkpoint))
-    try:
-        return HandFinder(OpenCvEngine(checkpoint))
-    except ConfigError as error:
-        raise ConfigError(f'{FINDER_FILE}: {error}') from error
+    return HandFinder(TorchEngine if installed() else OpenCvEngine)
