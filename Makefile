@@ -18,15 +18,15 @@ BARE := .cache/bare
 # Packages of Debian for ARM64, run by QEMU.
 ARM64 := .cache/arm64
 
-# vision_msgs' messages, generated and compiled beside the ROS wheels.
-VISION_MSGS := .cache/vision_msgs
+# Messages of vision_msgs and tf2_msgs, generated and compiled beside the ROS wheels.
+INTERFACES := .cache/interfaces
 
 # Test files run side by side, each worker in a ROS domain of its own (test/conftest.py).
 PYTEST := -m pytest -q -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo original test fuzz check lint types docs test-fast test-kilted test-jazzy test-cv-bridge \
-    test-bare test-arm64 test-pythons release-check lock test-vision-msgs opengl clean
+    test-bare test-arm64 test-pythons release-check lock test-interfaces opengl clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,7 +42,7 @@ original: $(VENV)/.installed  ## the original experiment on two folders: make or
 
 check: lint types test-fast  ## style, types and the fast tests, in less than a minute
 
-test: lint types docs test-cv-bridge test-bare test-vision-msgs test-jazzy test-kilted  ## everything that must hold
+test: lint types docs test-cv-bridge test-bare test-interfaces test-jazzy test-kilted  ## everything that must hold
 
 lint: $(VENV)/.installed  ## style: ament's rules, as far as ruff has them
 	$(VENV)/bin/ruff check .
@@ -108,9 +108,9 @@ test-arm64: $(VENV)/.installed  ## the runtime on an emulated ARM64 processor; s
 	BARE_PYTHON='$(CURDIR)/$(BARE)/python' ARM64_PYTHON='$(CURDIR)/$(ARM64)/python' \
 	    $(VENV)/bin/python -m pytest -q -rP test/test_arm64.py
 
-test-vision-msgs: $(VENV)/.installed  ## verdicts with the frame's header, with vision_msgs compiled
-	test/vision_msgs_env.sh $(VISION_MSGS) $(VENV)/bin/python
-	$(VISION_MSGS)/python -m pytest -q test/test_stamped.py test/test_evaluate_replay.py -k 'not wrong_input'
+test-interfaces: $(VENV)/.installed  ## verdicts with the frame's header, the hand by TF: with vision_msgs and tf2_msgs compiled
+	test/interfaces_env.sh $(INTERFACES) $(VENV)/bin/python
+	$(INTERFACES)/python -m pytest -q test/test_stamped.py test/test_node_tf.py test/test_evaluate_replay.py -k 'not wrong_input'
 
 # The simulated camera renders with OpenGL; the demo and the node do not.
 opengl: $(VENV)/.installed

@@ -33,6 +33,9 @@ class Reason(Enum):
     NO_CLOCK = 'no_clock'               #: ``use_sim_time`` is set, and nothing publishes /clock
     UNFAMILIAR = 'unfamiliar'           #: the checkpoint does not know pictures of this kind
     NO_HAND = 'no_hand'                 #: no Allegro hand was found in the frame
+    NO_CALIBRATION = 'no_calibration'   #: ``roi_mode`` tf, and no CameraInfo that can be used
+    NO_TRANSFORM = 'no_transform'       #: ``roi_mode`` tf, and TF does not tell where the palm is
+    OUT_OF_VIEW = 'out_of_view'         #: ``roi_mode`` tf, and the hand is not in the picture
     CONTRADICTION = 'contradiction'     #: the camera says held, the hand is closed on nothing
     INACTIVE = 'inactive'               #: the node is not active and takes no frames
     DISABLED = 'disabled'               #: the node was told to pause
@@ -192,7 +195,7 @@ class WindowedDecider:
             self._lose()
 
     def observe_blind(self, reason: Reason, received_ns: int) -> None:
-        """Make the verdict UNKNOWN for a frame; ``reason``: one of BLIND, UNFAMILIAR, NO_HAND."""
+        """Make the verdict UNKNOWN for a frame whose content cannot be judged, for this reason."""
         self._blind = reason, received_ns
         self._lose()
 

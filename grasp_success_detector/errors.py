@@ -58,6 +58,18 @@ class HandStateError(GraspSuccessDetectorError):
     """Joint states, or a file of a hand's references, cannot be used for this driver."""
 
 
+class HandPlaceError(GraspSuccessDetectorError):
+    """
+    Where the hand is in a picture cannot be told by transforms and calibration.
+
+    :ivar reason: value of the ``decision.Reason`` that the verdict is UNKNOWN for.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class ResourceError(GraspSuccessDetectorError):
     """A file that ships with the package (checkpoint, sample bag, configuration) is missing."""
 

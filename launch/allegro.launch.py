@@ -34,6 +34,12 @@ DETECTOR = {
     'image_transport': ('', 'raw or compressed.'),
     'checkpoint': ('', 'Checkpoint file (.safetensors), or the name of one that ships.'),
     'hand_model': ('', 'File of calibrate_hand. Empty: the one that ships.'),
+    'roi_mode': ('', 'What is cut out of a frame: auto, fixed, hand or tf.'),
+    'palm_frame': ('', (
+        'Frame of the palm in TF, for roi_mode:=tf. Empty: that of the driver, where it is '
+        'known.')),
+    'camera_info_topic': ('', (
+        'sensor_msgs/CameraInfo, for roi_mode:=tf. Empty: camera_info beside the image topic.')),
     'params_file': ('', 'YAML file with parameters of the node.'),
     'namespace': ('', 'ROS namespace of the detector.'),
     'use_sim_time': ('', 'true: the detector takes the time from /clock.'),

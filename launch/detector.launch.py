@@ -33,7 +33,8 @@ from grasp_success_detector.ros.node.launch_scope import forget_others, given_ar
 BOTH = {'autostart': ('autostart', bool), 'use_sim_time': ('use_sim_time', bool)}
 
 #: Those that are parameters of the detectors.
-CAMERA = {'image_transport': ('image_transport', str), 'checkpoint': ('checkpoint', str)}
+CAMERA = {name: (name, str) for name in (
+    'image_transport', 'checkpoint', 'roi_mode', 'palm_frame', 'camera_info_topic')}
 
 #: Those that are parameters of what decides with the hand: the detector, or the fusion.
 HAND = {'driver': ('driver', str), 'hand': ('hand', str), 'number': ('hand_number', int),
@@ -62,6 +63,12 @@ ARGUMENTS = {
         '<image_topic>/compressed).')),
     'checkpoint': ('', (
         'Checkpoint file (.safetensors), or the name of one that ships. Empty: the default one.')),
+    'roi_mode': ('', 'What is cut out of a frame: auto, fixed, hand or tf.'),
+    'palm_frame': ('', (
+        'Frame of the palm in TF, for roi_mode:=tf. Empty: that of the driver, where it is '
+        'known.')),
+    'camera_info_topic': ('', (
+        'sensor_msgs/CameraInfo, for roi_mode:=tf. Empty: camera_info beside the image topic.')),
     'params_file': ('', (
         'YAML file with parameters of the node, such as config/detector.yaml of this package; '
         'under /left/grasp_success_detector: those of one camera. The other arguments overrule '

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from grasp_success_detector.ros.node.pipeline import LatestItemWorker
+from grasp_success_detector.ros.node.latest_item_worker import LatestItemWorker
 
 PATIENCE_S = 40.
 

@@ -22,10 +22,10 @@ LIMIT_MB = 0.02 * 108000
 # The node, but with every message that comes in the pixels of one frame are kept.
 LEAKING = """
 from grasp_success_detector.cli import detector_node
-from grasp_success_detector.ros.node import pipeline
+from grasp_success_detector.ros.node import latest_item_worker
 
 kept = []
-offer = pipeline.LatestItemWorker.offer
+offer = latest_item_worker.LatestItemWorker.offer
 
 
 def keep(self, item):
@@ -33,7 +33,7 @@ def keep(self, item):
     return offer(self, item)
 
 
-pipeline.LatestItemWorker.offer = keep
+latest_item_worker.LatestItemWorker.offer = keep
 detector_node.main()
 """
 

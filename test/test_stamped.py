@@ -1,7 +1,7 @@
 """
 ``grasp_success/stamped`` over real DDS, from a node as a process of its own.
 
-Runs where vision_msgs can be imported; ``test/vision_msgs_env.sh`` makes such a place.
+Runs where vision_msgs can be imported; ``test/interfaces_env.sh`` makes such a place.
 """
 
 import time
@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip('rclpy')
 vision_msgs = pytest.importorskip('vision_msgs.msg', reason=(
-    'needs vision_msgs: install ros-$ROS_DISTRO-vision-msgs, or run test/vision_msgs_env.sh DIR '
+    'needs vision_msgs: install ros-$ROS_DISTRO-vision-msgs, or run test/interfaces_env.sh DIR '
     'and then DIR/python -m pytest'))
 
 from ros_processes import Detector, detector, Ears, wait_until  # noqa: E402

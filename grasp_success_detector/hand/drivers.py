@@ -49,12 +49,14 @@ class Driver:
         a finger's base to its tip.
     :ivar commands: topics on which the hand is told to move, with the type of their messages.
     :ivar tactile: topic of the tactile sensors and the type of its messages; None without any.
+    :ivar palm_frame: frame of the palm in TF, of its description of a single hand; '' if unknown.
     """
 
     joint_states: str
     names: Mapping[Side, Sequence[tuple[str, ...]]]
     commands: Mapping[str, str]
     tactile: tuple[str, str] | None = None
+    palm_frame: str = ''
 
 
 def _by_finger(pattern: str, digits: Sequence[int]) -> tuple[str, ...]:
@@ -79,14 +81,14 @@ _V5_NAMES = dict.fromkeys(Side, (_numbered('joint_{}_0'), _numbered('joint_{}.0'
 _V4 = Driver(
     '/joint_states', _V4_NAMES,
     {'/allegro_hand_grasp_controller/grasp_cmd': 'action',
-     '/allegro_hand_posture_controller/posture_cmd': 'action'})
+     '/allegro_hand_posture_controller/posture_cmd': 'action'}, palm_frame='ah_palm_link')
 
 _V5 = Driver(
     '/allegroHand_{number}/joint_states', _V5_NAMES,
     {'/allegroHand_{number}/lib_cmd': 'std_msgs/msg/String',
      '/allegroHand_{number}/joint_cmd': 'sensor_msgs/msg/JointState',
      #: Its launch file gives the number to the other topics only.
-     '/allegroHand/joint_cmd': 'sensor_msgs/msg/JointState'})
+     '/allegroHand/joint_cmd': 'sensor_msgs/msg/JointState'}, palm_frame='palm_link')
 
 DRIVERS = {
     DriverKind.V4: _V4,
@@ -94,7 +96,8 @@ DRIVERS = {
     DriverKind.V5: _V5,
     DriverKind.V5_SENSE: Driver(
         _V5.joint_states, _V5.names, _V5.commands,
-        ('/allegroHand_{number}/tactile_sensors', 'std_msgs/msg/Float32MultiArray')),
+        ('/allegroHand_{number}/tactile_sensors', 'std_msgs/msg/Float32MultiArray'),
+        _V5.palm_frame),
     DriverKind.V6: Driver(
         '/joint_states',
         dict.fromkeys(Side, (_by_finger('joint{finger}{joint}', (*_THUMB_FIRST, 4)),)),

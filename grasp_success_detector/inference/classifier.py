@@ -16,6 +16,7 @@ from grasp_success_detector.inference.hand_finder import HandFinder, look, View
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.architectures import success_probabilities
 from grasp_success_detector.networks.checkpoint import Checkpoint
+from grasp_success_detector.networks.hand_boxes import HandBox
 
 #: Frames per call of a network, in everything but training; bounds the memory.
 BATCH_SIZE = 32
@@ -124,15 +125,16 @@ class GraspClassifier:
         """
         return np.stack([self.look(frame).image for frame in frames])
 
-    def look(self, frame: NDArray[np.uint8]) -> View:
+    def look(self, frame: NDArray[np.uint8], box: HandBox | None = None) -> View:
         """
         Return what the network is shown of a frame, and the hand that was found in it.
 
         May be called from several threads.
 
         :param frame: RGB uint8 (H, W, 3); ImageDecodeError for another array.
+        :param box: the hand, where it is known already.
         """
-        return look(frame, self.preprocessing, self._finder)
+        return look(frame, self.preprocessing, self._finder, box)
 
     def predict_prepared(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return P(success), float32 (N,), of images that :meth:`prepare` returned."""

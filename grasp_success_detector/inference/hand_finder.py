@@ -25,7 +25,7 @@ class View(NamedTuple):
     What a classifier is shown of a frame.
 
     :ivar image: RGB uint8 (height, width, 3), of the classifier's input size.
-    :ivar box: the hand that was found in the frame; None where none was looked for, or found.
+    :ivar box: the hand in the frame; None where none was looked for, or found.
     :ivar no_hand: whether a hand was looked for and none found; then the image is the whole
         region of interest.
     """
@@ -87,17 +87,19 @@ class HandFinder:
 
 
 def look(frame: NDArray[np.uint8], preprocessing: Preprocessing,
-         finder: HandFinder | None = None) -> View:
+         finder: HandFinder | None = None, box: HandBox | None = None) -> View:
     """
     Cut out of a frame what a classifier is shown: the region of interest, or the hand in it.
 
     :param frame: RGB uint8 (H, W, 3).
     :param finder: of the classifier's engine; None: this process's, with the reference engine.
+    :param box: the hand, where it is known already.
     :raises ImageDecodeError: the frame is not RGB uint8 (H, W, 3).
     """
     if not preprocessing.hand:
         return View(preprocessing.crop_and_resize(frame), None, False)
-    box = (finder or _own_finder(os.getpid())).find(frame, preprocessing.roi)
+    if box is None:
+        box = (finder or _own_finder(os.getpid())).find(frame, preprocessing.roi)
     return View(preprocessing.crop_and_resize(frame, box.edges if box else None), box, box is None)
 
 

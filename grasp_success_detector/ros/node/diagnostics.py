@@ -109,12 +109,14 @@ class FrameStatistics:
                 **{f'bad.{reason}': str(count) for reason, count in sorted(self._bad.items())},
                 **facts,
             }
-            level, message = self._level(decision, topic, age_s)
+            level, message = self._level(
+                decision, topic, age_s, facts.get('hand_place', ''))
         return DiagnosticStatus(
             level=level, name=f'{node_name}: detector', message=message, hardware_id=topic,
             values=[KeyValue(key=key, value=value) for key, value in values.items()])
 
-    def _level(self, decision: Decision, topic: str, age_s: float | None) -> tuple[bytes, str]:
+    def _level(self, decision: Decision, topic: str, age_s: float | None, hand_place: str,
+               ) -> tuple[bytes, str]:
         match decision.reason:
             case Reason.INACTIVE:
                 return DiagnosticStatus.WARN, 'inactive: takes no frames'
@@ -145,6 +147,8 @@ class FrameStatistics:
                 return DiagnosticStatus.ERROR, (
                     'unknown: no Allegro hand is found in the frames; turn the camera to it, or '
                     'set roi to where it is')
+            case Reason.NO_CALIBRATION | Reason.NO_TRANSFORM | Reason.OUT_OF_VIEW:
+                return DiagnosticStatus.ERROR, f'unknown: {hand_place}'
             case Reason.CONTRADICTION:
                 return DiagnosticStatus.ERROR, (
                     'unknown: the camera sees a held object, but the hand is closed on nothing; '

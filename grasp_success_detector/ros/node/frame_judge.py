@@ -12,10 +12,16 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
 from grasp_success_detector.decision import NS_PER_S, Reason
-from grasp_success_detector.errors import ConfigError, ImageDecodeError, one_line
+from grasp_success_detector.errors import (
+    ConfigError,
+    HandPlaceError,
+    ImageDecodeError,
+    one_line,
+)
 from grasp_success_detector.files import checkpoint_path
 from grasp_success_detector.images.visibility import VisibilityCheck
 from grasp_success_detector.ros.node.diagnostics import StageTimes
+from grasp_success_detector.ros.node.hand_locator import check_locator, HandLocator
 from grasp_success_detector.ros.node.image_conversion import select_decoder
 from grasp_success_detector.ros.node.parameters import Parameters, RoiMode, Transport
 
@@ -30,7 +36,8 @@ class UnjudgedError(Exception):
 
     :ivar reason: kind of fault, such as ``'malformed_message'``; diagnostics count frames by it.
     :ivar blindness: one of ``decision.BLIND`` if the frame shows nothing, AMBIGUOUS_SOURCE if it
-        may be of another camera, NO_HAND if no hand was found, else None.
+        may be of another camera, NO_HAND if no hand was found, a reason of HandPlaceError if its
+        place cannot be told, else None.
     """
 
     def __init__(self, reason: str, text: str, blindness: Reason | None = None) -> None:
@@ -100,6 +107,8 @@ class FrameJudge:
     def check(self, values: Parameters) -> None:
         """Raise a ConfigError if a parameter does not fit this checkpoint."""
         self._preprocessing(values)
+        if values.roi_mode is RoiMode.TF:
+            check_locator(values)
         values.decision(self.threshold)
         values.visibility()
 
@@ -121,8 +130,12 @@ class FrameJudge:
             import torch
             torch.cuda.empty_cache()
 
-    def judge(self, frame: ReceivedFrame) -> JudgedFrame:
-        """Return the frame's P(success); raises UnjudgedError if any step fails."""
+    def judge(self, frame: ReceivedFrame, locator: HandLocator | None = None) -> JudgedFrame:
+        """
+        Return the frame's P(success); raises UnjudgedError if any step fails.
+
+        :param locator: tells where the hand is; None: it is looked for, if at all.
+        """
         try:
             message = deserialize_message(frame.data, self.message_type)
         except Exception as error:  # rclpy raises what its C layer raised
@@ -139,7 +152,8 @@ class FrameJudge:
                 raise UnjudgedError(
                     blindness.value, f'nothing can be seen: {blindness.value}', blindness)
             decoded_ns = monotonic_ns()
-            view = self._classifier.look(image)
+            view = self._classifier.look(image, None if locator is None else locator.locate(
+                message.header.frame_id, None if stamp.received else stamp.ns, *image.shape[:2]))
             if view.no_hand:
                 raise UnjudgedError(
                     Reason.NO_HAND.value, 'no Allegro hand is found in it', Reason.NO_HAND)
@@ -149,6 +163,8 @@ class FrameJudge:
             inferred_ns = monotonic_ns()
         except ImageDecodeError as error:
             raise UnjudgedError(error.reason, str(error)) from error
+        except HandPlaceError as error:
+            raise UnjudgedError(error.reason, str(error), Reason(error.reason)) from error
         except UnjudgedError:
             raise
         except Exception as error:  # one frame must not end the node
@@ -169,11 +185,11 @@ class FrameJudge:
         given = self._classifier.metadata.preprocessing
         roi = values.roi if any(values.roi) else given.roi
         match values.roi_mode:
-            case RoiMode.HAND if not given.hand:
+            case RoiMode.HAND | RoiMode.TF if not given.hand:
                 raise ConfigError(
-                    'roi_mode = hand: this checkpoint has not learned from hands that were cut '
-                    'out; take another one, or fixed')
-            case RoiMode.HAND:
+                    f'roi_mode = {values.roi_mode.value}: this checkpoint has not learned from '
+                    'hands that were cut out; take another one, or fixed')
+            case RoiMode.HAND | RoiMode.TF:
                 return replace(given, roi=roi)
             case RoiMode.FIXED:
                 return replace(given, roi=roi, hand=0.)

@@ -168,6 +168,8 @@ class DetectorNode(LifecycleNode):
             if pipeline.hand is not None:
                 facts |= pipeline.hand.facts() | {
                     'failure': '' if latest.failure is None else latest.failure.value}
+            if pipeline.locator is not None:
+                facts |= pipeline.locator.facts()
             if pipeline.camera.is_open and (hint := pipeline.camera.hint()):
                 self.get_logger().warning(hint, throttle_duration_sec=HINT_PERIOD_S)
         status = self._statistics.status(

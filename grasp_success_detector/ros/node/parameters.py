@@ -50,6 +50,7 @@ class RoiMode(Enum):
     AUTO = 'auto'
     FIXED = 'fixed'
     HAND = 'hand'
+    TF = 'tf'
 
 
 def _parameter(default: Any, text: str, change: Change = Change.RUNNING, **limits: Any) -> Any:
@@ -124,7 +125,17 @@ class Parameters(HandParameters):
         'origin at the top left; all 0: the one in the checkpoint.', lowest=0., highest=1.)
     roi_mode: RoiMode = _parameter(
         RoiMode.AUTO, 'What is cut out of a frame. fixed: roi; hand: the hand, which is looked '
-        'for in roi; auto: roi where it is set, else what the checkpoint has learned from.')
+        'for in roi; tf: the hand, where TF and CameraInfo say that it is; auto: roi where it is '
+        'set, else what the checkpoint has learned from.')
+    palm_frame: str = _parameter(
+        '', 'Frame of the palm in TF, for roi_mode tf; empty: that of the driver, where it is '
+        'known.', Change.CONFIGURE)
+    hand_size_m: float = _parameter(
+        0.2, 'Diameter in metres of a ball around the origin of palm_frame that holds the hand, '
+        'for roi_mode tf.', lowest=0.01, highest=2.)
+    camera_info_topic: str = _parameter(
+        '', 'sensor_msgs/CameraInfo, for roi_mode tf; empty: camera_info beside the image topic.',
+        Change.CONFIGURE)
 
     threshold: float = _parameter(
         0., 'Mean P(success) from which the verdict is SUCCESS; 0: the threshold in the '

@@ -1,9 +1,8 @@
 """The parts of a configured node, from camera to verdict, and its worker thread."""
 
 from collections.abc import Callable
-from threading import Condition, current_thread, Thread
 import time
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
@@ -16,9 +15,11 @@ from grasp_success_detector.ros.node.diagnostics import FrameStatistics
 from grasp_success_detector.ros.node.doubtful_recorder import DoubtfulRecorder
 from grasp_success_detector.ros.node.frame_judge import FrameJudge, ReceivedFrame, UnjudgedError
 from grasp_success_detector.ros.node.frame_source import FrameSource, read_header
+from grasp_success_detector.ros.node.hand_locator import HandLocator
 from grasp_success_detector.ros.node.hand_subscription import HandSubscription
+from grasp_success_detector.ros.node.latest_item_worker import LatestItemWorker
 from grasp_success_detector.ros.node.outputs import draw_overlay, VerdictOutputs
-from grasp_success_detector.ros.node.parameters import Parameters
+from grasp_success_detector.ros.node.parameters import Parameters, RoiMode
 from grasp_success_detector.ros.node.verdict_keeper import VerdictKeeper
 from grasp_success_detector.ros.node.verify_request import VerifyAnswer
 
@@ -26,8 +27,6 @@ BAD_FRAME_LOG_PERIOD_S = 5.
 
 #: Unfamiliar frames in a row, some seconds of a camera, from which the rig counts as new.
 NEW_RIG_FRAMES = 30
-
-Item = TypeVar('Item')
 
 
 class DetectionPipeline:
@@ -48,6 +47,7 @@ class DetectionPipeline:
         self._recorder = self._doubtful_recorder(values)
         self.hand = None if not values.uses_hand else HandSubscription(
             node, values, values.stale_after_s, lambda: self.keeper.interrupt())
+        self.locator: HandLocator | None = None
         self._outputs = VerdictOutputs(node, attempts=self.hand is not None)
         self.keeper = VerdictKeeper(
             self._outputs, statistics, lambda: node.get_clock().now().nanoseconds,
@@ -87,6 +87,7 @@ class DetectionPipeline:
             the present one has judged or is judging count no more.
         """
         self._verify_timeout_s = values.verify_timeout_s
+        self._locate(values)
         if judge is None:
             self.judge.apply(values)
             self.keeper.configure(values.decision(self.judge.threshold))
@@ -146,6 +147,19 @@ class DetectionPipeline:
         self._look_at_clock()
         self.keeper.verify(self._verify_timeout_s, self.camera.topic, answer)
 
+    def _locate(self, values: Parameters) -> None:
+        """Follow the hand by TF if ``values`` say so, and no longer if they do not."""
+        if values.roi_mode is not RoiMode.TF:
+            if self.locator is not None:
+                self.locator.close()
+            self.locator = None
+            return
+        if self.locator is None:
+            self.locator = HandLocator(self._node, values, self.camera.topic)
+            if self.camera.is_open:
+                self.locator.open()
+        self.locator.apply(values)
+
     def _doubtful_recorder(self, values: Parameters) -> DoubtfulRecorder | None:
         if not values.record_doubtful:
             return None
@@ -164,13 +178,15 @@ class DetectionPipeline:
         self.keeper.open()
         self._look_at_clock()
         self.camera.open()
-        if self.hand is not None:
-            self.hand.open()
+        for followed in (self.hand, self.locator):
+            if followed is not None:
+                followed.open()
 
     def _close_topics(self) -> None:
         self.camera.close()
-        if self.hand is not None:
-            self.hand.close()
+        for followed in (self.hand, self.locator):
+            if followed is not None:
+                followed.close()
 
     def _watch(self) -> None:
         self._look_at_clock()
@@ -211,7 +227,7 @@ class DetectionPipeline:
         """Judge and answer one frame; runs in the worker's thread."""
         judge = self.judge      # another one may take its place meanwhile
         try:
-            judged = judge.judge(frame)
+            judged = judge.judge(frame, self.locator)
             decision = self.keeper.answer(frame, judged)
             self._note_familiarity(judged.unfamiliar)
             if decision and (publishers := self._outputs.overlay_publishers()):
@@ -244,61 +260,3 @@ class DetectionPipeline:
         self._node.get_logger().warning(
             f'frame dropped: {error}', throttle_duration_sec=BAD_FRAME_LOG_PERIOD_S)
         self.keeper.skip(frame, error)
-
-
-class LatestItemWorker(Generic[Item]):
-    """
-    Process items in a thread of its own, one at a time, always the newest one.
-
-    ``offer`` never waits for the work; a waiting item is dropped when a newer one is offered.
-    """
-
-    def __init__(self, work: Callable[[Item], None], name: str) -> None:
-        """Create no thread yet; that of ``start`` calls ``work``, which must not raise."""
-        self._work, self._name = work, name
-        self._changed = Condition()
-        self._waiting: Item | None = None
-        self._thread: Thread | None = None
-
-    def start(self) -> None:
-        """Start the thread; a worker can be started again after ``stop``."""
-        # A daemon, so that work that hangs (a driver, a GPU) cannot keep the process from ending.
-        thread = Thread(target=self._run, name=self._name, daemon=True)
-        with self._changed:
-            self._thread = thread
-        thread.start()
-
-    def offer(self, item: Item) -> bool:
-        """
-        Make this item the next one, and return whether it replaces a waiting item.
-
-        Before ``start`` and after ``stop`` the item is ignored.
-        """
-        with self._changed:
-            if self._thread is None:
-                return False
-            replaced, self._waiting = self._waiting is not None, item
-            self._changed.notify()
-        return replaced
-
-    def stop(self, timeout_s: float) -> bool:
-        """Drop the waiting item; return whether the thread has ended within the time-out."""
-        with self._changed:
-            thread, self._thread, self._waiting = self._thread, None, None
-            self._changed.notify()
-        if thread is None:
-            return True
-        thread.join(timeout_s)
-        return not thread.is_alive()
-
-    def _run(self) -> None:
-        # Compared by identity: a thread that ends late must not go on after a new start.
-        me = current_thread()
-        while True:
-            with self._changed:
-                self._changed.wait_for(
-                    lambda: self._thread is not me or self._waiting is not None)
-                if self._thread is not me or self._waiting is None:
-                    return
-                item, self._waiting = self._waiting, None
-            self._work(item)
