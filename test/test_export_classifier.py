@@ -182,3 +182,36 @@ def test_without_the_packages(path, tmp_path, monkeypatch, capsys):
     assert 'pip install onnx onnxruntime' in capsys.readouterr().err
     assert main([str(path), '--openvino', str(tmp_path / 'm.xml')]) == 1
     assert 'OpenVINO is not installed; pip install openvino' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('option', ['--onnx', '--openvino'])
+def test_an_exported_file_calls_the_same_frames_unfamiliar(option, tmp_path):
+    checkpoint = Checkpoint.open('efficientnet_lite0_rig')
+    own = bag_images(share_path(SAMPLE_BAG), checkpoint.metadata.preprocessing, 12)
+    strangers = np.random.default_rng(0).integers(0, 256, (3, *own.shape[1:]), np.uint8)
+    frames = np.concatenate([own, strangers, np.full_like(strangers[:1], 90)])
+    if option == '--onnx':
+        onnxruntime = pytest.importorskip('onnxruntime')
+        out = tmp_path / 'model.onnx'
+        assert main(['efficientnet_lite0_rig', option, str(out)]) == 0
+        session = onnxruntime.InferenceSession(str(out), providers=['CPUExecutionProvider'])
+        logits, familiarity = session.run(['logits', 'familiarity'], {'frames': frames})
+        said = session.get_modelmeta().custom_metadata_map[formats.METADATA_KEY]
+    else:
+        openvino = pytest.importorskip('openvino')
+        out = tmp_path / 'model.xml'
+        assert main(['efficientnet_lite0_rig', option, str(out)]) == 0
+        model = openvino.Core().read_model(out)
+        run = openvino.Core().compile_model(model, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
+        answers = [run([frame[None]]) for frame in frames]
+        logits, familiarity = (np.concatenate([answer[name] for answer in answers])
+                               for name in ('logits', 'familiarity'))
+        said = model.get_rt_info([formats.METADATA_KEY]).astype(str)
+    classifier = GraspClassifier(checkpoint, 'cpu')
+    judged = classifier.judge_prepared(frames)
+    np.testing.assert_allclose(familiarity, judged.familiarity, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(logits, classifier.engine.logits(frames), atol=1e-3)
+    limit = json.loads(said)['familiarity_limit']
+    strange = classifier.unfamiliar(len(frames), .99)
+    np.testing.assert_array_equal(familiarity < limit, strange)
+    assert strange[-4:].all() and not strange[:-4].all()

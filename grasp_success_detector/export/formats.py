@@ -22,9 +22,17 @@ from grasp_success_detector.inference.engine import int8_path
 from grasp_success_detector.inference.torch_engine import TorchEngine
 from grasp_success_detector.inference.torch_network import PixelNetwork
 from grasp_success_detector.networks.checkpoint import Checkpoint
+from grasp_success_detector.networks.familiarity import (
+    Familiarity,
+    FAMILIARITY_QUANTILE,
+    SHARES,
+)
 
 #: Key of the JSON document in both formats that says how to use the network.
 METADATA_KEY = 'grasp_success_detector'
+
+#: Names of the outputs in both formats; the second one only of checkpoints with a familiarity.
+OUTPUTS = ['logits', 'familiarity']
 
 #: NNCF's own default; more frames change little.
 CALIBRATION_FRAMES = 300
@@ -33,13 +41,48 @@ CALIBRATION_FRAMES = 300
 _TOLERANCE = 1e-3
 
 
+class ExportedNetwork(PixelNetwork):
+    """
+    A checkpoint's network, and beside the logits (B, 2) the familiarity (B,) of the images.
+
+    The familiarity is that of ``Familiarity.of``, in float32.
+    """
+
+    mean: torch.Tensor
+    projection: torch.Tensor
+    prototypes: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, checkpoint: Checkpoint, known: Familiarity) -> None:
+        super().__init__(checkpoint)
+        for name in ('mean', 'projection', 'prototypes', 'scale'):
+            self.register_buffer(name, torch.tensor(getattr(known, name)))
+        self._maps: list[torch.Tensor] = []
+        self.model.get_submodule(known.module).register_forward_hook(
+            lambda module, given, output: self._maps.append(output))
+
+    def forward(self, images: torch.Tensor) -> Any:
+        """Return logits and familiarity of images, RGB uint8 (B, H, W, 3)."""
+        self._maps.clear()
+        logits = super().forward(images)
+        projected = (self._maps[0].mean((2, 3)) - self.mean) @ self.projection       # (B, K)
+        squares = ((projected[:, None] - self.prototypes) ** 2).sum(2) * self.scale  # (B, P)
+        return logits, -squares.min(1).values
+
+
+def _network(checkpoint: Checkpoint) -> PixelNetwork:
+    known = checkpoint.metadata.familiarity
+    return PixelNetwork(checkpoint) if known is None else ExportedNetwork(checkpoint, known)
+
+
 def export(checkpoint: Checkpoint, out: Path, suffix: str, images: Images,
            overwrite: bool) -> float:
     """
     Write the network as ONNX (``.onnx``) or as OpenVINO IR in fp32 (``.xml`` and ``.bin``).
 
-    Its input is RGB uint8 (N, H, W, 3), N = 1 in OpenVINO IR, its output logits (N, 2). The files
-    are kept only if their logits equal those of torch within rounding.
+    Its input is RGB uint8 (N, H, W, 3), N = 1 in OpenVINO IR, its output logits (N, 2), and
+    familiarity (N,) where the checkpoint has it. The files are kept only if both equal those of
+    torch within rounding.
 
     :param suffix: the format, which must also be the suffix of ``out``.
     :param images: images on which the logits are compared with torch's.
@@ -52,18 +95,24 @@ def export(checkpoint: Checkpoint, out: Path, suffix: str, images: Images,
     write, suffixes = ((_write_onnx, ['.onnx']) if suffix == '.onnx' else
                        (_write_openvino, ['.bin', '.xml']))  # .xml, which refers to .bin, last
     files = [out.with_suffix(suffix) for suffix in suffixes]
-    expected = TorchEngine(checkpoint).logits(images)
+    engine, known = TorchEngine(checkpoint), checkpoint.metadata.familiarity
+    expected = engine.logits(images)
+    familiarity = None if known is None or engine.features is None else known.of(engine.features)
     try:
         if not overwrite and (there := [str(file) for file in files if file.exists()]):
             raise ExportError(f'{", ".join(there)}: exists already; replace it with --overwrite')
         with unfinished(out) as folder:
             folder.mkdir()
             with disk_faults(out):
-                logits = write(checkpoint, folder / out.name, images)
+                logits, *others = write(checkpoint, folder / out.name, images)
             difference = float(abs(logits - expected).max())
             if not difference <= _TOLERANCE * max(1., float(abs(expected).max())):
                 raise ExportError(f'{out}: not written: its logits differ from those of torch by '
                                   f'{difference:.3g} on real frames')
+            if familiarity is not None and not np.allclose(
+                    others[0].reshape(-1), familiarity, rtol=_TOLERANCE, atol=_TOLERANCE):
+                raise ExportError(f'{out}: not written: its familiarity differs from that of '
+                                  'torch on real frames')
             for file in files:
                 os.replace(folder / file.name, file)
     except OSError as error:
@@ -74,41 +123,47 @@ def export(checkpoint: Checkpoint, out: Path, suffix: str, images: Images,
     return difference
 
 
-def _write_onnx(checkpoint: Checkpoint, path: Path, images: Images) -> NDArray[np.float32]:
-    """Write ONNX, input ``frames`` and output ``logits``; return the logits of the images."""
+def _write_onnx(checkpoint: Checkpoint, path: Path, images: Images) -> list[NDArray[np.float32]]:
+    """Write ONNX with the input ``frames``; return its outputs for the images."""
     if find_spec('onnx') is None or find_spec('onnxruntime') is None:
         raise ExportError('ONNX needs two more packages; pip install onnx onnxruntime')
     import onnx
     import onnxruntime
 
+    outputs = OUTPUTS[:1 if checkpoint.metadata.familiarity is None else 2]
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of tracing branches that depend on the size only
         torch.onnx.export(
-            PixelNetwork(checkpoint).eval(), (torch.from_numpy(images[:1]),), str(path),
-            input_names=['frames'], output_names=['logits'], dynamo=False,
-            dynamic_axes={'frames': {0: 'N'}, 'logits': {0: 'N'}}, opset_version=17)
+            _network(checkpoint).eval(), (torch.from_numpy(images[:1]),), str(path),
+            input_names=['frames'], output_names=outputs, dynamo=False,
+            dynamic_axes={name: {0: 'N'} for name in ('frames', *outputs)}, opset_version=17)
     model = onnx.load(str(path))
     onnx.helper.set_model_props(model, {METADATA_KEY: describe(checkpoint)})
     onnx.save(model, str(path))
     session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
-    return np.asarray(session.run(['logits'], {'frames': images})[0], np.float32)
+    return [np.asarray(part, np.float32) for part in session.run(outputs, {'frames': images})]
 
 
-def _write_openvino(checkpoint: Checkpoint, path: Path, images: Images) -> NDArray[np.float32]:
-    """Write OpenVINO IR; return the logits of the images."""
+def _write_openvino(checkpoint: Checkpoint, path: Path, images: Images,
+                    ) -> list[NDArray[np.float32]]:
+    """Write OpenVINO IR; return its outputs for the images."""
     if not openvino_engine.installed():
         raise ExportError('OpenVINO is not installed; pip install openvino')
-    openvino, model = openvino_engine.load_openvino(), openvino_engine.convert(checkpoint)
+    openvino = openvino_engine.load_openvino()
+    model = openvino_engine.convert(checkpoint, _network(checkpoint))
+    for output, name in zip(model.outputs, OUTPUTS, strict=False):
+        output.get_tensor().set_names({name})
     model.set_rt_info(describe(checkpoint), [METADATA_KEY])
     openvino.save_model(model, path, compress_to_fp16=False)
     compiled: Any = openvino.Core().compile_model(
         path, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
-    return np.concatenate([compiled([image[None]])[0] for image in images])
+    answers = [[part.copy() for part in compiled([image[None]]).values()] for image in images]
+    return [np.concatenate(parts) for parts in zip(*answers, strict=True)]
 
 
 def describe(checkpoint: Checkpoint) -> str:
     """Return a JSON text that says how to use the exported network."""
-    metadata = checkpoint.metadata
+    metadata, known = checkpoint.metadata, checkpoint.metadata.familiarity
     return json.dumps({
         'architecture': metadata.architecture, 'sha256': checkpoint.sha256,
         'class_names': list(metadata.class_names), 'threshold': metadata.threshold,
@@ -117,7 +172,12 @@ def describe(checkpoint: Checkpoint) -> str:
         'input': 'RGB uint8 (N, height, width, 3): the roi, of it the largest centred rectangle '
                  "of the input's aspect ratio, scaled to height x width (by area when shrinking); "
                  'mean and std are applied inside',
-        'output': 'logits (N, 2); P(success) = softmax(logits / temperature)[1]'})
+        'output': 'logits (N, 2); P(success) = softmax(logits / temperature)[1]',
+        **({} if known is None else {
+            'familiarity': 'second output (N,), 0 or below: a frame below familiarity_limit is '
+            'unlike those that the network knows, and its P(success) says nothing',
+            'familiarity_limit': known.limit(FAMILIARITY_QUANTILE),
+            'familiarity_shares': SHARES, 'familiarity_reached': known.reached})})
 
 
 def calibrate(path: Path, dataset: Path, overwrite: bool = False) -> Path:

@@ -138,10 +138,11 @@ def _add_output(model: Any, module: str) -> None:
     model.add_outputs([found[-1].output(0)])
 
 
-def convert(checkpoint: Checkpoint) -> Any:
+def convert(checkpoint: Checkpoint, network: Any = None) -> Any:
     """
     Convert a network to an ``openvino.Model``: RGB uint8 (1, H, W, 3) in, logits (1, 2) out.
 
+    :param network: a module that takes and returns more than the checkpoint's PixelNetwork.
     :raises CheckpointError: OpenVINO cannot express this network.
     """
     import torch
@@ -155,7 +156,7 @@ def convert(checkpoint: Checkpoint) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # of tracing branches that depend on the size only
             return openvino.convert_model(
-                PixelNetwork(checkpoint).eval(),
+                (network or PixelNetwork(checkpoint)).eval(),
                 example_input=torch.zeros(shape, dtype=torch.uint8),
                 input=[(list(shape), openvino.Type.u8)])
     except Exception as error:  # its converter raises what its parts raised
