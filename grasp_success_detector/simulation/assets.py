@@ -5,6 +5,7 @@ Nothing of it ships with the package; docs/real_cameras.md says how to fetch it,
 The folder may hold, at any depth, what these packages hold:
 
 - ``robots/NAME/robot.xml`` with a body ``right_hand`` (robosuite): arms;
+- ``grippers/NAME.xml`` (robosuite): other grippers and hands, which no picture calls a hand;
 - a textured model, such as ``stable_hope_objects/NAME/NAME.xml`` (LIBERO): things;
 - ``textures/*.png``: tables, walls and cloths;
 - ``backgrounds/**.jpg``, ``.png``, ``.webp``: photographs of what stands behind;
@@ -28,8 +29,12 @@ from grasp_success_detector.simulation.things import Thing
 
 Floats = NDArray[np.float64]
 
-#: Sides of the cells in which the vertices of the mesh of an arm, a hand, a thing become one (m).
-_ARM_CELL, _HAND_CELL, _THING_CELL = .01, .0015, .004
+#: Sides of the cells in which the vertices of the mesh of an arm, a gripper, a hand, a thing become
+#: one (m).
+_ARM_CELL, _GRIPPER_CELL, _HAND_CELL, _THING_CELL = .01, .003, .0015, .004
+
+#: Most joints of an arm, and of a gripper.
+_ARM_JOINTS, _GRIPPER_JOINTS = 8, 12
 
 #: Longest side of a thing that is worth taking into the hand, and of a texture's image.
 _MOST_M, _TEXTURE_PIXELS = .30, 256
@@ -49,7 +54,11 @@ class MeshSolid:
 
 @dataclass(frozen=True)
 class ArmPose:
-    """An arm in some position, in the frame of its flange; ``up``: the vertical of its base."""
+    """
+    An arm or a gripper in some position, in the frame of the flange between them.
+
+    :ivar up: the vertical of an arm's base.
+    """
 
     solids: tuple[MeshSolid, ...]
     up: Floats
@@ -60,7 +69,7 @@ class Assets:
     """
     What was found in a folder; empty lists where nothing was.
 
-    :ivar arms: by name, each in several positions.
+    :ivar arms: by name, each in several positions; ``grippers`` as well.
     :ivar things: things with a model.
     :ivar models: by name, a thing's mesh and its texture, as indices.
     :ivar textures: RGB uint8 (h, w, 3) each.
@@ -70,6 +79,7 @@ class Assets:
 
     meshes: list[Mesh] = field(default_factory=list)
     arms: dict[str, list[ArmPose]] = field(default_factory=dict)
+    grippers: dict[str, list[ArmPose]] = field(default_factory=dict)
     things: list[Thing] = field(default_factory=list)
     models: dict[str, tuple[MeshSolid, int]] = field(default_factory=dict)
     textures: list[NDArray[np.uint8]] = field(default_factory=list)
@@ -90,7 +100,11 @@ def load_assets(folder: Path | None) -> Assets:
         raise SimulationError(f'{folder}: no such folder of assets')
     rng = np.random.default_rng(0)
     for path in sorted(folder.rglob('robots/*/robot.xml')):
-        _load_arm(assets, path, rng)
+        if made := _positions(assets, path, rng, 'right_hand', _ARM_JOINTS, _ARM_CELL):
+            assets.arms[path.parent.name] = made
+    for path in sorted(folder.rglob('grippers/*.xml')):
+        if made := _positions(assets, path, rng, 'world', _GRIPPER_JOINTS, _GRIPPER_CELL):
+            assets.grippers[path.stem] = made
     for path in sorted(folder.rglob('*_objects/*/*.xml')):
         _load_thing(assets, path)
     for path in sorted(folder.rglob('textures/*.png')):
@@ -145,25 +159,27 @@ def _picture(path: Path, longest: int) -> NDArray[np.uint8] | None:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def _load_arm(assets: Assets, path: Path, rng: np.random.Generator, poses: int = 60) -> None:
+def _positions(assets: Assets, path: Path, rng: np.random.Generator, frame: str,
+               most_joints: int, cell: float, number: int = 60) -> list[ArmPose]:
+    """Return random positions of a model, in the frame of a body; none if it is not of use."""
     try:
         spec = mujoco.MjSpec.from_file(str(path))
         for geom in list(spec.geoms):   # what collides is not shown, and slow to compile
             if geom.group != 1:
                 spec.delete(geom)
         model = spec.compile()
-        flange = model.body('right_hand').id
+        flange = model.body(frame).id
     except (ValueError, KeyError):
-        return      # a torso or a dog, not an arm
-    if model.nq > 8:
-        return
+        return []       # a torso or a dog, not an arm
     data = mujoco.MjData(model)
     shown = [g for g in range(model.ngeom) if model.geom_type[g] == mujoco.mjtGeom.mjGEOM_MESH
              and model.geom_group[g] == 1 and model.mesh_vertnum[model.geom_dataid[g]] > 20]
-    meshes = {g: _add_mesh(assets, simplified(mesh_of(model, model.geom_dataid[g]), _ARM_CELL))
+    if model.nq > most_joints or not shown:
+        return []
+    meshes = {g: _add_mesh(assets, simplified(mesh_of(model, model.geom_dataid[g]), cell))
               for g in shown}
     made = []
-    for _ in range(poses):
+    for _ in range(number):
         limits = np.where(model.jnt_limited[:, None] > 0, model.jnt_range, [[-3.1, 3.1]])
         data.qpos[:] = rng.uniform(.8 * limits[:, 0], .8 * limits[:, 1])
         mujoco.mj_kinematics(model, data)
@@ -172,8 +188,7 @@ def _load_arm(assets: Assets, path: Path, rng: np.random.Generator, poses: int =
             meshes[g], turn.T @ (data.geom_xpos[g] - origin),
             turn.T @ data.geom_xmat[g].reshape(3, 3), _rgb(model, g)) for g in shown),
             turn.T @ np.array([0, 0, 1.])))
-    if shown:
-        assets.arms[path.parent.name] = made
+    return made
 
 
 def _load_thing(assets: Assets, path: Path) -> None:

@@ -26,6 +26,9 @@ _BOARDS: tuple[Rgb, ...] = (
 _CABLES: tuple[Rgb, ...] = (
     (.03, .03, .03), (.03, .03, .03), (.6, .6, .6), (.7, .1, .08), (.85, .75, .1), (.1, .2, .6))
 
+#: Where an arm ends, in the palm's frame (m).
+WRIST = np.array([-.005, 0, -.095])
+
 
 @dataclass
 class Stage:
@@ -64,6 +67,7 @@ class HandLook:
         self._shine = float(rng.uniform(0, .6))
         extras = 0. if plain else 1.
         self._skins = rng.random() < .3 * extras
+        self._wrapped = rng.random() < .4       # skins all around a link, such as sleeves
         self._skin: Rgb = _TIPS[rng.integers(3)] if rng.random() < .6 else draw_colour(rng)
         self._boards = int(rng.integers(1, 5)) if rng.random() < .4 * extras else 0
         self._cables = int(rng.integers(1, 7)) if rng.random() < .5 * extras else 0
@@ -90,8 +94,10 @@ class HandLook:
                     shine=self._shine))
             if self._skins and geom.part == 'link' and 'palm' not in geom.body:
                 a, b, c = geom.size
+                aside = 0. if self._wrapped else a + .001
                 stage.solids.append(Solid(
-                    BOX, (.002, b * .8, c * .8), geom.position + geom.rotation[:, 0] * (a + .001),
+                    BOX, (a + .0015, b + .0015, c * .7) if self._wrapped else
+                    (.002, b * .8, c * .8), geom.position + geom.rotation[:, 0] * aside,
                     geom.rotation, self._skin))
         stage.hand.extend(range(first, len(stage.solids)))
         self._add_electronics(stage, turn)
@@ -119,8 +125,15 @@ class HandLook:
                 stage.solids.append(rod(a, b, radius, cable))
 
 
-def add_gripper(rng: np.random.Generator, stage: Stage) -> None:
-    """Add a gripper of two or three straight fingers where the hand would be."""
+def add_gripper(rng: np.random.Generator, stage: Stage, studio: Studio) -> None:
+    """Add a gripper where the hand would be: of the assets, or of two or three straight fingers."""
+    grippers = studio.assets.grippers
+    if grippers and rng.random() < .75:
+        poses = grippers[str(rng.choice(sorted(grippers)))]
+        _add_positioned(rng, stage, studio, poses[rng.integers(len(poses))],
+                        stage.turn @ WRIST, stage.turn @ about_z(rng.uniform(0, 2 * np.pi)),
+                        np.array(_HANDS[rng.integers(len(_HANDS))][1]))
+        return
     colour = np.array(draw_colour(rng) if rng.random() < .3 else rng.uniform(.05, .9) * np.ones(3))
     body = rng.uniform((.02, .02, .03), (.04, .06, .06))
     stage.solids.append(Solid(BOX, tuple(body), stage.turn @ np.array([0, 0, -.06]), stage.turn,
@@ -150,7 +163,7 @@ def rod(start: Floats, end: Floats, radius: float, rgb: Rgb, shine: float = .2,
 def add_arm(rng: np.random.Generator, stage: Stage, studio: Studio, turn: Floats,
             table: float) -> None:
     """Add an arm, of the assets or of primitives, that ends at the wrist of the hand."""
-    wrist = turn @ np.array([-.005, 0, -.095])
+    wrist = turn @ WRIST
     colour = np.array(_ARMS[rng.integers(len(_ARMS))])
     names = sorted(studio.assets.arms)
     if names and rng.random() < .75:
@@ -165,12 +178,8 @@ def add_arm(rng: np.random.Generator, stage: Stage, studio: Studio, turn: Floats
                 fit = (to_world @ pose.up)[2] - below + rng.uniform(0, .3)
                 placed.append((fit, pose, to_world))
         _, pose, to_world = max(placed, key=lambda item: item[0])
-        recoloured = rng.random() < .5
         gap = turn @ np.array([0, 0, -rng.uniform(0, .03)])
-        for part in pose.solids:
-            shade = colour if recoloured and np.mean(part.rgb) > .25 else np.array(part.rgb)
-            stage.solids.append(studio.mesh_solid(
-                part, wrist + gap, to_world, rgb=tuple(shade), shine=.3))
+        _add_positioned(rng, stage, studio, pose, wrist + gap, to_world, colour)
         return
     way, point, radius = -turn[:, 2], wrist, float(rng.uniform(.03, .05))
     dark: Rgb = (.12, .12, .13) if rng.random() < .6 else tuple(colour * .6)
@@ -183,6 +192,15 @@ def add_arm(rng: np.random.Generator, stage: Stage, studio: Studio, turn: Floats
         stage.solids.append(ring)
         way = way + rng.normal(0, .6, 3) + [0, 0, .25 if point[2] < table + .2 else 0.]
         way, point, radius = way / np.linalg.norm(way), end, radius * float(rng.uniform(1., 1.2))
+
+
+def _add_positioned(rng: np.random.Generator, stage: Stage, studio: Studio, pose: ArmPose,
+                    place: Floats, to_world: Floats, colour: Floats) -> None:
+    """Add an arm or a gripper, in its own colours, or in half of the pictures in this one."""
+    recoloured = rng.random() < .5
+    for part in pose.solids:
+        shade = colour if recoloured and np.mean(part.rgb) > .25 else np.array(part.rgb)
+        stage.solids.append(studio.mesh_solid(part, place, to_world, rgb=tuple(shade), shine=.3))
 
 
 def upright(rng: np.random.Generator, down: Floats) -> Floats:

@@ -20,7 +20,7 @@ _HALF = (float(np.sqrt(.5)), float(np.sqrt(.5)), 0., 0.)    # a quarter turn abo
 
 #: Kinds of things made of primitives, beside those of :data:`objects.KINDS`.
 KINDS = ('stick', 'tool', 'cup', 'bowl', 'plate', 'cube', 'ball', 'blob', 'bottle', 'ring',
-         'carton')
+         'carton', 'disc', 'sheet')
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,10 @@ def _parts(rng: np.random.Generator, kind: str) -> list[Part]:
         return [*wall, Part(CYLINDER, (r, .003, 0), (0, 0, -h))]
     if kind == 'plate':
         return [Part(BOX, tuple(rng.uniform((.03, .04, .004), (.08, .1, .012))))]
+    if kind == 'disc':      # a frisbee, a lid, a big plate
+        return [Part(CYLINDER, (rng.uniform(.05, .12), rng.uniform(.003, .012), 0))]
+    if kind == 'sheet':     # a card, a banknote, a book
+        return [Part(BOX, tuple(rng.uniform((.03, .05, .001), (.08, .11, .006))))]
     if kind == 'cube':
         return [Part(BOX, (a := rng.uniform(.018, .04), a, a))]
     if kind == 'ball':

@@ -33,7 +33,7 @@ Floats = NDArray[np.float64]
 POSE_HZ = 20.
 
 #: Width of the hand in the picture, as a share of its width: drawn evenly on a logarithmic scale.
-HAND_SHARE = (.12, .85)
+HAND_SHARE = (.08, .85)
 
 #: Share of attempts that succeed; more than half, as their pictures show empty hands too: open,
 #: closing, and gripping nothing.
@@ -52,8 +52,8 @@ _HAND_M, _CLEARANCE_M = .2, .03
 #: pictures without a table, of empty hands with the object in line behind or before the hand.
 _PLAIN_SHARE, _BEHIND_SHARE, _NO_TABLE_SHARE, _IN_LINE_SHARE = .2, .6, .2, .3
 
-#: Share of the pictures without a hand that show another gripper in its place.
-_GRIPPER_SHARE = .6
+#: Pictures of an attempt without a hand, and share of them with another gripper in its place.
+_NO_HAND_PICTURES, _GRIPPER_SHARE = 2, .6
 
 _TRIES = 12
 
@@ -120,7 +120,8 @@ def make_world_episode(seed: int, number: int, frames: int, looks_each: int, stu
     """
     Simulate one attempt and take its pictures; the same arguments give the same pixels.
 
-    The last picture has neither hand nor box nor label: from it a hand finder learns what is none.
+    The last two pictures have neither hand nor box nor label: from them a hand finder learns what
+    is none.
 
     :param frames: number of labelled poses that are chosen: two thirds of them after gravity
         began.
@@ -138,10 +139,11 @@ def make_world_episode(seed: int, number: int, frames: int, looks_each: int, stu
                 continue
             shown.append(RenderedFrame(pose.time_s + look * _LOOK_S, shot.image, pose.label,
                                        shot.box))
-        if at == chosen[-1]:
-            image = take_shot_without_hand(
-                np.random.default_rng([seed, number, _NO_HAND]), studio, hand, hold, pose)
-            shown.append(RenderedFrame(pose.time_s + looks_each * _LOOK_S, image, None))
+    last = hold.poses[chosen[-1]]
+    for number_shown in range(_NO_HAND_PICTURES):
+        image = take_shot_without_hand(np.random.default_rng([seed, number, _NO_HAND, number_shown]),
+                                       studio, hand, hold, last)
+        shown.append(RenderedFrame(last.time_s + (looks_each + number_shown) * _LOOK_S, image, None))
     return Episode(tuple(shown), (), hold.success, 'any', hold.thing.kind)
 
 
@@ -176,7 +178,7 @@ def take_shot_without_hand(rng: np.random.Generator, studio: Studio, hand: HandM
     stage, view, behind = _draw(rng, studio, hand, hold, replace(pose, label=Label.FAILURE))
     stage.solids = [solid for i, solid in enumerate(stage.solids) if i not in stage.hand]
     if rng.random() < _GRIPPER_SHARE:
-        looks.add_gripper(rng, stage)
+        looks.add_gripper(rng, stage, studio)
     image, distances = studio.render(stage.solids, view)
     if behind:
         image = photo.composite(image, distances, photo.background(rng, studio))
