@@ -134,11 +134,13 @@ def test_features_computed_once_give_what_the_plain_loop_gives(tmp_path, precisi
     assert plain_losses[0] != plain_losses[-1]
 
 
-def test_a_run_killed_after_an_epoch_and_resumed_equals_an_uninterrupted_one(dataset, tmp_path):
+@pytest.mark.parametrize('averaged', [(), ('--average-weights',)])
+def test_a_run_killed_after_an_epoch_and_resumed_equals_an_uninterrupted_one(
+        dataset, tmp_path, averaged):
     # Slow enough, by many samples, to be killed in the middle of an epoch.
     options = [str(dataset), '--arch', 'cifar_cnn', '--no-pretrained', '--epochs', '4',
                '--samples', 'each_epoch', '--samples-per-class', '400', '--batch-size', '8',
-               '--freeze-conv-layers', '1', '--device', 'cpu']
+               '--freeze-conv-layers', '1', '--device', 'cpu', *averaged]
     whole, killed = tmp_path / 'whole', tmp_path / 'killed'
     assert main([*options, '--out', str(whole)]) == 0
     process = subprocess.Popen([sys.executable, '-c', PROGRAM, *options, '--out', str(killed)],
@@ -156,6 +158,20 @@ def test_a_run_killed_after_an_epoch_and_resumed_equals_an_uninterrupted_one(dat
     assert (killed / 'predictions.csv').read_text() == (whole / 'predictions.csv').read_text()
     results = [Checkpoint.open(run / 'classifier.safetensors') for run in (killed, whole)]
     assert results[0].sha256 == results[1].sha256
+
+
+def test_the_mean_of_the_weights_lies_between_the_first_and_the_last_ones(tmp_path):
+    weights = []
+    for name, changed in {'first': {'epochs': 1, 'lr': 1e-12, 'backbone_lr': 1e-12}, 'last': {},
+                          'mean': {'average_weights': True}}.items():
+        config = TrainingConfig(**{**SMALL, 'freeze_conv_layers': 0, 'epochs': 4,
+                                   'weight_decay': 0., 'augment': False, **changed})
+        fit(config, split_frames(colour_frames()), tmp_path / name, [tmp_path], say=quiet)
+        model = Checkpoint.open(tmp_path / name / 'classifier.safetensors').model
+        weights.append(model.state_dict()['fc3.weight'])
+    first, last, mean = weights
+    way, done = last - first, mean - first
+    assert 0 < float((way * done).sum()) < .9 * float((way * way).sum())
 
 
 def wait_for(condition, process, seconds=300):

@@ -49,7 +49,8 @@ OPTIONS = {
               'input_size'),
     'recipe (default, here and below: what config/train_ARCH.yaml says)': (
         'epochs', 'patience', 'batch_size', 'optimizer', 'momentum', 'schedule', 'lr',
-        'backbone_lr', 'weight_decay', 'label_smoothing', 'seed'),
+        'backbone_lr', 'weight_decay', 'label_smoothing', 'average_weights',
+        'seed'),
     'samples': ('samples', 'samples_per_class', 'augment', 'augmentation', 'reuse_features',
                 'keep_images'),
     'judging': ('train_accuracy', 'max_false_positive_rate'),

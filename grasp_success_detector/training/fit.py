@@ -7,7 +7,7 @@ from pathlib import Path
 import platform
 
 import lightning
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 import torch
@@ -34,6 +34,9 @@ from grasp_success_detector.training.run_folder import RunFolder
 
 #: Each process computes all features itself, so that the first ones wait for the slowest.
 _PATIENCE_OF_PROCESSES = timedelta(hours=12)
+
+#: Share of the running mean of the weights that is kept at each step.
+_KEPT_OF_MEAN = .998
 
 #: Devices of the classifier, where they are named differently than Lightning's accelerators.
 _DEVICES = {Accelerator.GPU: 'cuda', Accelerator.CUDA: 'auto', Accelerator.MPS: 'auto'}
@@ -114,8 +117,10 @@ def _train(config: TrainingConfig, split: Split, model: torch.nn.Module,
 
 
 def _trainer(config: TrainingConfig, run: RunFolder, best: BestEpoch) -> lightning.Trainer:
+    # After ``best``, which is to see the mean before it is exchanged for the weights that learn.
+    mean = [EMAWeightAveraging(decay=_KEPT_OF_MEAN)] if config.average_weights else []
     return make_trainer(
-        best, ModelCheckpoint(run.path, run.state.stem, save_top_k=1,
+        best, *mean, ModelCheckpoint(run.path, run.state.stem, save_top_k=1,
                               save_on_train_epoch_end=True, enable_version_counter=False),
         max_epochs=config.epochs, accelerator=config.device.value, devices=config.devices,
         num_nodes=config.num_nodes, precision=config.precision.value,

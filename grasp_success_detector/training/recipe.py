@@ -105,6 +105,9 @@ class TrainingConfig:
     backbone_lr: float = setting(
         3e-4, above=0, help='peak learning rate of the unfrozen part of the backbone')
     weight_decay: float = setting(1e-2, lowest=0)
+    average_weights: bool = setting(
+        False, help='judge and keep a running mean of the weights, over about 500 steps, instead '
+        'of the last ones')
     label_smoothing: float = setting(
         0., lowest=0, below=1, metavar='SHARE',
         help='share of the target that is spread over both classes')
