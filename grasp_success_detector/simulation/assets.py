@@ -29,8 +29,8 @@ from grasp_success_detector.simulation.things import Thing
 
 Floats = NDArray[np.float64]
 
-#: Sides of the cells in which the vertices of the mesh of an arm, a gripper, a hand, a thing become
-#: one (m).
+#: Sides of the cells in which the vertices of a mesh become one (m): of an arm, a gripper, a hand,
+#: a thing.
 _ARM_CELL, _GRIPPER_CELL, _HAND_CELL, _THING_CELL = .01, .003, .0015, .004
 
 #: Most joints of an arm, and of a gripper.

@@ -7,27 +7,23 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from grasp_success_detector.simulation.assets import ArmPose
 from grasp_success_detector.simulation.hand_model import HandModel
-from grasp_success_detector.simulation.objects import BOX, CAPSULE, CYLINDER, SPHERE
+from grasp_success_detector.simulation.objects import BOX, CAPSULE, SPHERE
 from grasp_success_detector.simulation.studio import Light, Rgb, Solid, Studio, View
 from grasp_success_detector.simulation.things import draw_thing, scaled, Thing
 
 Floats = NDArray[np.float64]
 
-#: Colours of hands and of arms, with how often each is drawn.
-_HANDS: tuple[tuple[float, Rgb], ...] = (
+#: Colours of hands, with how often each is drawn.
+HANDS: tuple[tuple[float, Rgb], ...] = (
     (.7, (.09, .09, .095)), (.12, (.2, .2, .21)), (.06, (.5, .5, .52)), (.12, (.85, .85, .83)))
-_ARMS: tuple[Rgb, ...] = (
-    (.88, .88, .87), (.7, .7, .72), (.45, .45, .47), (.1, .1, .11), (.95, .42, .08), (.3, .33, .4))
 _TIPS: tuple[Rgb, ...] = ((.9, .9, .88), (.06, .06, .06), (.6, .6, .6), (.8, .75, .6))
 _BOARDS: tuple[Rgb, ...] = (
     (.1, .4, .15), (.1, .2, .45), (.05, .05, .06), (.12, .5, .2))
 _CABLES: tuple[Rgb, ...] = (
     (.03, .03, .03), (.03, .03, .03), (.6, .6, .6), (.7, .1, .08), (.85, .75, .1), (.1, .2, .6))
-
-#: Where an arm ends, in the palm's frame (m).
-WRIST = np.array([-.005, 0, -.095])
+#: Clearance between a hand and things that it does not hold (m).
+_CLEARANCE_M = .03
 
 
 @dataclass
@@ -57,8 +53,8 @@ class HandLook:
     def __init__(self, rng: np.random.Generator, studio: Studio, plain: bool) -> None:
         """Draw a look; ``plain``: the hand as it is sold, without anything added to it."""
         self._rng, self._studio = rng, studio
-        shares = np.array([share for share, _ in _HANDS])
-        base = _HANDS[0 if plain else rng.choice(len(_HANDS), p=shares)][1]
+        shares = np.array([share for share, _ in HANDS])
+        base = HANDS[0 if plain else rng.choice(len(HANDS), p=shares)][1]
         self.link: Rgb = tuple(np.clip(np.array(base) * rng.uniform(.6, 1.5), 0, 1))
         self.shell: Rgb = tuple(np.clip(np.array(self.link) * rng.uniform(.7, 1.6), 0, 1))
         self.tip = _TIPS[rng.choice(4, p=[.55, .25, .1, .1])]
@@ -125,30 +121,6 @@ class HandLook:
                 stage.solids.append(rod(a, b, radius, cable))
 
 
-def add_gripper(rng: np.random.Generator, stage: Stage, studio: Studio) -> None:
-    """Add a gripper where the hand would be: of the assets, or of two or three straight fingers."""
-    grippers = studio.assets.grippers
-    if grippers and rng.random() < .75:
-        poses = grippers[str(rng.choice(sorted(grippers)))]
-        _add_positioned(rng, stage, studio, poses[rng.integers(len(poses))],
-                        stage.turn @ WRIST, stage.turn @ about_z(rng.uniform(0, 2 * np.pi)),
-                        np.array(_HANDS[rng.integers(len(_HANDS))][1]))
-        return
-    colour = np.array(draw_colour(rng) if rng.random() < .3 else rng.uniform(.05, .9) * np.ones(3))
-    body = rng.uniform((.02, .02, .03), (.04, .06, .06))
-    stage.solids.append(Solid(BOX, tuple(body), stage.turn @ np.array([0, 0, -.06]), stage.turn,
-                              tuple(colour)))
-    count, opened = int(rng.integers(2, 4)), rng.uniform(.01, .05)
-    finger, length = rng.uniform(.006, .014), rng.uniform(.05, .12)
-    shade = colour * rng.uniform(.3, 1.)
-    for i in range(count):
-        angle = 2 * np.pi * i / count + np.pi / 2
-        aside = np.array([np.cos(angle), np.sin(angle), 0.]) * (opened + finger)
-        place = stage.turn @ (aside + np.array([0, 0, -.06 + body[2] + length / 2]))
-        stage.solids.append(Solid(BOX, (finger, finger, length / 2), place,
-                                  stage.turn @ about_z(angle), tuple(shade)))
-
-
 def rod(start: Floats, end: Floats, radius: float, rgb: Rgb, shine: float = .2,
         kind: mujoco.mjtGeom = CAPSULE) -> Solid:
     """Return a capsule or cylinder from one point to another."""
@@ -158,49 +130,6 @@ def rod(start: Floats, end: Floats, radius: float, rgb: Rgb, shine: float = .2,
     mujoco.mju_quat2Mat(flat, quaternion)
     return Solid(kind, (radius, float(np.linalg.norm(way)) / 2, 0.), (start + end) / 2,
                  flat.reshape(3, 3), rgb, shine=shine)
-
-
-def add_arm(rng: np.random.Generator, stage: Stage, studio: Studio, turn: Floats,
-            table: float) -> None:
-    """Add an arm, of the assets or of primitives, that ends at the wrist of the hand."""
-    wrist = turn @ WRIST
-    colour = np.array(_ARMS[rng.integers(len(_ARMS))])
-    names = sorted(studio.assets.arms)
-    if names and rng.random() < .75:
-        poses = studio.assets.arms[str(rng.choice(names))]
-        yaws = rng.uniform(0, 2 * np.pi, 4)
-        placed: list[tuple[float, ArmPose, Floats]] = []
-        for pose in poses:
-            for yaw in yaws:
-                to_world = turn @ about_z(yaw)
-                ends = np.array([part.position for part in pose.solids]) @ to_world.T + wrist
-                below = float((ends[:, 2] < table + .05).mean())
-                fit = (to_world @ pose.up)[2] - below + rng.uniform(0, .3)
-                placed.append((fit, pose, to_world))
-        _, pose, to_world = max(placed, key=lambda item: item[0])
-        gap = turn @ np.array([0, 0, -rng.uniform(0, .03)])
-        _add_positioned(rng, stage, studio, pose, wrist + gap, to_world, colour)
-        return
-    way, point, radius = -turn[:, 2], wrist, float(rng.uniform(.03, .05))
-    dark: Rgb = (.12, .12, .13) if rng.random() < .6 else tuple(colour * .6)
-    for length in (rng.uniform(.01, .05), rng.uniform(.08, .2), rng.uniform(.2, .4), .4):
-        end = point + way * length
-        stage.solids.append(rod(point, end, radius, tuple(colour), .3, CYLINDER))
-        stage.solids.append(Solid(SPHERE, (radius * 1.05,) * 3, end, np.eye(3),
-                                  dark if rng.random() < .4 else tuple(colour)))
-        ring = rod(end - way * .006, end + way * .006, radius * 1.06, dark, .3, CYLINDER)
-        stage.solids.append(ring)
-        way = way + rng.normal(0, .6, 3) + [0, 0, .25 if point[2] < table + .2 else 0.]
-        way, point, radius = way / np.linalg.norm(way), end, radius * float(rng.uniform(1., 1.2))
-
-
-def _add_positioned(rng: np.random.Generator, stage: Stage, studio: Studio, pose: ArmPose,
-                    place: Floats, to_world: Floats, colour: Floats) -> None:
-    """Add an arm or a gripper, in its own colours, or in half of the pictures in this one."""
-    recoloured = rng.random() < .5
-    for part in pose.solids:
-        shade = colour if recoloured and np.mean(part.rgb) > .25 else np.array(part.rgb)
-        stage.solids.append(studio.mesh_solid(part, place, to_world, rgb=tuple(shade), shine=.3))
 
 
 def upright(rng: np.random.Generator, down: Floats) -> Floats:
@@ -245,6 +174,38 @@ def thing_solids(rng: np.random.Generator, studio: Studio, thing: Thing, positio
             rotation @ flat.reshape(3, 3), colour if part.rgb is None else part.rgb,
             texture if part.rgb is None else -1, shine=shine))
     return solids
+
+
+def add_things(rng: np.random.Generator, stage: Stage, studio: Studio, thing: Thing, held: bool,
+               table: float, lowest: float) -> None:
+    """Put things on the table, clear of the hand; the one that is not held is among them."""
+    count = int(rng.integers(0, 6))
+    things = [pick_thing(rng, studio) for _ in range(count)]
+    if rng.random() < (.25 if held else .7):
+        things.append(thing)
+    for on_table in things:
+        reach = float(np.linalg.norm(on_table.half_extents))
+        tall = float(on_table.half_extents[2])
+        beside = .16 + reach if table + 2 * tall + _CLEARANCE_M > lowest else 0.
+        angle, away = rng.uniform(0, 2 * np.pi), beside + abs(rng.normal(0, .15))
+        place = np.array([away * np.cos(angle), away * np.sin(angle), table + tall])
+        stage.solids += thing_solids(rng, studio, on_table, place,
+                                           about_z(rng.uniform(0, 2 * np.pi)))
+
+
+def add_in_line(rng: np.random.Generator, stage: Stage, studio: Studio, hand: HandModel,
+                thing: Thing, view: View) -> None:
+    """Put the thing behind the hand as the camera sees it, or before it, clear of the hand."""
+    reach = float(np.linalg.norm(thing.half_extents))
+    to_camera = view.rotation[:, 2]
+    points = hand.points(stage.turn)
+    along = points @ to_camera
+    away = rng.uniform(_CLEARANCE_M, .3) + reach
+    at = (along.min() - away) if rng.random() < .75 else (along.max() + away)
+    aside = view.rotation[:, :2] @ rng.normal(0, .05, 2)
+    stage.solids += thing_solids(rng, studio, thing, points.mean(0) + aside
+                                       + to_camera * (at - points.mean(0) @ to_camera),
+                                       about_z(rng.uniform(0, 2 * np.pi)))
 
 
 def add_surroundings(rng: np.random.Generator, stage: Stage, studio: Studio, table: float,

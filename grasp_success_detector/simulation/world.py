@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grasp_success_detector.labels import Label
-from grasp_success_detector.simulation import looks, photo
+from grasp_success_detector.simulation import arms, looks, photo
 from grasp_success_detector.simulation.hand_model import HandModel
 from grasp_success_detector.simulation.holds import (
     CLOSE_S,
@@ -45,8 +45,8 @@ _EMPTY_GRIP_SHARE = .3
 #: Least share of the hand that must be seen, and of its box that a held object must fill.
 _HAND_SEEN, _OBJECT_SEEN = .35, .04
 
-#: Width of a hand (m), and the clearance between a hand and things that it does not hold.
-_HAND_M, _CLEARANCE_M = .2, .03
+#: Width of a hand (m).
+_HAND_M = .2
 
 #: Shares of pictures: with nothing but the hand, with something behind instead of walls, of
 #: pictures without a table, of empty hands with the object in line behind or before the hand.
@@ -140,10 +140,10 @@ def make_world_episode(seed: int, number: int, frames: int, looks_each: int, stu
             shown.append(RenderedFrame(pose.time_s + look * _LOOK_S, shot.image, pose.label,
                                        shot.box))
     last = hold.poses[chosen[-1]]
-    for number_shown in range(_NO_HAND_PICTURES):
-        image = take_shot_without_hand(np.random.default_rng([seed, number, _NO_HAND, number_shown]),
-                                       studio, hand, hold, last)
-        shown.append(RenderedFrame(last.time_s + (looks_each + number_shown) * _LOOK_S, image, None))
+    for i in range(_NO_HAND_PICTURES):
+        rng = np.random.default_rng([seed, number, _NO_HAND, i])
+        shown.append(RenderedFrame(last.time_s + (looks_each + i) * _LOOK_S,
+                                   take_shot_without_hand(rng, studio, hand, hold, last), None))
     return Episode(tuple(shown), (), hold.success, 'any', hold.thing.kind)
 
 
@@ -178,7 +178,7 @@ def take_shot_without_hand(rng: np.random.Generator, studio: Studio, hand: HandM
     stage, view, behind = _draw(rng, studio, hand, hold, replace(pose, label=Label.FAILURE))
     stage.solids = [solid for i, solid in enumerate(stage.solids) if i not in stage.hand]
     if rng.random() < _GRIPPER_SHARE:
-        looks.add_gripper(rng, stage, studio)
+        arms.add_gripper(rng, stage, studio)
     image, distances = studio.render(stage.solids, view)
     if behind:
         image = photo.composite(image, distances, photo.background(rng, studio))
@@ -215,49 +215,17 @@ def _draw(rng: np.random.Generator, studio: Studio, hand: HandModel, hold: Hold,
     table = lowest - float(np.exp(rng.uniform(np.log(.005), np.log(.4))))
     view = _camera(rng, studio)
     if rng.random() > _PLAIN_SHARE:
-        looks.add_arm(rng, stage, studio, turn, table)
+        arms.add_arm(rng, stage, studio, turn, table)
     behind = bool(rng.random() < _BEHIND_SHARE)
     if rng.random() > _NO_TABLE_SHARE:
         looks.add_surroundings(rng, stage, studio, table, behind)
-        _add_things(rng, stage, studio, hold.thing, held, table, lowest)
+        looks.add_things(rng, stage, studio, hold.thing, held, table, lowest)
     else:
         behind = True
     if not held and rng.random() < _IN_LINE_SHARE:
-        _add_in_line(rng, stage, studio, hand, hold.thing, view)
+        looks.add_in_line(rng, stage, studio, hand, hold.thing, view)
     looks.draw_light(rng, view)
     return stage, view, behind
-
-
-def _add_things(rng: np.random.Generator, stage: Stage, studio: Studio, thing: Thing, held: bool,
-                table: float, lowest: float) -> None:
-    """Put things on the table, clear of the hand; the one that is not held is among them."""
-    count = int(rng.integers(0, 6))
-    things = [looks.pick_thing(rng, studio) for _ in range(count)]
-    if rng.random() < (.25 if held else .7):
-        things.append(thing)
-    for on_table in things:
-        reach = float(np.linalg.norm(on_table.half_extents))
-        tall = float(on_table.half_extents[2])
-        beside = .16 + reach if table + 2 * tall + _CLEARANCE_M > lowest else 0.
-        angle, away = rng.uniform(0, 2 * np.pi), beside + abs(rng.normal(0, .15))
-        place = np.array([away * np.cos(angle), away * np.sin(angle), table + tall])
-        stage.solids += looks.thing_solids(rng, studio, on_table, place,
-                                           looks.about_z(rng.uniform(0, 2 * np.pi)))
-
-
-def _add_in_line(rng: np.random.Generator, stage: Stage, studio: Studio, hand: HandModel,
-                 thing: Thing, view: View) -> None:
-    """Put the thing behind the hand as the camera sees it, or before it, clear of the hand."""
-    reach = float(np.linalg.norm(thing.half_extents))
-    to_camera = view.rotation[:, 2]
-    points = hand.points(stage.turn)
-    along = points @ to_camera
-    away = rng.uniform(_CLEARANCE_M, .3) + reach
-    at = (along.min() - away) if rng.random() < .75 else (along.max() + away)
-    aside = view.rotation[:, :2] @ rng.normal(0, .05, 2)
-    stage.solids += looks.thing_solids(rng, studio, thing, points.mean(0) + aside
-                                       + to_camera * (at - points.mean(0) @ to_camera),
-                                       looks.about_z(rng.uniform(0, 2 * np.pi)))
 
 
 def _camera(rng: np.random.Generator, studio: Studio) -> View:
