@@ -25,7 +25,7 @@ INTERFACES := .cache/interfaces
 PYTEST := -m pytest -q -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo original test fuzz check lint types docs test-fast test-kilted test-jazzy test-cv-bridge \
+.PHONY: help demo demo-fused original test fuzz check lint types docs test-fast test-kilted test-jazzy test-cv-bridge \
     test-bare test-arm64 test-pythons release-check lock test-interfaces opengl clean
 
 help:  ## list the targets
@@ -34,6 +34,9 @@ help:  ## list the targets
 # The full environment where it is there, else a small one: a node needs no torch.
 demo: $(if $(wildcard $(VENV)/.installed),$(VENV),$(DEMO))/.installed  ## play the sample bag to the node over DDS and watch its verdicts
 	$(<D)/bin/grasp_demo
+
+demo-fused: $(if $(wildcard $(VENV)/.installed),$(VENV),$(DEMO))/.installed  ## the same of two cameras and the hand's joint states, fused to one verdict
+	$(<D)/bin/grasp_demo --fused --output demo_fused.png
 
 PICTURES ?=
 EXPERIMENT ?= original-experiment

@@ -16,12 +16,11 @@ all frames, as the figures of the model card do.
 import argparse
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 import json
 from pathlib import Path
 import tempfile
 
-from grasp_success_detector.decision import DecisionConfig
+from grasp_success_detector.decision import DecisionConfig, FUSED_THRESHOLD
 from grasp_success_detector.evaluation.attempts import Judged
 from grasp_success_detector.evaluation.frame_sources import open_recordings
 from grasp_success_detector.evaluation.hand_replay import (
@@ -42,9 +41,6 @@ from grasp_success_detector.recordings.selection import FrameSelection
 from grasp_success_detector.recordings.sources import find_sources
 
 TOPICS = ('/camera/image_raw/compressed', '/camera_2/image_raw/compressed')
-
-#: Threshold of what the joints say without a camera, and of a fused P(success).
-FUSED = 0.75
 
 
 def cell(attempts: Sequence[FusedAttempt]) -> str:
@@ -98,9 +94,9 @@ def main() -> None:
     classifier = GraspClassifier.from_checkpoint(
         checkpoint_path(args.checkpoint), engine=args.engine, precision=args.precision)
     model = read_hand(args.hand)
-    alone = DecisionConfig(classifier.threshold)
-    fused = replace(alone, threshold=FUSED)
-    print(f'{classifier.selection}; camera alone at {alone.threshold:.3f}, else at {FUSED}; '
+    config = DecisionConfig(classifier.threshold)
+    print(f'{classifier.selection}; camera alone at {config.threshold:.3f}, else at '
+          f'{FUSED_THRESHOLD}; '
           'right, unknown, failures called SUCCESS')
     print('| attempts | camera alone | joints alone | both | two cameras and joints |')
     print('| --- ' * 5 + '|', flush=True)
@@ -116,10 +112,10 @@ def main() -> None:
                 cameras.append(judge(classifier, recording,
                                      familiarity_quantile=args.familiarity))
         decided = [
-            decide_fused(cameras[:1], None, model, alone),
-            decide_fused(cameras[:1], stream, model, fused, without_cameras=True),
-            decide_fused(cameras[:1], stream, model, fused),
-            decide_fused(cameras, stream, model, fused)]
+            decide_fused(cameras[:1], None, model, config),
+            decide_fused(cameras[:1], stream, model, config, without_cameras=True),
+            decide_fused(cameras[:1], stream, model, config),
+            decide_fused(cameras, stream, model, config)]
         print(f'| {bag.name} | {" | ".join(map(cell, decided))} |', flush=True)
         tables += [f'\n{bag.name}, why failed attempts failed, one camera and joints:',
                    *confusion(decided[2], reasons_of(bag))]

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from math import ceil
 from statistics import fmean
@@ -36,10 +36,18 @@ class Reason(Enum):
     NO_CALIBRATION = 'no_calibration'   #: ``roi_mode`` tf, and no CameraInfo that can be used
     NO_TRANSFORM = 'no_transform'       #: ``roi_mode`` tf, and TF does not tell where the palm is
     OUT_OF_VIEW = 'out_of_view'         #: ``roi_mode`` tf, and the hand is not in the picture
-    CONTRADICTION = 'contradiction'     #: the camera says held, the hand is closed on nothing
+    CONTRADICTION = 'contradiction'     #: cameras are sure of held, the hand is closed on nothing
     INACTIVE = 'inactive'               #: the node is not active and takes no frames
     DISABLED = 'disabled'               #: the node was told to pause
 
+
+#: Fused P(success) from which the verdict is SUCCESS. It is calibrated, whatever the checkpoint's
+#: own threshold is; docs/hand.md shows what other values would decide.
+FUSED_THRESHOLD = .6
+
+#: Fused P(success) of the cameras from which a hand that is closed on nothing contradicts them;
+#: below it, what they say is only weighed.
+SURELY_HELD = .8
 
 #: Text of the reason NO_CLOCK.
 NO_CLOCK = ('use_sim_time is true, but nothing publishes /clock, so that no time is known; start '
@@ -267,6 +275,7 @@ class Fuser:
     """
 
     def __init__(self, config: DecisionConfig, fuse: Fuse) -> None:
+        """Prepare; the threshold of ``config`` is that of the fused P(success)."""
         self.config, self._fuse = config, fuse
         self.reset()
 
@@ -289,10 +298,12 @@ class Fuser:
             return cameras[0]
         if not parts:
             return cameras[0]
-        if hand is not None and hand.empty and any(camera.holds_object for camera, _ in seen):
+        said = [probability for _, probability in seen]
+        if hand is not None and hand.empty and any(camera.holds_object for camera, _ in seen) and (
+                self._fuse(said, None) >= SURELY_HELD):
             self._holds = False
             return unknown(Reason.CONTRADICTION)
-        probability = self._fuse([probability for _, probability in seen], log_odds)
+        probability = self._fuse(said, log_odds)
         self._holds = probability >= (
             self.config.leave_threshold if self._holds else self.config.threshold)
         undecided = not self._holds and probability >= self.config.failure_threshold
@@ -305,13 +316,18 @@ class Fuser:
                 default=None))
 
 
+def fused(config: DecisionConfig) -> DecisionConfig:
+    """Return the settings of a Fuser, whose P(success) has another threshold than a camera's."""
+    return replace(config, threshold=FUSED_THRESHOLD)
+
+
 class FusedDecider(WindowedDecider):
     """A WindowedDecider of one camera, whose decisions are fused with what the hand says."""
 
     def __init__(self, config: DecisionConfig, fuse: Fuse,
                  hand: Callable[[int], HandEvidence | None]) -> None:
         """Prepare; ``hand`` returns what the hand says at a time of reception, in ns."""
-        self._fuser, self._hand = Fuser(config, fuse), hand
+        self._fuser, self._hand = Fuser(fused(config), fuse), hand
         super().__init__(config)
 
     def reset(self) -> None:
@@ -321,7 +337,7 @@ class FusedDecider(WindowedDecider):
 
     def configure(self, config: DecisionConfig) -> None:
         """Use another configuration from now on."""
-        self._fuser.config = config
+        self._fuser.config = fused(config)
         super().configure(config)
 
     def decide(self, now_ns: int) -> Decision:

@@ -35,6 +35,9 @@ CHECKPOINT_HELP = f'.safetensors, or the name of a shipped one: {", ".join(SHIPP
 DEFAULT_CHECKPOINT = f'models/{SHIPPED_CHECKPOINTS[0]}.safetensors'
 SAMPLE_BAG = 'samples/rig_attempts'
 
+#: The one with two cameras and joint states.
+FUSED_SAMPLE_BAG = 'samples/two_cameras'
+
 #: Checkpoint made for a camera placed like that of the sample bag.
 SAMPLE_CHECKPOINT = SHIPPED_CHECKPOINTS[1]
 

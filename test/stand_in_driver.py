@@ -3,7 +3,8 @@ A process that publishes what a driver of the Allegro hand publishes, and moves 
 
 Names, order and topics are those of the maker's sources; noise, zero errors and a dead zone of
 the torques are added. It listens on /stand_in for open, close (on nothing), hold (close on an
-object), drop (the object goes, the fingers close) and half (close by a third).
+object), drop (the object goes, the fingers close), half (close by a third) and numb (the tactile
+sensors fall silent, or speak again).
 """
 
 import sys
@@ -54,6 +55,7 @@ class StandIn(Node):
             'v6': lambda: self.create_publisher(
                 Float64MultiArray, '/allegro_hand/tactile_pressures', 10),
         }.get(kind, lambda: None)()
+        self.numb = False
         self.zero = self.rng.normal(0, ZERO, len(self.names))
         self.position = self.start = self.goal = fingers(OPENED, self.names)
         self.target, self.moved = self.goal, SECONDS
@@ -61,6 +63,9 @@ class StandIn(Node):
         self.create_timer(1 / RATE_HZ, self.publish)
 
     def told(self, message):
+        if message.data == 'numb':
+            self.numb = not self.numb
+            return
         goals = {'open': (OPENED, OPENED), 'close': (CLOSED, CLOSED), 'hold': (HELD, CLOSED),
                  'drop': (CLOSED, CLOSED), 'half': (OPENED + (CLOSED - OPENED) * .3,) * 2}
         self.goal, self.target = (fingers(goal, self.names) for goal in goals[message.data])
@@ -82,10 +87,11 @@ class StandIn(Node):
         self.states.publish(message)
         if self.kind in ('v4', 'plexus', 'v6'):
             self.states.publish(JointState(name=['iiwa_joint_1'], position=[.3]))
-        if self.tactile:
+        if self.tactile and not self.numb:
             pressed = float((self.target - self.position).sum() > 1)
             kind = Float32MultiArray if self.kind == 'v5_sense' else Float64MultiArray
-            self.tactile.publish(kind(data=[100. * pressed] * 16))
+            readings = 100. * pressed + self.rng.normal(30., 1., 16)
+            self.tactile.publish(kind(data=readings.tolist()))
 
 
 if __name__ == '__main__':

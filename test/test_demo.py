@@ -14,7 +14,7 @@ rclpy = pytest.importorskip('rclpy')
 
 from rig_bag import FRAMES_PER_ATTEMPT, write_rig_bag  # noqa: E402
 from ros_processes import Ears, run, wait_until  # noqa: E402
-from std_msgs.msg import Bool, Float32  # noqa: E402
+from std_msgs.msg import Bool, Float32, String  # noqa: E402
 
 from grasp_success_detector.cli import grasp_demo  # noqa: E402
 from grasp_success_detector.errors import BagError  # noqa: E402
@@ -66,6 +66,28 @@ def test_the_demo_shows_the_verdicts_received_over_dds(bag, ears, random_checkpo
     picture = read_image(tmp_path / 'shown' / 'demo.png')
     assert picture.shape[0] > 400 and picture.shape[1] > 1400
     assert [file.name for file in (tmp_path / 'shown').iterdir()] == ['demo.png']
+
+
+def test_two_cameras_and_joint_states_give_one_verdict(ears, random_checkpoint, tmp_path):
+    attempts = ears.listen(String, '/grasp_success/attempt')
+    left, right = (ears.listen(Float32, f'/{place}/grasp_success/confidence')
+                   for place in ('camera', 'camera_2'))
+    child = run('grasp_demo', '--fused', '--checkpoint', random_checkpoint,
+                '--output', tmp_path / 'demo.png')
+    assert child.returncode == 0, child.output
+    assert len(re.findall(r'attempt \d \w+ truth=\w+ verdict=\w+', child.output)) == 4
+    summary = re.search(r'\d of 4 attempts correct; (\d+) frames, (\d+) answered', child.output)
+    assert summary and 48 < int(summary[2]) <= int(summary[1]) <= 96
+    assert left and right and attempts
+    assert read_image(tmp_path / 'demo.png').shape[1] > 1400
+
+
+def test_a_bag_without_joint_states_cannot_be_fused(bag, tmp_path):
+    child = run('grasp_demo', '--fused', '--bag', bag[0], '--output', tmp_path / 'demo.png')
+    assert child.returncode == 1
+    assert child.output == (
+        f'error: {bag[0]}: no joint states on /allegroHand_0/joint_states; record it with '
+        'simulate_grasps --cameras 2, or leave out --fused\n')
 
 
 def test_the_view_on_a_terminal_and_ctrl_c(bag, ears, random_checkpoint, tmp_path):

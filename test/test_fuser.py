@@ -85,6 +85,9 @@ def test_a_camera_that_sees_a_grasp_of_an_empty_hand_is_a_contradiction():
     assert fuser.decide([camera(.99)], HandEvidence(-3., empty=True)) == unknown(
         Reason.CONTRADICTION)
     assert fuser.decide([camera(.1)], HandEvidence(-3., empty=True)).verdict is FAILURE
+    # A camera that only leans towards held is overruled, alone and beside one that sees nothing.
+    assert fuser.decide([camera(.75)], HandEvidence(-3., empty=True)).verdict is FAILURE
+    assert fuser.decide([camera(.8), camera(.2)], HandEvidence(-3., empty=True)).verdict is FAILURE
 
 
 def test_what_a_lost_part_said_keeps_no_success_standing():

@@ -1,6 +1,7 @@
 """One answer of several cameras and the hand: fusion_node as a process, over real DDS."""
 
 from contextlib import contextmanager
+import json
 from threading import Event, Thread
 
 import pytest
@@ -9,6 +10,7 @@ rclpy = pytest.importorskip('rclpy')
 
 from ros_processes import Ears, run, running, wait_until  # noqa: E402
 from std_msgs.msg import Bool, Float32, String  # noqa: E402
+from std_srvs.srv import Trigger  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -125,3 +127,39 @@ def test_nothing_to_fuse_is_one_line():
     assert child.returncode == 1
     assert ('configure failed: nothing to fuse; give cameras, such as left,right, or a driver'
             in child.output)
+
+
+def test_verify_answers_from_what_all_parts_say_after_the_call(ears):
+    with running('stand_in_driver', 'v5', package=''), fusion(
+            ears, 'driver:=v5', 'verify_timeout_s:=2.0') as (_, wait_for):
+        left, right = Camera(ears, 'left', 10.), Camera(ears, 'right', 2.)
+        tell = ears.publisher(String, '/stand_in')
+
+        def ask():
+            answer = ears.call(Trigger, '/robot/grasp_success_fusion/verify', Trigger.Request())
+            return answer.success, json.loads(answer.message)
+        wait_for(hand_phase='open')
+        tell.publish(String(data='hold'))
+        left.value = right.value = .97
+        wait_for(hand_phase='closed', verdict='success')
+        success, said = ask()
+        assert success and said['verdict'] == 'success' and .5 <= said['seconds'] < 2
+        assert said['text'].startswith('success: P(success) ')
+        assert said['text'].endswith('/right/grasp_success/confidence decided, hand closed')
+        # What was said before the call does not answer it.
+        left.value = right.value = .01
+        tell.publish(String(data='drop'))
+        success, said = ask()
+        assert not success and said['verdict'] == 'failure'
+        left.pull_out()
+        right.pull_out()
+
+
+def test_verify_ends_in_time_where_nothing_is_known(ears):
+    with fusion(ears, 'verify_timeout_s:=0.3') as (_, wait_for):
+        wait_for(verdict='unknown')
+        answer = ears.call(Trigger, '/robot/grasp_success_fusion/verify', Trigger.Request())
+        said = json.loads(answer.message)
+        assert not answer.success and said['verdict'] == 'unknown' and said['seconds'] < 2
+        assert said['text'] == ('not known within 0.3 s: /robot/left/grasp_success/confidence '
+                                'no_frames, /robot/right/grasp_success/confidence no_frames')

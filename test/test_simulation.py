@@ -26,6 +26,7 @@ from grasp_success_detector.recordings.bags import (
     JOINT_COMMANDS_TOPIC,
     JOINT_STATES_TOPIC,
     open_bag,
+    TACTILE_TOPIC,
 )
 from grasp_success_detector.simulation.attempt import (
     DURATION_S,
@@ -54,7 +55,7 @@ def observe(held_from: float = 9., held_to: float = 9., drift: float = 0.) -> li
         t = i / FPS
         held = held_from <= t < held_to
         still = np.zeros(16)
-        made.append(Observation(t, np.zeros(0), still, still, still, still, touched=held,
+        made.append(Observation(t, np.zeros(0), still, still, still, still, still, touched=held,
                                 supported=not held, height=.1 if held else 0.,
                                 in_palm=np.array([t * drift, 0, 0])))
     return made
@@ -168,6 +169,19 @@ def test_a_second_camera_sees_something_else_and_changes_nothing_for_the_first(t
     begins = first[0][1]
     assert pictures == {stamp: data for topic, stamp, data in first
                         if topic == COMPRESSED_TOPIC and stamp - begins >= 1e9}
+
+
+def test_tactile_sensors_feel_the_grasp_and_change_nothing_else(tmp_path):
+    one = RecordingSettings(attempts=1, frames=4, seed=8, width=64, height=48)
+    record(one, tmp_path / 'one', jobs=1)
+    record(replace(one, tactile=True), tmp_path / 'felt', jobs=1)
+    assert messages_of(tmp_path / 'one') == [
+        row for row in messages_of(tmp_path / 'felt') if row[0] != TACTILE_TOPIC]
+    with open_bag(tmp_path / 'felt') as reader:
+        readings = np.array([reader.deserialize(data, c.msgtype).data for c, _, data in
+                             reader.messages() if c.topic == TACTILE_TOPIC])
+    assert readings.shape == (180, 16)
+    assert readings[-1].max() > readings[:20].mean(0).max() + .5
 
 
 def test_a_hand_that_closes_on_nothing_fails_as_empty(tmp_path):

@@ -29,6 +29,7 @@ from grasp_success_detector.hand.calibration import (
     learn_fusion,
     learn_joints,
     learn_reference,
+    learn_tactile,
     out_of_fold,
 )
 from grasp_success_detector.hand.closure import flexion, HandReference
@@ -75,18 +76,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         reference = learn_reference(nothing)
         print(f'{counted(reference.closes, "close")} on nothing; the fingers bend by '
               f'{", ".join(f"{bent:.2f}" for bent in _travel(reference))} rad')
-    joints, fusion = (None, None) if model is None else (model.joints, model.fusion)
+    joints, fusion, tactile = (None, None, None) if model is None else (
+        model.joints, model.fusion, model.tactile)
     about: dict[str, Any] = {'version': __version__, 'closes_on_nothing': args.empty}
     if args.attempts:
         poses = _labelled(args, reference)
-        joints = learn_joints(poses)
+        joints, tactile = learn_joints(poses), learn_tactile(poses) or tactile
         right = [(odds > 0) == pose.success for odds, pose in zip(
             out_of_fold(poses).tolist(), poses, strict=True)]
         print(f'{counted(joints.attempts, "attempt")}, {counted(len(poses), "moment")} with a '
               f'closed hand; joints alone are right at {sum(right) / len(right):.1%} of them '
               '(by cross-validation)')
-        about |= {'attempts': args.attempts, 'moments': len(poses),
-                  'joints_right': sum(right) / len(right)}
+        about |= {'attempts': args.attempts, 'joints_from': args.joints_from,
+                  'moments': len(poses), 'joints_right': sum(right) / len(right)}
         if args.checkpoint is not None:
             fusion = learn_fusion(poses)
             camera, hand = (weight / scale for weight, scale in zip(
@@ -98,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         about['base'] = model.about
     assert joints is not None and fusion is not None
     try:
-        HandModel(joints, fusion, reference, about).write(args.out)
+        HandModel(joints, fusion, reference, tactile, about).write(args.out)
     except OSError as error:
         raise HandStateError(f'{args.out}: cannot be written ({error.strerror})') from error
     print(f'{args.out}: written; give it to the node with hand_model:={args.out}')
@@ -135,15 +137,16 @@ def _labelled(args: argparse.Namespace, reference: HandReference | None) -> list
         checkpoint_path(args.checkpoint))
     poses: list[LabelledPose] = []
     with tempfile.TemporaryDirectory() as folder, progress_bar(stderr_console()) as progress:
-        for source in _bags(args.attempts):
-            cameras = []
-            for topic in args.topic or [None]:
+        seen = _bags(args.attempts)
+        for source in (*seen, *_bags(args.joints_from)):
+            cameras, judged = [], classifier if source in seen else None
+            for topic in (args.topic if judged else None) or [None]:
                 recording, = open_recordings(
                     [str(source.path)], FrameSelection(topic=topic, labels=args.labels),
                     Path(folder))
                 task = progress.add_task(recording.name, total=len(recording.frames))
-                cameras.append(unjudged(recording) if classifier is None else judge(
-                    classifier, recording,
+                cameras.append(unjudged(recording) if judged is None else judge(
+                    judged, recording,
                     lambda count, task=task: progress.advance(task, count)))  # type: ignore[misc]
             poses += labelled_poses(cameras, _stream(source, args), reference)
     return poses
@@ -161,8 +164,11 @@ def _parser() -> argparse.ArgumentParser:
                         help='file to write; it must not exist')
     parser.add_argument('--attempts', nargs='+', default=[], metavar='BAG',
                         help='labelled attempts to learn from')
+    parser.add_argument('--joints-from', nargs='+', default=[], metavar='BAG',
+                        help='further labelled attempts, whose pictures are not judged: joints '
+                        'and tactile sensors alone are learned from them')
     parser.add_argument('--labels', type=Path, metavar='CSV',
-                        help='labels of --attempts (the topic /ground_truth of simulations)')
+                        help='labels of these attempts (the topic /ground_truth of simulations)')
     parser.add_argument('--topic', nargs='+', metavar='TOPIC',
                         help='image topics of --attempts, one for each camera')
     parser.add_argument('--checkpoint', metavar='CHECKPOINT',

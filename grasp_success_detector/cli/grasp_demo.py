@@ -20,6 +20,7 @@ from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.files import (
     CHECKPOINT_HELP,
     checkpoint_path,
+    FUSED_SAMPLE_BAG,
     SAMPLE_BAG,
     SAMPLE_CHECKPOINT,
     share_path,
@@ -36,6 +37,8 @@ from grasp_success_detector.settings import add_options, given_options
 EPILOG = """examples:
   grasp_demo
   grasp_demo --bag my_recording --checkpoint my.safetensors --output my_demo.png
+  grasp_demo --fused
+      two cameras and the hand's joint states, fused to one verdict
 
 While it runs, any ROS 2 process with the same ROS_DOMAIN_ID can subscribe to /grasp_success.
 
@@ -46,9 +49,11 @@ came through, 130 interrupted"""
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = command_parser(__doc__, EPILOG)
-    parser.add_argument('--bag', type=Path, help='bag to play (default: the sample that ships)')
+    parser.add_argument('--bag', type=Path, help='bag to play (default: a sample that ships)')
     parser.add_argument('--checkpoint', type=Path, help=f'{CHECKPOINT_HELP} (the first; for the '
-                        f'sample {SAMPLE_CHECKPOINT})')
+                        f'sample of one camera {SAMPLE_CHECKPOINT})')
+    parser.add_argument('--fused', action='store_true', help='one verdict of all cameras and '
+                        'joint states of the bag, which simulate_grasps --cameras recorded')
     add_options(parser, Playback, 'rate')
     parser.add_argument('--output', type=Path, default=Path('demo.png'), metavar='PNG',
                         help='picture to write (demo.png)')
@@ -66,12 +71,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=options.output.parent).close()
     playback = Playback(**given_options(Playback, options))
-    bag = read_demo_bag(options.bag or share_path(SAMPLE_BAG))
-    given = options.checkpoint or (None if options.bag else SAMPLE_CHECKPOINT)
+    sample = FUSED_SAMPLE_BAG if options.fused else SAMPLE_BAG
+    bag = read_demo_bag(options.bag or share_path(sample), options.fused)
+    given = options.checkpoint or (
+        None if options.bag or options.fused else SAMPLE_CHECKPOINT)
     parameters = {'checkpoint': str(checkpoint_path(given).resolve())} if given else {}
     console = Console()
     with ros_process(arguments):
-        recorder = verdict_recorder.VerdictRecorder('grasp_demo')
+        recorder = verdict_recorder.VerdictRecorder('grasp_demo', not options.fused)
         view = _View(bag, recorder)
         with (Live(console=console, refresh_per_second=8, transient=True, get_renderable=view.live)
               if console.is_terminal else nullcontext()):

@@ -1,7 +1,9 @@
 """Decide recorded attempts as the node does: from cameras, joint states and commands together."""
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +11,7 @@ import numpy as np
 from grasp_success_detector.decision import (
     Decision,
     DecisionConfig,
+    fused,
     Fuser,
     NS_PER_S,
     Reason,
@@ -36,8 +39,21 @@ from grasp_success_detector.recordings.hand_messages import HandMessages, Sample
 #: How often the node decides without a frame.
 _WATCH_NS = NS_PER_S // 10
 
-#: Time in ns; kind; text of a command (0), angles of one (1), or angles and torques measured (2).
-Event = tuple[int, int, Any]
+#: One frame is enough for the mean of a window: attempts may be recorded as a few frames only.
+_SPARSE = DecisionConfig(min_frames=1)
+
+class Kind(IntEnum):
+    """Kind of an event; of one time, they come in this order."""
+
+    TOLD = 0            #: text of a command
+    COMMANDED = 1       #: angles of a command
+    MEASURED = 2        #: angles and torques
+    TOUCHED = 3         #: readings of tactile sensors
+    SHOWN = 4           #: a frame
+
+
+#: Time in ns, kind, and what came.
+Event = tuple[int, Kind, Any]
 
 
 class HandStream(NamedTuple):
@@ -47,21 +63,24 @@ class HandStream(NamedTuple):
     :ivar states: stamps in ns and angles (N, joints) in radians.
     :ivar commands: angles that the joints were told to reach; None if the recording has none.
     :ivar texts: time in ns and text of commands such as ``grasp_3``.
+    :ivar touches: readings of the tactile sensors; None if the recording has none.
     """
 
     states: Samples
     commands: Samples | None
     texts: Sequence[tuple[int, str]]
+    touches: Samples | None = None
 
     def events(self) -> Iterator[Event]:
         """Yield all in the order of time."""
-        rows: list[Event] = [(time_ns, 0, text) for time_ns, text in self.texts]
-        if self.commands is not None:
-            rows += [(time_ns, 1, values) for time_ns, values in zip(
-                self.commands.times_ns.tolist(), self.commands.values, strict=True)]
+        rows: list[Event] = [(time_ns, Kind.TOLD, text) for time_ns, text in self.texts]
+        for kind, samples in ((Kind.COMMANDED, self.commands), (Kind.TOUCHED, self.touches)):
+            if samples is not None:
+                rows += [(time_ns, kind, values) for time_ns, values in zip(
+                    samples.times_ns.tolist(), samples.values, strict=True)]
         states = self.states
         efforts = [None] * len(states.values) if states.efforts is None else states.efforts
-        rows += [(time_ns, 2, state) for time_ns, *state in zip(
+        rows += [(time_ns, Kind.MEASURED, state) for time_ns, *state in zip(
             states.times_ns.tolist(), states.values, efforts, strict=True)]
         yield from sorted(rows, key=lambda row: row[:2])
 
@@ -96,7 +115,8 @@ def hand_stream(found: HandMessages, driver: DriverKind | None = None, side: Sid
             None if samples.efforts is None else samples.efforts[:, places])
     if False not in chosen:
         raise HandStateError(f'{wrong}; expected joint states of an Allegro hand')
-    return HandStream(chosen[False], chosen.get(True), found.texts)
+    return HandStream(chosen[False], chosen.get(True), found.texts,
+                      next(iter(found.tactile.values()), None))
 
 
 def poses_at(stream: HandStream, times_ns: Sequence[int]) -> list[Pose | None]:
@@ -107,7 +127,7 @@ def poses_at(stream: HandStream, times_ns: Sequence[int]) -> list[Pose | None]:
         while event is not None and event[0] <= time_ns:
             _feed(follower, *event)
             event = next(events, None)
-        poses.append(follower.pose())
+        poses.append(follower.pose(time_ns))
     return poses
 
 
@@ -119,9 +139,7 @@ def labelled_poses(cameras: Sequence[Judged], stream: HandStream,
     :param cameras: what each camera of one recording shows; all stamps are of one clock.
     :param reference: where the hand closes on nothing, for moments without a command.
     """
-    seen = [{frame.stamp_ns: float(judged.probabilities[i]) for i, frame in enumerate(
-        judged.recording.frames) if i not in judged.blind
-        and judged.probabilities[i] == judged.probabilities[i]} for judged in cameras]
+    seen = [_said(judged) for judged in cameras]
     frames = sorted((frame for frame in cameras[0].recording.frames if frame.label is not None),
                     key=lambda frame: frame.stamp_ns)
     found = []
@@ -135,16 +153,40 @@ def labelled_poses(cameras: Sequence[Judged], stream: HandStream,
         if closed is not None and len(closed) == len(pose.measured):
             found.append(LabelledPose(
                 frame.attempt, frame.label is Label.SUCCESS, pose.measured, closed, pose.opened,
-                pose.effort, tuple(
-                    said[frame.stamp_ns] for said in seen if frame.stamp_ns in said)))
+                pose.effort, tuple(probability for said in seen if (
+                    probability := _newest(said, frame.stamp_ns)) is not None), pose.touch))
     return found
 
 
-def _feed(follower: PoseFollower, time_ns: int, kind: int, content: Any) -> None:
-    if kind == 0:
+def _said(judged: Judged) -> list[tuple[int, float | None]]:
+    """Return stamp, and P(success) as the node averages it, of each frame in order of time."""
+    frames, decider = judged.recording.frames, WindowedDecider(_SPARSE)
+    said, attempt = [], None
+    for index in sorted(range(len(frames)), key=lambda index: frames[index].stamp_ns):
+        if frames[index].attempt != attempt:
+            decider.reset()
+            attempt = frames[index].attempt
+        _show(decider, judged, index)
+        stamp_ns = frames[index].stamp_ns
+        said.append((stamp_ns, decider.decide(stamp_ns).probability))
+    return said
+
+
+def _newest(said: Sequence[tuple[int, float | None]], time_ns: int) -> float | None:
+    """Return what a camera said last; None if it could not tell, or is stale."""
+    index = bisect_right(said, time_ns, key=lambda row: row[0]) - 1
+    if index < 0 or time_ns - said[index][0] > _SPARSE.stale_after_s * NS_PER_S:
+        return None
+    return said[index][1]
+
+
+def _feed(follower: PoseFollower, time_ns: int, kind: Kind, content: Any) -> None:
+    if kind is Kind.TOLD:
         follower.told(content)
-    elif kind == 1:
+    elif kind is Kind.COMMANDED:
         follower.command(content)
+    elif kind is Kind.TOUCHED:
+        follower.touched(time_ns, content)
     else:
         follower.observe(time_ns, *content)
 
@@ -172,6 +214,7 @@ def decide_fused(cameras: Sequence[Judged], stream: HandStream | None, model: Ha
 
     :param cameras: what each camera of the recording shows; all frames have stamps of one clock.
     :param stream: joint states and commands; None: decide from cameras alone.
+    :param config: of each camera; what is fused has the node's FUSED_THRESHOLD.
     :param without_cameras: leave the cameras' pictures out; they tell only times and labels.
     """
     by_attempt: dict[str, list[tuple[int, int, int]]] = {}     # stamp, camera, index
@@ -200,24 +243,25 @@ def _decide(name: str, cameras: Sequence[Judged], rows: Sequence[tuple[int, int,
             events: Sequence[Event], model: HandModel,
             config: DecisionConfig, with_hand: bool, without_cameras: bool) -> FusedAttempt:
     deciders = [WindowedDecider(config) for _ in cameras]
-    fuser = Fuser(config, model.fusion.probability)
+    fuser = Fuser(fused(config), model.fusion.probability)
     monitor, watch, verdicts = HandMonitor(model), AttemptWatch(), []
     decision, decided_ns = unknown(Reason.NO_FRAMES), 0
-    # Of one time, the hand's messages come first, and what each camera shows after them.
-    steps: list[tuple[int, int, Any]] = [*events, *((row[0], 3, row) for row in rows)]
+    steps: list[Event] = [*events, *((row[0], Kind.SHOWN, row) for row in rows)]
     for time_ns, kind, value in sorted(steps, key=lambda step: step[:2]):
-        if kind < 3:
-            if kind == 0:
+        if kind is not Kind.SHOWN:
+            if kind is Kind.TOLD:
                 monitor.told(value)
-            elif kind == 1:
+            elif kind is Kind.COMMANDED:
                 monitor.command(value)
+            elif kind is Kind.TOUCHED:
+                monitor.touched(value, time_ns)
             elif monitor.observe(time_ns, value[0], time_ns, value[1]):
                 for decider in deciders:
                     decider.reset()
         elif not without_cameras:
             _, number, index = value
             _show(deciders[number], cameras[number], index)
-        if kind < 3 and time_ns - decided_ns < _WATCH_NS:
+        if kind is not Kind.SHOWN and time_ns - decided_ns < _WATCH_NS:
             continue    # as the node, which does not decide at each joint state
         decided_ns = time_ns
         state = monitor.state(time_ns) if with_hand else None

@@ -1,7 +1,7 @@
 """Learn the references of a rig, the joints' P(success) and the fusion from recorded poses."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from grasp_success_detector.errors import HandStateError
 from grasp_success_detector.hand.closure import flexion, HandReference
 from grasp_success_detector.hand.evidence import farthest, grasp_features, JointModel
 from grasp_success_detector.hand.fusion import fit_fusion, Fusion
-from grasp_success_detector.hand.logistic import fit_logistic
+from grasp_success_detector.hand.logistic import fit_logistic, Logistic
 from grasp_success_detector.hand.monitor import Pose
 from grasp_success_detector.hand.motion import Phase
 
@@ -40,6 +40,7 @@ class LabelledPose:
     :ivar opened: mean flexion (rad) of the open hand before.
     :ivar effort: torques of the joints; None where none are published.
     :ivar cameras: P(success) from each camera that could tell at that moment.
+    :ivar touch: features of the tactile sensors (2,); None without any.
     """
 
     attempt: str
@@ -49,6 +50,7 @@ class LabelledPose:
     opened: float
     effort: NDArray[np.float64] | None = None
     cameras: tuple[float, ...] = ()
+    touch: NDArray[np.float64] | None = None
 
 
 def learn_reference(poses: Sequence[Pose]) -> HandReference:
@@ -143,14 +145,35 @@ def learn_fusion(poses: Sequence[LabelledPose]) -> Fusion:
     if not seen:
         raise HandStateError('no camera could tell at any labelled pose')
 
-    def parts(independence: float) -> Fusion:
-        return fit_fusion([poses[i].cameras for i in seen], log_odds[seen],
-                          np.array([poses[i].success for i in seen], bool),
-                          np.array([poses[i].attempt for i in seen]), independence)
-    if max(len(poses[i].cameras) for i in seen) < 2:
-        return parts(.5)
-    return min(map(parts, (0., .25, .5, .75, 1.)), key=lambda fusion: _loss(
-        fusion.probability, [poses[i] for i in seen], log_odds[seen]))
+    # One camera at a time: together they err less, so that the weight of one would be too large.
+    each = [(i, camera) for i in seen for camera in poses[i].cameras]
+    rows = [i for i, _ in each]
+    fusion = fit_fusion([[camera] for _, camera in each], log_odds[rows],
+                        np.array([poses[i].success for i in rows], bool),
+                        np.array([poses[i].attempt for i in rows]))
+    several = [i for i in seen if len(poses[i].cameras) > 1]
+    if not several:
+        return fusion
+    return min((replace(fusion, independence=share) for share in (0., .25, .5, .75, 1.)),
+               key=lambda fusion: _loss(fusion.probability, [poses[i] for i in several],
+                                        log_odds[several]))
+
+
+def learn_tactile(poses: Sequence[LabelledPose]) -> Logistic | None:
+    """
+    Return log-odds from those of the joints and the features of tactile sensors.
+
+    :returns: None where too few attempts of one outcome have tactile sensors.
+    """
+    felt = [pose for pose in poses if pose.touch is not None]
+    attempts = {success: {pose.attempt for pose in felt if pose.success is success}
+                for success in (True, False)}
+    if min(map(len, attempts.values())) < LEAST_ATTEMPTS:
+        return None
+    return fit_logistic(
+        np.column_stack([out_of_fold(felt), np.array([pose.touch for pose in felt])]),
+        np.array([pose.success for pose in felt], bool),
+        _once(np.array([pose.attempt for pose in felt])))
 
 
 def _loss(probability: Callable[[Sequence[float], float], float], poses: Sequence[LabelledPose],

@@ -42,8 +42,8 @@ class JointModel:
     travel: float
 
     def __post_init__(self) -> None:
-        for logistic, expected in ((self.logistic, 2 * _FINGERS),
-                                   (self.with_effort, 4 * _FINGERS)):
+        for logistic, expected in ((self.logistic, 3 * _FINGERS),
+                                   (self.with_effort, 6 * _FINGERS)):
             if logistic is not None and len(logistic.weights) != expected:
                 raise HandStateError(f'joints: {len(logistic.weights)} weights; expected '
                                      f'{expected}')
@@ -84,21 +84,20 @@ def farthest(features: NDArray[np.float64], logistic: Logistic) -> float:
 def grasp_features(measured: NDArray[np.float64], closed: NDArray[np.float64],
                    effort: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
     """
-    Return the closure deficits of index, middle, ring and thumb, and these from low to high.
+    Return closure deficits of index, middle, ring and thumb, these from low to high, and roots.
 
-    With ``effort`` the sums of the torques that bend these fingers follow, and these from low to
-    high.
+    With ``effort`` the sums of the torques that bend these fingers follow in the same way.
 
-    Which fingers hold an object differs from grasp to grasp; how many of them do says more.
+    Which fingers hold an object differs from grasp to grasp; how many of them do says more. That
+    a finger is stopped at all says more than how far, hence the roots.
 
-    :returns: radians (8,), or radians and the driver's unit of effort (16,).
+    :returns: radians (12,), or radians and the driver's unit of effort (24,).
     """
-    deficit = closure_deficit(measured, closed)[:_FINGERS]
-    rows = [deficit, np.sort(deficit)]
+    rows = [closure_deficit(measured, closed)[:_FINGERS]]
     if effort is not None:
-        torque = flexion(effort)[:_FINGERS]     # a sum over the same joints
-        rows += [torque, np.sort(torque)]
-    return np.concatenate(rows)
+        rows.append(flexion(effort)[:_FINGERS])     # a sum over the same joints
+    return np.concatenate([part for row in rows for part in (
+        row, np.sort(row), np.sqrt(np.maximum(row, 0)))])
 
 
 def closed_on_nothing(measured: NDArray[np.float64], reference: HandReference) -> bool:

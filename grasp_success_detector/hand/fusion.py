@@ -15,6 +15,10 @@ from grasp_success_detector.hand.logistic import (
     probability_of,
 )
 
+#: Largest log-odds of a camera (P(success) of 95 %): beyond it, even a calibrated camera errs more
+#: often on new attempts than it says.
+SUREST = 3.
+
 
 @dataclass(frozen=True)
 class Fusion:
@@ -22,6 +26,7 @@ class Fusion:
     Logistic fusion: log-odds of success = bias + weight * log-odds of each part.
 
     Several cameras are one part: the mean of their log-odds times ``cameras ** independence``.
+    A camera's log-odds are cut at ``SUREST``, so that one that errs is overruled by the others.
 
     Independent, calibrated parts would have weights of 1. Those learned on attempts are smaller
     where parts err together. N. Brümmer et al., Fusion of heterogeneous speaker recognition
@@ -79,4 +84,5 @@ def fit_fusion(cameras: Sequence[Sequence[float]], joints: NDArray[np.float64],
 
 def _together(cameras: Sequence[float], independence: float) -> float:
     """Return the log-odds of several cameras as of one part."""
-    return float(np.mean([log_odds_of(p) for p in cameras]) * len(cameras) ** independence)
+    log_odds = np.clip([log_odds_of(p) for p in cameras], -SUREST, SUREST)
+    return float(log_odds.mean() * len(cameras) ** independence)

@@ -16,7 +16,7 @@ from grasp_success_detector.hand.logistic import Logistic
 #: The one that ships with the package, learned on simulated attempts.
 SHIPPED_HAND = 'models/allegro_hand_simulated.json'
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class HandModel:
 
     :ivar joints: P(success) from closure deficits.
     :ivar fusion: of the cameras' P(success) and the joints'.
+    :ivar tactile: log-odds from those of the joints and the features of tactile sensors; None:
+        tactile sensors count for nothing.
     :ivar reference: the rig's own closes on nothing; None: only commands tell where it closes.
     :ivar about: how, when and on what it was learned, for readers.
     """
@@ -33,6 +35,7 @@ class HandModel:
     joints: JointModel
     fusion: Fusion
     reference: HandReference | None = None
+    tactile: Logistic | None = None
     about: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -45,6 +48,7 @@ class HandModel:
         return dict(json.loads(json.dumps({
             'format_version': _FORMAT, 'about': self.about, 'joints': self.joints.to_json(),
             'fusion': self.fusion.to_json(),
+            'tactile': None if self.tactile is None else self.tactile.to_json(),
             'reference': None if self.reference is None else self.reference.to_json()})))
 
     def write(self, path: Path) -> None:
@@ -66,6 +70,7 @@ def read_hand(given: str = '') -> HandModel:
         if read['format_version'] != _FORMAT:
             raise ValueError(f'format_version {read["format_version"]!r}; expected {_FORMAT}')
         joints, fusion, reference = read['joints'], read['fusion'], read['reference']
+        tactile = None if read['tactile'] is None else _logistic(read['tactile'])
         model = HandModel(
             JointModel(**joints | {
                 'logistic': _logistic(joints['logistic']),
@@ -75,7 +80,7 @@ def read_hand(given: str = '') -> HandModel:
             None if reference is None else HandReference(
                 _floats(reference['opened']), _floats(reference['closed']),
                 _floats(reference['spread']), int(reference['closes'])),
-            dict(read['about']))
+            tactile, dict(read['about']))
         damaged = model.sha256 != read['sha256']
     except OSError as error:
         raise HandStateError(f'{path}: cannot be read ({error.strerror}); expected a file of '

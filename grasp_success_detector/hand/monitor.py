@@ -1,7 +1,7 @@
 """Follow a hand by its joint states and commands: pose, phase, attempt, and what they say."""
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from grasp_success_detector.hand.closure import closure_deficit, flexion
 from grasp_success_detector.hand.evidence import closed_on_nothing
 from grasp_success_detector.hand.model import HandModel
 from grasp_success_detector.hand.motion import MotionTracker, NS_PER_S, Phase
+from grasp_success_detector.hand.tactile import TouchFollower
 
 #: Joint states of this time are averaged against the noise of the encoders (s).
 _MEAN_S = .25
@@ -33,6 +34,7 @@ class Pose(NamedTuple):
     :ivar opened: mean flexion (rad) of the hand at its most open since it last opened.
     :ivar has_opened: whether it is open and was seen to open.
     :ivar stands_still: whether the fingers have not moved in the last moment.
+    :ivar touch: features of the tactile sensors (2,); None without any, or where they are stale.
     """
 
     phase: Phase
@@ -43,6 +45,7 @@ class Pose(NamedTuple):
     opened: float
     has_opened: bool
     stands_still: bool
+    touch: NDArray[np.float64] | None = None
 
 
 class PoseFollower:
@@ -52,6 +55,7 @@ class PoseFollower:
         self._tracker = MotionTracker()
         self._recent: deque[tuple[int, NDArray[np.float64], NDArray[np.float64] | None]] = deque()
         self._commanded: NDArray[np.float64] | None = None
+        self._touch = TouchFollower()
 
     @property
     def attempts(self) -> int:
@@ -76,13 +80,21 @@ class PoseFollower:
         """Take the angles that the joints are told to reach."""
         self._commanded = positions
 
+    def touched(self, time_ns: int, values: NDArray[np.float64]) -> None:
+        """Take one message of the tactile sensors, with its time by the clock of ``pose``."""
+        self._touch.observe(time_ns, values, self._tracker.phase is Phase.OPEN)
+
     def told(self, text: str) -> None:
         """Take a command such as ``grasp_3`` or ``home``."""
         self._tracker.told(not opens(text))
         self._commanded = None      # the driver itself chooses the angles now
 
-    def pose(self) -> Pose | None:
-        """Return the pose; None before the first joint state."""
+    def pose(self, now_ns: int, stale_after_s: float = .5) -> Pose | None:
+        """
+        Return the pose; None before the first joint state.
+
+        :param stale_after_s: tactile sensors that were silent for longer count for nothing.
+        """
         if not self._recent:
             return None
         measured = np.mean([positions for _, positions, _ in self._recent], 0)
@@ -92,7 +104,8 @@ class PoseFollower:
             commanded = None
         return Pose(self._tracker.phase, self._tracker.attempts, measured, commanded,
                     np.mean(efforts, 0) if efforts else None, self._tracker.opened_flexion,
-                    self._tracker.has_opened, self._tracker.stands_still)
+                    self._tracker.has_opened, self._tracker.stands_still,
+                    self._touch.features(now_ns, stale_after_s))
 
 
 @dataclass(frozen=True)
@@ -106,6 +119,7 @@ class HandState:
     :ivar gripped: whether something keeps a finger of the closed hand from closing.
     :ivar not_closed: whether the hand that stands still was closed by less than it usually is.
     :ivar why: why it cannot tell, or ''.
+    :ivar pressed: share of the tactile sensors that are pressed; None where it is not known.
     """
 
     phase: Phase
@@ -114,10 +128,16 @@ class HandState:
     gripped: bool = False
     not_closed: bool = False
     why: str = ''
+    pressed: float | None = None
 
 
 def judge_pose(pose: Pose, model: HandModel) -> HandState:
     """Return what a hand in a pose says."""
+    state = _judge(pose, model)
+    return state if pose.touch is None else replace(state, pressed=float(pose.touch[0]))
+
+
+def _judge(pose: Pose, model: HandModel) -> HandState:
     joints, reference = model.joints, model.reference
     if pose.has_opened:     # it holds as much as a hand that is closed on nothing
         return HandState(pose.phase, pose.attempt, HandEvidence(
@@ -140,6 +160,8 @@ def judge_pose(pose: Pose, model: HandModel) -> HandState:
             'neither commands nor a reference tell where the hand closes; make one with '
             'calibrate_hand'))
     log_odds = joints.log_odds(pose.measured, closed, pose.effort)
+    if log_odds is not None and pose.touch is not None and model.tactile is not None:
+        log_odds = float(model.tactile.log_odds(np.array([[log_odds, *pose.touch]]))[0])
     travel = joints.travel if reference is None else reference.travel()
     return HandState(
         pose.phase, pose.attempt, HandEvidence(log_odds, empty), not empty,
@@ -166,6 +188,11 @@ class HandMonitor:
             self._received_ns = received_ns
             return self._follower.attempts > before
 
+    def touched(self, values: NDArray[np.float64], received_ns: int) -> None:
+        """Take one message of the tactile sensors."""
+        with self._lock:
+            self._follower.touched(received_ns, values)
+
     def command(self, positions: NDArray[np.float64]) -> None:
         """Take the angles that the joints are told to reach."""
         with self._lock:
@@ -184,7 +211,7 @@ class HandMonitor:
             if self._received_ns is None or (
                     now_ns - self._received_ns > self.stale_after_s * NS_PER_S):
                 return None
-            pose = self._follower.pose()
+            pose = self._follower.pose(now_ns, self.stale_after_s)
         return None if pose is None else judge_pose(pose, self.model)
 
     def evidence(self, now_ns: int) -> HandEvidence | None:

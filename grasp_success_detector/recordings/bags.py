@@ -25,6 +25,9 @@ JOINT_STATES_TOPIC = '/allegroHand_0/joint_states'
 #: ``sensor_msgs/JointState`` with the angles that the joints are told to reach.
 JOINT_COMMANDS_TOPIC = '/allegroHand_0/joint_cmd'
 
+#: ``std_msgs/Float32MultiArray`` of the tactile sensors.
+TACTILE_TOPIC = '/allegroHand_0/tactile_sensors'
+
 #: ``std_msgs/Bool``, one for each labelled frame; its bag time is the frame's header stamp in ns.
 #: Frames around the moment of lift-off have none.
 GROUND_TRUTH_TOPIC = '/ground_truth'

@@ -42,6 +42,8 @@ class Observation:
     :ivar velocities: speeds of these joints (16,) in rad/s.
     :ivar commanded: angles that these joints were told to reach (16,), in radians.
     :ivar torques: torques of their servos (16,) in Nm.
+    :ivar pressed: sum of the normal forces on each link of the fingers (16,), in N; in the order
+        of the joints.
     :ivar touched: whether the object touches the hand.
     :ivar supported: whether the object touches the table or the floor.
     :ivar height: height of the object above its initial position (m).
@@ -54,6 +56,7 @@ class Observation:
     velocities: NDArray[np.float64]
     commanded: NDArray[np.float64]
     torques: NDArray[np.float64]
+    pressed: NDArray[np.float64]
     touched: bool
     supported: bool
     height: float
@@ -114,6 +117,7 @@ def run_attempt(scene: Scene, motion: Motion, fps: float) -> list[Observation]:
     thing, palm = data.body('object'), data.body(HAND_PREFIX + 'palm')
     start_height = float(thing.xpos[2])
     owners = [model.body(number).name for number in model.geom_bodyid]
+    links = model.jnt_bodyid[moved[6:]]
     is_object = np.array([owner == 'object' for owner in owners])
     is_hand = np.array([owner.startswith(HAND_PREFIX) for owner in owners])
     is_support = np.isin(np.arange(model.ngeom), [model.geom(n).id for n in ('table', 'floor')])
@@ -128,11 +132,22 @@ def run_attempt(scene: Scene, motion: Motion, fps: float) -> list[Observation]:
             touching = pairs[is_object[pairs].sum(1) == 1]  # not between its own parts
             observations.append(Observation(
                 float(data.time), data.qpos.copy(), data.qpos[servos[6:]], data.qvel[speeds],
-                data.ctrl[6:].copy(), data.actuator_force[6:].copy(),
+                data.ctrl[6:].copy(), data.actuator_force[6:].copy(), _pressed(model, data, links),
                 bool(is_hand[touching].any()), bool(is_support[touching].any()),
                 float(thing.xpos[2]) - start_height,
                 palm.xmat.reshape(3, 3).T @ (thing.xpos - palm.xpos)))
     return observations
+
+
+def _pressed(model: mujoco.MjModel, data: mujoco.MjData, links: NDArray[np.int32],
+             ) -> NDArray[np.float64]:
+    """Return the sum of the normal forces (N) of all contacts of each body in ``links``."""
+    forces, force = np.zeros(model.nbody), np.zeros(6)
+    for number, pair in enumerate(data.contact.geom):
+        mujoco.mj_contactForce(model, data, number, force)
+        for body in model.geom_bodyid[pair]:
+            forces[body] += force[0]
+    return np.asarray(forces[links])
 
 
 def label_frames(observations: list[Observation]) -> list[Label | None]:

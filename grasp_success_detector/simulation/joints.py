@@ -13,6 +13,10 @@ from grasp_success_detector.simulation.attempt import Observation
 #: maker states no figures.
 _ZERO, _ANGLE_NOISE, _SPEED_NOISE, _TORQUE_NOISE = .01, .004, .02, .02
 
+#: Largest reading of a tactile sensor that nothing touches, and standard deviation of its noise
+#: (N). Assumed too.
+_TACTILE_ZERO, _TACTILE_NOISE = .3, .02
+
 #: Torques below this (Nm) are published as 0, as friction hides them.
 _DEAD_ZONE = .03
 
@@ -27,6 +31,7 @@ class JointSample:
     :ivar velocity: measured speeds in rad/s.
     :ivar effort: torques in Nm.
     :ivar commanded: angles that the joints were told to reach, in radians.
+    :ivar tactile: force on the sensor of each link, in N.
     """
 
     time_s: float
@@ -34,17 +39,24 @@ class JointSample:
     velocity: NDArray[np.float64]
     effort: NDArray[np.float64]
     commanded: NDArray[np.float64]
+    tactile: NDArray[np.float64]
 
 
 def measure_joints(observations: Sequence[Observation], rng: np.random.Generator,
-                   ) -> list[JointSample]:
-    """Return what the driver publishes: the state of the joints with errors of measurement."""
+                   touch: np.random.Generator) -> list[JointSample]:
+    """
+    Return what the driver publishes: the state of the joints with errors of measurement.
+
+    :param touch: random numbers of the tactile sensors.
+    """
     zero = rng.normal(0, _ZERO, 16)
+    untouched = touch.uniform(0, _TACTILE_ZERO, 16)
     samples = []
     for seen in observations:
         effort = seen.torques + rng.normal(0, _TORQUE_NOISE, 16)
         samples.append(JointSample(
             seen.time_s, seen.joints + zero + rng.normal(0, _ANGLE_NOISE, 16),
             seen.velocities + rng.normal(0, _SPEED_NOISE, 16),
-            np.where(np.abs(effort) < _DEAD_ZONE, 0., effort), seen.commanded))
+            np.where(np.abs(effort) < _DEAD_ZONE, 0., effort), seen.commanded,
+            seen.pressed + untouched + touch.normal(0, _TACTILE_NOISE, 16)))
     return samples

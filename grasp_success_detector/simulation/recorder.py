@@ -170,10 +170,11 @@ def _topics(settings: RecordingSettings) -> dict[str, str]:
         return image | {bags.HAND_BOX_TOPIC: 'sensor_msgs/msg/RegionOfInterest',
                         bags.GROUND_TRUTH_TOPIC: 'std_msgs/msg/Bool',
                         bags.ATTEMPT_TOPIC: 'std_msgs/msg/String'}
-    return image | {bags.JOINT_STATES_TOPIC: 'sensor_msgs/msg/JointState',
-                    bags.JOINT_COMMANDS_TOPIC: 'sensor_msgs/msg/JointState',
-                    bags.GROUND_TRUTH_TOPIC: 'std_msgs/msg/Bool',
-                    bags.ATTEMPT_TOPIC: 'std_msgs/msg/String'}
+    tactile = {bags.TACTILE_TOPIC: 'std_msgs/msg/Float32MultiArray'} if settings.tactile else {}
+    return image | tactile | {
+        bags.JOINT_STATES_TOPIC: 'sensor_msgs/msg/JointState',
+        bags.JOINT_COMMANDS_TOPIC: 'sensor_msgs/msg/JointState',
+        bags.GROUND_TRUTH_TOPIC: 'std_msgs/msg/Bool', bags.ATTEMPT_TOPIC: 'std_msgs/msg/String'}
 
 
 def _image_topic(settings: RecordingSettings, view: int) -> str:
@@ -221,6 +222,9 @@ def _unsorted(settings: RecordingSettings, number: int, episode: Episode) -> Ite
                           velocity=np.zeros(0), effort=np.zeros(0))
         yield message(bags.JOINT_STATES_TOPIC, stamp_ns, **names, position=sample.position,
                       velocity=sample.velocity, effort=sample.effort)
+        if settings.tactile:
+            yield message(bags.TACTILE_TOPIC, stamp_ns, data=sample.tactile.astype(np.float32),
+                          layout=store.types['std_msgs/msg/MultiArrayLayout']([], 0))
     for frame in episode.frames:
         for view, image in enumerate((frame.image, *frame.others)):
             topic = _image_topic(settings, view)

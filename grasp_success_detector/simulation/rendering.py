@@ -196,7 +196,8 @@ def make_episode(seed: int, number: int, preset: Preset, fps: float, frames: int
         tuple(RenderedFrame(observations[i].time_s, images[0], labels[i],
                             others=tuple(images[1:])) for i, images in seen),
         # Random numbers of their own: pictures must not depend on the joint states.
-        tuple(measure_joints(dense, np.random.default_rng([seed, number, retry, 1]))),
+        tuple(measure_joints(dense, *(np.random.default_rng([seed, number, retry, *more])
+                                      for more in ((1,), (1, 1))))),
         result == Label.SUCCESS, scene.approach, scene.shape.kind,
         None if result is Label.SUCCESS else attempt.failure_reason(
             observations, scene.closed, CLOSED[scene.approach]))

@@ -22,11 +22,14 @@ from grasp_success_detector.decision import (
 from grasp_success_detector.errors import ConfigError, GraspSuccessDetectorError
 from grasp_success_detector.hand.attempt_verdict import AttemptWatch
 from grasp_success_detector.hand.model import read_hand
+from grasp_success_detector.hand.monitor import HandState
 from grasp_success_detector.labels import Verdict
 from grasp_success_detector.ros.node.declared_parameters import DeclaredParameters
 from grasp_success_detector.ros.node.hand_subscription import HandSubscription
 from grasp_success_detector.ros.node.outputs import VerdictOutputs
 from grasp_success_detector.ros.node.parameters import FusionParameters
+from grasp_success_detector.ros.node.verify_request import refusal, VerifyAnswer
+from grasp_success_detector.ros.node.verify_service import VerifyService
 
 NODE_NAME = 'grasp_success_fusion'
 
@@ -49,6 +52,7 @@ class FusionNode(LifecycleNode):
         super().__init__(NODE_NAME, **node_arguments)
         self._parts: _Parts | None = None
         self._declared = DeclaredParameters(self, lambda: self._parts, FusionParameters)
+        VerifyService(self, self._verify)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=steady)
@@ -93,6 +97,12 @@ class FusionNode(LifecycleNode):
     on_shutdown = on_cleanup
     on_error = on_cleanup
 
+    def _verify(self, answered: Callable[[VerifyAnswer], None]) -> None:
+        if self._parts is None or not self._parts.is_open:
+            answered(refusal(Reason.INACTIVE))
+        else:
+            self._parts.verify(answered)
+
     def _watch(self) -> None:
         if self._parts is not None and self._parts.is_open:
             self._parts.decide()
@@ -126,8 +136,10 @@ class _Parts:
                        for name in values.names]
         self.hand = HandSubscription(
             node, values, values.stale_after_s, self._begin) if values.uses_hand else None
-        fusion = read_hand(values.hand_model).fusion
-        self._fuser = Fuser(values.decision(), fusion.probability)
+        self._fuse = read_hand(values.hand_model).fusion.probability
+        self._fuser = Fuser(values.decision(), self._fuse)
+        self._values = values
+        self._calls: list[tuple[int, Callable[[VerifyAnswer], None]]] = []  # times of the calls
         self._watch = AttemptWatch()
         self.outputs = VerdictOutputs(node, overlay=False, attempts=self.hand is not None)
         self.latest, self._sent_ns = unknown(Reason.INACTIVE), 0
@@ -137,7 +149,7 @@ class _Parts:
 
     def apply(self, values: FusionParameters, judge: Callable[[], None] | None = None) -> None:
         """Use the parameters that may change; as of a detector's pipeline, which has a judge."""
-        self._fuser.config = values.decision()
+        self._fuser.config, self._values = values.decision(), values
         if self.hand is not None:
             self.hand.monitor.stale_after_s = values.stale_after_s
 
@@ -169,6 +181,13 @@ class _Parts:
         self._heard.clear()
         self._publish(unknown(Reason.INACTIVE))
         self.outputs.flush(.3)
+        while self._calls:
+            called_ns, answered = self._calls.pop()
+            answered(refusal(Reason.INACTIVE, (time.monotonic_ns() - called_ns) / NS_PER_S))
+
+    def verify(self, answered: Callable[[VerifyAnswer], None]) -> None:
+        """Answer from what the parts say later by ``window_s`` or more."""
+        self._calls.append((time.monotonic_ns(), answered))
 
     def decide(self) -> None:
         """Decide, and publish what has changed or must be repeated."""
@@ -181,10 +200,38 @@ class _Parts:
             decision, over = self._watch.observe(now_ns, decision, state)
             if over is not None:
                 self.outputs.publish_attempt(over)
+        if self._calls:
+            self._calls = [call for call in self._calls if not self._answer(*call, now_ns, state)]
         changed = (decision.verdict, decision.probability, decision.failure) != (
             self.latest.verdict, self.latest.probability, self.latest.failure)
         if changed or now_ns - self._sent_ns >= REPEAT_S * NS_PER_S:
             self._publish(decision)
+
+    def _answer(self, called_ns: int, answered: Callable[[VerifyAnswer], None], now_ns: int,
+                state: HandState | None) -> bool:
+        """Answer a call of ``~/verify`` if it can be answered or has waited long enough."""
+        from_ns = called_ns + self._values.window_s * NS_PER_S
+        decision, seconds = unknown(Reason.STALE), (now_ns - called_ns) / NS_PER_S
+        cameras = {topic: self._camera(topic, now_ns) for topic in self.topics}
+        # A camera that still speaks is waited for, so that the fastest does not decide alone.
+        awaited = [topic for topic, camera in cameras.items()
+                   if camera.reason not in (Reason.NO_FRAMES, Reason.STALE)
+                   and self._heard[topic][1] < from_ns]
+        if now_ns >= from_ns and not awaited:
+            decision = self._watch.explain(Fuser(self._fuser.config, self._fuse).decide(
+                list(cameras.values()) or [unknown(Reason.NO_FRAMES)],
+                None if state is None else state.evidence), state)
+        if decision.verdict is Verdict.UNKNOWN and seconds < self._values.verify_timeout_s:
+            return False
+        says = ', '.join([f'{topic} {camera.reason.value}' for topic, camera in cameras.items()]
+                         + ([] if self.hand is None else [
+                             'no joint states' if state is None else
+                             state.why or f'hand {state.phase.value}']))
+        answered(VerifyAnswer(decision, seconds, (
+            f'not known within {self._values.verify_timeout_s} s: {says}'
+            if decision.verdict is Verdict.UNKNOWN else
+            f'{decision.verdict.value}: P(success) {decision.probability:.2f} of {says}')))
+        return True
 
     def facts(self) -> dict[str, str]:
         """Return keys and values for the diagnostics."""

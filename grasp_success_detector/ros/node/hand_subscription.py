@@ -1,4 +1,4 @@
-"""Subscriptions to the driver of the hand: joint states and commands, in one order."""
+"""Subscriptions to the driver of the hand: joint states, commands, and tactile sensors."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +11,7 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
-from std_msgs.msg import String
+from std_msgs.msg import Float32MultiArray, Float64MultiArray, String
 
 from grasp_success_detector.decision import NS_PER_S
 from grasp_success_detector.errors import HandStateError, one_line
@@ -35,7 +35,9 @@ _LOG_PERIOD_S = 10.
 #: Torques beyond it, in any driver's unit, are damage.
 _LARGEST_EFFORT = 1e6
 
-_TYPES = {'sensor_msgs/msg/JointState': JointState, 'std_msgs/msg/String': String}
+_TYPES = {'sensor_msgs/msg/JointState': JointState, 'std_msgs/msg/String': String,
+          'std_msgs/msg/Float32MultiArray': Float32MultiArray,
+          'std_msgs/msg/Float64MultiArray': Float64MultiArray}
 
 
 class HandSubscription:
@@ -64,19 +66,23 @@ class HandSubscription:
         self._commands = {} if driver is None else {
             topic.format(number=values.hand_number): _TYPES[kind]
             for topic, kind in driver.commands.items() if kind in _TYPES}
+        self._tactile = None if driver is None or driver.tactile is None else (
+            driver.tactile[0].format(number=values.hand_number), _TYPES[driver.tactile[1]])
         self._order: tuple[tuple[str, ...], tuple[str, ...]] | None = None
         self._subscriptions: list[Any] = []
-        self._next_ns = self._received = self._bad = 0
+        self._next_ns = self._next_touch_ns = self._received = self._touched = self._bad = 0
         self._wrong = ''
         self._hash = model.sha256
 
     def open(self) -> None:
-        """Subscribe to joint states and commands."""
+        """Subscribe to joint states, commands and tactile sensors."""
         if self._subscriptions:
             return
         # Best effort receives from every driver, and the next joint state comes soon.
-        self._subscribe(JointState, self.topic, self._take,
-                        QoSProfile(depth=5, reliability=QoSReliabilityPolicy.BEST_EFFORT))
+        profile = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+        self._subscribe(JointState, self.topic, self._take, profile)
+        if self._tactile is not None:
+            self._subscribe(self._tactile[1], self._tactile[0], self._take_touch, profile)
         for topic, kind in self._commands.items():
             self._subscribe(kind, topic, partial(self._take_command, kind), QoSProfile(depth=10))
 
@@ -89,7 +95,8 @@ class HandSubscription:
         """Return keys and values for the diagnostics."""
         state = self.monitor.state(time.monotonic_ns())
         facts = {'hand_topic': self.topic, 'hand_received': str(self._received),
-                 'hand_bad': str(self._bad), 'hand_model_sha256': self._hash}
+                 'hand_bad': str(self._bad), 'hand_tactile_received': str(self._touched),
+                 'hand_model_sha256': self._hash}
         if state is None:
             return facts | {'hand_phase': '', 'hand_why': self._wrong or (
                 f'no joint states on {self.topic}' if not self._received else
@@ -98,7 +105,8 @@ class HandSubscription:
         return facts | {
             'hand_phase': state.phase.value, 'hand_attempt': str(state.attempt),
             'hand_log_odds': '' if log_odds is None else f'{log_odds:.2f}',
-            'hand_empty': str(state.evidence.empty).lower(), 'hand_why': state.why}
+            'hand_empty': str(state.evidence.empty).lower(), 'hand_why': state.why,
+            'hand_pressed': '' if state.pressed is None else f'{state.pressed:.2f}'}
 
     def _subscribe(self, kind: Any, topic: str, take: Any, profile: QoSProfile) -> None:
         self._subscriptions.append(self._node.create_subscription(
@@ -122,6 +130,19 @@ class HandSubscription:
                 self._begins()
         except HandStateError as error:
             self._refuse(error)
+
+    def _take_touch(self, data: bytes) -> None:
+        now_ns = time.monotonic_ns()
+        if self._tactile is None or now_ns < self._next_touch_ns:
+            return
+        self._next_touch_ns = now_ns + _LEAST_STEP_NS
+        try:
+            readings = np.array(_deserialize(data, self._tactile[1]).data, np.float64)
+        except HandStateError as error:
+            self._refuse(error)
+            return
+        self._touched += 1
+        self.monitor.touched(readings, now_ns)
 
     def _take_command(self, kind: Any, data: bytes) -> None:
         try:

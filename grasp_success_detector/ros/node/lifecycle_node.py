@@ -5,23 +5,21 @@ import time
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, JumpThreshold
 from rclpy.clock_type import ClockType
 from rclpy.duration import Duration
 from rclpy.impl.logging_severity import LoggingSeverity
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.task import Future
 from std_srvs.srv import SetBool, Trigger
 
 from grasp_success_detector.decision import Reason, unknown
 from grasp_success_detector.errors import GraspSuccessDetectorError, one_line
-from grasp_success_detector.labels import Verdict
 from grasp_success_detector.ros.node.declared_parameters import DeclaredParameters
 from grasp_success_detector.ros.node.diagnostics import FrameStatistics
 from grasp_success_detector.ros.node.parameter_services import ParameterServices
 from grasp_success_detector.ros.node.pipeline import DetectionPipeline
 from grasp_success_detector.ros.node.verify_request import refusal, VerifyAnswer
+from grasp_success_detector.ros.node.verify_service import VerifyService
 
 NODE_NAME = 'grasp_success_detector'
 DIAGNOSTICS_PERIOD_S = 1.
@@ -52,9 +50,7 @@ class DetectorNode(LifecycleNode):
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics,
                           clock=Clock(clock_type=ClockType.STEADY_TIME))
-        # Reentrant: in an exclusive group one waiting client would block all others.
-        self.create_service(Trigger, '~/verify', self._on_verify,
-                            callback_group=ReentrantCallbackGroup())
+        VerifyService(self, self._verify)
         self.create_service(SetBool, '~/enable', self._on_enable)
         self.create_service(Trigger, '~/reset', self._on_reset)
 
@@ -119,23 +115,11 @@ class DetectorNode(LifecycleNode):
             self._pipeline.free()
             self._pipeline = None
 
-    async def _on_verify(self, request: Trigger.Request, response: Trigger.Response) -> Any:
-        """Answer from frames to come; ``success`` for a verdict of SUCCESS only."""
-        # A coroutine, so that any number of calls wait at once without blocking the executor.
-        future: Any = Future(executor=self.executor)
-
-        def answered(answer: VerifyAnswer) -> None:
-            future.set_result(answer)
-            if executor := self.executor:
-                executor.wake()     # it looks at futures only when it wakes
+    def _verify(self, answered: Callable[[VerifyAnswer], None]) -> None:
         if self._pipeline is None:
             answered(refusal(Reason.INACTIVE))
         else:
             self._pipeline.verify(answered)
-        answer = await future
-        response.success = answer.decision.verdict is Verdict.SUCCESS
-        response.message = answer.to_json()
-        return response
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> Any:
         if self._pipeline is None or not self._pipeline.is_active:

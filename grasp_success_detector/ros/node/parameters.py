@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any
 
-from grasp_success_detector.decision import DecisionConfig
+from grasp_success_detector.decision import DecisionConfig, FUSED_THRESHOLD
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.files import CHECKPOINT_HELP
 from grasp_success_detector.hand.drivers import DriverKind, Side
@@ -13,9 +13,6 @@ from grasp_success_detector.inference.engine import AUTO, ENGINE_HELP, PRECISION
 from grasp_success_detector.networks.familiarity import FAMILIARITY_QUANTILE
 from grasp_success_detector.ros.node.image_conversion import ImageDecoder
 from grasp_success_detector.settings import check_settings, setting
-
-#: Threshold of a fused P(success), which needs no checkpoint's own.
-FUSED_THRESHOLD = 0.75
 
 
 class Change(Enum):
@@ -139,7 +136,7 @@ class Parameters(HandParameters):
 
     threshold: float = _parameter(
         0., 'Mean P(success) from which the verdict is SUCCESS; 0: the threshold in the '
-        'checkpoint.', lowest=0., highest=1.)
+        f'checkpoint. Fused with joint states: {FUSED_THRESHOLD}.', lowest=0., highest=1.)
     hysteresis: float = _parameter_of(DecisionConfig, 'hysteresis', highest=0.99)
     undecided: float = _parameter_of(DecisionConfig, 'undecided', highest=0.99)
     window_s: float = _parameter_of(DecisionConfig, 'window_s', highest=60.)
@@ -210,6 +207,12 @@ class FusionParameters(HandParameters):
     stale_after_s: float = _parameter(
         1.2, 'Seconds after which a part that is silent counts for nothing.', lowest=0.05,
         highest=60.)
+    window_s: float = _parameter(
+        0.5, 'Span that the detectors average (their window_s): what they say earlier after a '
+        'call of ~/verify does not answer it.', lowest=0., highest=60.)
+    verify_timeout_s: float = _parameter(
+        3., 'Seconds after which ~/verify answers UNKNOWN if the parts gave no verdict.',
+        lowest=0.05, highest=600.)
     autostart: bool = _parameter(
         True, 'Go to active by itself; false: wait for a lifecycle manager.', Change.START)
 

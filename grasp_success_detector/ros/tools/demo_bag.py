@@ -38,6 +38,8 @@ class DemoBag:
 
     :ivar truth: stamp of a frame in ns -> whether the hand holds the object.
     :ivar simulated: whether the bag holds attempts, as the simulation records them.
+    :ivar cameras: all image topics, if several cameras and the hand are fused; else empty.
+    :ivar driver: topics of the hand's driver, if they are fused; else empty.
     """
 
     path: Path
@@ -46,6 +48,13 @@ class DemoBag:
     attempts: tuple[Attempt, ...] = ()
     truth: Mapping[int, bool] = field(default_factory=dict)
     simulated: bool = False
+    cameras: tuple[str, ...] = ()
+    driver: tuple[str, ...] = ()
+
+    @property
+    def played(self) -> tuple[str, ...]:
+        """Topics that are played: the bag may also hold verdicts from when it was recorded."""
+        return (*self.cameras, *self.driver) or (self.topic,)
 
     def attempt_at(self, stamp_ns: int) -> Attempt | None:
         """Return the attempt during which a frame was taken; None if there is none."""
@@ -68,23 +77,38 @@ class DemoBag:
         return found
 
 
-def read_demo_bag(path: Path) -> DemoBag:
+def read_demo_bag(path: Path, fused: bool = False) -> DemoBag:
     """
     Read topics, attempts and ground truth; a bag without attempts counts as one attempt.
 
-    :raises BagError: the bag cannot be read, has no frames, several image topics, or malformed
-        attempts.
+    :param fused: take all cameras and the hand's driver, as ``simulate_grasps --cameras`` names
+        them; else one camera.
+    :raises BagError: the bag cannot be read, has no frames, several image topics, malformed
+        attempts, or, if ``fused``, no joint states or images of different types.
     """
     with bags.open_bag(path) as reader:
         recorded = {connection.topic: connection for connection in reader.connections}
         topic = (bags.COMPRESSED_TOPIC if bags.COMPRESSED_TOPIC in recorded
                  else bags.image_topic(reader))
+        msgtype = recorded[topic].msgtype
+        cameras: tuple[str, ...] = ()
+        driver: tuple[str, ...] = ()
+        if fused:
+            cameras = tuple(sorted(name for name in recorded if name.startswith('/camera')
+                                   and recorded[name].msgtype == msgtype))
+            driver = tuple(name for name in (
+                bags.JOINT_STATES_TOPIC, bags.JOINT_COMMANDS_TOPIC, bags.TACTILE_TOPIC)
+                if name in recorded)
+            if bags.JOINT_STATES_TOPIC not in driver:
+                raise BagError(f'{path}: no joint states on {bags.JOINT_STATES_TOPIC}; record it '
+                               'with simulate_grasps --cameras 2, or leave out --fused')
         attempts = _attempts(reader)
         truth = {at: bool(message.data)
                  for at, message in _messages(reader, bags.GROUND_TRUTH_TOPIC)}
         return DemoBag(
-            path, topic, recorded[topic].msgtype.endswith('/CompressedImage'),
-            attempts or (Attempt(0, '', None, 0, 2 ** 63),), truth, simulated=bool(attempts))
+            path, topic, msgtype.endswith('/CompressedImage'),
+            attempts or (Attempt(0, '', None, 0, 2 ** 63),), truth, bool(attempts), cameras,
+            driver)
 
 
 def _attempts(reader: AnyReader) -> tuple[Attempt, ...]:

@@ -1,6 +1,7 @@
 """Play a bag to a detector, record the detector's messages, and write them as a bag."""
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from functools import partial
 import json
 import math
@@ -68,9 +69,15 @@ class VerdictRecorder(Node):
     :ivar published: messages of the detector, in order of arrival.
     """
 
-    def __init__(self, name: str) -> None:
-        """Subscribe to the detector; to the stamped verdict only if vision_msgs is installed."""
+    def __init__(self, name: str, by_header: bool = True) -> None:
+        """
+        Subscribe to the detector; to the stamped verdict only if vision_msgs is installed.
+
+        :param by_header: whether stamped verdicts have the header of a frame; that of several
+            cameras together has none.
+        """
         super().__init__(name, start_parameter_services=False)
+        self._by_header = by_header
         self.frames: list[replay.ShownFrame] = []
         self.published: list[Published] = []
         for topic, (type_name, _) in _TOPICS.items():
@@ -103,7 +110,7 @@ class VerdictRecorder(Node):
 
     def matched(self) -> tuple[replay.Matched, bool]:
         """Return verdicts matched to frames, and whether by headers (True) or times (False)."""
-        if stamped := self._messages(STAMPED_TOPIC):
+        if self._by_header and (stamped := self._messages(STAMPED_TOPIC)):
             return replay.match_by_header(self.frames, [
                 replay.Said(sent_ns, Verdict(message.results[0].class_id),
                             message.results[0].score,
@@ -177,25 +184,20 @@ def play_to_detector(recorder: VerdictRecorder, bag: DemoBag, rate: float,
     """
     Start a detector, play a bag's frames to it once, and record until the last verdict.
 
+    Of a bag of several cameras, one for each of them is started, and what fuses them and the hand.
+
     :param recorder: a new recorder; its node is destroyed, its records stay readable.
     :param rate: playing speed relative to the recording.
-    :param parameters: parameters of the detector, by name.
+    :param parameters: parameters of each detector, by name.
     :param on_step: called many times a second with the present step, such as ``'playing'``.
     :raises ChildError: the detector or the player failed, or another process publishes on the
         same topics.
     """
     with open_bag(bag.path) as reader:
-        reliability = next(recorded_qos(connection).reliability
-                           for connection in reader.connections if connection.topic == bag.topic)
-    transport, name = ('compressed', 'image/compressed') if bag.compressed else ('raw', 'image')
-    detector_arguments = ['--ros-args', '-r', f'{name}:={bag.topic}']
-    for parameter, value in {'image_transport': transport, **parameters}.items():
-        # rcl reads the value as YAML, where an unquoted 1 would be a number; JSON is YAML.
-        text = json.dumps(value, ensure_ascii=False)
-        detector_arguments += ['-p', f'{parameter}:={text}']
-    # The frames only: the bag may hold verdicts from when it was recorded. The player waits for
-    # two subscribers: the detector, and the recorder, which comes last.
-    player_arguments = [str(bag.path), '--topics', bag.topic, '--rate', str(rate), '--wait-for',
+        reliability = {connection.topic: recorded_qos(connection).reliability
+                       for connection in reader.connections}
+    # The player waits for two subscribers: the detector, and the recorder, which comes last.
+    player_arguments = [str(bag.path), '--topics', *bag.played, '--rate', str(rate), '--wait-for',
                         bag.topic, '--subscribers', '2', '--wait', '20']
     executor = SingleThreadedExecutor()
     executor.add_node(recorder)
@@ -204,34 +206,55 @@ def play_to_detector(recorder: VerdictRecorder, bag: DemoBag, rate: float,
         deadline = time.monotonic() + timeout_s
         while not (over := is_over()) and time.monotonic() < deadline:
             executor.spin_once(timeout_sec=.05)
-            if detector.poll() is not None:
-                raise detector.error()
+            for child in children:
+                if child.poll() is not None:
+                    raise child.error()
             on_step(phase)
         return over
 
-    def detector_has_adapted() -> bool:
-        return any(info.qos_profile.reliability is reliability
-                   for info in recorder.get_subscriptions_info_by_topic(bag.topic))
+    def detectors_have_adapted() -> bool:
+        return all(any(info.qos_profile.reliability is reliability[topic]
+                       for info in recorder.get_subscriptions_info_by_topic(topic))
+                   for topic in bag.cameras or (bag.topic,))
 
     try:
-        with child_process.child_process('detector_node', detector_arguments) as detector:
+        with ExitStack() as stack:
+            children = [stack.enter_context(child_process.child_process(*command))
+                        for command in _commands(bag, parameters)]
             if not wait('the detector loads its network', child_process.START_TIMEOUT_S,
-                        lambda: recorder.count_subscribers(bag.topic) > 0):
-                raise detector.error(f'is not active after {child_process.START_TIMEOUT_S:.0f} s')
-            frames, verdicts = map(recorder.get_publishers_info_by_topic,
-                                   (bag.topic, VERDICT_TOPIC))
-            if frames or len(verdicts) > 1:
+                        lambda: all(map(recorder.count_subscribers, bag.played))):
+                raise children[0].error(
+                    f'is not active after {child_process.START_TIMEOUT_S:.0f} s')
+            publishers = {topic: recorder.count_publishers(topic) for topic in bag.played}
+            publishers[VERDICT_TOPIC] = recorder.count_publishers(VERDICT_TOPIC) - 1
+            if others := [topic for topic, count in publishers.items() if count > 0]:
                 raise child_process.ChildError(
-                    f'{bag.topic if frames else VERDICT_TOPIC}: another process on this '
-                    'ROS_DOMAIN_ID publishes it, a camera or a detector; end it, or set another '
-                    'ROS_DOMAIN_ID')
-            with child_process.child_process('play_bag', player_arguments) as player:
-                wait('playing', ADAPT_TIMEOUT_S, detector_has_adapted)
-                recorder.watch(bag, reliability)
-                wait('playing', math.inf, lambda: player.poll() is not None)
-                if player.returncode:
-                    raise player.error()
-                wait('done', LAST_VERDICT_S, lambda: False)
+                    f'{others[0]}: another process on this ROS_DOMAIN_ID publishes it, a camera, '
+                    'a driver or a detector; end it, or set another ROS_DOMAIN_ID')
+            player = stack.enter_context(
+                child_process.child_process('play_bag', player_arguments))
+            wait('playing', ADAPT_TIMEOUT_S, detectors_have_adapted)
+            recorder.watch(bag, reliability[bag.topic])
+            wait('playing', math.inf, lambda: player.poll() is not None)
+            if player.returncode:
+                raise player.error()
+            wait('done', LAST_VERDICT_S, lambda: False)
     finally:
         executor.shutdown(timeout_sec=.5)
         recorder.destroy_node()
+
+
+def _commands(bag: DemoBag, parameters: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """Return the commands, with arguments, that judge a bag."""
+    transport, name = ('compressed', 'image/compressed') if bag.compressed else ('raw', 'image')
+    # rcl reads a value as YAML, where an unquoted 1 would be a number; JSON is YAML.
+    given = [word for parameter, value in {'image_transport': transport, **parameters}.items()
+             for word in ('-p', f'{parameter}:={json.dumps(value, ensure_ascii=False)}')]
+    if not bag.cameras:
+        return [('detector_node', ['--ros-args', '-r', f'{name}:={bag.topic}', *given])]
+    places = {topic.split('/')[1]: topic for topic in bag.cameras}
+    return [
+        *(('detector_node', ['--ros-args', '-r', f'__ns:=/{place}', '-r', f'{name}:={topic}',
+                             *given]) for place, topic in places.items()),
+        ('fusion_node', ['--ros-args', '-p', f'cameras:={",".join(places)}',
+                         '-p', 'driver:=v5'])]
