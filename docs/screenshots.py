@@ -26,6 +26,7 @@ import cv2
 import numpy as np
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.support.ui import WebDriverWait
 
 from grasp_success_detector.files import write_whole
 from grasp_success_detector.recordings.index import index_recording
@@ -41,6 +42,7 @@ LABELS = 12
 PICTURES = 24
 
 STATE = 'const it = window.labelling; return [it.at.start, it.at.end, it.state]'
+SUGGESTION = "return document.querySelector('.chip.suggestion').textContent"
 PRESS = """
 const [frame, mark, next, done] = arguments, app = window.labelling;
 app.goTo(frame);
@@ -143,6 +145,8 @@ def main() -> None:
             state['judging']['done'] == state['judging']['total']))
         print(f'adapted {time.monotonic() - began:.0f} s after the first label')
         driver.execute_script('window.labelling.first()')
+        WebDriverWait(driver, 600).until(
+            lambda driver: 'follows' not in driver.execute_script(SUGGESTION))
         shoot(driver, args.out / 'labelling_attempt')
     with tempfile.TemporaryDirectory() as name:
         photographs = Path(name) / 'photographs'
