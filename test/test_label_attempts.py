@@ -354,3 +354,38 @@ def test_two_folders_of_photographs_are_labelled_by_keys(random_checkpoint, tmp_
     rows = read_picture_rows(out)
     assert sorted(row.label.name for row in rows) == ['FAILURE'] * 2 + ['SUCCESS'] * 3
     assert len({row.file for row in rows}) == 5
+
+
+@needs_browser
+@pytest.mark.slow
+def test_folders_of_several_bags_are_labelled_by_keys(random_checkpoint, tmp_path):
+    from selenium.webdriver.common.keys import Keys
+    folders, out = [tmp_path / day for day in ('monday', 'tuesday')], tmp_path / 'l.csv'
+    for number, name in enumerate(('monday/late', 'monday/take', 'tuesday/take')):
+        messages = jpeg_messages(16)
+        for i, each in enumerate(messages):
+            each.stamp_ns += i // 8 * 3_000_000_000 + number * 10 ** 13
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_folder(tmp_path / name, messages)
+    with labelling(random_checkpoint, out, *folders) as (process, address):
+        assert '3 sources' in ''.join(process.stdout_lines)
+        with browser(address) as driver:
+            assert text(driver, 'of') == 'of 6 labelled'
+            for number in range(6):
+                press(driver, Keys.HOME, 's' if number % 2 else 'f')
+                done(driver, number + 1)
+                press(driver, Keys.ENTER)
+    rows = read_intervals(out)
+    # Two bags of one name are told apart by their paths, the third is named as it is.
+    assert sorted(rows) == sorted(['late', *(str(folder / 'take') for folder in folders)])
+    assert all(len(intervals) == 2 for intervals in rows.values())
+    before = out.read_text()
+    with labelling(random_checkpoint, out, *folders) as (_, address), browser(address) as driver:
+        done(driver, 6)
+    assert out.read_text() == before
+    process = start('extract_frames', *folders, '--labels', out, '--split', '1/0/0',
+                    '--out', tmp_path / 'set')
+    printed, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    manifest = (tmp_path / 'set' / 'manifest.csv').read_text().splitlines()
+    assert len(manifest) == 1 + 48
