@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 rclpy = pytest.importorskip('rclpy')
+torch = pytest.importorskip('torch')
 pytest.importorskip('rosbags')
 
 from node_pictures import failure_frame, raw_message, success_frame  # noqa: E402
@@ -20,6 +21,8 @@ from std_msgs.msg import Bool, String  # noqa: E402
 
 from grasp_success_detector.hand.closure import HandReference  # noqa: E402
 from grasp_success_detector.hand.model import read_hand  # noqa: E402
+from grasp_success_detector.networks.architectures import build, default_preprocessing  # noqa: E402
+from grasp_success_detector.networks.checkpoint import CheckpointMetadata, save  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -50,6 +53,18 @@ def bags(tmp_path_factory, classifier):
     folder = tmp_path_factory.mktemp('bags')
     return {name: write_bag(folder / name, frame(classifier)) for name, frame in (
         ('held', success_frame), ('empty', failure_frame))}
+
+
+@pytest.fixture(scope='module')
+def sure_checkpoint(tmp_path_factory):
+    """Return a checkpoint with random weights that is sure of what it says."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = build('cifar_cnn')
+    path = tmp_path_factory.mktemp('sure') / 'sure.safetensors'
+    save(path, model, CheckpointMetadata(
+        'cifar_cnn', default_preprocessing('cifar_cnn'), temperature=.02))
+    return path
 
 
 @pytest.fixture(scope='module')
@@ -99,7 +114,7 @@ class Rig:
 
 
 @pytest.fixture
-def rig(settings, bags, hand_model, request):
+def rig(settings, bags, hand_model, sure_checkpoint):
     """Return a function that starts a driver's stand-in, a player and a node beside them."""
     from contextlib import ExitStack
     with ExitStack() as stack:
@@ -112,8 +127,8 @@ def rig(settings, bags, hand_model, request):
             driver = stack.enter_context(running('stand_in_driver', kind, package=''))
             node = stack.enter_context(detector(
                 '-r', 'image:=/camera/image_raw', namespace=namespace, driver=kind,
-                **{**settings, 'min_frames': 3, 'window_s': .5, 'hand_model':
-                   hand_model[len(names)], **more}))
+                **{**settings, 'min_frames': 3, 'window_s': .5, 'threshold': .5,
+                   'checkpoint': sure_checkpoint, 'hand_model': hand_model[len(names)], **more}))
             player = stack.enter_context(running('play_bag', bags[bag], '--restamp'))
             return Rig(ears, node, player, driver, namespace)
         yield start

@@ -120,4 +120,5 @@ class AttemptWatch:
             return FailureReason.NOT_CLOSED
         if self._gripped:
             return FailureReason.NOT_LIFTED
-        return FailureReason.EMPTY if hand.evidence.empty else None
+        told = hand.phase is Phase.CLOSED and hand.evidence.log_odds is not None
+        return FailureReason.EMPTY if hand.evidence.empty or told else None

@@ -163,8 +163,10 @@ def _judge(pose: Pose, model: HandModel) -> HandState:
     if log_odds is not None and pose.touch is not None and model.tactile is not None:
         log_odds = float(model.tactile.log_odds(np.array([[log_odds, *pose.touch]]))[0])
     travel = joints.travel if reference is None else reference.travel()
+    # Fingers seldom quite reach a command, also where nothing stops them.
+    gripped = not empty and (pose.commanded is None or (log_odds is not None and log_odds > 0))
     return HandState(
-        pose.phase, pose.attempt, HandEvidence(log_odds, empty), not empty,
+        pose.phase, pose.attempt, HandEvidence(log_odds, empty), gripped,
         float(flexion(target).mean()) - pose.opened < _NOT_CLOSED * travel,
         '' if log_odds is not None else 'such joints are unfamiliar')
 
