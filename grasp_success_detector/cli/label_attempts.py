@@ -45,8 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Slow to import: only once the arguments are known to be fine.
     with needing('label', 'label_attempts'):
         from grasp_success_detector.labelling.server import LabellingServer
+    from grasp_success_detector.hand.model import read_hand
     from grasp_success_detector.labelling.adaptation import Adapter
     from grasp_success_detector.labelling.frame_cache import FrameCache
+    from grasp_success_detector.labelling.hand import Hands
     from grasp_success_detector.labelling.journal import Journal
     from grasp_success_detector.labelling.judging import Judging
     from grasp_success_detector.labelling.label_files import (
@@ -77,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         store = LabelStore(args.out, journal, PicturesFile(args.out, materials) if pictured else
                            IntervalsFile(args.out, materials, names))
         pictures = FrameCache(materials)
-        judging = Judging(store.sources, pictures, checkpoint)
+        judging = Judging(store.sources, pictures, checkpoint, Hands(read_hand(), materials))
         session = Session(
             materials, store, pictures, judging,
             lambda material: opened(material.source, Path(unpacked)))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from grasp_success_detector.errors import GraspSuccessDetectorError, one_line
 from grasp_success_detector.labelling.frame_cache import FrameCache
+from grasp_success_detector.labelling.hand import Hands
 from grasp_success_detector.labelling.marks import Mark, SourceMarks, Span
 from grasp_success_detector.labelling.suggestions import curve_frames, suggest, Suggestion
 
@@ -24,6 +25,7 @@ class Judging:
     :param sources: sources as they are labelled; may change at any time.
     :param pictures: reads their frames.
     :param checkpoint: checkpoint to begin with.
+    :param hands: joint states of the recordings, which take part in what is suggested.
     :ivar checkpoint: checkpoint that judges.
     :ivar failure: why nothing can be judged, '' if it can.
     :ivar version: grows with every judged attempt.
@@ -31,8 +33,8 @@ class Judging:
     """
 
     def __init__(self, sources: Mapping[str, SourceMarks], pictures: FrameCache,
-                 checkpoint: Path) -> None:
-        self._sources, self._pictures = sources, pictures
+                 checkpoint: Path, hands: Hands) -> None:
+        self._sources, self._pictures, self._hands = sources, pictures, hands
         self.checkpoint, self.failure, self.version, self.threshold = checkpoint, '', 0, .5
         self._curves: dict[str, dict[int, float | None]] = {}
         self._suggestions: dict[tuple[str, Span], Suggestion | None] = {}
@@ -152,13 +154,14 @@ class Judging:
             import numpy as np
             found = classifier.predict_prepared(np.stack(list(prepared.values())))
             curve.update(zip(prepared, found.tolist(), strict=True))
+        curve, threshold = self._hands.fuse(key, curve, classifier.threshold)
         with self._changed:
             if classifier is not self._classifier:
                 return  # another checkpoint judges by now
             known = self._curves.setdefault(key, {})
             known.update(curve)
             for _, span in items:
-                self._suggestions[key, span] = suggest(span, known, classifier.threshold)
+                self._suggestions[key, span] = suggest(span, known, threshold)
             self.version += 1
 
 
