@@ -85,18 +85,26 @@ class Motion:
         self._finger_delay = rng.uniform(0, .25, 4).repeat(4)
         self._slip_seconds, self._slip_to = rng.uniform(.2, .8), rng.uniform(0., .75)
 
-    def targets(self, t: float, closed: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the 22 servo targets at ``t`` seconds: mount xyz, mount rotation, 16 joints."""
+    def targets(self, times: NDArray[np.float64], closed: NDArray[np.float64],
+                ) -> NDArray[np.float64]:
+        """
+        Return the servo targets at these times: mount xyz, mount rotation, 16 joints.
+
+        :param times: seconds since the start of the attempt (n,).
+        :param closed: target angles of the closed hand's joints (16,), in radians.
+        :returns: (n, 22); each row depends on its own time alone.
+        """
+        t = times[:, None]
         since = {name: t - start for name, start in STARTS.items()}
         mount = self._retreat * (1 - _smooth(since['approach'] / .6))
         mount = mount + np.array([0, 0, self._lift]) * _smooth(since['lift'] / .9)
-        if 0 < since['shake'] < 1:
-            mount = mount + (self._shake_direction * self._shake_amplitude
-                             * np.sin(2 * np.pi * self._shake_hz * since['shake']))
+        shaking = (since['shake'] > 0) & (since['shake'] < 1)
+        mount = np.where(shaking, mount + self._shake_direction * self._shake_amplitude * np.sin(
+            2 * np.pi * self._shake_hz * since['shake']), mount)
         grip = _smooth((since['close'] / .9 - self._finger_delay) / .7)
         slip = (1 - self._slip_to) * _smooth((t - self._slip_start) / self._slip_seconds)
-        return np.concatenate([mount, self._tilt * _smooth(since['shake'] * 1.3),
-                               OPEN + (closed - OPEN) * (grip * (1 - slip))])
+        return np.hstack([mount, self._tilt * _smooth(since['shake'] * 1.3),
+                          OPEN + (closed - OPEN) * (grip * (1 - slip))])
 
 
 class UnstableError(Exception):
@@ -112,7 +120,11 @@ def run_attempt(scene: Scene, motion: Motion, fps: float) -> list[Observation]:
     model, data = scene.model, mujoco.MjData(scene.model)
     moved = model.actuator_trnid[:, 0]  # joints of the mount (6), of the hand (16)
     servos, speeds = model.jnt_qposadr[moved], model.jnt_dofadr[moved[6:]]
-    data.ctrl[:] = data.qpos[servos] = motion.targets(0., scene.closed)
+    # All targets at once: computed step by step they took as long as the physics.
+    times = np.cumsum(np.full(round(DURATION_S / model.opt.timestep) + 1, model.opt.timestep))
+    targets = motion.targets(np.concatenate([[0.], times]), scene.closed)
+    control, bad = data.ctrl, data.warning[mujoco.mjtWarning.mjWARN_BADQACC]
+    control[:] = data.qpos[servos] = targets[0]
     mujoco.mj_forward(model, data)
     thing, palm = data.body('object'), data.body(HAND_PREFIX + 'palm')
     start_height = float(thing.xpos[2])
@@ -122,10 +134,10 @@ def run_attempt(scene: Scene, motion: Motion, fps: float) -> list[Observation]:
     is_hand = np.array([owner.startswith(HAND_PREFIX) for owner in owners])
     is_support = np.isin(np.arange(model.ngeom), [model.geom(n).id for n in ('table', 'floor')])
     observations: list[Observation] = []
-    while len(observations) < round(DURATION_S * fps):
-        data.ctrl[:] = motion.targets(data.time, scene.closed)
+    count = round(DURATION_S * fps)
+    for control[:] in targets:
         mujoco.mj_step(model, data)
-        if data.warning[mujoco.mjtWarning.mjWARN_BADQACC].number:
+        if bad.number:
             raise UnstableError
         if data.time >= len(observations) / fps:
             pairs = data.contact.geom  # (n, 2)
@@ -136,6 +148,8 @@ def run_attempt(scene: Scene, motion: Motion, fps: float) -> list[Observation]:
                 bool(is_hand[touching].any()), bool(is_support[touching].any()),
                 float(thing.xpos[2]) - start_height,
                 palm.xmat.reshape(3, 3).T @ (thing.xpos - palm.xpos)))
+            if len(observations) == count:
+                break
     return observations
 
 

@@ -40,11 +40,13 @@ class Sensor:
 
     def expose(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Apply gain, blur and noise to a rendered image; both are RGB uint8 (H, W, 3)."""
-        seen = image.astype(np.float32) * self._gain
+        seen = np.multiply(image, self._gain, dtype=np.float32)
         if self._blur:
             seen = np.asarray(cv2.GaussianBlur(seen, (3, 3), 0), np.float32)
-        seen += self._noise * self._rng.standard_normal(seen.shape, dtype=np.float32)
-        return np.asarray(np.clip(seen, 0, 255), np.uint8)
+        noise = self._rng.standard_normal(seen.shape, dtype=np.float32)
+        noise *= self._noise
+        seen += noise
+        return np.clip(seen, 0, 255, out=seen).astype(np.uint8)
 
 
 class SimulatedCamera:
