@@ -181,7 +181,7 @@ def progress_bar(console: 'Console', unit: str | None = None) -> 'Progress':
         def render(self, task: progress.Task) -> Text:
             """Return the speed as text, empty before it is known."""
             speed = task.finished_speed or task.speed
-            return Text('' if speed is None else f'{speed:.0f} {unit}/s')
+            return Text('' if speed is None else f'{speed:.{int(speed < 10)}f} {unit}/s')
 
     return progress.Progress(
         progress.TextColumn('{task.description}'), progress.BarColumn(),

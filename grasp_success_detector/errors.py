@@ -54,6 +54,10 @@ class SimulationError(GraspSuccessDetectorError):
     """The simulation cannot run here (no MuJoCo, no OpenGL), or its settings are out of range."""
 
 
+class WorkersError(GraspSuccessDetectorError):
+    """Processes that share the work died again and again, or a Dask cluster is gone."""
+
+
 class HandStateError(GraspSuccessDetectorError):
     """Joint states, or a file of a hand's references, cannot be used for this driver."""
 

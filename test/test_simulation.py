@@ -233,8 +233,8 @@ def test_an_existing_bag_is_not_overwritten(tmp_path):
 
 @pytest.mark.parametrize(('option', 'text'), [
     (['--attempts', '0'], r'attempts 0 \(expected a whole number from 1 to 1000000\)'),
-    (['--jobs', '0'], r'jobs 0 \(expected a whole number of 1 or more\)'),
-    (['--jobs', '-3'], r'jobs -3 \(expected a whole number of 1 or more\)'),
+    (['--jobs', '0'], '--jobs 0: expected 1 or more processes'),
+    (['--jobs', '-3'], '--jobs -3: expected 1 or more processes'),
     (['--width', '99999'], r'width 99999 \(expected a whole number from 16 to 4096\)'),
     (['--fps', 'inf'], r'fps inf \(expected a number from 1 to 200\)'),
     (['--first-attempt', '500000000'], r'first_attempt 500000000 \(expected .* to 80000000\)'),

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 import tempfile
 import time
@@ -65,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     checkpoint, sources = _checkpoint_and_sources(args.sources)
     files = _new_files(args.out)
     # Slow to import: only once the arguments are known to be fine.
+    from grasp_success_detector.datasets.workers import open_workers
     from grasp_success_detector.networks.checkpoint import Checkpoint, save
     from grasp_success_detector.reports.adaptation_page import adaptation_page
     from grasp_success_detector.training.adaptation.adaptation import adapt, metadata_of
@@ -79,11 +81,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if Way.SIMULATED in config.ways:
         simulated = _read([str(args.simulated or share_path(SAMPLE_BAG))], FrameSelection(), 2,
                           lambda size: {OWN_VIEW: own})
-    with progress_bar(stderr_console(), 'images') as progress:
+    # Alone, this process uses all cores.
+    alone = args.dask is None and args.jobs in (None, 1)
+    with (nullcontext() if alone else open_workers(
+            args.jobs, args.dask, preload=adapt.__module__) as workers,
+          progress_bar(stderr_console(), 'images') as progress):
         task = progress.add_task('features', total=None)
         adaptation = adapt(start, frames, config, simulated, print,
                            lambda count, total: progress.update(
-                               task, advance=count, total=total))
+                               task, advance=count, total=total), workers)
     written: list[Path] = []
     try:
         save(files[0], adaptation.model, metadata_of(adaptation, config, start, sources))
@@ -187,6 +193,8 @@ def _parser() -> argparse.ArgumentParser:
     add_options(adapting, AdaptationConfig, 'ways', defaults=False)
     add_options(adapting, AdaptationConfig, 'roi', 'frames_per_attempt',
                 'max_false_positive_rate', 'seed')
+    arguments.add_worker_arguments(parser.add_argument_group('computing features'),
+                                   'one, which uses all cores')
     adapting.add_argument('--simulated', type=Path, metavar='SOURCE',
                           help='simulated bag or data set to mix in (the shipped sample)')
     return parser

@@ -1,4 +1,4 @@
-"""Options shared by several commands: labels, choice of frames, engine and report."""
+"""Options shared by several commands: labels, choice of frames, engine, workers, report."""
 
 from argparse import ArgumentParser
 from dataclasses import dataclass
@@ -38,6 +38,17 @@ def add_choice_arguments(parser: ArgumentParser) -> Any:
     choice = parser.add_argument_group('which frames')
     add_options(choice, FrameSelection, 'fps', 'every', 'start_s', 'end_s')
     return choice
+
+
+def add_worker_arguments(parser: ArgumentParser | Any, default: str = 'one per core') -> None:
+    """
+    Add ``--jobs`` and ``--dask``, the parameters of ``open_workers``, to a parser or its group.
+
+    :param default: how many processes there are without ``--jobs``.
+    """
+    parser.add_argument('--jobs', type=int, metavar='N', help=f'processes ({default})')
+    parser.add_argument('--dask', metavar='tcp://HOST:PORT', help='scheduler of a Dask cluster '
+                        'whose workers do the work; they must see the same folders')
 
 
 @dataclass(frozen=True)

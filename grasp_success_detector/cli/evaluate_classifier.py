@@ -1,7 +1,7 @@
 """evaluate_classifier: judge recordings with a checkpoint, and measure how right it is."""
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 import json
 from pathlib import Path
@@ -26,7 +26,12 @@ from grasp_success_detector.recordings.selection import FrameSelection
 from grasp_success_detector.settings import add_options, given_options
 
 if TYPE_CHECKING:
+    from grasp_success_detector.evaluation.attempts import Judged
     from grasp_success_detector.evaluation.evaluation import Evaluation
+    from grasp_success_detector.evaluation.frame_sources import Recording
+    from grasp_success_detector.networks.checkpoint import Checkpoint
+
+    JudgeAll = Callable[[Sequence[Recording], Callable[[int], None]], tuple[list[Judged], str]]
 
 EPILOG = """\
 examples:
@@ -39,6 +44,8 @@ examples:
       timelines only
   evaluate_classifier my.safetensors bags/rig --engine auto --precision auto --out robot
       with the engine that the node takes on this machine, instead of torch in fp32
+  evaluate_classifier my.safetensors /shared/month --out /shared/evaluation --dask tcp://head:8786
+      on a Dask cluster whose workers see /shared
   evaluate_classifier new.safetensors bags/rig --baseline evaluation/metrics.json --out new
       exits with 4 if significantly more attempts are wrong than in an earlier evaluation of the
       same sources: a drop above --max-drop, and p < 0.05 by McNemar's exact test
@@ -66,8 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from grasp_success_detector.evaluation.comparison import compare_with_baseline, read_baseline
     from grasp_success_detector.evaluation.evaluation import evaluation_of
     from grasp_success_detector.evaluation.frame_sources import open_recordings, origin_of
-    from grasp_success_detector.evaluation.judging import decision_for, judge
-    from grasp_success_detector.inference.classifier import GraspClassifier
+    from grasp_success_detector.evaluation.judging import decision_for
     from grasp_success_detector.networks.checkpoint import Checkpoint
     from grasp_success_detector.reports.evaluation_page import Extras, write_evaluation
 
@@ -77,8 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     loaded = Checkpoint.open(args.checkpoint)
     threshold = loaded.metadata.threshold if args.threshold is None else args.threshold
     decision = replace(DecisionConfig(), threshold=threshold)
-    classifier = GraspClassifier(loaded, args.device, args.threads, engine=args.engine,
-                                 precision=args.precision)
+    judge_all = _judging(args, loaded)
     with (new_folder(args.out, ConfigError) as folder,
           tempfile.TemporaryDirectory(dir=folder) as unpacked):
         recordings = open_recordings(args.sources, selection, Path(unpacked), args.split)
@@ -89,11 +94,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         started = time.perf_counter()
         with progress_bar(stderr_console(), 'frames') as progress:
             task = progress.add_task('judging', total=sum(len(r.frames) for r in recordings))
-            judged = [judge(classifier, recording, lambda count: progress.advance(task, count),
-                            args.familiarity_quantile)
-                      for recording in recordings]
+            judged, engine = judge_all(recordings, lambda count: progress.advance(task, count))
         seconds = time.perf_counter() - started
-        evaluation = evaluation_of(args.checkpoint, loaded, str(classifier.engine),
+        evaluation = evaluation_of(args.checkpoint, loaded, engine,
                                    decision, judged, origin_of(recordings, selection),
                                    decide_attempts(judged, decision, pictures=of_pictures))
         gate = None if args.baseline is None else compare_with_baseline(
@@ -113,6 +116,36 @@ def main(argv: Sequence[str] | None = None) -> int:
             {name: dict(counts) for name, counts in evaluation.refused.items()}))
         return ExitCode.NOTHING_DONE
     return ExitCode.OK
+
+
+def _judging(args: argparse.Namespace, loaded: 'Checkpoint') -> 'JudgeAll':
+    """
+    Return what judges recordings, here or on workers.
+
+    :raises ConfigError: engine, precision or device is unknown or cannot be used here.
+    """
+    from grasp_success_detector.datasets.workers import open_workers
+    from grasp_success_detector.evaluation.judging import judge, judge_all, SharedClassifier
+    from grasp_success_detector.inference.classifier import GraspClassifier
+
+    options = {'device': args.device, 'threads': args.threads, 'engine': args.engine,
+               'precision': args.precision}
+    if args.dask is None and args.jobs in (None, 1):
+        classifier = GraspClassifier(loaded, **options)
+        return lambda recordings, on_frames: ([
+            judge(classifier, recording, on_frames, args.familiarity_quantile)
+            for recording in recordings], str(classifier.engine))
+    shared = SharedClassifier(args.checkpoint.absolute(), loaded.sha256, tuple(
+        (options | {'threads': args.threads or 1}).items()))
+    if args.dask is None:
+        shared.open()
+
+    def on_workers(recordings: 'Sequence[Recording]', on_frames: Callable[[int], None],
+                   ) -> 'tuple[list[Judged], str]':
+        with open_workers(args.jobs, args.dask, preload=judge.__module__) as workers:
+            return judge_all(shared, loaded.metadata.temperature, recordings, workers, on_frames,
+                             args.familiarity_quantile)
+    return on_workers
 
 
 def evaluation_lines(evaluation: 'Evaluation') -> Iterator[str]:
@@ -185,6 +218,7 @@ def _parser() -> argparse.ArgumentParser:
     judging.add_argument('--device', default='auto',
                          help='auto, cpu, cuda, cuda:1; with OpenVINO also gpu, npu (auto)')
     judging.add_argument('--threads', type=int, help="CPU threads (torch's choice)")
+    arguments.add_worker_arguments(judging, 'one, whose network uses all cores')
     result = parser.add_argument_group('result')
     result.add_argument('--baseline', type=Path, metavar='METRICS.JSON',
                         help='of an earlier evaluation of the same sources')

@@ -6,7 +6,11 @@ import os
 from pathlib import Path
 import time
 
-from grasp_success_detector.cli.arguments import add_choice_arguments, add_label_arguments
+from grasp_success_detector.cli.arguments import (
+    add_choice_arguments,
+    add_label_arguments,
+    add_worker_arguments,
+)
 from grasp_success_detector.cli.source_data import source_lines, split_lines
 from grasp_success_detector.console import (
     command,
@@ -20,7 +24,7 @@ from grasp_success_detector.datasets.dataset import MARKER
 from grasp_success_detector.datasets.extraction import extract
 from grasp_success_detector.datasets.frame_writer import PictureOptions
 from grasp_success_detector.datasets.splits import SplitOptions
-from grasp_success_detector.datasets.workers import open_workers, usable_cores
+from grasp_success_detector.datasets.workers import open_workers
 from grasp_success_detector.labels import CLASS_NAMES
 from grasp_success_detector.recordings.selection import FrameSelection
 from grasp_success_detector.recordings.sources import find_sources
@@ -59,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     sources = find_sources(args.sources)
     already = os.path.exists(args.out / MARKER)
     started = time.perf_counter()
-    with open_workers(args.jobs, args.dask) as workers, progress_bar(stderr_console()) as bar:
+    with (open_workers(args.jobs, args.dask) as workers,
+          progress_bar(stderr_console(), 'frames') as bar):
         task = bar.add_task('extracting', total=None)
         made = extract(sources, selection, pictures, split, args.out, workers,
                        lambda done, total: bar.update(task, completed=done, total=total))
@@ -97,10 +102,7 @@ def _parser() -> argparse.ArgumentParser:
                 'roi', 'resize', 'format', 'quality')
     add_options(parser.add_argument_group('split'), SplitOptions,
                 'split', 'split_by', 'seed', 'dedupe')
-    work = parser.add_argument_group('work')
-    work.add_argument('--jobs', type=int, help=f'processes (one per core: {usable_cores()})')
-    work.add_argument('--dask', metavar='tcp://HOST:PORT',
-                      help='scheduler of a Dask cluster whose workers see the same folders')
+    add_worker_arguments(parser.add_argument_group('work'))
     return parser
 
 

@@ -5,11 +5,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from grasp_success_detector.cli.arguments import add_dedupe_argument, add_label_arguments
+from grasp_success_detector.cli.arguments import (
+    add_dedupe_argument,
+    add_label_arguments,
+    add_worker_arguments,
+)
 from grasp_success_detector.cli.source_data import dataset_of
-from grasp_success_detector.console import command, command_parser, counted, ExitCode
+from grasp_success_detector.console import (
+    command,
+    command_parser,
+    counted,
+    ExitCode,
+    progress_bar,
+    stderr_console,
+)
 from grasp_success_detector.datasets import inspection
-from grasp_success_detector.datasets.workers import open_workers, usable_cores
+from grasp_success_detector.datasets.workers import open_workers
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.files import fault_text, write_whole
 from grasp_success_detector.images.encoding import encode_png
@@ -44,11 +55,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = args.out or args.dataset.with_name(f'{args.dataset.resolve().name}-inspection')
     selection = FrameSelection(**given_options(FrameSelection, args))
     try:
-        with TemporaryDirectory(prefix='inspect_dataset_') as temporary:
+        # Where a cluster sees it as well, if there is one.
+        shared = out.absolute().parent if args.dask else None
+        with (TemporaryDirectory(prefix='.inspect_dataset_', dir=shared) as temporary,
+              open_workers(args.jobs, args.dask) as workers):
             dataset = dataset_of([args.dataset], selection, Path(temporary, 'dataset'),
-                                 splits=False, dedupe=args.dedupe)
-            with open_workers(args.jobs) as workers:
-                found = inspection.inspect_dataset(dataset, args.near_bits, workers)
+                                 splits=False, dedupe=args.dedupe, workers=workers)
+            with progress_bar(stderr_console(), 'pictures') as bar:
+                task = bar.add_task('measuring', total=None)
+                found = inspection.inspect_dataset(
+                    dataset, args.near_bits, workers,
+                    lambda done, total: bar.update(task, completed=done, total=total))
             sheet = contact_sheet(dataset, found.rows)
             page = inspection_page(found, args.dataset.resolve().name)
         out.mkdir(parents=True, exist_ok=True)
@@ -82,9 +99,9 @@ def _parser() -> argparse.ArgumentParser:
                         metavar='N', help='largest number of differing bits, of 256, at which two '
                         'pictures count as nearly the same (%(default)s; 0 to 32)')
     parser.add_argument('--most', type=int, default=20, help='lines per table (20)')
-    parser.add_argument('--jobs', type=int, help=f'processes (one per core: {usable_cores()})')
     add_label_arguments(parser)
     add_dedupe_argument(parser)
+    add_worker_arguments(parser.add_argument_group('work'))
     return parser
 
 

@@ -6,6 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 import time
 
+from grasp_success_detector.cli.arguments import add_worker_arguments
 from grasp_success_detector.console import (
     command,
     command_parser,
@@ -28,6 +29,8 @@ examples:
       any camera, light and colour; uncompressed images in a sqlite3 bag
   simulate_grasps bags/world --preset world --attempts 2000 --frames 6 --looks 3
       three pictures of each frame, each with another hand, arm, table, camera and light
+  simulate_grasps /shared/bags/train --attempts 100000 --frames 8 --dask tcp://head:8786
+      on a Dask cluster whose workers see /shared
 
 The bag holds /camera/image_raw/compressed (or /camera/image_raw), the joint states, /ground_truth
 (std_msgs/Bool, one for each labelled frame) and /attempt (begin and end of each attempt, JSON);
@@ -48,9 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with needing('sim', 'the simulation'):
         from grasp_success_detector.simulation.recorder import record
     started = time.perf_counter()
-    with progress_bar(stderr_console()) as progress:
+    with progress_bar(stderr_console(), 'attempts') as progress:
         task = progress.add_task('simulating', total=settings.attempts)
-        done = record(settings, args.out, args.jobs, lambda _: progress.advance(task))
+        done = record(settings, args.out, args.jobs, lambda _: progress.advance(task), args.dask)
     seconds = time.perf_counter() - started
     successes = sum(summary.success for summary in done)
     size = sum(file.stat().st_size for file in args.out.iterdir())
@@ -67,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__, EPILOG)
     parser.add_argument('out', type=Path, help='the rosbag2 folder to make; it must not exist')
     add_options(parser, RecordingSettings, *(field.name for field in fields(RecordingSettings)))
-    parser.add_argument('--jobs', type=int, help='processes (default: one per core)')
+    add_worker_arguments(parser.add_argument_group('work'))
     return parser
 
 

@@ -1,16 +1,21 @@
 """The data set that a command works on: one of extract_frames, or one made of other sources."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from grasp_success_detector.console import counted, progress_bar, stderr_console
 from grasp_success_detector.errors import ConfigError, DatasetError
 from grasp_success_detector.recordings.selection import FrameSelection
 
+if TYPE_CHECKING:
+    from grasp_success_detector.datasets.workers import Workers
+
 
 def dataset_of(given: Sequence[Path], selection: FrameSelection, out: Path,
-               processes: int = 1, splits: bool = True, dedupe: bool = False) -> Path:
+               processes: int = 1, splits: bool = True, dedupe: bool = False,
+               workers: 'Workers | None' = None) -> Path:
     """
     Return the only path given if it is a data set; else extract these sources into ``out``.
 
@@ -20,6 +25,7 @@ def dataset_of(given: Sequence[Path], selection: FrameSelection, out: Path,
     :param processes: number of processes that call this; only one can extract.
     :param splits: whether the splits are printed as well.
     :param dedupe: whether near duplicates with the same label are left out.
+    :param workers: what extracts them; None: a process per core.
     :raises ConfigError: a data set was given together with something else.
     :raises DatasetError: no frame came out of the sources.
     """
@@ -44,7 +50,8 @@ def dataset_of(given: Sequence[Path], selection: FrameSelection, out: Path,
         raise ConfigError(f'{given[0]}: is no data set of extract_frames; with several devices '
                           'extract it first: extract_frames SOURCE... --out DATASET')
     sources = find_sources(given)
-    with open_workers() as workers, progress_bar(stderr_console()) as bar:
+    with (open_workers() if workers is None else nullcontext(workers) as workers,
+          progress_bar(stderr_console(), 'frames') as bar):
         task = bar.add_task('reading', total=None)
         made = extract(sources, selection, PictureOptions(), SplitOptions(few=True, dedupe=dedupe),
                        out, workers, lambda done, total:

@@ -3,7 +3,7 @@
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 import json
 from operator import attrgetter
@@ -81,8 +81,8 @@ def extract(sources: Sequence[Source], selection: FrameSelection, pictures: Pict
                 for label in CLASS_NAMES:
                     (out / label).mkdir(exist_ok=True)
                 tasks = deque(
-                    partial(plan_source, source, selection, labels[source.name],
-                            (out / _UNPACKED).absolute(), verify_all=False)
+                    partial(_plan, Path.cwd(), source, selection, labels[source.name],
+                            (out / _UNPACKED).absolute())
                     for source in sources if journal.sources[source.name].summary is None)
                 _write_frames(tasks, pictures, out, workers, journal, on_frames)
                 origin = {'sources': {s.name: journal.sources[s.name].summary for s in sources},
@@ -107,6 +107,15 @@ def extract(sources: Sequence[Source], selection: FrameSelection, pictures: Pict
                            'the same command goes on') from error
 
 
+def _plan(here: Path, source: Source, selection: FrameSelection, labels: Any,
+          unpack_into: Path) -> SourcePlan:
+    """Plan a source whose paths are relative to a folder, in which a worker need not run."""
+    absolute = replace(source, path=here / source.path,
+                       files=tuple(here / file for file in source.files))
+    plan = plan_source(absolute, selection, labels, unpack_into, verify_all=False)
+    return replace(plan, source=source)
+
+
 def _write_frames(tasks: 'deque[partial[Any]]', pictures: PictureOptions, out: Path,
                   workers: Workers, journal: Journal,
                   on_frames: Callable[[int, int], None]) -> None:
@@ -114,17 +123,17 @@ def _write_frames(tasks: 'deque[partial[Any]]', pictures: PictureOptions, out: P
     plans: dict[str, SourcePlan] = {}
     batches_left: Counter[str] = Counter()
     done = total = 0
-    for _, result in workers.run(tasks):
+    # Frames before the plans of further sources, so that not many plans are held at a time.
+    for _, result in workers.run(tasks, lambda task: task.func is write_batch):
         if isinstance(result, SourcePlan):
             name = result.source.name
             progress = journal.sources[name]
             settled = progress.written.keys() | progress.refused.keys()
             todo = [frame for frame in result.frames if frame.number not in settled]
             # A video is read from its start each time, so that it is one batch.
-            size = _BATCH_FRAMES if result.topic else len(todo) or 1
+            size = _BATCH_FRAMES * workers.grain if result.topic else len(todo) or 1
             batches = [partial(write_batch, name, result.files, result.topic, todo[i:i + size],
                                out.absolute(), pictures) for i in range(0, len(todo), size)]
-            # Before the plans of further sources, so that not many plans are held at a time.
             tasks.extendleft(reversed(batches))
             plans[name], batches_left[name] = result, len(batches)
             total += len(result.frames)

@@ -1,11 +1,12 @@
 """Inspection of a data set: damaged files, and (nearly) equal pictures in different splits."""
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 import hashlib
 from pathlib import Path
+import time
 from typing import NamedTuple
 
 import cv2
@@ -14,7 +15,7 @@ import numpy as np
 from grasp_success_detector.console import counted
 from grasp_success_detector.datasets.dataset import ManifestRow, read_manifest
 from grasp_success_detector.datasets.splits import SPLITS
-from grasp_success_detector.datasets.workers import Workers
+from grasp_success_detector.datasets.workers import Task, Workers
 from grasp_success_detector.errors import ImageDecodeError
 from grasp_success_detector.files import check_regular
 from grasp_success_detector.images.decoding import decode_bytes
@@ -90,15 +91,18 @@ class Inspection:
         return lines
 
 
-def inspect_dataset(folder: Path, near_bits: int, workers: Workers) -> Inspection:
+def inspect_dataset(folder: Path, near_bits: int, workers: Workers,
+                    on_pictures: Callable[[int, int], None] = lambda done, total: None,
+                    ) -> Inspection:
     """
     Check every file of a data set against its manifest, and compare pictures between splits.
 
     :param near_bits: pictures whose fingerprints differ in at most this many bits look the same.
+    :param on_pictures: called repeatedly with the numbers of pictures measured and of all.
     :raises DatasetError: the data set is not finished, or its manifest is damaged or invalid.
     """
     rows = read_manifest(folder)
-    pictures = measure_pictures(folder, rows, workers)
+    pictures = measure_pictures(folder, rows, workers, on_pictures)
     whole = [i for i, picture in enumerate(pictures) if not picture.fault]
     near = [leak for leak in near_leaks(
         [rows[i] for i in whole], [pictures[i].fingerprint for i in whole], near_bits)
@@ -112,15 +116,26 @@ def inspect_dataset(folder: Path, near_bits: int, workers: Workers) -> Inspectio
 
 
 def measure_pictures(folder: Path, rows: Sequence[ManifestRow], workers: Workers,
+                     on_pictures: Callable[[int, int], None] = lambda done, total: None,
                      ) -> list[PictureStatistics]:
-    """Measure the file of each row."""
-    tasks = [partial(_measure, folder.absolute(), rows[i:i + _BATCH_FRAMES])
+    """Measure the file of each row; ``on_pictures`` is that of :func:`inspect_dataset`."""
+    tasks = [partial(_measure, folder.absolute(), rows[i:i + _BATCH_FRAMES], workers.lag_s)
              for i in range(0, len(rows), _BATCH_FRAMES)]
-    results = dict(workers.run(deque(tasks)))
+    results: dict[Task, list[PictureStatistics]] = {}
+    done = 0
+    for task, measured in workers.run(deque(tasks)):
+        results[task] = measured
+        done += len(measured)
+        on_pictures(done, len(rows))
     return [picture for task in tasks for picture in results[task]]
 
 
-def _measure(folder: Path, rows: Sequence[ManifestRow]) -> list[PictureStatistics]:
+def _measure(folder: Path, rows: Sequence[ManifestRow], lag_s: float) -> list[PictureStatistics]:
+    # Another machine may have written the files just now, where this one does not see them yet.
+    deadline = time.monotonic() + lag_s
+    for row in rows:
+        while not (folder / row.file).exists() and time.monotonic() < deadline:
+            time.sleep(.5)
     return [_measure_one(folder / row.file, row.sha256) for row in rows]
 
 

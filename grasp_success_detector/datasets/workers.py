@@ -1,29 +1,41 @@
 """Run tasks in parallel, in processes of this machine or of a Dask cluster."""
 
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Executor, FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 import ctypes
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from multiprocessing import parent_process, resource_tracker
 from multiprocessing.context import SpawnContext, SpawnProcess
 import os
 import signal
 from threading import Thread
-from typing import Any, NamedTuple
+import time
+from typing import Any
 
 import cv2
 
+from grasp_success_detector import __version__
 from grasp_success_detector.console import needing
-from grasp_success_detector.errors import ConfigError
+from grasp_success_detector.errors import ConfigError, WorkersError
+
+Task = partial[Any]
 
 # malloc.h of glibc
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
-#: Tasks handed to the executor per process, so that no process waits for the next one.
+#: Tasks handed out per process, so that no process waits for the next one.
 _TASKS_AHEAD = 3
+#: How often a task may end with its process: chance kills one, a task that is at fault kills all.
+_MOST_DEATHS = 3
+#: How long a file that another machine has written may stay invisible here, in seconds: the time
+#: for which NFS remembers by default that a name does not exist (nfs(5), acdirmax).
+_SHARED_FOLDER_LAG_S = 60.
+#: How long a cluster may be without any worker at the start, in seconds.
+_FIRST_WORKER_S = 30.
 
 
 class _WorkerProcess(SpawnProcess):
@@ -55,88 +67,195 @@ class WorkerContext(SpawnContext):
     Process = _WorkerProcess
 
 
-class Workers(NamedTuple):
+class Workers:
     """
-    Processes that run tasks.
+    What runs tasks: here the calling process alone, one task after the other.
 
-    :ivar size: number of processes, or of cores of a cluster.
-    :ivar executor: executor of the other processes; None if there are none.
     :ivar helps: whether the calling process runs tasks too.
+    :ivar lag_s: how long a file that a task has written may stay invisible to others, in seconds.
+    :ivar grain: how much larger tasks should be than for the processes of one machine.
     """
 
-    size: int
-    executor: Executor | None = None
-    helps: bool = True
+    helps = True
+    lag_s = 0.
+    grain = 1
 
-    def run(self, tasks: 'deque[partial[Any]]') -> 'Iterator[tuple[partial[Any], Any]]':
-        """
-        Run all tasks, and yield each with its result as soon as it is done.
+    @property
+    def size(self) -> int:
+        """Number of tasks that run at the same time."""
+        return 1
 
-        The caller may add tasks to the deque between results.
+    def submit(self, task: Task, urgent: bool) -> Future[Any]:
+        """Hand a task to another process; urgent ones run before others that wait there."""
+        raise NotImplementedError
+
+    def run(self, tasks: deque[Task], urgent: Callable[[Task], bool] = lambda task: False,
+            ) -> Iterator[tuple[Task, Any]]:
         """
-        running: dict[Future[Any], partial[Any]] = {}
+        Run all tasks, and yield each once, with its result, as soon as it is done.
+
+        The caller may add tasks to the deque between results. A task whose process died runs
+        again: what it writes must be the same each time, and be written whole.
+
+        :param urgent: tells the tasks that go before others that were handed out already.
+        :raises WorkersError: a task ended with its process several times, or the cluster is gone.
+        """
+        running: dict[Future[Any], Task] = {}
+        deaths: Counter[Task] = Counter()
         while tasks or running:
             own = tasks.popleft() if self.helps and tasks else None
-            while self.executor and tasks and len(running) < _TASKS_AHEAD * self.size:
+            while self.size > self.helps and tasks and len(running) < _TASKS_AHEAD * self.size:
                 task = tasks.popleft()
-                running[self.executor.submit(task)] = task
+                running[self.submit(task, urgent(task))] = task
             if own is None and self.helps:  # rather than wait, take one back
                 own = next((running.pop(future) for future in reversed([*running])
                             if future.cancel()), None)
             if own is not None:
                 yield own, own()
-            done, _ = wait(running, None if own is None else 0, FIRST_COMPLETED)
+            # Not for ever: workers that join a cluster meanwhile want tasks.
+            done, _ = futures.wait(
+                running, 1. if own is None else 0., futures.FIRST_COMPLETED)
             for future in done:
-                yield running.pop(future), future.result()
+                task = running.pop(future)
+                try:
+                    result = future.result()
+                except futures.BrokenExecutor as error:     # with all tasks of its pool
+                    deaths[task] += 1
+                    if deaths[task] == _MOST_DEATHS:
+                        raise WorkersError(
+                            f'a worker process died, and {_MOST_DEATHS} times with the same task; '
+                            'the memory may have run out: try fewer --jobs') from error
+                    tasks.appendleft(task)
+                else:
+                    yield task, result
+
+
+class _Processes(Workers):
+    """Processes of this machine; where one dies, new ones take over."""
+
+    def __init__(self, jobs: int, helps: bool, preload: str) -> None:
+        self.helps = helps
+        self._jobs, self._preload = jobs, preload
+        self._pool = self._started()
+
+    @property
+    def size(self) -> int:
+        return self._jobs
+
+    def _started(self) -> ProcessPoolExecutor:
+        count = self._jobs - self.helps
+        pool = ProcessPoolExecutor(count, WorkerContext(), _start_worker, (self._preload,))
+        for _ in range(count):  # it starts a process for each task: let them get ready
+            pool.submit(usable_cores)
+        return pool
+
+    def submit(self, task: Task, urgent: bool) -> Future[Any]:
+        try:
+            return self._pool.submit(task)
+        except futures.BrokenExecutor:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = self._started()
+            return self._pool.submit(task)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Cluster(Workers):
+    """The workers of a Dask cluster, as many as there are at the time."""
+
+    helps = False
+    lag_s = _SHARED_FOLDER_LAG_S
+    grain = 8   # a scheduler takes milliseconds for each task, and there is one for all workers
+
+    def __init__(self, address: str) -> None:
+        with needing('dask', '--dask'):
+            from distributed import Client
+        try:
+            self._client: Any = Client(address, timeout=5, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f'{address}: no Dask scheduler answers there '
+                              f'({type(error).__name__})') from error
+        self._address = address
+        try:
+            self._client.wait_for_workers(1, timeout=_FIRST_WORKER_S)
+        except TimeoutError as error:
+            self._client.close()
+            raise ConfigError(f'{address}: this Dask scheduler has no workers, and none came '
+                              f'within {_FIRST_WORKER_S:.0f} s') from error
+        # A shared folder may fail for a moment; the death of a worker is the scheduler's affair.
+        self._executor = self._client.get_executor(pure=False, retries=2)
+        self._cores, self._counted = 0, 0.
+
+    @property
+    def size(self) -> int:
+        if time.monotonic() - self._counted > 1:
+            self._cores = max(1, sum(self._client.nthreads().values()))
+            self._counted = time.monotonic()
+        return self._cores
+
+    def submit(self, task: Task, urgent: bool) -> Future[Any]:
+        submitted: Future[Any] = self._executor.submit(
+            partial(_on_cluster, __version__, task), priority=int(urgent))
+        return submitted
+
+    def run(self, tasks: deque[Task], urgent: Callable[[Task], bool] = lambda task: False,
+            ) -> Iterator[tuple[Task, Any]]:
+        from distributed import KilledWorker
+        from distributed.comm.core import CommClosedError
+        try:
+            yield from super().run(tasks, urgent)
+        except KilledWorker as error:
+            raise WorkersError(
+                f'{self._address}: a task ended with its worker several times; the memory of the '
+                'workers may be too small for it') from error
+        except (futures.CancelledError, CommClosedError) as error:
+            raise WorkersError(f'{self._address}: this Dask scheduler is gone; start one, and '
+                               'the same command goes on') from error
+
+    def close(self) -> None:
+        self._executor.shutdown(wait=False)     # what has not begun is cancelled
+        self._client.close()
 
 
 @contextmanager
-def open_workers(jobs: int | None = None, dask: str | None = None) -> Iterator[Workers]:
+def open_workers(jobs: int | None = None, dask: str | None = None, *, helps: bool = True,
+                 preload: str = 'grasp_success_detector.datasets.frame_writer',
+                 ) -> Iterator[Workers]:
     """
-    Start worker processes for a block; tasks that have not begun at its end are cancelled.
+    Get worker processes ready for a block; tasks that have not begun at its end are cancelled.
 
     :param jobs: number of processes, including this one; None for one per usable core.
     :param dask: address of a Dask scheduler, such as ``tcp://host:8786``; ``jobs`` is then unused.
+    :param helps: whether the calling process is one of these; False: there are as many others.
+    :param preload: module that processes of this machine load while the caller looks for tasks.
     :raises ConfigError: ``jobs`` is below 1, or Dask, its scheduler or its workers are missing.
     """
     if jobs is not None and jobs < 1:
         raise ConfigError(f'--jobs {jobs}: expected 1 or more processes')
-    if dask is not None:
-        yield from _dask_workers(dask)
-        return
     jobs = jobs or usable_cores()
-    _keep_freed_memory()
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # the processes share the cores; on single pictures threads only wait
+    if dask is None and jobs == 1 and helps:
+        with one_opencv_thread():
+            yield Workers()
+        return
+    workers = _Cluster(dask) if dask is not None else _Processes(jobs, helps, preload)
     try:
-        if jobs == 1:
-            yield Workers(1)
-            return
-        pool = ProcessPoolExecutor(jobs - 1, WorkerContext(), _start_worker)
-        try:
-            for _ in range(jobs - 1):  # it starts a process for each task: let them get ready
-                pool.submit(usable_cores)
-            yield Workers(jobs, pool)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        with one_opencv_thread():
+            yield workers
+    finally:
+        workers.close()
+
+
+@contextmanager
+def one_opencv_thread() -> Iterator[None]:
+    """Let OpenCV use one thread in a block: on single pictures further ones only wait."""
+    threads = cv2.getNumThreads()
+    _keep_freed_memory()
+    cv2.setNumThreads(1)
+    try:
+        yield
     finally:
         cv2.setNumThreads(threads)
-
-
-def _dask_workers(address: str) -> Iterator[Workers]:
-    with needing('dask', '--dask'):
-        from distributed import Client
-    try:
-        client: Any = Client(address, timeout=5, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f'{address}: no Dask scheduler answers there '
-                          f'({type(error).__name__})') from error
-    with client:
-        cores = sum(client.nthreads().values())
-        if not cores:
-            raise ConfigError(f'{address}: this Dask scheduler has no workers')
-        with client.get_executor(pure=False) as executor:
-            yield Workers(cores, executor, helps=False)
 
 
 def usable_cores() -> int:
@@ -157,17 +276,30 @@ def _keep_freed_memory() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, 64 << 20)
 
 
-def _start_worker() -> None:
+@cache
+def _share_the_cores() -> None:
+    """Prepare a worker process, once, for tasks that each use one core."""
     _keep_freed_memory()
+    cv2.setNumThreads(1)
+
+
+def _on_cluster(version: str, task: Task) -> Any:
+    """Run a task on a worker of a cluster, unless the package is another one there."""
+    if version != __version__:
+        raise ConfigError(f'a worker of the cluster has grasp_success_detector {__version__}, '
+                          f'expected {version}, as here')
+    _share_the_cores()
+    return task()
+
+
+def _start_worker(preload: str) -> None:
     # A parent that is killed cannot end its workers: they must notice.
-    Thread(target=end_with_parent, daemon=True).start()
-    cv2.setNumThreads(1)  # the processes share the cores already
-    # What its tasks need, while the parent is still looking for frames.
-    import_module('grasp_success_detector.datasets.frame_writer')
+    Thread(target=_end_with_parent, daemon=True).start()
+    _share_the_cores()
+    import_module(preload)
 
 
-def end_with_parent() -> None:
-    """End this worker when its parent has ended, which cannot tell it if it was killed."""
+def _end_with_parent() -> None:
     if (parent := parent_process()) is not None:
         parent.join()
         os._exit(1)

@@ -1,21 +1,24 @@
-"""Run a classifier over recordings and data sets; images are decoded while the network works."""
+"""Run a classifier over recordings and data sets, in this process or in many."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
-from functools import partial
-from itertools import islice
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from itertools import chain, islice
+from pathlib import Path
+from threading import Lock
+from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from grasp_success_detector.console import progress_bar, stderr_console
 from grasp_success_detector.datasets.dataset import LabelledFrame
 from grasp_success_detector.datasets.torch_dataset import prepare
-from grasp_success_detector.datasets.workers import usable_cores
+from grasp_success_detector.datasets.workers import one_opencv_thread, Task, usable_cores, Workers
 from grasp_success_detector.decision import DecisionConfig, Reason
+from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.evaluation.attempts import Judged
 from grasp_success_detector.evaluation.frame_sources import Recording
 from grasp_success_detector.evaluation.predictions import Prediction
@@ -25,6 +28,7 @@ from grasp_success_detector.inference.classifier import BATCH_SIZE, GraspClassif
 from grasp_success_detector.inference.hand_finder import View
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.architectures import success_probabilities
+from grasp_success_detector.networks.checkpoint import Checkpoint
 from grasp_success_detector.networks.familiarity import FAMILIARITY_QUANTILE
 from grasp_success_detector.recordings.reader import ChosenFrame, RefusedFrame
 
@@ -33,6 +37,9 @@ SPARSE = DecisionConfig(min_frames=1)
 
 #: Attempts with more frames than this were recorded continuously, and are decided as by the node.
 _CONTINUOUS = 20
+
+#: Frames that a worker process judges at a time: whole batches, so that the result is the same.
+_PART_FRAMES = 8 * BATCH_SIZE
 
 #: What the classifier is shown, and how the whole image looks.
 _Input = tuple[View, visibility.Appearance]
@@ -84,6 +91,48 @@ def predictions_of(frames: Sequence[LabelledFrame], logits: NDArray[np.float32],
             for frame, after, before in zip(frames, calibrated, uncalibrated, strict=True)]
 
 
+class Answers(NamedTuple):
+    """
+    What a classifier says of some frames of a recording, which do not depend on others.
+
+    :ivar logits: float32 (N, 2); NaN where the frame cannot be decoded or shows no hand.
+    :ivar looks: how each frame looks, or why it cannot be decoded.
+    :ivar blind: why a frame that can be decoded is not judged all the same.
+    """
+
+    frames: Sequence[ChosenFrame]
+    logits: NDArray[np.float32]
+    looks: list[visibility.Appearance | str]
+    blind: list[Reason | None]
+
+
+@dataclass(frozen=True)
+class SharedClassifier:
+    """
+    A classifier that worker processes open by themselves, once each.
+
+    :ivar path: absolute path of the checkpoint, which all of them see.
+    :ivar sha256: of the checkpoint, which may not change meanwhile.
+    :ivar options: further arguments of :class:`GraspClassifier`, as pairs.
+    """
+
+    path: Path
+    sha256: str
+    options: tuple[tuple[str, Any], ...]
+
+    def open(self) -> tuple[GraspClassifier, Lock]:
+        """Return the classifier of this process, and the lock for its network."""
+        return _opened(self)
+
+
+@lru_cache(2)
+def _opened(shared: SharedClassifier) -> tuple[GraspClassifier, Lock]:
+    checkpoint = Checkpoint.open(shared.path)
+    if checkpoint.sha256 != shared.sha256:
+        raise ConfigError(f'{shared.path}: is another checkpoint for a worker, or was replaced')
+    return GraspClassifier(checkpoint, **dict(shared.options)), Lock()
+
+
 def judge(classifier: GraspClassifier, recording: Recording,
           on_frames: Callable[[int], None] = lambda count: None,
           familiarity_quantile: float = FAMILIARITY_QUANTILE) -> Judged:
@@ -93,6 +142,74 @@ def judge(classifier: GraspClassifier, recording: Recording,
     :param on_frames: called with the number of frames just judged.
     :param familiarity_quantile: share of known frames that count as familiar; 0: all frames do.
     """
+    def answers() -> Iterator[Answers]:
+        for batch in _batches(classifier, recording):
+            yield _answers(classifier, batch, familiarity_quantile)
+            on_frames(len(batch))
+
+    return _judged(recording, answers(), classifier.metadata.temperature)
+
+
+def judge_all(shared: SharedClassifier, temperature: float, recordings: Sequence[Recording],
+              workers: Workers, on_frames: Callable[[int], None],
+              familiarity_quantile: float) -> tuple[list[Judged], str]:
+    """
+    Do what :func:`judge` does for all recordings, with worker processes of one core each.
+
+    :returns: what :func:`judge` returns for each recording, and the engines that judged.
+    """
+    tasks = [[partial(_judge_part, shared, part, familiarity_quantile)
+              for part in _parts(recording)] for recording in recordings]
+    answers: dict[Task, list[Answers]] = {}
+    engines = set()
+    for task, (engine, made) in workers.run(deque(chain.from_iterable(tasks))):
+        answers[task] = made
+        engines.add(engine)
+        on_frames(sum(len(each.frames) for each in made))
+    return [_judged(recording, chain.from_iterable(answers[task] for task in parts), temperature)
+            for recording, parts in zip(recordings, tasks, strict=True)
+            ], ' and '.join(sorted(engines))
+
+
+def _parts(recording: Recording) -> Iterator[Recording]:
+    """Yield parts of a recording, by absolute paths, as workers may run in another folder."""
+    whole = replace(recording, path=recording.path.absolute(), files=recording.files and tuple(
+        replace(file, path=file.path.absolute()) for file in recording.files))
+    # A video is read from its start each time, so that it is one part.
+    size = len(recording.frames) if recording.sequential else _PART_FRAMES
+    for start in range(0, len(recording.frames), size):
+        yield replace(whole, frames=recording.frames[start:start + size])
+
+
+def _judge_part(shared: SharedClassifier, part: Recording, familiarity_quantile: float,
+                ) -> tuple[str, list[Answers]]:
+    classifier, lock = shared.open()
+    prepared, made = _reading(classifier, part)(part.frames), []
+    while batch := list(islice(prepared, BATCH_SIZE)):
+        with lock:  # workers of a cluster may have several threads
+            made.append(_answers(classifier, batch, familiarity_quantile))
+    return str(classifier.engine), made
+
+
+def _answers(classifier: GraspClassifier, batch: Sequence[_Prepared],
+             familiarity_quantile: float) -> Answers:
+    logits = np.full((len(batch), 2), np.nan, np.float32)
+    blind: list[Reason | None] = [
+        None if isinstance(seen, RefusedFrame) or not seen[0].no_hand else Reason.NO_HAND
+        for _, seen in batch]
+    shown = {i: seen[0].image for i, (_, seen) in enumerate(batch)
+             if not (isinstance(seen, RefusedFrame) or blind[i])}
+    if shown:
+        logits[[*shown]] = classifier.engine.logits(np.stack([*shown.values()]))
+        for i, strange in zip(shown, classifier.unfamiliar(len(shown), familiarity_quantile),
+                              strict=True):
+            blind[i] = Reason.UNFAMILIAR if strange else None
+    return Answers([frame for frame, _ in batch], logits, [
+        seen.reason if isinstance(seen, RefusedFrame) else seen[1] for _, seen in batch], blind)
+
+
+def _judged(recording: Recording, answers: Iterable[Answers], temperature: float) -> Judged:
+    """Put answers, in recorded order, together; only here are frames compared with each other."""
     logits = np.full((len(recording.frames), 2), np.nan, np.float32)
     index = {frame.number: i for i, frame in enumerate(recording.frames)}
     refused: Counter[str] = Counter()
@@ -102,28 +219,17 @@ def judge(classifier: GraspClassifier, recording: Recording,
     config = visibility.VisibilityConfig()
     check = None if recording.files is None else visibility.VisibilityCheck(
         config if recording.continuous else replace(config, frozen_after_s=0.))
-    for batch in _batches(classifier, recording):
-        inputs, places = [], []
-        for frame, prepared in batch:
-            if isinstance(prepared, RefusedFrame):
-                refused[prepared.reason] += 1
-            elif check and (reason := check.judge(prepared[1], frame.stamp_ns)):
+    for batch in answers:
+        for frame, said, look, unseen in zip(*batch, strict=True):
+            if isinstance(look, str):
+                refused[look] += 1
+                continue
+            hidden = check and check.judge(look, frame.stamp_ns)
+            if reason := hidden or unseen:
                 refused[reason.value] += 1
                 blind[index[frame.number]] = reason
-            elif prepared[0].no_hand:
-                refused[Reason.NO_HAND.value] += 1
-                blind[index[frame.number]] = Reason.NO_HAND
-            else:
-                places.append(index[frame.number])
-                inputs.append(prepared[0].image)
-        if inputs:
-            logits[places] = classifier.engine.logits(np.stack(inputs))
-            strange = classifier.unfamiliar(len(places), familiarity_quantile)
-            for place in (place for place, odd in zip(places, strange, strict=True) if odd):
-                refused[Reason.UNFAMILIAR.value] += 1
-                blind[place] = Reason.UNFAMILIAR
-        on_frames(len(batch))
-    temperature = classifier.metadata.temperature
+            if not hidden:
+                logits[index[frame.number]] = said
     return Judged(recording, success_probabilities(logits, temperature),
                   success_probabilities(logits), blind, dict(refused))
 
@@ -136,13 +242,7 @@ def unjudged(recording: Recording) -> Judged:
 
 def _batches(classifier: GraspClassifier, recording: Recording) -> Iterator[list[_Prepared]]:
     """Yield prepared images; some batches are made while earlier ones are judged."""
-    def prepare_image(picture: RgbImage) -> _Input:
-        # The region of interest is cut out where frames are decoded: only small images wait.
-        return classifier.look(picture), visibility.appearance(picture)
-
-    def read(frames: Sequence[ChosenFrame]) -> Iterator[_Prepared]:
-        return recording.read(frames, prepare_image, classifier.preprocessing.half_suffices)
-
+    read = _reading(classifier, recording)
     threads = usable_cores()
     starts = range(0, len(recording.frames), BATCH_SIZE)
     work: Iterator[Callable[[], list[_Prepared]]]
@@ -154,16 +254,25 @@ def _batches(classifier: GraspClassifier, recording: Recording) -> Iterator[list
         ahead = threads + 2
         work = (partial(lambda start: list(read(recording.frames[start:start + BATCH_SIZE])),
                         start) for start in starts)
-    opencv_threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # these threads share the cores already
     pool = ThreadPoolExecutor(threads)
     waiting: deque[Future[list[_Prepared]]] = deque()
-    try:
-        waiting.extend(pool.submit(task) for task in islice(work, ahead))
-        while waiting:
-            batch = waiting.popleft().result()
-            waiting.extend(pool.submit(task) for task in islice(work, 1))
-            yield batch
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        cv2.setNumThreads(opencv_threads)
+    with one_opencv_thread():   # these threads share the cores already
+        try:
+            waiting.extend(pool.submit(task) for task in islice(work, ahead))
+            while waiting:
+                batch = waiting.popleft().result()
+                waiting.extend(pool.submit(task) for task in islice(work, 1))
+                yield batch
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _reading(classifier: GraspClassifier, recording: Recording,
+             ) -> Callable[[Sequence[ChosenFrame]], Iterator[_Prepared]]:
+    """Return what reads frames and prepares them for the classifier."""
+    def prepare_image(picture: RgbImage) -> _Input:
+        # The region of interest is cut out where frames are decoded: only small images wait.
+        return classifier.look(picture), visibility.appearance(picture)
+
+    return lambda frames: recording.read(frames, prepare_image,
+                                         classifier.preprocessing.half_suffices)

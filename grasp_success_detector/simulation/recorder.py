@@ -1,26 +1,22 @@
 """Simulate attempts in parallel, and record them with their labels into a rosbag2."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import cache, partial
 import json
+from operator import attrgetter
 import os
 from pathlib import Path
-from threading import Thread
+from threading import get_ident
+import time
 from typing import Any
 
-import cv2
 import numpy as np
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from grasp_success_detector.datasets.workers import (
-    end_with_parent,
-    usable_cores,
-    WorkerContext,
-)
-from grasp_success_detector.errors import SimulationError
+from grasp_success_detector.datasets.workers import open_workers, Task, Workers
+from grasp_success_detector.errors import SimulationError, WorkersError
 from grasp_success_detector.files import fault_text, new_folder
 from grasp_success_detector.images.encoding import encode_jpeg
 from grasp_success_detector.recordings import bags
@@ -39,43 +35,52 @@ from grasp_success_detector.simulation.scene import JOINT_NAMES
 #: Stamp of the first attempt's start, in ns: fixed, so that the same seed gives the same bag.
 FIRST_STAMP_NS = 1_700_000_000_000_000_000
 
+_RENDERING = 'grasp_success_detector.simulation.rendering'
+
 #: From the start of one attempt to the start of the next, in ns.
 ATTEMPT_PERIOD_NS = round((DURATION_S + 1.) * 1e9)
 
 
 def record(settings: RecordingSettings, out: Path, jobs: int | None = None,
            on_attempt: Callable[[AttemptSummary], None] = lambda summary: None,
-           ) -> list[AttemptSummary]:
+           dask: str | None = None) -> list[AttemptSummary]:
     """
     Simulate attempts and write them in order to a new rosbag2 folder, which appears when complete.
 
     Stopped or killed at any time, the same call goes on after the attempts that were finished.
 
     :param jobs: number of worker processes, which does not change the bag; None: one per core.
-    :param on_attempt: called with the summary of each attempt after it is kept.
-    :returns: summaries of all attempts.
-    :raises SimulationError: ``out`` exists or is not writable, ``jobs`` < 1, or OpenGL is missing.
+    :param on_attempt: called with the summary of each attempt after it is kept, in any order.
+    :param dask: address of the scheduler of a Dask cluster that simulates instead.
+    :returns: summaries of all attempts, in their order.
+    :raises SimulationError: ``out`` exists or is not writable, or OpenGL is missing.
+    :raises ConfigError: ``jobs`` is below 1, or the cluster is missing.
     """
-    if jobs is not None and jobs < 1:
-        raise SimulationError(f'recording: jobs {jobs} (expected a whole number of 1 or more)')
+    summaries = []
     try:
         if out.exists():
             raise SimulationError(
                 f'{out}: exists already and is not overwritten; choose another name')
+        # A process of its own even for one job: OpenGL contexts last as long as their process.
         with kept_attempts(out, settings) as attempts:
-            summaries = []
-            for summary in _simulate(settings, jobs or usable_cores(), attempts):
-                summaries.append(summary)
-                on_attempt(summary)
-            _write_bag(settings, attempts, out)
+            with open_workers(jobs, dask, helps=False, preload=_RENDERING) as workers:
+                for summary in _simulate(settings, workers, attempts.absolute()):
+                    summaries.append(summary)
+                    on_attempt(summary)
+            _write_bag(settings, attempts, out, workers.lag_s)
     except OSError as error:
         raise SimulationError(f'{out}: cannot be written ({fault_text(error, out)}); once it '
                               'can be, the same command goes on') from error
-    return summaries
+    return sorted(summaries, key=attrgetter('attempt'))
 
 
-def _write_bag(settings: RecordingSettings, attempts: Path, out: Path) -> None:
-    """Write the bag from the files of its attempts, in their order."""
+def _write_bag(settings: RecordingSettings, attempts: Path, out: Path, lag_s: float) -> None:
+    """
+    Write the bag from the files of its attempts, in their order.
+
+    :param lag_s: how long a file that was written may stay invisible here, in seconds.
+    """
+    deadline = time.monotonic() + lag_s
     with new_folder(out, SimulationError) as folder:
         # rosbag2 names its files after the bag's folder, which has another name until it is whole.
         bag = folder / out.name
@@ -84,7 +89,10 @@ def _write_bag(settings: RecordingSettings, attempts: Path, out: Path) -> None:
             connections = {topic: writer.add_connection(topic, msgtype, typestore=bags.TYPESTORE)
                            for topic, msgtype in _topics(settings).items()}
             for number in _numbers(settings):
-                if (attempt := read_attempt(attempts, number)) is None:
+                while (attempt := read_attempt(attempts, number)) is None and (
+                        time.monotonic() < deadline):
+                    time.sleep(.5)
+                if attempt is None:
                     raise SimulationError(f'{attempts / str(number)}: is gone; the same command '
                                           'simulates this attempt again')
                 for topic, stamp_ns, data in attempt[1]:
@@ -99,49 +107,45 @@ def _numbers(settings: RecordingSettings) -> range:
     return range(settings.first_attempt, settings.first_attempt + settings.attempts)
 
 
-def _simulate(settings: RecordingSettings, jobs: int, attempts: Path) -> Iterator[AttemptSummary]:
+def _simulate(settings: RecordingSettings, workers: Workers, attempts: Path,
+              ) -> Iterator[AttemptSummary]:
     """Yield the summaries of all attempts, after simulating those that lack a file."""
     todo = []
+    if settings.assets is not None:     # a worker of a cluster runs in another folder
+        settings = replace(settings, assets=str(Path(settings.assets).absolute()))
     for number in _numbers(settings):
         if (attempt := read_attempt(attempts, number)) is None:
             todo.append(number)
         else:
             yield attempt[0]
-    if not todo:
-        return
-    jobs = min(jobs, len(todo))
-    pool = ProcessPoolExecutor(jobs, WorkerContext(), _start_worker)
-    waiting: deque[Future[AttemptSummary]] = deque()
+    tasks: deque[Task] = deque(
+        partial(_record_attempts, settings, todo[i:i + workers.grain], attempts)
+        for i in range(0, len(todo), workers.grain))
     try:
-        for number in todo:
-            waiting.append(pool.submit(_record_attempt, settings, number, attempts))
-            if len(waiting) > 3 * jobs:  # bounded: a slow disk must not fill the memory
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except BrokenProcessPool as error:
-        raise SimulationError(
-            'a simulation process died; MuJoCo may have found no OpenGL (install libegl1 and '
-            'libgl1) or the memory ran out (try fewer --jobs)') from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _start_worker() -> None:
-    Thread(target=end_with_parent, daemon=True).start()
-    cv2.setNumThreads(1)  # the processes share the cores already
-
-
-_camera = cache(SimulatedCamera)  # one per worker process, as an OpenGL context is of one thread
+        for _, summaries in workers.run(tasks):
+            yield from summaries
+    except WorkersError as error:
+        raise SimulationError(f'{error}; or MuJoCo found no OpenGL: install libegl1 and '
+                              'libgl1') from error
 
 
 @cache
-def _world(width: int, height: int, assets: str | None) -> tuple[Any, Any]:
+def _camera(width: int, height: int, thread: int) -> SimulatedCamera:
+    return SimulatedCamera(width, height)   # an OpenGL context is of one thread
+
+
+@cache
+def _world(width: int, height: int, assets: str | None, thread: int) -> tuple[Any, Any]:
     from grasp_success_detector.simulation.assets import load_assets
     from grasp_success_detector.simulation.hand_model import HandModel
     from grasp_success_detector.simulation.studio import Studio
     folder = None if assets is None else Path(assets)
     return Studio(width, height, load_assets(folder)), HandModel()
+
+
+def _record_attempts(settings: RecordingSettings, numbers: Sequence[int], attempts: Path,
+                     ) -> list[AttemptSummary]:
+    return [_record_attempt(settings, number, attempts) for number in numbers]
 
 
 def _record_attempt(settings: RecordingSettings, number: int, attempts: Path) -> AttemptSummary:
@@ -150,10 +154,11 @@ def _record_attempt(settings: RecordingSettings, number: int, attempts: Path) ->
         assert settings.frames is not None
         episode = make_world_episode(
             settings.seed, number, settings.frames, settings.looks,
-            *_world(settings.width, settings.height, settings.assets))
+            *_world(settings.width, settings.height, settings.assets, get_ident()))
     else:
         episode = make_episode(settings.seed, number, settings.preset, settings.fps,
-                               settings.frames, _camera(settings.width, settings.height),
+                               settings.frames,
+                               _camera(settings.width, settings.height, get_ident()),
                                settings.cameras, settings.empty, settings.from_s)
     labelled = sum(frame.label is not None for frame in episode.frames)
     summary = AttemptSummary(number, episode.success, len(episode.frames), labelled)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 import torch
 from torch import nn
 
+from grasp_success_detector.datasets.workers import Workers
 from grasp_success_detector.errors import CheckpointError
 from grasp_success_detector.evaluation.calibration import brier_score, expected_calibration_error
 from grasp_success_detector.evaluation.metrics import Accuracy
@@ -118,7 +119,8 @@ def accuracy_json(accuracy: Accuracy) -> dict[str, Any]:
 
 def adapt(checkpoint: Checkpoint, frames: RigFrames, config: AdaptationConfig,
           simulated: RigFrames | None = None, say: Callable[[str], None] = print,
-          on_images: Callable[[int, int], None] = lambda count, total: None) -> Adaptation:
+          on_images: Callable[[int, int], None] = lambda count, total: None,
+          workers: Workers | None = None) -> Adaptation:
     """
     Adapt a checkpoint to a rig; the same arguments give the same result.
 
@@ -127,12 +129,13 @@ def adapt(checkpoint: Checkpoint, frames: RigFrames, config: AdaptationConfig,
     :param say: called with a line about each candidate.
     :param on_images: called with the number of images whose features were just computed, and of
         all whose features are needed.
+    :param workers: who computes the checkpoint's features; None: this process with all its cores.
     """
     labelled = frames.labelled()
-    start = Backbone('checkpoint', checkpoint.metadata.architecture, checkpoint.model)
+    start = Backbone.of_checkpoint(checkpoint)
     features = FeatureCache(
         labelled, config.seed, lambda count: on_images(count, features.count * networks),
-        IMAGES if Way.BLOCKS in config.ways else FEW_IMAGES)
+        IMAGES if Way.BLOCKS in config.ways else FEW_IMAGES, workers)
     networks = len(frames.views) + (Way.IMAGENET in config.ways)
     learning = Learning(
         features, Grouping.of(labelled.labels, labelled.attempts), _STRENGTH, FineTuning(),

@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 import torch
 from torch import nn
 
-from grasp_success_detector.errors import ConfigError
+from grasp_success_detector.errors import CheckpointError, ConfigError
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.inference.torch_network import fold_batch_norm
 from grasp_success_detector.networks.architectures import (
@@ -20,10 +21,11 @@ from grasp_success_detector.networks.architectures import (
     split_at_freeze,
     stages,
 )
+from grasp_success_detector.networks.checkpoint import Checkpoint
 from grasp_success_detector.networks.familiarity import MODULES
 
 #: Images of a batch: more are no faster and take more memory.
-_BATCH = 16
+BATCH = 16
 #: Convolutions that fine-tuning may change, at most: in efficientnet_lite0 the last two blocks and
 #: the layer behind them.
 _LEARNING = 7
@@ -37,11 +39,24 @@ class Backbone:
     :ivar name: what the report calls its weights.
     :ivar architecture: name of its architecture.
     :ivar model: the whole network, in evaluation mode.
+    :ivar origin: absolute path and sha256 of the checkpoint that it is, for other processes to
+        open; None where there is none.
     """
 
     name: str
     architecture: str
     model: nn.Module
+    origin: tuple[Path, str] | None = None
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: Checkpoint, sha256: str | None = None) -> 'Backbone':
+        """Return the network of a checkpoint; CheckpointError if it has not this sha256."""
+        if sha256 not in (None, checkpoint.sha256):
+            raise CheckpointError(f'{checkpoint.path}: is another checkpoint for a worker, or '
+                                  'was replaced')
+        origin = None if checkpoint.path is None else (
+            checkpoint.path.absolute(), checkpoint.sha256)
+        return cls('checkpoint', checkpoint.metadata.architecture, checkpoint.model, origin)
 
     @cached_property
     def head(self) -> nn.Linear:
@@ -124,7 +139,7 @@ class Backbone:
     def pooled_of_trunk(self, features: torch.Tensor) -> torch.Tensor:
         """Return the input of the last layer, float32 (N, C), of what the trunk returned."""
         return torch.cat(list(_in_batches(self._fast_parts[1], (
-            part.float() for part in features.split(_BATCH)))))
+            part.float() for part in features.split(BATCH)))))
 
 
 def _fast(module: nn.Module) -> nn.Module:
@@ -135,8 +150,8 @@ def _fast(module: nn.Module) -> nn.Module:
 
 def _normalized(images: NDArray[np.uint8], preprocessing: Preprocessing,
                 ) -> Iterator[torch.Tensor]:
-    for start in range(0, len(images), _BATCH):
-        yield preprocessing.normalize(torch.from_numpy(images[start:start + _BATCH]))
+    for start in range(0, len(images), BATCH):
+        yield preprocessing.normalize(torch.from_numpy(images[start:start + BATCH]))
 
 
 @torch.no_grad()
