@@ -135,7 +135,8 @@ def run_attempt(scene: Scene, motion: Motion, fps: float) -> list[Observation]:
     is_support = np.isin(np.arange(model.ngeom), [model.geom(n).id for n in ('table', 'floor')])
     observations: list[Observation] = []
     count = round(DURATION_S * fps)
-    for control[:] in targets:
+    for target in targets:
+        control[:] = target
         mujoco.mj_step(model, data)
         if bad.number:
             raise UnstableError
