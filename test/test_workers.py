@@ -10,6 +10,7 @@ from threading import Event, Thread, Timer
 import time
 
 from frames import colour_frames, split_frames, write_dataset
+from processes import interrupt, start, wait_until
 import pytest
 from recordings import raw_messages, write_mcap
 from rig_bag import write_rig_bag
@@ -101,6 +102,25 @@ def test_simulate_grasps(compare):
     made = compare(simulate_grasps, 'bag', '--attempts', '32', '--frames', '2', '--width', '64',
                    '--height', '48', '--seed', '5')
     assert {*made} == {'bag/metadata.yaml', 'bag/bag.mcap'}
+
+
+def test_ctrl_c_on_a_cluster_leaves_what_goes_on(cluster, tmp_path, monkeypatch):
+    arguments = ('bag', '--attempts', '24', '--frames', '2', '--width', '64', '--height', '48')
+    work = ('--dask', cluster.scheduler_address)
+    process = start('simulate_grasps', *arguments, *work, cwd=tmp_path)
+    kept = tmp_path / '.bag.attempts'
+    wait_until(lambda: (kept / '3').exists(), process, 300.)
+    code, _, err = interrupt(process, timeout_s=300.)
+    assert code == 130 and err.splitlines()[-1] == 'interrupted'
+    assert [path.name for path in tmp_path.iterdir()] == ['.bag.attempts']
+    done = (kept / '3').stat().st_mtime_ns
+    assert simulate_grasps([str(tmp_path / 'whole/bag'), *arguments[1:]]) == 0
+    monkeypatch.chdir(tmp_path)
+    assert (kept / '3').stat().st_mtime_ns == done
+    assert simulate_grasps([*arguments, *work]) == 0
+    assert not kept.exists()
+    assert (tmp_path / 'bag/bag.mcap').read_bytes() == (
+        tmp_path / 'whole/bag/bag.mcap').read_bytes()
 
 
 def test_a_folder_that_lags_is_waited_for(tmp_path, monkeypatch):
