@@ -13,9 +13,9 @@ INFERENCE_S = 0.2
 judge = FrameJudge.judge
 
 
-def judge_slowly(self, frame):
+def judge_slowly(self, *arguments):
     time.sleep(INFERENCE_S)
-    return judge(self, frame)
+    return judge(self, *arguments)
 
 
 if __name__ == '__main__':
