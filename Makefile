@@ -64,7 +64,8 @@ test-kilted: $(VENV)/.installed opengl  ## all tests, on ROS 2 Kilted
 	$(VENV)/bin/python $(PYTEST)
 
 test-jazzy: $(JAZZY)/.installed  ## the tests over DDS, on ROS 2 Jazzy
-	$(JAZZY)/bin/python $(PYTEST) -m dds
+	@# Drivers differ in names and topics only: two of the five are enough on a second distribution.
+	$(JAZZY)/bin/python $(PYTEST) -m dds -k 'not (test_node_driver and (v4 or plexus or v6))'
 
 MINUTES ?= 60
 fuzz: $(VENV)/.installed  ## damaged inputs for every parser: make fuzz MINUTES=60
