@@ -81,7 +81,7 @@ def compare(cluster, tmp_path, monkeypatch):
                            ('cluster', ('--dask', cluster.scheduler_address))):
             (tmp_path / name).mkdir()
             monkeypatch.chdir(tmp_path / name)
-            given = [part.replace('SHARED', '../shared') for part in arguments]
+            given = [part.replace('SHARED', '../common') for part in arguments]
             if name == 'cluster':
                 with one_worker_killed(cluster):
                     assert command([*given, *work]) == 0
@@ -94,7 +94,7 @@ def compare(cluster, tmp_path, monkeypatch):
             assert [file for file, data in made[name].items() if data != made['one'][file]] == []
         return made['one']
 
-    (tmp_path / 'shared').mkdir()
+    (tmp_path / 'common').mkdir()
     return run
 
 
@@ -144,26 +144,26 @@ def test_a_folder_that_lags_is_waited_for(tmp_path, monkeypatch):
 
 def test_extract_frames(compare, tmp_path):
     for number in range(3):
-        write_mcap(tmp_path / f'shared/{number}.mcap', raw_messages(150, height=100 + number))
+        write_mcap(tmp_path / f'common/{number}.mcap', raw_messages(150, height=100 + number))
     made = compare(extract_frames, 'SHARED/*.mcap', '--label', 'success', '--format', 'png',
                    '--split', '1/0/0', '--out', 'set')
     assert sum(name.endswith('.png') for name in made) == 450
 
 
 def test_inspect_dataset(compare, tmp_path):
-    write_dataset(tmp_path / 'shared/set', split_frames(colour_frames(300)))
+    write_dataset(tmp_path / 'common/set', split_frames(colour_frames(300)))
     compare(inspect_dataset, 'SHARED/set', '--out', 'page')
 
 
 def test_evaluate_classifier(compare, tmp_path, random_checkpoint):
-    write_rig_bag(tmp_path / 'shared/rig')
+    write_rig_bag(tmp_path / 'common/rig')
     made = compare(evaluate_classifier, str(random_checkpoint), 'SHARED/rig', '--out', 'judged')
     assert b'P(success)' in made['judged/report.html']
 
 
 def test_adapt_classifier(compare, tmp_path, random_checkpoint):
-    write_rig_bag(tmp_path / 'shared/rig', attempts=6)
-    shutil.copy(random_checkpoint, tmp_path / 'shared/start.safetensors')
+    write_rig_bag(tmp_path / 'common/rig', attempts=6)
+    shutil.copy(random_checkpoint, tmp_path / 'common/start.safetensors')
     compare(adapt_classifier, 'SHARED/start.safetensors', 'SHARED/rig', '--out', 'rig.safetensors')
 
 
