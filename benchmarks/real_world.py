@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 from grasp_success_detector.console import command, ExitCode
 from grasp_success_detector.decision import NS_PER_S, Reason, WindowedDecider
 from grasp_success_detector.errors import DatasetError
+from grasp_success_detector.evaluation.attempts import SPARSE
 from grasp_success_detector.evaluation.calibration import expected_calibration_error
-from grasp_success_detector.evaluation.judging import SPARSE
 from grasp_success_detector.evaluation.metrics import Accuracy
 from grasp_success_detector.evaluation.threshold import roc_auc
 from grasp_success_detector.files import DEFAULT_CHECKPOINT, share_path, write_whole

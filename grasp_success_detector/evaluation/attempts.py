@@ -16,6 +16,9 @@ from grasp_success_detector.evaluation.predictions import FrameVerdict, Predicti
 from grasp_success_detector.labels import CLASS_NAMES, Label, Verdict
 from grasp_success_detector.recordings.reader import PICTURES
 
+#: For attempts that are recorded as a few frames only: one frame is enough for a verdict.
+SPARSE = DecisionConfig(min_frames=1)
+
 
 @dataclass(frozen=True)
 class Judged:

@@ -19,7 +19,7 @@ from grasp_success_detector.decision import (
     WindowedDecider,
 )
 from grasp_success_detector.errors import HandStateError
-from grasp_success_detector.evaluation.attempts import Judged
+from grasp_success_detector.evaluation.attempts import Judged, SPARSE
 from grasp_success_detector.hand.attempt_verdict import AttemptVerdict, AttemptWatch
 from grasp_success_detector.hand.calibration import LabelledPose
 from grasp_success_detector.hand.closure import HandReference
@@ -39,8 +39,6 @@ from grasp_success_detector.recordings.hand_messages import HandMessages, Sample
 #: How often the node decides without a frame.
 _WATCH_NS = NS_PER_S // 10
 
-#: One frame is enough for the mean of a window: attempts may be recorded as a few frames only.
-_SPARSE = DecisionConfig(min_frames=1)
 
 class Kind(IntEnum):
     """Kind of an event; of one time, they come in this order."""
@@ -160,7 +158,7 @@ def labelled_poses(cameras: Sequence[Judged], stream: HandStream,
 
 def _said(judged: Judged) -> list[tuple[int, float | None]]:
     """Return stamp, and P(success) as the node averages it, of each frame in order of time."""
-    frames, decider = judged.recording.frames, WindowedDecider(_SPARSE)
+    frames, decider = judged.recording.frames, WindowedDecider(SPARSE)
     said, attempt = [], None
     for index in sorted(range(len(frames)), key=lambda index: frames[index].stamp_ns):
         if frames[index].attempt != attempt:
@@ -175,7 +173,7 @@ def _said(judged: Judged) -> list[tuple[int, float | None]]:
 def _newest(said: Sequence[tuple[int, float | None]], time_ns: int) -> float | None:
     """Return what a camera said last; None if it could not tell, or is stale."""
     index = bisect_right(said, time_ns, key=lambda row: row[0]) - 1
-    if index < 0 or time_ns - said[index][0] > _SPARSE.stale_after_s * NS_PER_S:
+    if index < 0 or time_ns - said[index][0] > SPARSE.stale_after_s * NS_PER_S:
         return None
     return said[index][1]
 

@@ -19,7 +19,7 @@ from grasp_success_detector.datasets.torch_dataset import prepare
 from grasp_success_detector.datasets.workers import one_opencv_thread, Task, usable_cores, Workers
 from grasp_success_detector.decision import DecisionConfig, Reason
 from grasp_success_detector.errors import ConfigError
-from grasp_success_detector.evaluation.attempts import Judged
+from grasp_success_detector.evaluation.attempts import Judged, SPARSE
 from grasp_success_detector.evaluation.frame_sources import Recording
 from grasp_success_detector.evaluation.predictions import Prediction
 from grasp_success_detector.images import visibility
@@ -31,9 +31,6 @@ from grasp_success_detector.networks.architectures import success_probabilities
 from grasp_success_detector.networks.checkpoint import Checkpoint
 from grasp_success_detector.networks.familiarity import FAMILIARITY_QUANTILE
 from grasp_success_detector.recordings.reader import ChosenFrame, RefusedFrame
-
-#: For attempts that are recorded as a few frames only: one frame is enough for a verdict.
-SPARSE = DecisionConfig(min_frames=1)
 
 #: Attempts with more frames than this were recorded continuously, and are decided as by the node.
 _CONTINUOUS = 20

@@ -8,12 +8,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from grasp_success_detector.decision import HandEvidence
+from grasp_success_detector.decision import HandEvidence, NS_PER_S
 from grasp_success_detector.hand.attempts import opens
 from grasp_success_detector.hand.closure import closure_deficit, flexion
 from grasp_success_detector.hand.evidence import closed_on_nothing
 from grasp_success_detector.hand.model import HandModel
-from grasp_success_detector.hand.motion import MotionTracker, NS_PER_S, Phase
+from grasp_success_detector.hand.motion import MotionTracker, Phase
 from grasp_success_detector.hand.tactile import TouchFollower
 
 #: Joint states of this time are averaged against the noise of the encoders (s).

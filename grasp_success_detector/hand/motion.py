@@ -6,10 +6,9 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
+from grasp_success_detector.decision import NS_PER_S
 from grasp_success_detector.errors import HandStateError
 from grasp_success_detector.hand.closure import flexion
-
-NS_PER_S = 1_000_000_000
 
 #: Time over which the fingers' speed is measured (s): longer than the period of a driver at 10 Hz.
 _SPAN_S = .2

@@ -5,7 +5,7 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
-NS_PER_S = 1_000_000_000
+from grasp_success_detector.decision import NS_PER_S
 
 #: Readings of this time are averaged (s).
 _MEAN_S = .25

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from grasp_success_detector.datasets.dataset import LabelledFrame
 from grasp_success_detector.errors import TrainingError
-from grasp_success_detector.evaluation.judging import predictions_of, SPARSE
+from grasp_success_detector.evaluation.attempts import SPARSE
+from grasp_success_detector.evaluation.judging import predictions_of
 from grasp_success_detector.evaluation.metrics import (
     accuracy_by_class,
     frame_confusion,
