@@ -17,6 +17,7 @@ from grasp_success_detector.networks.architectures import (
     head_parameters,
     split_at_freeze,
 )
+from grasp_success_detector.networks.efficientnet_lite0 import Conv
 
 pytestmark = pytest.mark.slow
 
@@ -255,3 +256,24 @@ def test_unknown_architecture(function, name):
     with pytest.raises(ConfigError, match='unknown architecture .*expected one of cifar_cnn, res.*'
                        'or timm:NAME$'):
         function(name)
+
+
+@pytest.mark.parametrize('kernel, stride', [(3, 1), (3, 2), (5, 1), (5, 2)])
+def test_depthwise_gradients_in_bf16_are_those_of_fp32(kernel, stride):
+    torch.manual_seed(4)
+    layer = Conv(24, 24, kernel, stride, groups=24)
+    images = torch.randn(4, 24, 13, 13).bfloat16()
+
+    def gradients(layer, images):
+        layer.zero_grad()
+        images = images.clone().requires_grad_()
+        y = layer(images)
+        (y.float() * torch.linspace(-1, 1, y.numel()).reshape(y.shape)).sum().backward()
+        return y, images.grad.float(), layer.weight.grad.float()
+
+    with torch.autocast('cpu', torch.bfloat16):
+        mixed = gradients(layer, images)
+    exact = gradients(layer, images.float())
+    assert (mixed[0].dtype, exact[0].dtype) == (torch.bfloat16, torch.float32)
+    for ours, truth in zip(mixed, exact, strict=True):
+        assert (ours.float() - truth).norm() < .01 * truth.norm()
