@@ -109,9 +109,9 @@ def test_stale_sensors_leave_the_joints_alone():
     for step in range(150):
         now_ns += NS_PER_S // 50
         share = min(max(step - 50, 0) / 30, 1)
-        monitor.observe(now_ns, OPENED + share * (HELD - OPENED), now_ns)
+        monitor.observe(now_ns, OPENED + share * (HELD - OPENED))
         if step < 110:
-            monitor.touched(np.full(16, 50. * (share == 1)), now_ns)
+            monitor.touched(now_ns, np.full(16, 50. * (share == 1)))
         if step == 110:
             assert monitor.state(now_ns).pressed == 1
     assert monitor.state(now_ns).phase is Phase.CLOSED

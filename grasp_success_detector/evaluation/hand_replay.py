@@ -178,15 +178,17 @@ def _newest(said: Sequence[tuple[int, float | None]], time_ns: int) -> float | N
     return said[index][1]
 
 
-def _feed(follower: PoseFollower, time_ns: int, kind: Kind, content: Any) -> None:
+def _feed(hand: PoseFollower | HandMonitor, time_ns: int, kind: Kind, content: Any) -> bool:
+    """Give a hand one event; return whether a monitor says that an attempt begins."""
+    if kind is Kind.MEASURED:
+        return bool(hand.observe(time_ns, *content))
     if kind is Kind.TOLD:
-        follower.told(content)
+        hand.told(content)
     elif kind is Kind.COMMANDED:
-        follower.command(content)
-    elif kind is Kind.TOUCHED:
-        follower.touched(time_ns, content)
+        hand.command(content)
     else:
-        follower.observe(time_ns, *content)
+        hand.touched(time_ns, content)
+    return False
 
 
 @dataclass(frozen=True)
@@ -247,13 +249,7 @@ def _decide(name: str, cameras: Sequence[Judged], rows: Sequence[tuple[int, int,
     steps: list[Event] = [*events, *((row[0], Kind.SHOWN, row) for row in rows)]
     for time_ns, kind, value in sorted(steps, key=lambda step: step[:2]):
         if kind is not Kind.SHOWN:
-            if kind is Kind.TOLD:
-                monitor.told(value)
-            elif kind is Kind.COMMANDED:
-                monitor.command(value)
-            elif kind is Kind.TOUCHED:
-                monitor.touched(value, time_ns)
-            elif monitor.observe(time_ns, value[0], time_ns, value[1]):
+            if _feed(monitor, time_ns, kind, value):
                 for decider in deciders:
                     decider.reset()
         elif not without_cameras:

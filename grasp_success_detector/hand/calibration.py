@@ -131,16 +131,15 @@ def _features(poses: Sequence[LabelledPose], effort: bool) -> NDArray[np.float64
                      for pose in poses])
 
 
-def learn_fusion(poses: Sequence[LabelledPose]) -> Fusion:
+def learn_fusion(poses: Sequence[LabelledPose], log_odds: NDArray[np.float64]) -> Fusion:
     """
     Return the fusion, learned on poses at which a camera could tell.
 
-    The joints' log-odds come from models that did not learn from the attempt; the cameras'
-    checkpoint must not have learned from these attempts either.
+    The cameras' checkpoint must not have learned from these attempts.
 
+    :param log_odds: the joints' (N,), of :func:`out_of_fold`.
     :raises HandStateError: no camera could tell, or there are poses of only one label.
     """
-    log_odds = out_of_fold(poses)
     seen = [i for i, pose in enumerate(poses) if pose.cameras]
     if not seen:
         raise HandStateError('no camera could tell at any labelled pose')

@@ -181,16 +181,21 @@ class HandMonitor:
         self._follower = PoseFollower()
         self._received_ns: int | None = None
 
-    def observe(self, stamp_ns: int, positions: NDArray[np.float64], received_ns: int,
-                effort: NDArray[np.float64] | None = None) -> bool:
-        """Take one joint state, as :class:`PoseFollower`; return whether an attempt begins."""
+    def observe(self, stamp_ns: int, positions: NDArray[np.float64],
+                effort: NDArray[np.float64] | None = None,
+                received_ns: int | None = None) -> bool:
+        """
+        Take one joint state, as :class:`PoseFollower`; return whether an attempt begins.
+
+        :param received_ns: when it came; None: at its stamp.
+        """
         with self._lock:
             before = self._follower.attempts
             self._follower.observe(stamp_ns, positions, effort)
-            self._received_ns = received_ns
+            self._received_ns = stamp_ns if received_ns is None else received_ns
             return self._follower.attempts > before
 
-    def touched(self, values: NDArray[np.float64], received_ns: int) -> None:
+    def touched(self, received_ns: int, values: NDArray[np.float64]) -> None:
         """Take one message of the tactile sensors."""
         with self._lock:
             self._follower.touched(received_ns, values)

@@ -136,7 +136,8 @@ class _Parts:
                        for name in values.names]
         self.hand = HandSubscription(
             node, values, values.stale_after_s, self._begin) if values.uses_hand else None
-        self._fuse = read_hand(values.hand_model).fusion.probability
+        model = read_hand(values.hand_model) if self.hand is None else self.hand.monitor.model
+        self._fuse = model.fusion.probability
         self._fuser = Fuser(values.decision(), self._fuse)
         self._values = values
         self._calls: list[tuple[int, Callable[[VerifyAnswer], None]]] = []  # times of the calls

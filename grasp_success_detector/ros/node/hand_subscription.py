@@ -126,7 +126,7 @@ class HandSubscription:
             stamp_ns = message.header.stamp.sec * NS_PER_S + message.header.stamp.nanosec
             effort = None if self._order is None else in_order(
                 message.name, message.effort, self._order[1], largest=_LARGEST_EFFORT)
-            if self.monitor.observe(stamp_ns or now_ns, positions, now_ns, effort):
+            if self.monitor.observe(stamp_ns or now_ns, positions, effort, now_ns):
                 self._begins()
         except HandStateError as error:
             self._refuse(error)
@@ -142,7 +142,7 @@ class HandSubscription:
             self._refuse(error)
             return
         self._touched += 1
-        self.monitor.touched(readings, now_ns)
+        self.monitor.touched(now_ns, readings)
 
     def _take_command(self, kind: Any, data: bytes) -> None:
         try:
