@@ -1,13 +1,15 @@
 """Calibration of P(success): temperature scaling, reliability, calibration error, Brier score."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-import torch
 
 from grasp_success_detector.labels import Label
+
+if TYPE_CHECKING:   # takes a second, and labelling does without it
+    import torch
 
 #: Bins of P(success) of equal width, as many as Guo et al. take.
 BINS = 15
@@ -15,7 +17,7 @@ BINS = 15
 _TEMPERATURES = .05, 20.
 
 
-def fit_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
+def fit_temperature(logits: 'torch.Tensor', labels: 'torch.Tensor') -> float:
     """
     Return the temperature that minimises the cross entropy on held-out frames.
 
@@ -32,7 +34,7 @@ def fit_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
     low, high = np.log(_TEMPERATURES)
     for _ in range(50):
         middle = (low + high) / 2
-        said = torch.softmax(logits / np.exp(middle), 1)
+        said = (logits / np.exp(middle)).softmax(1)
         if (said * logits).sum() > true:  # too sure of itself
             low = middle
         else:
