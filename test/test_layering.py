@@ -146,12 +146,19 @@ def test_all_but_ros_works_without_ros():
     assert done.returncode == 0, done.stderr
 
 
-def test_the_package_itself_loads_nothing_heavy():
-    done = run('import sys, grasp_success_detector\n'
+@pytest.mark.parametrize(('module', 'heavy'), [
+    ('', {'torch', 'rclpy', 'numpy', 'cv2'}),
+    ('.labelling.server', {'torch', 'rclpy'}), ('.ros.node.lifecycle_node', {'torch'})])
+def test_what_a_part_does_not_load(module, heavy):
+    if 'ros' in module:
+        pytest.importorskip('rclpy')
+    if 'labelling' in module:
+        pytest.importorskip('starlette')
+    done = run(f'import sys, grasp_success_detector{module}\n'
                'print(*sorted({name.partition(".")[0] for name in sys.modules}))')
     loaded = set(done.stdout.split())
-    assert 'grasp_success_detector' in loaded
-    assert loaded.isdisjoint({'torch', 'rclpy', 'numpy', 'cv2'})
+    assert 'grasp_success_detector' in loaded, done.stderr
+    assert loaded.isdisjoint(heavy)
 
 
 # torchvision beside a torch that it was not linked with
