@@ -1,10 +1,11 @@
 """
 Write small networks in the ONNX format, by NumPy alone.
 
-Only what this package's own architectures need is covered: layers with one output and float32
-weights. The format is a protocol buffer (onnx.proto of https://github.com/onnx/onnx, version 4 of
-its intermediate representation); a number in a comment is that of a field in this file. Operators
-are those of operator set 9, which OpenCV from 4.5 to 5 reads alike.
+Only what this package's own architectures need is covered: layers with one output, weights in
+float32, shapes in int64. The format is a protocol buffer (onnx.proto of
+https://github.com/onnx/onnx, version 4 of its intermediate representation); a number in a comment
+is that of a field in this file. Operators are those of operator set 9, which OpenCV from 4.5 to 5
+reads alike.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ Attribute = int | float | Sequence[int]
 _IR_VERSION: Final = 4
 _OPERATOR_SET: Final = 9
 _FLOAT: Final = 1   # TensorProto.DataType
+_INT64: Final = 7
 
 
 class OnnxGraph:
@@ -30,7 +32,7 @@ class OnnxGraph:
         self._weights: list[bytes] = []
 
     def add(self, operator: str, inputs: Sequence[str],
-            weights: Sequence[NDArray[np.float32]] = (), output: str | None = None,
+            weights: Sequence[NDArray[np.float32 | np.int64]] = (), output: str | None = None,
             **attributes: Attribute) -> str:
         """
         Add a layer, and return the name of its output.
@@ -97,10 +99,11 @@ def _attribute(name: str, value: Attribute) -> bytes:
     return _texts(1, [name]) + encoded + _number(20, kind)
 
 
-def _tensor(name: str, array: NDArray[np.float32]) -> bytes:
+def _tensor(name: str, array: NDArray[np.float32 | np.int64]) -> bytes:
     """Return a TensorProto: 1 is its shape, 2 its type, 8 its name, 9 its bytes."""
-    return (b''.join(_number(1, size) for size in array.shape) + _number(2, _FLOAT)
-            + _texts(8, [name]) + _part(9, np.ascontiguousarray(array, '<f4').tobytes()))
+    kind, stored = (_INT64, '<i8') if array.dtype == np.int64 else (_FLOAT, '<f4')
+    return (b''.join(_number(1, size) for size in array.shape) + _number(2, kind)
+            + _texts(8, [name]) + _part(9, np.ascontiguousarray(array, stored).tobytes()))
 
 
 def _value(name: str, shape: Sequence[int]) -> bytes:
