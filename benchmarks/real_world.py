@@ -30,18 +30,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grasp_success_detector.console import command, ExitCode
-from grasp_success_detector.decision import NS_PER_S, Reason, WindowedDecider
+from grasp_success_detector.decision import Reason
 from grasp_success_detector.errors import DatasetError
-from grasp_success_detector.evaluation.attempts import SPARSE
 from grasp_success_detector.evaluation.calibration import expected_calibration_error
 from grasp_success_detector.evaluation.metrics import Accuracy
+from grasp_success_detector.evaluation.single_pictures import decide_picture, decide_together
 from grasp_success_detector.evaluation.threshold import roc_auc
 from grasp_success_detector.files import DEFAULT_CHECKPOINT, share_path, write_whole
 from grasp_success_detector.images.decoding import read_image
 from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.inference.hand_finder import View
 from grasp_success_detector.labels import CLASS_NAMES, Label, Verdict
-from grasp_success_detector.networks.familiarity import FAMILIARITY_QUANTILE
 from grasp_success_detector.networks.hand_boxes import HandBox
 
 Box = tuple[int, int, int, int]
@@ -128,24 +127,9 @@ def judge(classifier: GraspClassifier, folder: Path, pictures: Sequence[Picture]
             edges = box[0] / width, box[1] / height, box[2] / width, box[3] / height
             view = View(replace(classifier.preprocessing, hand=crop).crop_and_resize(
                 frame, edges), HandBox(*edges), False)
-        probability = float(classifier.predict_prepared(view.image[None])[0])
-        reason = Reason.DECIDED
-        if view.no_hand:
-            reason = Reason.NO_HAND
-        elif classifier.unfamiliar(1, FAMILIARITY_QUANTILE)[0]:
-            reason = Reason.UNFAMILIAR
-        judged.append(Judged(picture, probability, reason, decide(
-            classifier.threshold, [probability] if reason is Reason.DECIDED else []), view.box))
+        _, *said = decide_picture(classifier, frame, view=view)
+        judged.append(Judged(picture, *said, view.box))
     return judged
-
-
-def decide(threshold: float, probabilities: Sequence[float]) -> Verdict:
-    """Return the node's verdict on pictures that are taken within one window; none: UNKNOWN."""
-    decider = WindowedDecider(replace(SPARSE, threshold=threshold))
-    spacing = round(SPARSE.window_s * NS_PER_S / max(len(probabilities), 1)) - 1
-    for number, probability in enumerate(probabilities):
-        decider.observe(number * spacing, probability, number * spacing)
-    return decider.decide((len(probabilities) - 1) * spacing).verdict
 
 
 def auc_within_rigs(judged: Sequence[Judged]) -> float | None:
@@ -194,7 +178,8 @@ def summarize(name: str, judged: Sequence[Judged], threshold: float) -> dict[str
         group = groups.setdefault((of.picture.attempt, of.picture.label), [])
         if of.reason is Reason.DECIDED:
             group.append(of.probability)
-    verdicts = [(label, decide(threshold, values)) for (_, label), values in groups.items()]
+    verdicts = [(label, decide_together(threshold, values))
+                for (_, label), values in groups.items()]
     right = sum(verdict.value == label.name.lower() for label, verdict in verdicts)
     unknown = sum(verdict is Verdict.UNKNOWN for _, verdict in verdicts)
     reasons = Counter(of.reason.value for of in judged if of.reason is not Reason.DECIDED)

@@ -20,9 +20,10 @@ import tempfile
 import numpy as np
 from unfamiliar_pictures import folder_pictures, make_pictures, Picture
 
-from grasp_success_detector.decision import DecisionConfig
+from grasp_success_detector.decision import Reason
 from grasp_success_detector.evaluation.frame_sources import open_recordings
 from grasp_success_detector.evaluation.metrics import wilson_interval
+from grasp_success_detector.evaluation.single_pictures import decide_picture
 from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.labels import Verdict
 from grasp_success_detector.networks.familiarity import FAMILIARITY_QUANTILE
@@ -32,20 +33,13 @@ from grasp_success_detector.recordings.selection import FrameSelection
 def count(classifier: GraspClassifier, pictures: Iterable[tuple[str, Picture]],
           quantile: float) -> dict[str, Counter[str]]:
     """Return by kind how many got each verdict, have ``no_hand``, and are ``unfamiliar``."""
-    config = DecisionConfig(classifier.threshold)
     counts: dict[str, Counter[str]] = {}
     for kind, picture in pictures:
-        view = classifier.look(picture)
-        probability = float(classifier.predict_prepared(view.image[None])[0])
-        strange = bool(classifier.unfamiliar(1, quantile)[0])
-        verdict = (Verdict.UNKNOWN if strange or view.no_hand else
-                   Verdict.SUCCESS if probability >= config.threshold else
-                   Verdict.FAILURE if probability < config.failure_threshold else
-                   Verdict.UNKNOWN)
+        said = decide_picture(classifier, picture, quantile)
         for name in (kind, ''):
-            counts.setdefault(name, Counter())[verdict.value] += 1
-            counts[name]['unfamiliar'] += strange
-            counts[name]['no_hand'] += view.no_hand
+            counts.setdefault(name, Counter())[said.verdict.value] += 1
+            counts[name]['unfamiliar'] += said.reason is Reason.UNFAMILIAR
+            counts[name]['no_hand'] += said.reason is Reason.NO_HAND
     return counts
 
 

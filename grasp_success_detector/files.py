@@ -34,6 +34,8 @@ CHECKPOINT_HELP = f'.safetensors, or the name of a shipped one: {", ".join(SHIPP
 
 DEFAULT_CHECKPOINT = f'models/{SHIPPED_CHECKPOINTS[0]}.safetensors'
 SAMPLE_BAG = 'samples/rig_attempts'
+#: Single pictures of the preset `world`, which the demo shows beside it.
+WORLD_SAMPLE_BAG = 'samples/world_pictures'
 
 #: The one with two cameras and joint states.
 FUSED_SAMPLE_BAG = 'samples/two_cameras'

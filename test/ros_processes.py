@@ -25,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 NS_PER_S = 1_000_000_000
 
 #: How long to wait for an event whose speed is not tested.
-PATIENCE_S = 40.
+PATIENCE_S = 90.
 
 RELIABLE = QoSProfile(depth=1000, reliability=QoSReliabilityPolicy.RELIABLE)
 

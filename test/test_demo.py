@@ -9,6 +9,7 @@ import sys
 from threading import Thread
 
 import pytest
+from rich.console import Console
 
 rclpy = pytest.importorskip('rclpy')
 
@@ -25,9 +26,12 @@ from grasp_success_detector.recordings.bags import COMPRESSED_TOPIC  # noqa: E40
 from grasp_success_detector.ros.node.outputs import COLOURS  # noqa: E402
 from grasp_success_detector.ros.tools.demo_bag import Attempt, read_demo_bag  # noqa: E402
 from grasp_success_detector.ros.tools.demo_view import (  # noqa: E402
+    CAPTION_HEIGHT,
+    CELL_HEIGHT,
     chosen_answers,
     DemoResult,
     draw_demo,
+    GAP,
 )
 
 
@@ -80,6 +84,19 @@ def test_two_cameras_and_joint_states_give_one_verdict(ears, random_checkpoint, 
     assert summary and 48 < int(summary[2]) <= int(summary[1]) <= 96
     assert left and right and attempts
     assert read_image(tmp_path / 'demo.png').shape[1] > 1400
+
+
+def test_single_pictures_are_judged_by_the_default_checkpoint(capsys):
+    stills = grasp_demo._stills(Console())
+    said = re.search(r'^(\d+) single pictures of other simulated hands and cameras, by '
+                     r'efficientnet_lite0_world: (\d+) correct, (\d+) UNKNOWN, (\d+) wrong$',
+                     capsys.readouterr().out, re.MULTILINE)
+    total, right, unknown, wrong = map(int, said.groups())
+    assert total == len(stills) == right + unknown + wrong == 12
+    assert right > wrong + unknown
+    assert {still.success for still in stills} == {True, False}
+    drawn, without = (draw_demo([], {}, {}, '', '', shown) for shown in (stills, []))
+    assert drawn.shape[0] - without.shape[0] == 2 * (CELL_HEIGHT + CAPTION_HEIGHT + GAP)
 
 
 def test_a_bag_without_joint_states_cannot_be_fused(bag, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 
 from grasp_success_detector.decision import Reason
 from grasp_success_detector.errors import DatasetError
+from grasp_success_detector.evaluation.single_pictures import decide_together
 from grasp_success_detector.labels import Label, Verdict
 
 
@@ -84,11 +85,11 @@ def test_a_folder_without_labels_is_one_line(benchmark, tmp_path, capsys):
 
 
 def test_attempts_are_decided_by_the_mean_of_their_pictures(benchmark):
-    assert benchmark.decide(.5, [.9]) is Verdict.SUCCESS
-    assert benchmark.decide(.5, [.9, .2]) is Verdict.SUCCESS
-    assert benchmark.decide(.5, [.1, .2]) is Verdict.FAILURE
-    assert benchmark.decide(.5, [.45]) is Verdict.UNKNOWN     # close below the threshold
-    assert benchmark.decide(.5, [.9] * 5 + [.0] * 95) is Verdict.FAILURE
+    assert decide_together(.5, [.9]) is Verdict.SUCCESS
+    assert decide_together(.5, [.9, .2]) is Verdict.SUCCESS
+    assert decide_together(.5, [.1, .2]) is Verdict.FAILURE
+    assert decide_together(.5, [.45]) is Verdict.UNKNOWN     # close below the threshold
+    assert decide_together(.5, [.9] * 5 + [.0] * 95) is Verdict.FAILURE
 
 
 def test_the_area_within_a_rig_ignores_offsets_between_rigs(benchmark):

@@ -17,16 +17,20 @@ from rich.live import Live
 from grasp_success_detector.console import command, command_parser, ExitCode
 from grasp_success_detector.decision import NS_PER_S
 from grasp_success_detector.errors import ConfigError
+from grasp_success_detector.evaluation.single_pictures import decide_picture
 from grasp_success_detector.files import (
     CHECKPOINT_HELP,
     checkpoint_path,
+    DEFAULT_CHECKPOINT,
     FUSED_SAMPLE_BAG,
     SAMPLE_BAG,
     SAMPLE_CHECKPOINT,
     share_path,
+    WORLD_SAMPLE_BAG,
     write_whole,
 )
 from grasp_success_detector.images.encoding import encode_png
+from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.labels import Verdict
 from grasp_success_detector.ros.process import full_arguments, own_arguments, ros_process
 from grasp_success_detector.ros.tools import demo_view, verdict_recorder
@@ -100,14 +104,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         summary = f'{sum(known)} of {len(known)} attempts correct; {summary}'
     console.print(demo_view.result_table(results))
     console.print(summary, highlight=False)
+    stills = [] if options.bag or options.fused else _stills(console)
     stamps = {stamp for result in results for stamp in demo_view.chosen_answers(result)}
     kind = 'simulated grasp attempts' if bag.simulated else f'frames of {bag.path.name}'
     picture = demo_view.draw_demo(results, bag.frames(stamps), bag.truth,
-                                  f'grasp_success_detector: verdicts on {kind}', summary)
+                                  f'grasp_success_detector: verdicts on {kind}', summary, stills)
     with _writing(options.output):
         write_whole(options.output, encode_png(picture))
     console.print(f'picture: {options.output}', soft_wrap=True, highlight=False)
     return ExitCode.OK
+
+
+def _stills(console: Console) -> list[demo_view.Still]:
+    """Judge the single pictures that ship with the default checkpoint, and say how it did."""
+    bag = read_demo_bag(share_path(WORLD_SAMPLE_BAG))
+    classifier = GraspClassifier.from_checkpoint(
+        share_path(DEFAULT_CHECKPOINT), 'cpu', engine='auto', precision='auto')
+    stills = [demo_view.still(frame, decide_picture(classifier, frame), bag.truth[stamp])
+              for stamp, frame in sorted(bag.frames(bag.truth).items())]
+    unknown = sum(still.answer.verdict is Verdict.UNKNOWN for still in stills)
+    right = sum(still.answer.verdict is (Verdict.SUCCESS if still.success else Verdict.FAILURE)
+                for still in stills)
+    console.print(f'{len(stills)} single pictures of other simulated hands and cameras, by '
+                  f'{Path(DEFAULT_CHECKPOINT).stem}: {right} correct, {unknown} UNKNOWN, '
+                  f'{len(stills) - right - unknown} wrong', highlight=False, soft_wrap=True)
+    return stills
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from rich.text import Text
 
 from grasp_success_detector.decision import NS_PER_S
 from grasp_success_detector.evaluation.replay import NodeAnswer, ShownFrame
+from grasp_success_detector.evaluation.single_pictures import Decided
 from grasp_success_detector.labels import Verdict
 from grasp_success_detector.ros.node.outputs import COLOURS
 from grasp_success_detector.ros.tools.demo_bag import Attempt, DemoBag
@@ -123,21 +125,41 @@ def chosen_answers(result: DemoResult) -> dict[int, NodeAnswer]:
     return {stamps[pick]: result.answers[stamps[pick]] for pick in picks.astype(int)}
 
 
+class Still(NamedTuple):
+    """A single picture, RGB uint8 (H, W, 3), what was said of it, and the truth."""
+
+    picture: NDArray[np.uint8]
+    answer: NodeAnswer
+    success: bool
+
+
+def still(frame: NDArray[np.uint8], said: Decided, success: bool) -> Still:
+    """Return a picture in which the hand that was found is framed."""
+    picture = frame.copy()
+    if said.view.box is not None:
+        height, width, _ = frame.shape
+        left, top, right, bottom = said.view.box.edges
+        cv2.rectangle(picture, (round(left * width), round(top * height)),
+                      (round(right * width), round(bottom * height)), COLOURS[said.verdict], 2)
+    return Still(picture, NodeAnswer(said.verdict, said.probability, None), success)
+
+
 def draw_demo(
     results: Sequence[DemoResult], frames: Mapping[int, NDArray[np.uint8]],
-    truth: Mapping[int, bool], title: str, subtitle: str,
+    truth: Mapping[int, bool], title: str, subtitle: str, stills: Sequence[Still] = (),
 ) -> NDArray[np.uint8]:
     """
-    Draw a row of frames for each attempt, with verdicts and ground truth.
+    Draw a row of frames for each attempt, with verdicts and ground truth, and rows of stills.
 
     :param frames: stamp in ns -> RGB uint8 (H, W, 3), for the chosen answers.
     :param truth: stamp in ns -> whether the hand holds the object.
     :returns: RGB uint8 (H, W, 3).
     """
     row_height = CELL_HEIGHT + CAPTION_HEIGHT + GAP
+    rows = len(results) + -(-len(stills) // FRAMES_PER_ATTEMPT)
     width = 2 * MARGIN + LABEL_WIDTH + FRAMES_PER_ATTEMPT * (CELL_WIDTH + GAP)
     canvas = np.full(
-        (2 * MARGIN + TITLE_HEIGHT + row_height * len(results), width, 3), 255, np.uint8)
+        (2 * MARGIN + TITLE_HEIGHT + row_height * rows, width, 3), 255, np.uint8)
     _text(canvas, title, MARGIN, MARGIN + 24, BLACK, 0.85, 2)
     _text(canvas, subtitle, MARGIN, MARGIN + 52, GREY, 0.5)
     for row, result in enumerate(results):
@@ -147,6 +169,15 @@ def draw_demo(
             left = MARGIN + LABEL_WIDTH + column * (CELL_WIDTH + GAP)
             if stamp_ns in frames:
                 _draw_cell(canvas, frames[stamp_ns], answer, truth.get(stamp_ns), left, top)
+    for number, (picture, answer, success) in enumerate(stills):
+        row, column = divmod(number, FRAMES_PER_ATTEMPT)
+        top = MARGIN + TITLE_HEIGHT + (len(results) + row) * row_height
+        left = MARGIN + LABEL_WIDTH + column * (CELL_WIDTH + GAP)
+        _draw_cell(canvas, picture, answer, success, left, top)
+        if number == 0:
+            for line, text in enumerate(('single pictures', 'other hands, arms,',
+                                         'cameras, light;', 'the hand is found', 'first')):
+                _text(canvas, text, MARGIN, top + 20 + 24 * line, GREY if line else BLACK, 0.55)
     return canvas
 
 
