@@ -49,7 +49,7 @@ from grasp_success_detector.training.adaptation.views import OWN_VIEW
 FOLDS = 5
 #: Strength of the penalty on the weights of a head; 0.1 to 3 are right as often, and 1 or more
 #: is better calibrated.
-_STRENGTH = 1.
+HEAD_STRENGTH = 1.
 
 _VIEW_TEXTS = {OWN_VIEW: '', 'whole': ' on the whole frame', 'roi': ' on the region of interest'}
 
@@ -138,7 +138,7 @@ def adapt(checkpoint: Checkpoint, frames: RigFrames, config: AdaptationConfig,
         IMAGES if Way.BLOCKS in config.ways else FEW_IMAGES, workers)
     networks = len(frames.views) + (Way.IMAGENET in config.ways)
     learning = Learning(
-        features, Grouping.of(labelled.labels, labelled.attempts), _STRENGTH, FineTuning(),
+        features, Grouping.of(labelled.labels, labelled.attempts), HEAD_STRENGTH, FineTuning(),
         config.seed)
     folds = learning.grouping.folds(FOLDS, config.seed)
     compared: list[Compared] = []
@@ -166,7 +166,7 @@ def adapt(checkpoint: Checkpoint, frames: RigFrames, config: AdaptationConfig,
         [Label(int(it)) for it in labelled.labels], labelled.attempts,
         config.max_false_positive_rate)
     adapted = learning.model(best.candidate)
-    probabilities = _probabilities(best.score.margins, point.temperature)
+    probabilities = probabilities_of(best.score.margins, point.temperature)
     metadata = CheckpointMetadata(
         adapted.architecture, labelled.preprocessings[best.candidate.view],
         threshold=point.threshold, temperature=point.temperature)
@@ -228,7 +228,9 @@ def _published(architecture: str) -> nn.Module | None:
         return None
 
 
-def _probabilities(margins: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+def probabilities_of(margins: NDArray[np.float32],
+                     temperature: float) -> NDArray[np.float32]:
+    """Return P(success) of margins, float32 (N,)."""
     return success_probabilities(
         logits_of_margins(margins).numpy().astype(np.float32), temperature)
 
@@ -236,12 +238,23 @@ def _probabilities(margins: NDArray[np.float32], temperature: float) -> NDArray[
 def unit_accuracy(margins: NDArray[np.float32], grouping: Grouping,
                   threshold: float) -> Accuracy:
     """
-    Return how many units are right: a success if the mean P(success) reaches the threshold.
+    Return how many units are right.
 
     :param margins: margin of each frame, divided by the temperature.
     """
+    right = right_units(probabilities_of(margins, 1.), grouping, threshold)
+    return Accuracy(int(right.sum()), len(right))
+
+
+def right_units(probabilities: NDArray[np.float32], grouping: Grouping,
+                threshold: float) -> NDArray[np.bool_]:
+    """
+    Return whether each unit is right: a success if the mean P(success) reaches the threshold.
+
+    :param probabilities: P(success) of each frame.
+    """
     count = grouping.units.max() + 1
     frames = np.bincount(grouping.units, minlength=count)
-    mean = np.bincount(grouping.units, _probabilities(margins, 1.), count) / frames
+    mean = np.bincount(grouping.units, probabilities, count) / frames
     labels = np.bincount(grouping.units, grouping.labels, count) / frames
-    return Accuracy(int(((mean >= threshold) == (labels > .5)).sum()), int(count))
+    return np.asarray((mean >= threshold) == (labels > .5))

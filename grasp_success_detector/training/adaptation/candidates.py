@@ -11,7 +11,7 @@ from grasp_success_detector.training.adaptation.backbone import Backbone
 from grasp_success_detector.training.adaptation.blocks import fine_tune, FineTuning
 from grasp_success_detector.training.adaptation.cross_validation import Grouping, Score
 from grasp_success_detector.training.adaptation.features import FeatureCache
-from grasp_success_detector.training.adaptation.head import fit_head, Head
+from grasp_success_detector.training.adaptation.head import fit_head, Head, head_of
 
 #: Share of the loss that simulated frames have where they are mixed in.
 _SIMULATED_SHARE = .25
@@ -36,6 +36,7 @@ class Candidate:
     :ivar view: which part of a frame it looks at.
     :ivar simulated: frames that are mixed in, if any.
     :ivar blocks: whether the last blocks learn as well as the head.
+    :ivar keep: share of the network's own head in the margin.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Candidate:
     view: str
     simulated: SimulatedFrames | None = None
     blocks: bool = False
+    keep: float = 0.
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ class Learning:
             rows, labels = torch.cat([rows, extra.pooled]), torch.cat([labels, extra.labels])
             share = torch.full((len(extra.labels),), _SIMULATED_SHARE / len(extra.labels))
             weights = torch.cat([weights * (1 - _SIMULATED_SHARE), share])
-        return fit_head(rows, labels, weights, self.strength)
+        fitted = fit_head(rows, labels, weights, self.strength)
+        return fitted.mixed(head_of(candidate.backbone.head), candidate.keep)
 
     def tuned(self, candidate: Candidate, places: NDArray[np.int64]) -> Backbone:
         """Return a network whose last blocks were fine-tuned on some frames and their copies."""

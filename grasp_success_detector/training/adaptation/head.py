@@ -36,6 +36,10 @@ class Head:
         margins: torch.Tensor = features @ self.weight + self.bias
         return margins
 
+    def mixed(self, other: 'Head', share: float) -> 'Head':
+        """Return the head whose margin is the mean of both, of which the other has a share."""
+        return Head(self.weight.lerp(other.weight, share), self.bias.lerp(other.bias, share))
+
     def write_to(self, layer: nn.Linear) -> None:
         """Make a layer of two logits compute this margin, half of it in each logit."""
         with torch.no_grad():
