@@ -4,6 +4,7 @@ The node takes the hand's place from TF and CameraInfo; over real DDS, the node 
 Runs where tf2_msgs can be imported; ``test/interfaces_env.sh`` makes such a place.
 """
 
+from itertools import cycle
 import time
 
 import cv2
@@ -20,6 +21,7 @@ from node_pictures import raw_message  # noqa: E402
 from rcl_interfaces.srv import SetParameters  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile  # noqa: E402
+from rclpy.serialization import serialize_message  # noqa: E402
 from ros_processes import Detector, detector, run, wait_until  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
 
@@ -61,6 +63,8 @@ class Rig:
         self.info = ears.publisher(CameraInfo, '/tf/camera_info')
         self.moving = ears.publisher(tf2_msgs.TFMessage, '/tf')
         self.static = ears.node.create_publisher(tf2_msgs.TFMessage, '/tf_static', LATCHED)
+        # What is latched is a publisher's newest: malformed bytes must not replace the good one.
+        self.broken_static = ears.node.create_publisher(tf2_msgs.TFMessage, '/tf_static', LATCHED)
         self.diagnostics = ears.diagnostics('/tf/')
         self.overlays = ears.listen(Image, '/tf/grasp_success/overlay')
 
@@ -166,6 +170,50 @@ def test_transforms_that_are_none_are_counted(rig):
     rig.moving.publish(transform(CAMERA, '', (0., 0., 1.)))
     rig.until(lambda values: int(values['hand_place_bad']) >= 1 and (
         values['verdict'] == 'success'), (0., 0., .8))
+
+
+def malformed(message):
+    """Yield bytes that are no such message: cut, with impossible lengths, noise."""
+    random, whole = np.random.default_rng(3), serialize_message(message)
+    header = whole[:4]      # which every DDS implementation sends
+    for end in random.integers(4, len(whole) - 8, 20):
+        yield whole[:end]
+    # The first word is the number of transforms; or a second, which says nothing, and after
+    # the time the length of a name.
+    at = 4 if isinstance(message, tf2_msgs.TFMessage) else 12
+    for length in (2, 200, len(whole), 10 ** 6, 2 ** 31, 2 ** 32 - 1):
+        yield whole[:at] + length.to_bytes(4, 'little') + whole[at + 4:]
+    for size in random.integers(0, 400, 20):
+        yield header + random.bytes(size)
+    for encapsulation in (b'\x00\x00', b'\x00\x03', b'\xff\xff'):
+        yield encapsulation + whole[2:]
+
+
+@pytest.mark.parametrize('topic', ['info', 'moving', 'broken_static'])
+def test_malformed_bytes_are_counted_and_tell_no_place(rig, topic):
+    rig.calibrate()
+    before = int(rig.until(lambda values: values['reason'] == 'no_transform')['hand_place_bad'])
+    wait_until(rig.broken_static.get_subscription_count)
+    rig.seen.verdicts.clear()
+    sent = list(malformed(rig.calibration if topic == 'info' else
+                          transform(CAMERA, 'palm', (0., 0., .8))))
+    waiting = cycle(sent)   # of /camera_info a node that is behind takes the newest only
+
+    def enough():
+        for _ in sent:
+            getattr(rig, topic).publish(next(waiting))
+            rig.seen.camera.publish(rig.seen.stamp(raw_message(PICTURE)))
+            time.sleep(.02)
+        return int(rig.diagnostics()['hand_place_bad']) > before + len(sent) // 2
+    wait_until(enough)
+    values = rig.until(lambda values: values['reason'] == 'no_transform')
+    assert not any(verdict.data for verdict in rig.seen.verdicts)
+    output = rig.seen.child.output
+    assert 'Traceback' not in output
+    warnings = output.count('a transform or calibration cannot be read')
+    assert 1 <= warnings < int(values['hand_place_bad']) / 4
+    rig.until(lambda values: values['verdict'] == 'success', (0., 0., .8))
+    rig.says('no_transform')
 
 
 def test_the_mode_changes_while_the_node_runs(rig):
