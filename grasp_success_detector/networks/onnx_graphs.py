@@ -33,7 +33,7 @@ FINDER_GROUPS: Final = 4
 RESNET34_LAYERS: Final = (3, 4, 6, 3)
 
 #: Rows of a map up to which :func:`_over_rows` makes a depthwise convolution faster.
-MOST_ROWS: Final = 24
+MOST_ROWS: Final = 28
 
 INPUT: Final = 'planes'
 FEATURES: Final = 'features'
