@@ -9,6 +9,7 @@ whether work is done side by side.
 
     python benchmarks/evaluation.py                         the default model
     python benchmarks/evaluation.py --checkpoint models/cifar_cnn_rig.safetensors
+    taskset -c 1 python benchmarks/evaluation.py --repeats 1    where both cores are busy
 """
 
 import argparse
@@ -30,6 +31,7 @@ from grasp_success_detector.evaluation.frame_sources import open_recordings
 from grasp_success_detector.evaluation.judging import judge
 from grasp_success_detector.files import DEFAULT_CHECKPOINT, SAMPLE_BAG, share_path
 from grasp_success_detector.inference.classifier import GraspClassifier
+from grasp_success_detector.inference.engine import AUTO
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks import (
     checkpoint,
@@ -63,9 +65,11 @@ def plain(model_file: Path, bag: Path) -> tuple[float, float, list[float]]:
     return time.perf_counter() - started, time.process_time() - worked, answers
 
 
-def direct(model_file: Path, bag: Path) -> tuple[float, float, list[float]]:
+def direct(model_file: Path, bag: Path, engine: str) -> tuple[float, float, list[float]]:
     """Return seconds, CPU seconds and P(success) of the package."""
-    classifier = GraspClassifier.from_checkpoint(model_file, device='cpu')
+    classifier = GraspClassifier.from_checkpoint(
+        model_file, device='cpu', engine=engine, precision=AUTO if engine == AUTO else 'fp32')
+    print(classifier.engine, file=sys.stderr)
     started, worked = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         recording, = open_recordings([str(bag)], FrameSelection(), Path(folder))
@@ -80,30 +84,35 @@ def main() -> None:
     parser.add_argument('--checkpoint', type=Path, default=share_path(DEFAULT_CHECKPOINT))
     parser.add_argument('--bag', type=Path, default=share_path(SAMPLE_BAG),
                         help='with jpeg frames')
+    parser.add_argument('--engine', default=AUTO, help='of direct: auto (default), torch, ...')
     parser.add_argument('--repeats', type=int, default=3)
     parser.add_argument('--way', choices=('plain', 'direct'), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.way:
-        print(json.dumps({'plain': plain, 'direct': direct}[args.way](args.checkpoint, args.bag)))
+        print(json.dumps(plain(args.checkpoint, args.bag) if args.way == 'plain' else
+                         direct(args.checkpoint, args.bag, args.engine)))
         return
     print(f'{args.checkpoint.name}, {args.bag.name}; {platform.machine()}, '
           f'{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}, torch '
           f'{torch.__version__}, {torch.get_num_threads()} threads')
-    taken: dict[str, list[float]] = {'plain': [], 'direct': []}
+    taken: dict[str, list[tuple[float, float]]] = {'plain': [], 'direct': []}
     answers = {}
     for _ in range(args.repeats):
         for way, seconds in taken.items():
             done = subprocess.run(
                 [sys.executable, __file__, '--way', way, '--checkpoint', args.checkpoint,
-                 '--bag', args.bag], check=True, capture_output=True, text=True)
+                 '--bag', args.bag, '--engine', args.engine],
+                check=True, capture_output=True, text=True)
             took, worked, answers[way] = json.loads(done.stdout)
-            seconds.append(took)
+            seconds.append((took, worked))
             print(f'{way:8} {took:7.2f} s  {len(answers[way]) / took:7.1f} frames/s  '
-                  f'{worked:7.2f} CPU s', flush=True)
-    ratios = sorted(a / b for a, b in zip(taken['plain'], taken['direct'], strict=True))
+                  f'{worked:7.2f} CPU s  {done.stderr.strip()}', flush=True)
+    clock, cpu = (sorted(a[i] / b[i] for a, b in zip(*taken.values(), strict=True))
+                  for i in range(2))
     apart = np.abs(np.subtract(answers['plain'], answers['direct']))
-    print(f'{statistics.median(ratios):.2f} times as fast (from {ratios[0]:.2f} to '
-          f'{ratios[-1]:.2f}); P(success) differs by {apart.max():.3f} at most, '
+    print(f'{statistics.median(clock):.2f} times as fast (from {clock[0]:.2f} to '
+          f'{clock[-1]:.2f}), by CPU seconds {statistics.median(cpu):.2f} times (from '
+          f'{cpu[0]:.2f} to {cpu[-1]:.2f}); P(success) differs by {apart.max():.3f} at most, '
           f'{np.median(apart):.5f} in the median: another resize')
 
 

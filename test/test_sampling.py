@@ -1,8 +1,10 @@
 """Samples of an epoch: requested number of each class, split among processes, reproducible."""
 
 from collections import Counter
+import colorsys
 
 from frames import colour_frames, split_frames
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import Subset
@@ -71,14 +73,12 @@ def test_each_process_gets_as_many_frames_to_judge():
     assert [share(range(5), rank, 2) for rank in (0, 1)] == [[0, 2, 4], [1, 3, 0]]
 
 
-def test_a_sample_is_the_same_whenever_it_is_asked_for_and_leaves_the_generator_alone():
+def test_a_sample_is_the_same_whenever_and_with_whatever_it_is_asked_for():
     frames = colour_frames(2)
     dataset = FrameDataset(frames, Preprocessing(32, 32), camera_augmentation())
-    torch.manual_seed(0)
-    expected = torch.rand(1)
-    torch.manual_seed(0)
     first, label = dataset[AugmentedFrame(1, 5)]
-    assert torch.equal(torch.rand(1), expected)
+    batch = dataset.__getitems__([AugmentedFrame(0, 5), AugmentedFrame(1, 5)])
+    assert torch.equal(batch[1][0], first) and batch[1][1] == label
     assert label == frames[1].label
     assert torch.equal(dataset[AugmentedFrame(1, 5)][0], first)
     assert not torch.equal(dataset[AugmentedFrame(1, 6)][0], first)
@@ -123,9 +123,35 @@ def test_training_takes_that_many_of_each_class(tmp_path, samples, monkeypatch):
 
 def test_the_configuration_names_the_changes_that_exist():
     assert tuple(AUGMENTATIONS) == tuple(Augmentation)
-    image = torch.full((3, 8, 8), 100, dtype=torch.uint8)
-    assert camera_augmentation([Augmentation.LIGHT_AND_COLOUR])(image).shape == (3, 8, 8)
+    image = np.full((8, 10, 3), 100, np.uint8)
+    for name, change in AUGMENTATIONS.items():
+        changed = [change(image, np.random.default_rng(seed)) for seed in range(20)]
+        assert {(each.shape, each.dtype) for each in changed} == {((8, 10, 3), np.dtype('u1'))}
+        assert (name is Augmentation.MIRROR) == all((each == image).all() for each in changed)
+    assert camera_augmentation([])(image, np.random.default_rng(0)) is image
     with pytest.raises(ConfigError, match='augmentation .*expected a list, each shift_turn_zoom'):
         TrainingConfig(augmentation=('rotate',))
     with pytest.raises(ConfigError, match=r'samples_per_class 0 \(expected a whole number of 1'):
         TrainingConfig(samples_per_class=0)
+
+
+def test_light_and_colour_change_grey_only_in_brightness():
+    grey = np.repeat(np.random.default_rng(1).integers(60, 180, (16, 16, 1), np.uint8), 3, axis=2)
+    shades = []
+    for seed in range(50):
+        changed = AUGMENTATIONS[Augmentation.LIGHT_AND_COLOUR](grey, np.random.default_rng(seed))
+        assert (changed.max(axis=2) - changed.min(axis=2)).max() <= 2      # by rounding of YIQ
+        shades.append(changed.mean() / grey.mean())
+    assert .7 <= min(shades) < .8 and 1.2 < max(shades) <= 1.31
+
+
+def test_a_hue_turns_as_far_as_hsv_says_and_saturation_scales_colours():
+    red = np.full((4, 4, 3), (150, 90, 90), np.uint8)
+    hues, saturations = [], []
+    for seed in range(200):
+        changed = AUGMENTATIONS[Augmentation.LIGHT_AND_COLOUR](red, np.random.default_rng(seed))
+        hue, saturation, _ = colorsys.rgb_to_hsv(*changed[0, 0] / 255)
+        hues.append((hue + .5) % 1 - .5)
+        saturations.append(saturation)
+    assert -.05 < min(hues) < -.02 and .02 < max(hues) < .05
+    assert min(saturations) < .33 and max(saturations) > .47    # 0.4, 30 % less and more

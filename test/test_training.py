@@ -18,6 +18,8 @@ from grasp_success_detector.cli.train_classifier import main
 from grasp_success_detector.datasets.dataset import read_extracted, Split
 from grasp_success_detector.errors import ConfigError, DatasetError, TrainingError
 from grasp_success_detector.evaluation.predictions import read_predictions
+from grasp_success_detector.inference.engine import Precision
+from grasp_success_detector.inference.torch_engine import TorchEngine
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.checkpoint import Checkpoint
 from grasp_success_detector.training.fit import fit
@@ -132,6 +134,16 @@ def test_features_computed_once_give_what_the_plain_loop_gives(tmp_path, precisi
     for name, tensor in plain.items():
         torch.testing.assert_close(reused[name], tensor, rtol=10 * tolerance, atol=tolerance)
     assert plain_losses[0] != plain_losses[-1]
+
+
+def test_auto_is_recorded_as_the_precision_that_it_became(tmp_path):
+    config = TrainingConfig(**SMALL, freeze_conv_layers=1, epochs=1, precision='auto',
+                            device='cpu')
+    fit(config, split_frames(colour_frames()), tmp_path / 'run', [tmp_path], say=quiet)
+    expected = '32-true' if TorchEngine.unsupported(Precision.BF16, 'cpu') else 'bf16-mixed'
+    about = Checkpoint.open(tmp_path / 'run/classifier.safetensors').metadata
+    assert about.training['config']['precision'] == expected
+    assert load_config(tmp_path / 'run/config.yaml', {}).precision.value == expected
 
 
 @pytest.mark.parametrize('averaged', [(), ('--average-weights',)])
@@ -433,7 +445,7 @@ def test_config_file_gives_way_to_options_and_knows_its_fields(tmp_path):
             r"epochs 'many' \(expected a whole number of 1 or more\), "
             r'patience 1.5 \(expected a whole number of 1 or more\), '
             r'lr True \(expected a number above 0\), '
-            r'precision 8 \(expected 32-true or bf16-mixed or 16-mixed\)')):
+            r'precision 8 \(expected auto or 32-true or bf16-mixed or 16-mixed\)')):
         load_config(file, {})
 
 

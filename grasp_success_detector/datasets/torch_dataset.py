@@ -1,20 +1,25 @@
 """Labelled frames as a PyTorch data set, decoded and cropped in the same way as by the node."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from grasp_success_detector.datasets.dataset import LabelledFrame
+from grasp_success_detector.datasets.workers import one_opencv_thread, usable_cores
 from grasp_success_detector.errors import DatasetError, ImageDecodeError
 from grasp_success_detector.images.decoding import decode_message
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.inference.hand_finder import look
 
-Augmentation = Callable[[torch.Tensor], torch.Tensor]
+Given = TypeVar('Given')
+Made = TypeVar('Made')
+
+Augmentation = Callable[[NDArray[np.uint8], np.random.Generator], NDArray[np.uint8]]
 
 
 class AugmentedFrame(NamedTuple):
@@ -37,7 +42,7 @@ class FrameDataset(Dataset[tuple[torch.Tensor, int]]):
     one. Frames are decoded on access; a DatasetError is raised for one that cannot be.
 
     :param preprocessing: crop and input size of the classifier.
-    :param augmentation: maps uint8 (3, h, w) to the same shape, drawing from torch's generator.
+    :param augmentation: maps RGB uint8 (h, w, 3) to the same shape, drawing from a generator.
     :param keep: keep each image in memory once it was decoded and cropped, in each process.
     """
 
@@ -46,7 +51,7 @@ class FrameDataset(Dataset[tuple[torch.Tensor, int]]):
         self._frames = frames
         self._preprocessing = preprocessing
         self._augmentation = augmentation
-        self._kept: dict[int, torch.Tensor] | None = {} if keep else None
+        self._kept: dict[int, NDArray[np.uint8]] | None = {} if keep else None
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -55,16 +60,19 @@ class FrameDataset(Dataset[tuple[torch.Tensor, int]]):
         number = key.frame if isinstance(key, AugmentedFrame) else key
         image = self._image(number)
         if self._augmentation is not None and isinstance(key, AugmentedFrame):
-            with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(key.seed)
-                image = self._augmentation(image.permute(2, 0, 1))  # (3, h, w)
-            image = image.permute(1, 2, 0).contiguous()
-        return image, int(self._frames[number].label)
+            image = self._augmentation(image, np.random.default_rng(key.seed))
+        return torch.from_numpy(image), int(self._frames[number].label)
 
-    def _image(self, number: int) -> torch.Tensor:
+    def __getitems__(self, keys: Sequence[int | AugmentedFrame]) -> list[tuple[torch.Tensor, int]]:
+        """Return the items of a batch; all cores make them, unless they belong to loaders."""
+        if get_worker_info() is not None:
+            return [self[key] for key in keys]
+        return _on_all_cores(self.__getitem__, keys)
+
+    def _image(self, number: int) -> NDArray[np.uint8]:
         if self._kept is not None and number in self._kept:
             return self._kept[number]
-        image = torch.from_numpy(prepare(self._frames[number], self._preprocessing))
+        image = prepare(self._frames[number], self._preprocessing)
         if self._kept is not None:
             self._kept[number] = image
         return image
@@ -78,6 +86,17 @@ def prepare_message(message: Any, preprocessing: Preprocessing) -> NDArray[np.ui
     :raises ImageDecodeError: the message cannot be decoded.
     """
     return look(decode_message(message, preprocessing.half_suffices), preprocessing).image
+
+
+def prepare_all(frames: Sequence[LabelledFrame], preprocessing: Preprocessing,
+                ) -> NDArray[np.uint8]:
+    """Do what :func:`prepare` does with frames on all cores; return RGB uint8 (N, h, w, 3)."""
+    return np.stack(_on_all_cores(lambda frame: prepare(frame, preprocessing), frames))
+
+
+def _on_all_cores(work: Callable[[Given], Made], items: Sequence[Given]) -> list[Made]:
+    with one_opencv_thread(), ThreadPoolExecutor(usable_cores()) as threads:
+        return list(threads.map(work, items))
 
 
 def prepare(frame: LabelledFrame, preprocessing: Preprocessing) -> NDArray[np.uint8]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from grasp_success_detector.console import progress_bar, stderr_console
 from grasp_success_detector.datasets.dataset import LabelledFrame
-from grasp_success_detector.datasets.torch_dataset import prepare
+from grasp_success_detector.datasets.torch_dataset import prepare_all
 from grasp_success_detector.datasets.workers import one_opencv_thread, Task, usable_cores, Workers
 from grasp_success_detector.decision import DecisionConfig, Reason
 from grasp_success_detector.errors import ConfigError
@@ -68,7 +68,7 @@ def logits_of(classifier: GraspClassifier, frames: Sequence[LabelledFrame],
         for start in range(0, len(frames), BATCH_SIZE):
             batch = frames[start:start + BATCH_SIZE]
             logits[start:start + len(batch)] = classifier.engine.logits(
-                np.stack([prepare(frame, classifier.preprocessing) for frame in batch]))
+                prepare_all(batch, classifier.preprocessing))
             progress.advance(task, len(batch))
     return logits
 

@@ -12,12 +12,16 @@ from grasp_success_detector.files import share_path
 from grasp_success_detector.images.preprocessing import check_rgb, Preprocessing
 from grasp_success_detector.inference.engine import Engine, Precision
 from grasp_success_detector.inference.opencv_engine import OpenCvEngine
-from grasp_success_detector.inference.torch_engine import installed, TorchEngine
+from grasp_success_detector.inference.openvino_engine import OpenVinoEngine
+from grasp_success_detector.inference.torch_engine import TorchEngine
 from grasp_success_detector.networks.checkpoint import Checkpoint, HandFinderMetadata
 from grasp_success_detector.networks.hand_boxes import HandBox, read_box
 
 #: The hand finder that ships with the package, below its share folder.
 FINDER_FILE = 'models/hand_finder.safetensors'
+
+
+_making_finder = Lock()
 
 
 class View(NamedTuple):
@@ -92,18 +96,25 @@ def look(frame: NDArray[np.uint8], preprocessing: Preprocessing,
     Cut out of a frame what a classifier is shown: the region of interest, or the hand in it.
 
     :param frame: RGB uint8 (H, W, 3).
-    :param finder: of the classifier's engine; None: this process's, with the reference engine.
+    :param finder: of the classifier's engine; None: this process's own, in fp32.
     :param box: the hand, where it is known already.
     :raises ImageDecodeError: the frame is not RGB uint8 (H, W, 3).
     """
     if not preprocessing.hand:
         return View(preprocessing.crop_and_resize(frame), None, False)
     if box is None:
-        box = (finder or _own_finder(os.getpid())).find(frame, preprocessing.roi)
+        box = (finder or _own_finder()).find(frame, preprocessing.roi)
     return View(preprocessing.crop_and_resize(frame, box.edges if box else None), box, box is None)
 
 
+def _own_finder() -> HandFinder:
+    with _making_finder:    # threads that come first all want one
+        return _finder_of(os.getpid())
+
+
 @cache
-def _own_finder(process: int) -> HandFinder:
+def _finder_of(process: int) -> HandFinder:
     """Return a finder for this process: a forked one must not use the threads of its parent."""
-    return HandFinder(TorchEngine if installed() else OpenCvEngine)
+    kinds: tuple[type[Engine], ...] = (OpenVinoEngine, TorchEngine)
+    return HandFinder(next((kind for kind in kinds if not kind.unsupported(
+        Precision.FP32, 'cpu')), OpenCvEngine))

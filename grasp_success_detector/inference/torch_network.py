@@ -9,6 +9,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from grasp_success_detector.networks.checkpoint import Checkpoint
 
+# On a CPU, the activations between layers should stay in its caches: with 6 frames of 224 x 224 at
+# a time EfficientNet-Lite0 takes less than half as long per frame as with 32, ResNet34 no longer.
+CACHED_PIXELS = 6 * 224 * 224
+
 
 class PixelNetwork(nn.Module):
     """
@@ -57,6 +61,19 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
                               if hasattr(norm, name)]
         setattr(model.get_submodule(parent), child, nn.Sequential(*follows))
     return model
+
+
+def in_parts(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """
+    Return a network's output for normalised images (B, 3, H, W), without gradients.
+
+    On a CPU it runs a few images at a time, whose activations stay in the caches.
+    """
+    few = max(1, CACHED_PIXELS // images[0, 0].numel())
+    images = images.contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        return torch.cat([network(part) for part in images.split(
+            few if images.device.type == 'cpu' else len(images))])
 
 
 class _Tracer(fx.Tracer):

@@ -22,6 +22,8 @@ from grasp_success_detector.evaluation.predictions import write_predictions
 from grasp_success_detector.files import json_text, write_whole
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.inference.classifier import GraspClassifier
+from grasp_success_detector.inference.engine import Precision
+from grasp_success_detector.inference.torch_engine import has_cuda, TorchEngine
 from grasp_success_detector.networks import architectures
 from grasp_success_detector.networks.checkpoint import Checkpoint, save
 from grasp_success_detector.networks.weights import build_pretrained
@@ -29,7 +31,7 @@ from grasp_success_detector.training.best_epoch import BestEpoch
 from grasp_success_detector.training.known_frames import familiarity_with_frames
 from grasp_success_detector.training.loaders import make_loaders
 from grasp_success_detector.training.module import GraspTraining, lightning_run, make_trainer
-from grasp_success_detector.training.recipe import Accelerator, TrainingConfig
+from grasp_success_detector.training.recipe import Accelerator, TrainingConfig, TrainingPrecision
 from grasp_success_detector.training.run_folder import RunFolder
 
 #: Each process computes all features itself, so that the first ones wait for the slowest.
@@ -63,6 +65,7 @@ def fit(config: TrainingConfig, split: Split, out: Path, datasets: Sequence[Path
     :raises KeyboardInterrupt: the user pressed Ctrl-C; the run can be resumed.
     """
     _check_labels(split)
+    config = replace(config, precision=_precision(config))
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     preprocessing = config.preprocessing()
     weights = None if config.weights is None else Path(config.weights)
@@ -87,6 +90,17 @@ def fit(config: TrainingConfig, split: Split, out: Path, datasets: Sequence[Path
         return False
     _finish(config, split, run, best.epoch, freezing, datasets, say)
     return True
+
+
+def _precision(config: TrainingConfig) -> TrainingPrecision:
+    """Return what ``auto`` is on this machine, or the precision that is asked for."""
+    if config.precision is not TrainingPrecision.AUTO:
+        return config.precision
+    on_cpu = config.device is Accelerator.CPU or (
+        config.device is Accelerator.AUTO
+        and not (has_cuda() or torch.backends.mps.is_available()))
+    return TrainingPrecision.BF16_MIXED if on_cpu and TorchEngine.unsupported(
+        Precision.BF16, 'cpu') is None else TrainingPrecision.FP32
 
 
 def _check_labels(split: Split) -> None:

@@ -206,8 +206,7 @@ def fit(model: HandFinderNetwork, examples: Sequence[Example], epochs: int, seed
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
             made = [cut(rng, examples[i]) for i in order[start:start + BATCH]]
-            images = torch.stack([change(torch.from_numpy(image).permute(2, 0, 1))
-                                  .permute(1, 2, 0) for image, _ in made])
+            images = torch.from_numpy(np.stack([change(image, rng) for image, _ in made]))
             wanted = [targets(box) for _, box in made]
             sure, edges = (torch.from_numpy(np.stack(part)) for part in zip(*wanted, strict=True))
             value = loss(model(FINDER_INPUT.normalize(images)), sure, edges)

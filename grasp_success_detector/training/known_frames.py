@@ -10,7 +10,7 @@ from rich.console import Console
 
 from grasp_success_detector.console import progress_bar
 from grasp_success_detector.datasets.dataset import LabelledFrame, read_extracted
-from grasp_success_detector.datasets.torch_dataset import prepare
+from grasp_success_detector.datasets.torch_dataset import prepare_all
 from grasp_success_detector.errors import ConfigError, DatasetError
 from grasp_success_detector.inference.classifier import BATCH_SIZE, GraspClassifier
 from grasp_success_detector.inference.engine import int8_path
@@ -80,8 +80,7 @@ def _features(classifier: GraspClassifier, frames: Sequence[LabelledFrame],
         task = progress.add_task(f'{name}, {classifier.engine}', total=len(frames))
         for first in range(0, len(frames), BATCH_SIZE):
             batch = frames[first:first + BATCH_SIZE]
-            classifier.engine.logits(np.stack(
-                [prepare(frame, classifier.preprocessing) for frame in batch]))
+            classifier.engine.logits(prepare_all(batch, classifier.preprocessing))
             assert classifier.engine.features is not None
             parts.append(classifier.engine.features)
             progress.advance(task, len(batch))

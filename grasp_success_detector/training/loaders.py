@@ -16,11 +16,15 @@ from grasp_success_detector.datasets.dataset import Split
 from grasp_success_detector.datasets.torch_dataset import AugmentedFrame, FrameDataset
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.inference.classifier import BATCH_SIZE
-from grasp_success_detector.inference.torch_network import fold_batch_norm
+from grasp_success_detector.inference.torch_network import fold_batch_norm, in_parts
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.architectures import split_at_freeze
 from grasp_success_detector.training.augmentation import camera_augmentation
 from grasp_success_detector.training.recipe import Samples, TrainingConfig
+
+#: The most training images that are judged after an epoch, spread evenly over all, if their
+#: samples are drawn anew: few of these are among the epoch's.
+MOST_JUDGED = 2400
 
 Item = tuple[torch.Tensor, int]
 Sample = TypeVar('Sample')
@@ -120,11 +124,10 @@ def cache_features(trunk: nn.Module, frames: Dataset[Item], preprocessing: Prepr
     features: torch.Tensor | None = None
     labels = torch.empty(len(frames), dtype=torch.int64)  # type: ignore[arg-type]
     start = 0
-    with torch.no_grad(), precision, progress_bar(stderr_console()) as progress:
+    with precision, progress_bar(stderr_console()) as progress:
         task = progress.add_task('features of the frozen part', total=len(labels))
         for images, batch_labels in DataLoader(frames, BATCH_SIZE, num_workers=workers):
-            normalised = preprocessing.normalize(images.to(device))
-            batch = trunk(normalised.to(memory_format=torch.channels_last))  # (B, C, h, w)
+            batch = in_parts(trunk, preprocessing.normalize(images.to(device)))  # (B, C, h, w)
             if features is None:
                 features = torch.empty((len(labels), *batch.shape[1:]), dtype=batch.dtype)
             features[start:start + len(batch)] = batch
@@ -141,7 +144,7 @@ class Loaders(NamedTuple):
 
     :ivar train: loader of the samples of each epoch.
     :ivar judged: loaders of the validation frames and, with ``train_accuracy``, of the training
-        frames, augmented only if samples are drawn once.
+        images: the samples if they are drawn once, else some frames, not augmented.
     :ivar rest: the layers behind the frozen trunk, if batches hold its features; else None.
     """
 
@@ -180,7 +183,10 @@ def make_loaders(config: TrainingConfig, split: Split, model: nn.Module,
         samples_of = partial(draw_samples, labels, config.samples_per_class, config.seed)
     rank, processes = trainer.global_rank, trainer.world_size
     per_process = config.batch_size // processes
-    judged = (val, train) if config.train_accuracy else (val,)
+    judged: tuple[Dataset[Any], ...] = (val,)
+    if config.train_accuracy:
+        judged += (train if config.samples is Samples.ONCE else Subset(
+            train, range(0, len(labels), -(-len(labels) // MOST_JUDGED))),)
     options: dict[str, Any] = {'num_workers': workers, 'persistent_workers': workers > 0}
     sampler = EpochSampler(samples_of, config.batch_size, rank, processes)
     return Loaders(

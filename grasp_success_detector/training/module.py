@@ -19,7 +19,8 @@ from torch.nn import functional as F
 
 from grasp_success_detector.errors import ConfigError, one_line, TrainingError
 from grasp_success_detector.images.preprocessing import Preprocessing
-from grasp_success_detector.networks.architectures import head_parameters
+from grasp_success_detector.inference.torch_network import fold_batch_norm, in_parts
+from grasp_success_detector.networks.architectures import head_parameters, split_at_freeze
 from grasp_success_detector.training import recipe
 
 #: Images or features, and their labels; or logits (N, 2), and the labels (N,).
@@ -72,14 +73,18 @@ class GraspTraining(lightning.LightningModule):
     Trains the parameters of a classifier that are not frozen.
 
     :param rest: the part of the model after its frozen trunk, if batches hold the trunk's features
-        instead of images.
+        instead of images. Otherwise the trunk runs here, with BatchNorm folded, as it does not
+        change.
     """
 
     def __init__(self, model: nn.Module, preprocessing: Preprocessing,
                  config: recipe.TrainingConfig, rest: nn.Module | None = None) -> None:
         super().__init__()
         self.model = model
-        self._rest = rest
+        trunk, learning = split_at_freeze(model, config.architecture)
+        self._rest = learning if rest is None else rest
+        # In a list, as it is no part of what Lightning saves and moves.
+        self._trunk = [fold_batch_norm(trunk)] if rest is None else []
         self._preprocessing = preprocessing
         self._config = config
         self._answers: defaultdict[int, list[Batch]] = defaultdict(list)
@@ -87,14 +92,18 @@ class GraspTraining(lightning.LightningModule):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits (B, 2) of RGB uint8 images (B, h, w, 3), or of the trunk's features."""
-        if self._rest is None:
-            network, x = self.model, self._preprocessing.normalize(images)  # (B, 3, h, w)
-        else:
-            network, x = self._rest, images
+        x = images
+        for trunk in self._trunk:
+            x = in_parts(trunk, self._preprocessing.normalize(x))   # (B, C, h, w)
         if x.dim() == 4:  # as the classifier feeds it, and much faster on CPUs
             x = x.to(memory_format=torch.channels_last)
-        logits: torch.Tensor = network(x)
+        logits: torch.Tensor = self._rest(x)
         return logits
+
+    def on_fit_start(self) -> None:
+        """Move the frozen trunk to the device of the training."""
+        for trunk in self._trunk:
+            trunk.to(self.device)
 
     def on_train_epoch_start(self) -> None:
         """Seed the random numbers of the epoch, so that a resumed run draws the same ones."""

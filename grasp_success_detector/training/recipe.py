@@ -51,8 +51,13 @@ class Augmentation(Enum):
 
 
 class TrainingPrecision(Enum):
-    """Values of Lightning's ``Trainer(precision=...)``; weights are float32 in all of them."""
+    """
+    Values of Lightning's ``Trainer(precision=...)``; weights are float32 in all of them.
 
+    ``AUTO`` is bf16-mixed on CPUs that compute in bf16, and 32-true elsewhere.
+    """
+
+    AUTO = 'auto'
     FP32 = '32-true'
     BF16_MIXED = 'bf16-mixed'
     FP16_MIXED = '16-mixed'
@@ -127,13 +132,15 @@ class TrainingConfig:
         False, help="keep decoded and cropped images in each process's memory, so that later "
         'epochs read them faster')
     train_accuracy: bool = setting(
-        True, help='after each epoch also judge the training images, as the original experiment '
-        'did; the report labels it')
+        True, help='after each epoch also judge the training images (2,400 of them if samples are '
+        'drawn anew), as the original experiment did; the report labels it')
     max_false_positive_rate: float = setting(
         .01, above=0, below=1, metavar='SHARE', help='largest share of the failure frames of '
         'validation that may count as success; chooses the threshold')
     seed: int = setting(0, lowest=0, highest=MAX_SEED, help='the same seed draws the same samples')
-    precision: TrainingPrecision = TrainingPrecision.FP32
+    precision: TrainingPrecision = setting(
+        TrainingPrecision.FP32, help='type of the numbers that the network computes with; auto: '
+        'bf16-mixed on CPUs that have it, else 32-true')
     device: Accelerator = Accelerator.AUTO
     devices: int = setting(1, lowest=1, help='number of devices on each machine')
     num_nodes: int = setting(1, lowest=1, help='number of machines')

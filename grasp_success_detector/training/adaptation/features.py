@@ -148,10 +148,8 @@ def with_copies(images: NDArray[np.uint8], copies: int, seed: int) -> NDArray[np
         from grasp_success_detector.training.augmentation import camera_augmentation
 
         change = camera_augmentation()
-        with torch.random.fork_rng(devices=[]):
-            for image, row in zip(images, made, strict=True):
-                torch.default_generator.manual_seed(seed + crc32(image.tobytes()))
-                planes = torch.from_numpy(image).permute(2, 0, 1)  # (3, h, w)
-                for copy in range(1, 1 + copies):
-                    row[copy] = change(planes).permute(1, 2, 0).numpy()
+        for image, row in zip(images, made, strict=True):
+            rng = np.random.default_rng(seed + crc32(image.tobytes()))
+            for copy in range(1, 1 + copies):
+                row[copy] = change(image, rng)
     return made
