@@ -41,7 +41,7 @@ from grasp_success_detector.training.adaptation.backbone import Backbone
 from grasp_success_detector.training.adaptation.cross_validation import Grouping
 from grasp_success_detector.training.adaptation.hand_labels import labelled_by_hand
 from grasp_success_detector.training.adaptation.head import fit_head, Head, head_of
-from grasp_success_detector.training.adaptation.unlabelled import lowest_threshold
+from grasp_success_detector.training.adaptation.unlabelled import compare, Trial
 
 Floats, Places = NDArray[np.float32], NDArray[np.int64]
 #: Shares of the new statistics, of those of BatchNorm and of the features.
@@ -64,9 +64,12 @@ class Ways:
 
     def __init__(self, checkpoint: Checkpoint, source: Frames, frames: Frames,
                  batch_norm: bool) -> None:
+        # Before a backbone freezes layers, whose statistics then stay as they are.
+        self.free = deepcopy(checkpoint.model)
         self.start = Backbone.of_checkpoint(checkpoint)
         self.known, self.frames, self.batch_norm = checkpoint.metadata, frames, batch_norm
         self.head = head_of(self.start.head)
+        self.trial: Trial | None = None     # of the labels of the joints, in this half
         self.source, self.features = (self.start.pooled(
             each.images, self.known.preprocessing) for each in (source, frames))
 
@@ -97,7 +100,7 @@ class Ways:
         for name, places in (('labels where joints and P agree', agree),
                              ('labels of the joints', hand)):
             if len(hand):
-                alone, averaged = self.fitted(places, told[places] == 1, judged)
+                alone, averaged, self.trial = self.fitted(places, told[places] == 1, judged)
                 yield name, alone
                 yield f'{name}, averaged with the old head', averaged
         right = learnt[self.frames.labels[learnt] >= 0]
@@ -114,10 +117,10 @@ class Ways:
         everything = np.resize(generator.permutation(learnt), max(32, len(learnt)))
         for name, places, shares in (('balanced by P', generator.permutation(balanced), SHARES),
                                      ('all', everything, (.3,))):
-            new = statistics(self.start.model, self.known.preprocessing.normalize,
+            new = statistics(self.free, self.known.preprocessing.normalize,
                              self.frames.images[places])
             for share in shares:
-                model = deepcopy(self.start.model)
+                model = deepcopy(self.free)
                 for layer, (mean, variance) in zip(batch_norms(model), new, strict=True):
                     layer.running_mean.lerp_(mean, share)
                     layer.running_var.lerp_(variance, share)
@@ -127,25 +130,23 @@ class Ways:
                        self.log_odds(self.head.margins(features)))
 
     def aligned(self, learnt: Places, seen: torch.Tensor) -> Iterator[tuple[str, Floats]]:
-        """Yield log-odds of features moved to the mean, deviation or covariance of known ones."""
+        """Yield log-odds of features moved to the mean or covariance of known ones."""
         own, known = self.features[learnt], self.source
         for share in SHARES:
             moved = seen + share * (known.mean(0) - own.mean(0))
             yield (f'mean of the features moved, {share:g} of the way',
                    self.log_odds(self.head.margins(moved)))
-        scaled = (seen - own.mean(0)) * (known.std(0) + .05) / (own.std(0) + .05) + known.mean(0)
-        yield 'mean and deviation of the features', self.log_odds(self.head.margins(scaled))
         # B. Sun, J. Feng and K. Saenko, Return of Frustratingly Easy Domain Adaptation, AAAI 2016.
         turned = (seen - own.mean(0)) @ power(own, -.5) @ power(known, .5) + known.mean(0)
         yield 'covariance of the features (CORAL)', self.log_odds(self.head.margins(turned))
 
     def fitted(self, places: Places, success: NDArray[np.bool_],
-               judged: Places) -> tuple[Floats, Floats]:
+               judged: Places) -> tuple[Floats, Floats, Trial | None]:
         """Return log-odds by a head that learnt from frames, and by its mean with the old one."""
         seen = self.features[judged]
         if len(set(success.tolist())) < 2:
             old = self.log_odds(self.head.margins(seen))
-            return old, old
+            return old, old, None
         labels = success.astype(np.float32)
         grouping = Grouping.of(labels, self.frames.attempts[places].tolist())
 
@@ -161,9 +162,9 @@ class Ways:
                 self.features[places[fold]])
         before, after = (torch.sigmoid(margins / self.known.temperature).numpy() for margins in (
             self.head.margins(self.features[places]), held_out))
-        threshold = lowest_threshold(before, after, labels, self.known.threshold)
-        return (self.log_odds(head.margins(seen), .5),
-                self.log_odds(head.mixed(self.head, .5).margins(seen), threshold))
+        threshold, trial = compare(before, after, grouping, self.known.threshold)
+        return (self.log_odds(head.margins(seen), .5), self.log_odds(
+            head.mixed(self.head, .5).margins(seen), threshold), trial)
 
 
 def alike(said: Floats, attempts: NDArray[np.str_], place: int, odds: float) -> bool:
@@ -193,7 +194,6 @@ def power(features: torch.Tensor, exponent: float) -> torch.Tensor:
 
 
 def batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
-    """Return the BatchNorm layers of a network."""
     return [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
 
 
@@ -212,12 +212,11 @@ def statistics(model: nn.Module, normalize: object, images: NDArray[np.uint8],
             for layer in batch_norms(model)]
 
 
-def frames_of(source: str, topic: str | None, checkpoint: Checkpoint, most: int,
-              each: int) -> Frames:
+def frames_of(source: str, checkpoint: Checkpoint, most: int, each: int) -> Frames:
     """Read some frames, spread evenly, of some attempts of a bag or data set."""
     rows = defaultdict(list)
     with tempfile.TemporaryDirectory() as unpacked:
-        recording, = open_recordings([source], FrameSelection(topic=topic), Path(unpacked))
+        recording, = open_recordings([source], FrameSelection(), Path(unpacked))
         (by_hand,), _ = labelled_by_hand([recording], read_hand())
         told = {frame.number: frame.label for frame in by_hand.frames}
         for frame, image in recording.read(
@@ -287,20 +286,21 @@ def main() -> None:
     parser.add_argument('source', nargs='?')
     parser.add_argument('--pictures', type=Path)
     parser.add_argument('--checkpoint', default='', help='to start from (the default)')
-    parser.add_argument('--topic')
     parser.add_argument('--attempts', type=int, default=200)
     parser.add_argument('--frames', type=int, default=8, help='of each attempt')
     parser.add_argument('--no-batch-norm', action='store_true', help='leave out what takes long')
     args = parser.parse_args()
     checkpoint = Checkpoint.open(checkpoint_path(args.checkpoint))
-    frames = (frames_of(args.source, args.topic, checkpoint, args.attempts, args.frames)
+    frames = (frames_of(args.source, checkpoint, args.attempts, args.frames)
               if args.pictures is None else pictures_of(args.pictures, checkpoint))
-    source = frames_of(str(share_path(SAMPLE_BAG)), None, checkpoint, 8, 20)
+    source = frames_of(str(share_path(SAMPLE_BAG)), checkpoint, 8, 20)
     ways = Ways(checkpoint, source, frames, not args.no_batch_norm)
     said: dict[str, dict[int, float]] = defaultdict(dict)
     for learnt, judged in halves(frames):
         for name, log_odds in ways(learnt, judged):
             said[name].update(zip(judged.tolist(), log_odds.tolist(), strict=True))
+        if ways.trial is not None:
+            print(f'{"kept" if ways.trial.helps else "nothing changed"}: {ways.trial}')
     known = frames.told >= 0
     if (both := known & (frames.labels >= 0)).any():
         print(f'the joints tell the label of {known.mean():.0%} of {len(known)} frames; '

@@ -104,11 +104,7 @@ def adapt_unlabelled(checkpoint: Checkpoint, frames: RigFrames, seed: int = 0,
             partial(learning.margins, candidate), grouping, folds), grouping)))
     old = checkpoint.metadata
     before, after = (probabilities_of(one.score.margins, old.temperature) for one in compared)
-    threshold = lowest_threshold(before, after, grouping.labels, old.threshold)
-    was, now = (right_units(said, grouping, limit) for said, limit in (
-        (before, old.threshold), (after, threshold)))
-    trial = Trial(Accuracy(int(was.sum()), len(was)), Accuracy(int(now.sum()), len(now)),
-                  int((now & ~was).sum()), int((was & ~now).sum()))
+    threshold, trial = compare(before, after, grouping, old.threshold)
     if not trial.helps:
         return trial, None
     adapted = learning.model(compared[1].candidate)
@@ -121,6 +117,23 @@ def adapt_unlabelled(checkpoint: Checkpoint, frames: RigFrames, seed: int = 0,
         adapted.model, metadata, tuple(compared), 1,
         OperatingPoint(old.temperature, threshold, (_NOTE,)), trial.after, frames, after, (),
         None, ())
+
+
+def compare(before: NDArray[np.float32], after: NDArray[np.float32], grouping: Grouping,
+            own: float) -> tuple[float, Trial]:
+    """
+    Return the threshold of an adapted head, and what it brings at that threshold.
+
+    :param before: P(success) by the checkpoint as it is, float32 (N,).
+    :param after: the same by adapted heads that have not learnt the frame's attempt.
+    :param own: threshold of the checkpoint as it is.
+    """
+    threshold = lowest_threshold(before, after, grouping.labels, own)
+    was, now = (right_units(said, grouping, limit) for said, limit in (
+        (before, own), (after, threshold)))
+    return threshold, Trial(
+        Accuracy(int(was.sum()), len(was)), Accuracy(int(now.sum()), len(now)),
+        int((now & ~was).sum()), int((was & ~now).sum()))
 
 
 def lowest_threshold(before: NDArray[np.float32], after: NDArray[np.float32],
