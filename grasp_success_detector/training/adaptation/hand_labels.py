@@ -1,4 +1,4 @@
-"""Labels of frames that nobody labelled: where the joints tell them, the same over time."""
+"""Labels for frames without any: where the joints tell them, and agree over time."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
