@@ -29,6 +29,7 @@ from grasp_success_detector.networks.checkpoint import Checkpoint
 from grasp_success_detector.recordings.bags import image_topic, open_bag
 
 BASELINE = 'baseline'
+IDLE = 'idle'       # a node that answers without any work
 CONTESTANTS = (BASELINE, 'opencv-fp32', 'torch-fp32', 'torch-bf16', 'openvino-fp32',
                'openvino-bf16', 'openvino-int8')
 
@@ -81,6 +82,8 @@ def node_command(contestant: str, checkpoint: Path, python: str = sys.executable
     :param python: that runs it.
     :param autostart: whether it activates itself; the baseline always does.
     """
+    if contestant == IDLE:
+        return [python, str(Path(__file__).with_name('baseline_node.py'))]
     if contestant == BASELINE:
         return [python, str(Path(__file__).with_name('baseline_node.py')), str(checkpoint)]
     engine, precision = contestant.split('-')
