@@ -7,13 +7,15 @@ What counts are the ratios within one run. Needs ROS 2.
 
     python benchmarks/latency.py models/*_rig.safetensors
     python benchmarks/latency.py resnet34.safetensors --frames 500 --engines baseline openvino-bf16
-    python benchmarks/latency.py models/efficientnet_lite0_rig.safetensors --rates 60 --seconds 60
+    python benchmarks/latency.py models/efficientnet_lite0_rig.safetensors --rates 60 --busy 2
 """
 
 import argparse
 import json
 import os
 from pathlib import Path
+import subprocess
+import sys
 from typing import Any
 
 from contestants import (
@@ -47,7 +49,14 @@ def measure(contestant: str, checkpoint: Path, args: argparse.Namespace) -> dict
         found = {'p50': p50, 'p95': p95, 'p99': p99, 'cpu': cpu, 'mb': node.memory_mb()[0],
                  'filmed': []}
         for rate in args.rates:
-            _, answered = node.film(jpegs, rate, args.seconds)
+            loops = [subprocess.Popen([sys.executable, '-c', 'while True: pass'])
+                     for _ in range(args.busy)]
+            try:
+                _, answered = node.film(jpegs, rate, args.seconds)
+            finally:
+                for loop in loops:
+                    loop.kill()
+                    loop.wait()
             p50, p99 = np.percentile(list(answered.values()), (50, 99)) * 1000
             published = round(rate * args.seconds)
             found['filmed'].append({
@@ -64,6 +73,8 @@ def main() -> None:
     parser.add_argument('--rates', type=float, nargs='*', default=[60., 30.], metavar='HZ',
                         help='of the camera that films steadily (60 30)')
     parser.add_argument('--seconds', type=float, default=10., help='for each rate (10)')
+    parser.add_argument('--busy', type=int, default=0, metavar='N',
+                        help='endless loops that run beside the camera (0)')
     parser.add_argument('--engines', nargs='+', choices=CONTESTANTS, default=CONTESTANTS)
     parser.add_argument('--json', type=Path, help='file for what was measured')
     parser.add_argument('--alone', action='store_true', help=argparse.SUPPRESS)
@@ -80,7 +91,8 @@ def main() -> None:
         for contestant in args.engines:
             out = in_own_process(
                 __file__, checkpoint, '--alone', '--frames', args.frames, '--seconds',
-                args.seconds, '--engines', contestant, '--rates', *args.rates)
+                args.seconds, '--engines', contestant, '--busy', args.busy, '--rates',
+                *args.rates)
             if out is None:
                 continue
             m = json.loads(out)
@@ -100,7 +112,8 @@ def main() -> None:
                       f'{film["answered_hz"]:.1f}',
                       f'{film["unanswered"]} of {film["published"]}', f'{film["p50"]:.1f}',
                       f'{film["p99"]:.1f}', f'{film["p99"] * film["rate"] / 1000:.2f}')
-    print(f'\n{args.frames} frames one after the other, {args.seconds:.0f} s at each rate; '
+    print(f'\n{args.frames} frames one after the other, {args.seconds:.0f} s at each rate'
+          f'{f" beside {args.busy} endless loops" if args.busy else ""}; '
           f'{machine()}.')
     keep(args.json, rows)
 
