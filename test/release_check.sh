@@ -56,11 +56,15 @@ grep -q 'opencv fp32 on cpu' "$dir/node.log" && grep -q 'active: frames from' "$
     || { cat "$dir/node.log" >&2; fail "the installed node does not become active"; }
 grep 'configured' "$dir/node.log"
 
-step 'the sdist as a package in a workspace (colcon build, colcon test)'
+step 'the sdist as a package in a workspace, beside the same packages (colcon build, colcon test)'
+"$tools/pip" install -q --disable-pip-version-check --target "$dir/colcon" --upgrade \
+    -c "$root/constraints.txt" colcon-common-extensions pytest 'setuptools<80'
+colcon() {
+    PYTHONPATH=$dir/colcon "$bare/python" "$dir/colcon/bin/colcon" "$@"
+}
 mkdir -p "$dir/workspace/src"
 tar -xf "$dir"/dist/*.tar.gz -C "$dir/workspace/src"
 cd "$dir/workspace"
-PATH=$tools:$PATH
 colcon build --event-handlers console_cohesion-
 colcon test --return-code-on-test-failure --event-handlers console_cohesion- \
     --pytest-args -q -m 'not dds and not slow' \

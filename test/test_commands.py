@@ -10,6 +10,8 @@ import sys
 
 import pytest
 
+pytest.importorskip('rosbags')
+
 LIBEXEC = Path(__file__).parent.parent / 'libexec'
 COMMANDS = sorted(path.name for path in LIBEXEC.iterdir() if path.is_file())
 

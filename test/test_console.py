@@ -10,6 +10,8 @@ import pytest
 
 from grasp_success_detector.console import command, ExitCode
 
+pytest.importorskip('rich')
+
 SCRIPT = """
 import sys
 from rich.console import Console

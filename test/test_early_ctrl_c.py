@@ -8,6 +8,8 @@ import sys
 from processes import COMMANDS
 import pytest
 
+pytest.importorskip('rosbags')
+
 # Ctrl-C at the moment at which a module begins to load: the import that follows is interrupted.
 AT_THE_IMPORT = """
 import os, runpy, signal, sys

@@ -15,6 +15,8 @@ import pytest
 import grasp_success_detector
 from grasp_success_detector import files as resources
 
+pytest.importorskip('pip')
+
 ROOT = Path(__file__).parent.parent
 NAME = 'grasp_success_detector'
 COMMANDS = sorted(path.name for path in (ROOT / 'libexec').iterdir() if path.is_file())

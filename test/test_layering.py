@@ -148,7 +148,8 @@ def test_all_but_ros_works_without_ros():
 
 @pytest.mark.parametrize(('module', 'heavy'), [
     ('', {'torch', 'rclpy', 'numpy', 'cv2'}),
-    ('.labelling.server', {'torch', 'rclpy'}), ('.ros.node.lifecycle_node', {'torch'})])
+    ('.labelling.server', {'torch', 'rclpy'}), ('.ros.node.lifecycle_node', {'torch'}),
+    ('.ros.node.launch_arguments', {'torch', 'rosbags', 'rclpy'})])
 def test_what_a_part_does_not_load(module, heavy):
     if 'ros' in module:
         pytest.importorskip('rclpy')

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 import re
 from typing import NamedTuple
 
+from grasp_success_detector.console import needing
 from grasp_success_detector.errors import BagError, ConfigError
 from grasp_success_detector.files import expanded
 from grasp_success_detector.images.message_fields import IMAGE_TYPES
-from grasp_success_detector.recordings.bags import open_bag
 
 #: A valid part of a ROS namespace.
 NAME = re.compile(r'[A-Za-z_][A-Za-z0-9_]*')
@@ -140,6 +140,10 @@ def recorded_cameras(bag: str, topics: tuple[str, ...] = (), transport: str = ''
     :param transport: ``raw`` or ``compressed``; if empty, the one recorded, raw if both are.
     :raises BagError: the bag cannot be read, or lacks a requested camera in a common transport.
     """
+    # Only here: the launch files of a robot do without the extra.
+    with needing('bags', 'replay.launch.py'):
+        from grasp_success_detector.recordings.bags import open_bag
+
     with open_bag(bag) as reader:
         images = {c.topic: c.msgtype for c in reader.connections if c.msgtype in IMAGE_TYPES}
     found = {
