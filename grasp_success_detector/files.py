@@ -29,7 +29,8 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LARGEST_YAML, _DEEPEST_YAML = 4 << 20, 50
 
 #: Names of the checkpoints that ship with the package; the first one is the default.
-SHIPPED_CHECKPOINTS = ('efficientnet_lite0_world', 'efficientnet_lite0_rig', 'cifar_cnn_rig')
+SHIPPED_CHECKPOINTS = ('efficientnet_lite0_world', 'efficientnet_lite0_rig', 'cifar_cnn_world',
+                       'cifar_cnn_rig')
 CHECKPOINT_HELP = f'.safetensors, or the name of a shipped one: {", ".join(SHIPPED_CHECKPOINTS)}'
 
 DEFAULT_CHECKPOINT = f'models/{SHIPPED_CHECKPOINTS[0]}.safetensors'
