@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from grasp_success_detector.errors import CheckpointError
+from grasp_success_detector.files import SHIPPED_CHECKPOINTS
 from grasp_success_detector.networks import torchvision_ops  # noqa: F401 (before torchvision)
 from grasp_success_detector.networks.architectures import build, default_preprocessing
 from grasp_success_detector.networks.checkpoint import (
@@ -286,8 +287,7 @@ def test_a_shipped_checkpoint_is_named_without_its_path():
                if not name.startswith('fc3'))
     with pytest.raises(CheckpointError, match=(
             '^cifar: no such file; expected weights: .safetensors, or .pth of torch.save, or the '
-            'name of a shipped checkpoint: efficientnet_lite0_world, efficientnet_lite0_rig, '
-            'cifar_cnn_rig$')):
+            f'name of a shipped checkpoint: {", ".join(SHIPPED_CHECKPOINTS)}$')):
         build_pretrained('cifar_cnn', Path('cifar'))
 
 
