@@ -100,7 +100,7 @@ def missing_package(error: BaseException) -> str | None:
     name = error.name if isinstance(error, ModuleNotFoundError) else None
     extra = EXTRA_OF_MODULE.get((name or '').partition('.')[0])
     return extra and (f'error: needs {name}, which is not installed; '
-                      f"pip install 'grasp_success_detector[{extra}]'")
+                      f"in the clone: pip install -c constraints.txt '.[{extra}]'")
 
 
 def _print_any_text() -> None:
@@ -151,7 +151,7 @@ def needing(extra: str, what: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise ConfigError(f'{what} needs more packages ({error}); '
-                          f'pip install grasp_success_detector[{extra}]') from error
+                          f"in the clone: pip install -c constraints.txt '.[{extra}]'") from error
 
 
 def counted(number: int, what: str) -> str:

@@ -22,8 +22,8 @@ def test_a_missing_package_is_one_line(capsys):
 
     assert main([]) == 1
     assert capsys.readouterr().err == (
-        "error: needs torch.nn, which is not installed; pip install "
-        "'grasp_success_detector[train]'\n")
+        "error: needs torch.nn, which is not installed; in the clone: pip install -c "
+        "constraints.txt '.[train]'\n")
 
 
 def test_an_error_of_the_code_is_not_hidden():
@@ -43,7 +43,7 @@ def start(name, missing):
 def test_a_command_without_its_extra_says_which():
     done = start('extract_frames', ['rosbags', 'rosbags.highlevel'])
     assert done.returncode == 1
-    assert "pip install 'grasp_success_detector[bags]'" in done.stderr
+    assert "pip install -c constraints.txt '.[bags]'" in done.stderr
     assert done.stderr.count('\n') == 1
 
 

@@ -52,8 +52,8 @@ examples:
       from the shipped checkpoint; labels by hand, as label_attempts and extract_frames take them
   adapt_classifier runs/first/classifier.safetensors dataset --out rig.safetensors
       from a checkpoint of one's own; all frames of a data set of extract_frames
-  adapt_classifier bags/rig --labels labels.csv --ways head --out rig.safetensors
-      the last layer alone, in a few seconds
+  adapt_classifier bags/rig --labels labels.csv --ways head blocks --out rig.safetensors
+      also tries whether fine-tuning the last two blocks is better; slower
   adapt_classifier bags/rig --labels labels.csv --roi 0.3,0.1,0.4,0.5 --out rig.safetensors
       also look at the region of the frame in which the hand grasps
   adapt_classifier efficientnet_lite0_rig --unlabelled bags/* --out rig.safetensors
@@ -99,9 +99,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             recordings, lacking = labelled_by_hand(recordings, read_hand(args.hand_model))
             if lacking:
                 return _nothing_changed(f'{lacking}; {_shares(start, recordings)}')
+        rules = {(each.name, each.account.get('attempts_by')) for each in recordings}
         frames = _read(recordings, config.frames_per_attempt, lambda size: views(
             config, start.metadata.architecture, own, size))
     _print_frames(frames)
+    for name, rule in sorted((name, rule) for name, rule in rules if rule):
+        print(f'{name}: attempts by {rule}; if several pictures show one attempt, name it in the '
+              'column attempt of --labels, else the accuracies below are too high')
     simulated = None
     if Way.SIMULATED in config.ways:
         with _opened([str(args.simulated or share_path(SAMPLE_BAG))],

@@ -160,7 +160,8 @@ def _travel(reference: HandReference) -> list[float]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__, EPILOG)
-    parser.add_argument('empty', nargs='*', metavar='BAG', help='closes on nothing')
+    parser.add_argument('empty', nargs='*', metavar='BAG',
+                        help='recordings in which the empty hand closes')
     parser.add_argument('--out', type=Path, required=True, metavar='JSON',
                         help='file to write; it must not exist')
     parser.add_argument('--attempts', nargs='+', default=[], metavar='BAG',
@@ -169,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
                         help='further labelled attempts, whose pictures are not judged: joints '
                         'and tactile sensors alone are learned from them')
     parser.add_argument('--labels', type=Path, metavar='CSV',
-                        help='labels of these attempts (the topic /ground_truth of simulations)')
+                        help='labels of these attempts (default: the topic /ground_truth)')
     parser.add_argument('--topic', nargs='+', metavar='TOPIC',
                         help='image topics of --attempts, one for each camera')
     parser.add_argument('--checkpoint', metavar='CHECKPOINT',
@@ -180,8 +181,9 @@ def _parser() -> argparse.ArgumentParser:
                         help='keep no reference of closes on nothing: a file for many rigs')
     hand = parser.add_argument_group('hand (default: told by the names of the joints)')
     hand.add_argument('--driver', choices=[kind.value for kind in DriverKind
-                                           if kind is not DriverKind.NONE])
-    hand.add_argument('--hand', choices=[side.value for side in Side], default='right')
+                                           if kind is not DriverKind.NONE], help='its driver')
+    hand.add_argument('--hand', choices=[side.value for side in Side], default='right',
+                      help='its side (right); only V4 names joints by it')
     hand.add_argument('--joint-names', default='', metavar='A,B,...',
                       help='names of the joints: index, middle, ring, thumb (, little), each from '
                       'its base to its tip')

@@ -109,7 +109,9 @@ class TrainingConfig:
     lr: float = setting(1e-3, above=0, help='peak learning rate of the head')
     backbone_lr: float = setting(
         3e-4, above=0, help='peak learning rate of the unfrozen part of the backbone')
-    weight_decay: float = setting(1e-2, lowest=0)
+    weight_decay: float = setting(
+        1e-2, lowest=0, help='share of the weights that each step takes off, times the learning '
+        'rate')
     average_weights: bool = setting(
         False, help='judge and keep a running mean of the weights, over about 500 steps, instead '
         'of the last ones')
