@@ -134,7 +134,8 @@ def command_parser(docstring: str | None, epilog: str) -> ArgumentParser:
     :param epilog: examples and exit codes, printed as they are.
     """
     name, description = (docstring or '').strip().split(': ', 1)
-    return ArgumentParser(name, description=description, epilog=epilog,
+    # An abbreviated option would change its meaning when another one is added.
+    return ArgumentParser(name, description=description, epilog=epilog, allow_abbrev=False,
                           formatter_class=RawDescriptionHelpFormatter)
 
 

@@ -57,8 +57,15 @@ def check_settings(owner: Any, error: type[GraspSuccessDetectorError], subject: 
         wrong = {name: expected for name, good, expected in more if not good}
     if wrong:
         raise error(f'{subject} ' + ', '.join(
-            f'{name} {getattr(owner, name)!r} (expected {expected})'
+            f'{name} {_shown(getattr(owner, name))} (expected {expected})'
             for name, expected in wrong.items()))
+
+
+def _shown(value: Any) -> str:
+    """Return a value as a user writes it."""
+    if isinstance(value, tuple) and any(isinstance(part, Enum | str) for part in value):
+        return ', '.join(map(_shown, value))
+    return str(value.value) if isinstance(value, Enum) else repr(value)
 
 
 def fits(owner: type, declared: Field[Any], value: Any) -> bool:

@@ -173,7 +173,7 @@ def test_a_file_that_appears_at_the_place_of_the_result_is_left_as_it_is(tmp_pat
     out = tmp_path / 'new.safetensors'
     process = start('adapt_classifier', 'cifar_cnn_rig', tmp_path / 'rig', '--ways', 'head',
                     '--out', out, env=os.environ | {'PYTHONUNBUFFERED': '1'})
-    assert 'labelled frames' in process.stdout.readline()   # the place was free until now
+    assert 'frames with a label' in process.stdout.readline()   # the place was free until now
     out.write_text('precious')
     error = process.communicate(timeout=120)[1]
     assert process.returncode == 1

@@ -1,6 +1,7 @@
 """calibrate_hand: the references of a rig from a bag of closes on nothing, and what is refused."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -16,10 +17,11 @@ OPENED = np.array([0, .1, .1, .1] * 3 + [1.2, .25, 0., 0.])
 CLOSED = np.array([0, 1.3, 1.1, .8] * 3 + [1.35, .4, .75, .9])
 
 
-def closes(path, count, names=NAMES):
-    """Write a bag of the driver V4, in which the hand closes and opens at 50 Hz."""
+def closes(path, count, names=NAMES, ends=(1.,)):
+    """Write a bag of the driver V4, in which the hand closes, by shares in turn, at 50 Hz."""
     noise, made, share, at = np.random.default_rng(0), [], 0., START_NS
-    for end, seconds in ([(0., 1.)] + [(1., .6), (1., 1.), (0., .6), (0., 1.)] * count):
+    for end, seconds in [(0., 1.)] + [step for number in range(count) for step in (
+            (ends[number % len(ends)], .6), (ends[number % len(ends)], 1.), (0., .6), (0., 1.))]:
         steps = round(seconds * 50)
         for step in range(steps):
             now = share + (end - share) * (step + 1) / steps
@@ -40,8 +42,16 @@ def test_references_of_a_rig_from_closes_on_nothing(tmp_path, capsys):
     np.testing.assert_allclose(model.reference.closed, CLOSED, atol=.01)
     np.testing.assert_allclose(model.reference.opened, OPENED, atol=.01)
     assert model.joints == read_hand().joints
-    assert '4 closes on nothing; the fingers bend by 2.90, 2.90, 2.90, 1.65 rad' in (
-        capsys.readouterr().out)
+    said = capsys.readouterr().out
+    assert '4 closes on nothing; the fingers bend by 2.90, 2.90, 2.90, 1.65 rad' in said
+    assert 'they differ' not in said
+
+
+def test_closes_that_differ_are_told(tmp_path, capsys):
+    bag = closes(tmp_path / 'held', 4, ends=(1., .7))   # every other time it holds something
+    assert main([str(bag), '--out', str(tmp_path / 'hand.json')]) == 0
+    assert re.search(r'they differ by up to 0\.[2-5]\d rad .*record closes on nothing alone',
+                     capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(('count', 'names', 'text'), [

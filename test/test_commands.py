@@ -94,3 +94,9 @@ def test_a_checkpoint_that_does_not_exist_is_one_line_with_the_shipped_names(lin
         '(.safetensors), or the name of a shipped checkpoint: efficientnet_lite0_world, '
         'efficientnet_lite0_rig, cifar_cnn_world, cifar_cnn_rig']
     assert not os.listdir(tmp_path)
+
+
+def test_an_abbreviated_option_is_unknown():
+    done = run_command('simulate_grasps', 'bags', '--attempt', '2')
+    assert done.returncode == 2
+    assert 'unrecognized arguments: --attempt 2' in done.stderr

@@ -37,6 +37,11 @@ class Paint:
             ('layers', self.layers < 10 or self.glossy, 'below 10 where it is not glossy')])
 
 
+def test_wrong_values_are_shown_as_users_write_them():
+    with pytest.raises(ConfigError, match=r"colours red, 'green' \(expected a list, each red or "):
+        Paint(colours=('red', 'green'))
+
+
 def test_what_files_and_command_lines_give_is_converted():
     paint = Paint(colour='blue', roi=[0, 1], colours=['red', 'blue'], thickness=2)
     assert paint == Paint(2 - 1, 2, colour=Colour.BLUE, roi=(0, 1),

@@ -237,7 +237,7 @@ def _shares(checkpoint: 'Checkpoint', recordings: 'Sequence[Recording]') -> str:
 def _print_frames(frames: 'RigFrames') -> None:
     labelled, others = frames.labelled(), frames.unlabelled()
     successes = int(labelled.labels.sum())
-    print(f'{counted(len(labelled.origins), "labelled frame")} of '
+    print(f'{counted(len(labelled.origins), "frame")} with a label of '
           f'{counted(len(set(labelled.attempts)), "attempt")}: {successes} success, '
           f'{len(labelled.origins) - successes} failure')
     if others.origins:

@@ -41,6 +41,10 @@ from grasp_success_detector.recordings.reader import StorageFile
 from grasp_success_detector.recordings.selection import FrameSelection
 from grasp_success_detector.recordings.sources import find_sources, Source, SourceKind
 
+#: Closes on nothing repeat within this standard deviation of each joint (rad), or something is
+#: wrong: encoders err by some hundredths.
+_REPEATED = .2
+
 EPILOG = """\
 examples:
   calibrate_hand bags/empty --out hand.json
@@ -76,6 +80,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         reference = learn_reference(nothing)
         print(f'{counted(reference.closes, "close")} on nothing; the fingers bend by '
               f'{", ".join(f"{bent:.2f}" for bent in _travel(reference))} rad')
+        if max(reference.spread) > _REPEATED:
+            print(f'they differ by up to {max(reference.spread):.2f} rad (standard deviation of a '
+                  'joint): in some of them something was in the hand, or it was told to close '
+                  'otherwise; record closes on nothing alone')
     joints, fusion, tactile = (None, None, None) if model is None else (
         model.joints, model.fusion, model.tactile)
     about: dict[str, Any] = {'version': __version__, 'closes_on_nothing': args.empty}

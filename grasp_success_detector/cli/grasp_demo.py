@@ -50,6 +50,10 @@ exit codes: 0 frames and verdicts came through, 1 bad bag or checkpoint, 2 usage
 came through, 130 interrupted"""
 
 
+#: Share of frames answered below which the demo says why some were not.
+_MOST_ANSWERED = .95
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = command_parser(__doc__, EPILOG)
@@ -104,6 +108,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         summary = f'{sum(known)} of {len(known)} attempts correct; {summary}'
     console.print(demo_view.result_table(results))
     console.print(summary, highlight=False)
+    if len(answers) < _MOST_ANSWERED * len(recorder.frames):
+        console.print('the node judges the newest frame and leaves out those that came while it '
+                      'was busy', soft_wrap=True)
     stills = [] if options.bag or options.fused else _stills(console)
     stamps = {stamp for result in results for stamp in demo_view.chosen_answers(result)}
     kind = 'simulated grasp attempts' if bag.simulated else f'frames of {bag.path.name}'

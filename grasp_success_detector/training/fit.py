@@ -24,6 +24,7 @@ from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.inference.engine import Precision
 from grasp_success_detector.inference.torch_engine import has_cuda, TorchEngine
+from grasp_success_detector.labels import Label
 from grasp_success_detector.networks import architectures
 from grasp_success_detector.networks.checkpoint import Checkpoint, save
 from grasp_success_detector.networks.weights import build_pretrained
@@ -108,8 +109,10 @@ def _check_labels(split: Split) -> None:
     if faults := list(filter(None, (
             check_labels(name, [f.attempt for f in frames], [f.label for f in frames])
             for name, frames in parts.items()))):
-        raise DatasetError('these splits lack frames of a label: ' + '; '.join(faults)
-                           + '; record more attempts, or extract with another --split or --seed')
+        missing = set(Label) - {frame.label for frames in parts.values() for frame in frames}
+        mend = ' and '.join(f'label some frames {label.name.lower()}' for label in missing) or (
+            'record more attempts, or extract with another --split or --seed')
+        raise DatasetError(f'these splits lack frames of a label: {"; ".join(faults)}; {mend}')
 
 
 def _train(config: TrainingConfig, split: Split, model: torch.nn.Module,
