@@ -22,7 +22,8 @@ ARM64 := .cache/arm64
 INTERFACES := .cache/interfaces
 
 # Test files run side by side, each worker in a ROS domain of its own (test/conftest.py).
-PYTEST := -m pytest -q --dist loadfile -n
+# Tests over DDS mostly wait: three at a time keep two cores busy.
+PYTEST := -m pytest -q -n 3 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-fused original test fuzz check lint types docs test-fast test-kilted test-jazzy test-cv-bridge \
@@ -58,15 +59,14 @@ docs: $(VENV)/.installed  ## the documentation as a site: docs/_build/index.html
 	$(VENV)/bin/sphinx-build -q -j 2 -W --keep-going -b html docs docs/_build
 
 test-fast: $(VENV)/.installed  ## the tests that are neither slow nor over DDS
-	$(VENV)/bin/python $(PYTEST) 2 -m 'not dds and not slow'
+	$(VENV)/bin/python $(PYTEST) -m 'not dds and not slow'
 
 test-kilted: $(VENV)/.installed opengl  ## all tests, on ROS 2 Kilted
 	@# The five drivers differ in names and topics only: some are tested here, the others on Jazzy.
-	$(VENV)/bin/python $(PYTEST) 2 -k 'not (test_node_driver and v5)'
+	$(VENV)/bin/python $(PYTEST) -k 'not (test_node_driver and v5)'
 
 test-jazzy: $(JAZZY)/.installed  ## the tests over DDS, on ROS 2 Jazzy
-	@# These mostly wait: three at a time keep two cores busy.
-	$(JAZZY)/bin/python $(PYTEST) 3 -m dds -k 'not (test_node_driver and (v4 or plexus or v6))'
+	$(JAZZY)/bin/python $(PYTEST) -m dds -k 'not (test_node_driver and (v4 or plexus or v6))'
 
 MINUTES ?= 60
 fuzz: $(VENV)/.installed  ## damaged inputs for every parser: make fuzz MINUTES=60
