@@ -22,8 +22,7 @@ ARM64 := .cache/arm64
 INTERFACES := .cache/interfaces
 
 # Test files run side by side, each worker in a ROS domain of its own (test/conftest.py).
-# Tests over DDS mostly wait: three at a time keep two cores busy.
-PYTEST := -m pytest -q -n 3 --dist loadfile
+PYTEST := -m pytest -q -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-fused original test fuzz check lint types docs test-fast test-kilted test-jazzy test-cv-bridge \

@@ -82,7 +82,7 @@ def test_the_seconds_around_unknown_are_kept(ears, sure, classifier, tmp_path):
     # Other commands take the folder as it is.
     done = subprocess.run(
         [sys.executable, '-m', 'grasp_success_detector.cli.extract_frames', folder, '--out',
-         tmp_path / 'frames', '--label', 'success', '--no-dedup'],
+         tmp_path / 'frames', '--label', 'success', '--no-dedupe'],
         capture_output=True, text=True, check=False, env=os.environ)
     assert done.returncode == 0, done.stderr + done.stdout
 
