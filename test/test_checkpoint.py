@@ -305,7 +305,7 @@ def test_foreign(tmp_path):
     (lambda d: {**d, 'architecture': 'vgg99'}, "unknown architecture 'vgg99'; expected one of c"),
     (lambda d: {**d, 'architecture': ['a']}, r"unknown architecture \['a'\]"),
     (lambda d: {**d, 'class_names': ['success', 'failure']},
-     r"class_names \('success', 'failure'\) .expected \['failure', 'success'\], in this"),
+     r"class_names 'success', 'failure' .expected \['failure', 'success'\], in this"),
     (lambda d: {**d, 'class_names': 3}, 'class_names 3 .expected a list, each text'),
     (lambda d: {**d, 'threshold': 1.5}, 'threshold 1.5 .expected a number above 0.0 and up to 1'),
     (lambda d: {**d, 'threshold': 0.}, 'threshold 0.0 .expected a number above 0'),
