@@ -242,9 +242,8 @@ def drawn(folder: Path, of: Judged, widest: int = 320) -> NDArray[np.uint8]:
         cv2.rectangle(small, (x0, y0), (x1, y1), (0, 220, 0), 1)
     if of.box is not None:
         height, width, _ = small.shape
-        left, top, right, bottom = of.box.edges
-        cv2.rectangle(small, (round(left * width), round(top * height)),
-                      (round(right * width), round(bottom * height)), (0, 80, 255), 1)
+        left, top, right, bottom = of.box.in_pixels(width, height)
+        cv2.rectangle(small, (left, top), (right, bottom), (0, 80, 255), 1)
     return np.asarray(small, np.uint8)
 
 

@@ -31,6 +31,7 @@ from grasp_success_detector.files import (
 )
 from grasp_success_detector.images.encoding import encode_png
 from grasp_success_detector.inference.classifier import GraspClassifier
+from grasp_success_detector.inference.engine import AUTO
 from grasp_success_detector.labels import Verdict
 from grasp_success_detector.ros.process import full_arguments, own_arguments, ros_process
 from grasp_success_detector.ros.tools import demo_view, verdict_recorder
@@ -126,12 +127,11 @@ def _stills(console: Console) -> list[demo_view.Still]:
     """Judge the single pictures that ship with the default checkpoint, and say how it did."""
     bag = read_demo_bag(share_path(WORLD_SAMPLE_BAG))
     classifier = GraspClassifier.from_checkpoint(
-        share_path(DEFAULT_CHECKPOINT), 'cpu', engine='auto', precision='auto')
+        share_path(DEFAULT_CHECKPOINT), 'cpu', engine=AUTO, precision=AUTO)
     stills = [demo_view.still(frame, decide_picture(classifier, frame), bag.truth[stamp])
               for stamp, frame in sorted(bag.frames(bag.truth).items())]
     unknown = sum(still.answer.verdict is Verdict.UNKNOWN for still in stills)
-    right = sum(still.answer.verdict is (Verdict.SUCCESS if still.success else Verdict.FAILURE)
-                for still in stills)
+    right = sum(still.correct for still in stills)
     console.print(f'{len(stills)} single pictures of other simulated hands and cameras, by '
                   f'{Path(DEFAULT_CHECKPOINT).stem}: {right} correct, {unknown} UNKNOWN, '
                   f'{len(stills) - right - unknown} wrong', highlight=False, soft_wrap=True)

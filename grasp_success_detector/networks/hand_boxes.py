@@ -35,6 +35,11 @@ class HandBox(NamedTuple):
         """Return the four edges."""
         return self[:4]
 
+    def in_pixels(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Return the four edges in a picture of this size."""
+        return (round(self.left * width), round(self.top * height),
+                round(self.right * width), round(self.bottom * height))
+
 
 def grid_shape(size: Preprocessing) -> tuple[int, int]:
     """Return rows and columns of the grid."""

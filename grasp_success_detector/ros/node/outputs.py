@@ -59,8 +59,7 @@ def draw_overlay(frame: NDArray[np.uint8], decision: Decision, box: HandBox | No
     border = max(1, min(height, width) // 60)
     cv2.rectangle(drawn, (0, 0), (width - 1, height - 1), colour, border * 2)
     if box is not None:
-        left, top, right, bottom = (np.array(box.edges) * (width, height, width, height)
-                                    ).round().astype(int).tolist()
+        left, top, right, bottom = box.in_pixels(width, height)
         cv2.rectangle(drawn, (left, top), (right, bottom), colour, border)
     text = decision.verdict.name + (
         f' ({decision.reason.value})' if decision.verdict is Verdict.UNKNOWN

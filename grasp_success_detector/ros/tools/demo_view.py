@@ -132,15 +132,19 @@ class Still(NamedTuple):
     answer: NodeAnswer
     success: bool
 
+    @property
+    def correct(self) -> bool:
+        """Return whether the verdict is the truth."""
+        return self.answer.verdict is _verdict_of(self.success)
+
 
 def still(frame: NDArray[np.uint8], said: Decided, success: bool) -> Still:
     """Return a picture in which the hand that was found is framed."""
     picture = frame.copy()
     if said.view.box is not None:
         height, width, _ = frame.shape
-        left, top, right, bottom = said.view.box.edges
-        cv2.rectangle(picture, (round(left * width), round(top * height)),
-                      (round(right * width), round(bottom * height)), COLOURS[said.verdict], 2)
+        left, top, right, bottom = said.view.box.in_pixels(width, height)
+        cv2.rectangle(picture, (left, top), (right, bottom), COLOURS[said.verdict], 2)
     return Still(picture, NodeAnswer(said.verdict, said.probability, None), success)
 
 
