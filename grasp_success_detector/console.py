@@ -104,10 +104,14 @@ def missing_package(error: BaseException) -> str | None:
 
 
 def _print_any_text() -> None:
-    """Print UTF-8 where the locale knows only ASCII: topics and paths may hold any letters."""
+    """Print any text, as topics and paths may hold any letters; UTF-8 if the locale is ASCII."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper) and lookup(stream.encoding).name == 'ascii':
+        if not isinstance(stream, TextIOWrapper):
+            continue
+        if lookup(stream.encoding).name == 'ascii':
             stream.reconfigure(encoding='utf-8', errors='surrogateescape')
+        elif stream.errors == 'strict':
+            stream.reconfigure(errors='backslashreplace')
 
 
 def _reader_is_gone() -> bool:

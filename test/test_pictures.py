@@ -173,9 +173,9 @@ def test_splits_of_folders_are_kept_and_their_leaks_reported(tmp_path, capsys):
     assert inspect_main([str(tmp_path / 'lab'), '--out', str(tmp_path / 'page')]) == 1
 
 
-def test_what_is_no_picture_is_left_out_with_a_reason(tmp_path, capsys):
+def test_what_is_no_picture_is_left_out_with_a_reason(tmp_path, capsys, random_checkpoint):
     lab = write(tmp_path / 'lab', *both('0.JPG', '1.jpeg', '._2.jpg'), '__MACOSX/success/3.jpg')
-    (lab / 'success/cut.jpg').write_bytes(encode_jpeg(picture(9))[:-30])
+    (lab / 'success/cut\n.jpg').write_bytes(encode_jpeg(picture(9))[:-30])
     (lab / 'success/in.heic').touch()
     os.mkfifo(lab / 'success/pipe.jpg')
     outside = write(tmp_path / 'other', 'x.jpg') / 'x.jpg'
@@ -186,7 +186,18 @@ def test_what_is_no_picture_is_left_out_with_a_reason(tmp_path, capsys):
     out = capsys.readouterr().out
     assert 'lab: 6 of 7 pictures' in out    # the inner link is a picture, in one attempt with it
     assert '1 .heic file, 1 link out of the folder, 1 no regular file' in out
-    assert 'refused: 1 truncated' in out
+    assert 'refused: 1 truncated\n    success/cut\\n.jpg (truncated)\n' in out
+    refused = {'success/cut\n.jpg': 'truncated'}
+    sources = json.loads((tmp_path / 'set/dataset.json').read_text())['sources']
+    assert sources['lab']['refused_files'] == refused
+    inspect_main([str(tmp_path / 'set'), '--out', str(tmp_path / 'page'), '--jobs', '1'])
+    assert '<code>lab/success/cut\\n.jpg</code>' in (tmp_path / 'page/index.html').read_text()
+    evaluate_main([str(random_checkpoint), str(lab), '--out', str(tmp_path / 'judged')])
+    assert '  not decoded: success/cut\\n.jpg (truncated)\n' in capsys.readouterr().out
+    sources = json.loads((tmp_path / 'judged/metrics.json').read_text())['sources']
+    assert sources['lab']['refused_files'] == refused
+    page = (tmp_path / 'judged/report.html').read_text(encoding='utf-8')
+    assert 'not decoded: success/cut\\n.jpg (truncated)' in page
 
 
 def test_a_zip_is_read_and_a_hostile_one_refused(tmp_path, capsys):

@@ -29,6 +29,7 @@ from grasp_success_detector.files import (
     SHIPPED_CHECKPOINTS,
     write_whole,
 )
+from grasp_success_detector.recordings.pictures import with_reasons
 from grasp_success_detector.recordings.selection import FrameSelection
 from grasp_success_detector.settings import add_options, given_options
 from grasp_success_detector.training.adaptation.settings import AdaptationConfig, Way
@@ -244,7 +245,8 @@ def _print_frames(frames: 'RigFrames') -> None:
         print(f'{counted(len(frames.spans), "attempt")} with frames that have no label')
     if frames.refused:
         print('not decoded: ' + ', '.join(
-            f'{count} {reason}' for reason, count in sorted(frames.refused.items())))
+            f'{count} {reason}' for reason, count in sorted(frames.refused.items()))
+            + (f': {with_reasons(frames.unreadable)}' if frames.unreadable else ''))
 
 
 def _lines(adaptation: 'Adaptation') -> Iterator[str]:

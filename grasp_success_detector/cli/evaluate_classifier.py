@@ -22,6 +22,7 @@ from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.files import CHECKPOINT_HELP, checkpoint_path, new_folder
 from grasp_success_detector.inference.engine import REFERENCE
 from grasp_success_detector.networks.familiarity import FAMILIARITY_QUANTILE
+from grasp_success_detector.recordings.pictures import with_reasons
 from grasp_success_detector.recordings.selection import FrameSelection
 from grasp_success_detector.settings import add_options, given_options
 
@@ -169,6 +170,8 @@ def evaluation_lines(evaluation: 'Evaluation') -> Iterator[str]:
             if counts:
                 yield f'  {title}: ' + ', '.join(
                     f'{count} {what}' for what, count in sorted(counts.items()))
+        if unreadable := evaluation.unreadable.get(recording.name):
+            yield f'  not decoded: {with_reasons(unreadable)}'
         if metrics := evaluation.by_source.get(recording.name):
             yield f'  attempts right: {accuracy_text(metrics["attempts"])}'
     total = evaluation.metrics

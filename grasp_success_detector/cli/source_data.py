@@ -7,6 +7,7 @@ from typing import Any, TYPE_CHECKING
 
 from grasp_success_detector.console import counted, progress_bar, stderr_console
 from grasp_success_detector.errors import ConfigError, DatasetError
+from grasp_success_detector.recordings.pictures import with_reasons
 from grasp_success_detector.recordings.selection import FrameSelection
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ def _lines_of(name: str, source: Mapping[str, Any], selection: FrameSelection) -
     lines += [f'  {title}: ' + ', '.join(
         f'{count} {reason}' for reason, count in sorted(source[title].items()))
         for title in ('skipped', 'refused', 'damage') if source[title]]
+    if refused := source.get('refused_files'):
+        lines.append(f'    {with_reasons(refused)}')
     if source['skipped'].get('no label') == source['found']:
         lines.append('  no frame has a label: ' + (
             f'no interval of {selection.labels} covers any' if selection.labels is not None else

@@ -27,6 +27,7 @@ from grasp_success_detector.errors import DatasetError
 from grasp_success_detector.files import fault_text
 from grasp_success_detector.images.fingerprints import near_duplicates
 from grasp_success_detector.labels import CLASS_NAMES, Label
+from grasp_success_detector.recordings.reader import PICTURES
 from grasp_success_detector.recordings.selection import (
     FrameSelection,
     plan_source,
@@ -154,9 +155,12 @@ def _summary(plan: SourcePlan, journal: Journal) -> dict[str, Any]:
     """Return numbers of written, refused and skipped frames, and of faults, of a source."""
     progress = journal.sources[plan.source.name]
     damage = Counter(plan.damage) + Counter({'damaged chunk': len(progress.wrong_chunks)})
-    return plan.account() | {
+    account = plan.account() | {
         'written': len(progress.written), 'refused': dict(Counter(progress.refused.values())),
         'damage': dict(damage), 'unreadable': plan.unreadable}
+    return account if plan.topic != PICTURES else account | {'refused_files': {
+        frame.member: progress.refused[frame.number] for frame in plan.frames
+        if frame.number in progress.refused}}
 
 
 def _finish(rows: Sequence[dataset.ManifestRow], options: SplitOptions, out: Path,

@@ -1,7 +1,7 @@
 """Inspection of a data set: damaged files, and (nearly) equal pictures in different splits."""
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 import hashlib
@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from grasp_success_detector.console import counted
-from grasp_success_detector.datasets.dataset import ManifestRow, read_manifest
+from grasp_success_detector.datasets.dataset import ManifestRow, read_manifest, read_marker
 from grasp_success_detector.datasets.splits import SPLITS
 from grasp_success_detector.datasets.workers import Task, Workers
 from grasp_success_detector.errors import ImageDecodeError
@@ -62,6 +62,7 @@ class Inspection:
     :ivar exact: pairs of identical files in different splits.
     :ivar near: pairs of different files in different splits whose pictures look the same.
     :ivar unlisted: files in the data set's folders that are not in the manifest.
+    :ivar refused: why pictures of its sources could not be decoded, by source and file.
     """
 
     folder: Path
@@ -70,6 +71,7 @@ class Inspection:
     exact: list[Leak]
     near: list[Leak]
     unlisted: list[str]
+    refused: Mapping[str, str]
 
     @property
     def faults(self) -> list[tuple[ManifestRow, str]]:
@@ -112,7 +114,10 @@ def inspect_dataset(folder: Path, near_bits: int, workers: Workers,
         name for label in {CLASS_NAMES[row.label] for row in rows}
         for path in (folder / label).iterdir()
         if (name := f'{label}/{path.name}') not in names)
-    return Inspection(folder, rows, pictures, exact_leaks(rows), near, unlisted)
+    refused = {
+        f'{name}/{file}': reason for name, source in read_marker(folder).get('sources', {}).items()
+        for file, reason in source.get('refused_files', {}).items()}
+    return Inspection(folder, rows, pictures, exact_leaks(rows), near, unlisted, refused)
 
 
 def measure_pictures(folder: Path, rows: Sequence[ManifestRow], workers: Workers,

@@ -1,7 +1,7 @@
 """Decide recorded attempts, measure their verdicts, and find labels that look wrong."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 import math
 from statistics import fmean, median
@@ -31,6 +31,7 @@ class Judged:
     :ivar blind: reasons of the frames that show nothing or are unfamiliar, by index in
         ``recording.frames``.
     :ivar refused: number of frames without P(success), and of unfamiliar ones, by reason.
+    :ivar unreadable: why files of pictures or of a data set cannot be decoded, by file.
     """
 
     recording: Recording
@@ -38,6 +39,7 @@ class Judged:
     uncalibrated: NDArray[np.float32]
     blind: Mapping[int, Reason]
     refused: Mapping[str, int]
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

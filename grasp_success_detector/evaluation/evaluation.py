@@ -41,6 +41,7 @@ class Evaluation:
     :ivar engine: what ran the network, such as 'torch fp32 on cpu'.
     :ivar decision: settings by which verdicts were decided.
     :ivar refused: for each recording, the number of undecodable frames by reason.
+    :ivar unreadable: for each recording, why its files cannot be decoded, by file.
     :ivar metrics: :func:`evaluation_metrics` of all attempts; None without labels.
     :ivar by_source: the metrics of each source that has labels, by its name.
     :ivar suspicions: frames whose labels look wrong.
@@ -54,6 +55,7 @@ class Evaluation:
     decision: DecisionConfig
     recordings: tuple[Recording, ...]
     refused: Mapping[str, Mapping[str, int]]
+    unreadable: Mapping[str, Mapping[str, str]]
     attempts: tuple[AttemptResult, ...]
     metrics: Mapping[str, Any] | None
     by_source: Mapping[str, Mapping[str, Any]]
@@ -84,6 +86,7 @@ class Evaluation:
             'sources': {recording.name: {
                 **recording.account, 'judged': len(recording.frames),
                 'refused': dict(self.refused.get(recording.name, {})),
+                'refused_files': dict(self.unreadable.get(recording.name, {})),
                 'metrics': self.by_source.get(recording.name)} for recording in self.recordings},
             'all': self.metrics,
             'attempts': [attempt.to_json() for attempt in self.attempts],
@@ -107,7 +110,8 @@ def evaluation_of(path: Path, checkpoint: Checkpoint, engine: str, decision: Dec
             [result for result in results if result.source == recording.name], decision))}
     return Evaluation(
         path, checkpoint, engine, decision, recordings,
-        {answers.recording.name: answers.refused for answers in judged}, tuple(results),
+        {answers.recording.name: answers.refused for answers in judged},
+        {answers.recording.name: answers.unreadable for answers in judged}, tuple(results),
         evaluation_metrics(results, decision), by_source,
         tuple(find_label_errors(results, decision)), origin, more or {})
 

@@ -210,6 +210,7 @@ def _judged(recording: Recording, answers: Iterable[Answers], temperature: float
     logits = np.full((len(recording.frames), 2), np.nan, np.float32)
     index = {frame.number: i for i, frame in enumerate(recording.frames)}
     refused: Counter[str] = Counter()
+    unreadable: dict[str, str] = {}
     blind: dict[int, Reason] = {}
     # As the node does. The frames of a data set were chosen: they need not follow each other.
     # Pictures have no time in which they could be frozen.
@@ -220,6 +221,8 @@ def _judged(recording: Recording, answers: Iterable[Answers], temperature: float
         for frame, said, look, unseen in zip(*batch, strict=True):
             if isinstance(look, str):
                 refused[look] += 1
+                if file := recording.file_of(frame):
+                    unreadable[file] = look
                 continue
             hidden = check and check.judge(look, frame.stamp_ns)
             if reason := hidden or unseen:
@@ -228,7 +231,7 @@ def _judged(recording: Recording, answers: Iterable[Answers], temperature: float
             if not hidden:
                 logits[index[frame.number]] = said
     return Judged(recording, success_probabilities(logits, temperature),
-                  success_probabilities(logits), blind, dict(refused))
+                  success_probabilities(logits), blind, dict(refused), unreadable)
 
 
 def unjudged(recording: Recording) -> Judged:

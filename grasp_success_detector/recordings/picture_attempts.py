@@ -49,7 +49,8 @@ def attempts_of(truths: Sequence[PictureTruth], root: Path,
     places = _own_names(truths)
     if any(truth.attempt for truth in truths):
         _check_splits(truths, root)
-        names = [truth.attempt or place for truth, place in zip(truths, places, strict=True)]
+        names = [shown(truth.attempt) if truth.attempt else place
+                 for truth, place in zip(truths, places, strict=True)]
         _count_contradictions(truths, _same_files(truths, root), faults)
         return names, AttemptRule.CSV, faults
     same = _same_files(truths, root)
@@ -83,8 +84,9 @@ def _own_names(truths: Sequence[PictureTruth]) -> list[str]:
     """Return a name for each picture that no other has: its place, else its whole path."""
     places = [_without_suffix(truth.place) for truth in truths]
     times = Counter(places)
-    return [place if times[place] == 1 else f'{truth.picture.member}' if truth.picture.number < 0
-            else f'{truth.picture.member}:{truth.picture.number}'
+    return [shown(place if times[place] == 1 else truth.picture.member
+                  if truth.picture.number < 0 else
+                  f'{truth.picture.member}:{truth.picture.number}')
             for place, truth in zip(places, truths, strict=True)]
 
 
@@ -98,7 +100,7 @@ def _by_names(truths: Sequence[PictureTruth], own: Sequence[str]) -> list[str] |
     for truth, single in zip(truths, own, strict=True):
         folder, _, name = _without_suffix(truth.place).rpartition('/')
         found = _NUMBERED.fullmatch(name)
-        stem = single if found is None or not found[1] else (
+        stem = single if found is None or not found[1] else shown(
             f'{folder}/{found[1]}' if folder else found[1])
         stems.append(stem)
         counts[stem] += 1

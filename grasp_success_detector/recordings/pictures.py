@@ -1,8 +1,9 @@
 """Find the pictures of a folder or zip file, and read their bytes."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 import os
 from pathlib import Path, PurePosixPath
 import re
@@ -66,8 +67,16 @@ def is_picture(name: str) -> bool:
 
 
 def shown(name: object) -> str:
-    """Return a name as text that any terminal can print: a file's name may be no UTF-8."""
-    return str(name).encode('utf-8', 'backslashreplace').decode()
+    """Return a name as text on one line that any terminal can print: files have any names."""
+    return ''.join(letter if letter.isprintable() else
+                   letter.encode('unicode_escape').decode() for letter in str(name))
+
+
+def with_reasons(files: Mapping[str, str], most: int = 5) -> str:
+    """Return the first of some files, each with the reason that ``files`` gives for it."""
+    more = f' and {len(files) - most} more' if len(files) > most else ''
+    return ', '.join(f'{shown(name)} ({reason})' for name, reason
+                     in islice(files.items(), most)) + more
 
 
 def natural(name: str) -> list[tuple[int, str]]:

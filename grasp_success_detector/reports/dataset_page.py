@@ -15,6 +15,7 @@ from grasp_success_detector.datasets.splits import SPLITS
 from grasp_success_detector.errors import ImageDecodeError
 from grasp_success_detector.images.decoding import read_image, RgbImage
 from grasp_success_detector.labels import Label
+from grasp_success_detector.recordings.pictures import shown
 from grasp_success_detector.reports.charts import Chart, label_colour, number_axis
 from grasp_success_detector.reports.page import LABEL_COLOURS, render
 
@@ -101,6 +102,7 @@ def inspection_page(found: Inspection, name: str = '') -> str:
                for row in (leak.first, leak.second)],
         tables={by: table(rows, by) for by in ('split', 'source', 'attempt')},
         charts=_charts(found),
+        refused={shown(file): reason for file, reason in found.refused.items()},
         sizes=[f'{size} ({count})' for size, count in sizes.most_common(6)],
         examples=[(label, [_figure(found, row, f'{row.split}, {row.attempt}') for row in examples(
             [row for row in rows if row.label is label], 12)]) for label in reversed(Label)])

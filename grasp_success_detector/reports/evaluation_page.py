@@ -23,6 +23,7 @@ from grasp_success_detector.files import csv_text, json_text, write_whole
 from grasp_success_detector.images.decoding import RgbImage
 from grasp_success_detector.images.encoding import encode_jpeg
 from grasp_success_detector.labels import Verdict
+from grasp_success_detector.recordings.pictures import shown
 from grasp_success_detector.recordings.reader import PICTURES
 from grasp_success_detector.recordings.sources import safe_name
 from grasp_success_detector.reports import timeline
@@ -130,13 +131,13 @@ def evaluation_page(evaluation: Evaluation, timelines: int, links: Mapping[str, 
     :param timelines: how many of the worst attempts are shown over time.
     :param links: folders with the frames of suspicious labels, by attempt, relative to the page.
     """
-    shown = timeline.worst_first(evaluation.attempts)[:timelines]
-    frames = (frame for attempt in shown for frame in timeline.thumbnail_frames(attempt))
+    worst = timeline.worst_first(evaluation.attempts)[:timelines]
+    frames = (frame for attempt in worst for frame in timeline.thumbnail_frames(attempt))
     pictures = read_pictures(
         evaluation.recordings, frames, lambda picture: small(picture, 150))
     suspicions = {suspicion.attempt: suspicion for suspicion in evaluation.suspicions}
     lines = [timeline.timeline(
-        attempt, evaluation.decision, pictures, suspicions.get(attempt.name)) for attempt in shown]
+        attempt, evaluation.decision, pictures, suspicions.get(attempt.name)) for attempt in worst]
     replay, difference = extras.replay or (None, None)
     return render(
         'evaluation.html', title=_title(evaluation), facts=_facts(evaluation),
@@ -146,7 +147,7 @@ def evaluation_page(evaluation: Evaluation, timelines: int, links: Mapping[str, 
         replay_rows=_replay_rows(replay, difference) if replay and difference else [],
         timelines=lines, timeline_key=timeline.timeline_key(evaluation.decision),
         anchors={line.attempt.name: line.anchor for line in lines},
-        labelled=any(attempt.outcome is not None for attempt in shown), links=links,
+        labelled=any(attempt.outcome is not None for attempt in worst), links=links,
         **_results(evaluation))
 
 
@@ -181,7 +182,9 @@ def _source(evaluation: Evaluation, recording: Recording) -> SourceSummary:
         [(sum(attempt.verdict is verdict for attempt in attempts),
           time[verdict] / total if total and recording.topic != PICTURES else None)
          for verdict in VERDICTS],
-        [f'{count} {what}' for what, count in counts])
+        [f'{count} {what}' for what, count in counts]
+        + [f'not decoded: {shown(file)} ({reason})' for file, reason
+           in evaluation.unreadable.get(recording.name, {}).items()])
 
 
 def _results(evaluation: Evaluation) -> dict[str, Any]:

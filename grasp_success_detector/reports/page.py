@@ -24,9 +24,11 @@ def render(template: str, **values: Any) -> str:
     """
     Return the text of a template in the folder ``templates`` with these values.
 
-    :param values: variables of the template; text is escaped.
+    :param values: variables of the template; text is escaped. What no UTF-8 can hold (names of
+        files) is shown by its codes.
     """
-    return _environment().get_template(template).render(values)
+    text = _environment().get_template(template).render(values)
+    return text.encode(errors='surrogateescape').decode(errors='backslashreplace')
 
 
 @cache

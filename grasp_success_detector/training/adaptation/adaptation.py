@@ -108,7 +108,7 @@ class Adaptation:
             'brier': brier_score(self.probabilities, labels),
             'familiarity': self.metadata.familiarity is not None,
             'frames': len(labels), 'attempts': len(set(self.frames.attempts)),
-            'refused': dict(self.frames.refused)}
+            'refused': dict(self.frames.refused), 'refused_files': dict(self.frames.unreadable)}
 
 
 def accuracy_json(accuracy: Accuracy) -> dict[str, Any]:
@@ -195,8 +195,10 @@ def _next_to_label(adapted: Backbone, learning: Learning, candidate: Candidate,
 def metadata_of(adaptation: Adaptation, config: AdaptationConfig, start: Checkpoint,
                 sources: Sequence[str]) -> CheckpointMetadata:
     """Return the metadata of the adapted checkpoint, with where it comes from and its figures."""
+    figures = adaptation.to_json()
+    del figures['refused_files']    # of any length
     return replace(
-        adaptation.metadata, metrics={'adaptation': adaptation.to_json()},
+        adaptation.metadata, metrics={'adaptation': figures},
         training={'adapted_from': {'path': str(start.path), 'sha256': start.sha256},
                   'config': config.to_json(), 'sources': list(sources),
                   'versions': {'torch': torch.__version__}})

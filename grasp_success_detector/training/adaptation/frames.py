@@ -1,7 +1,7 @@
 """The frames of a rig that an adaptation uses, decoded once for every view of the camera."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +47,7 @@ class RigFrames:
     :ivar preprocessings: crop, size and normalization of each view, by the same names.
     :ivar spans: seconds of the first and the last frame of each unlabelled attempt of a source.
     :ivar refused: number of frames that could not be decoded, by reason.
+    :ivar unreadable: why files of pictures or of a data set cannot be decoded, by source and file.
     """
 
     origins: tuple[FrameOrigin, ...]
@@ -54,6 +55,7 @@ class RigFrames:
     preprocessings: Mapping[str, Preprocessing]
     spans: Mapping[tuple[str, str], tuple[float, float]]
     refused: Mapping[str, int]
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
     def labelled(self) -> 'RigFrames':
         """Return the frames that have a label."""
@@ -144,6 +146,7 @@ def read_frames(recordings: Sequence[Recording], preprocessings: Mapping[str, Pr
     inputs: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in preprocessings}
     spans: dict[tuple[str, str], tuple[float, float]] = {}
     refused: dict[str, int] = {}
+    unreadable: dict[str, str] = {}
 
     def make(picture: RgbImage) -> dict[str, NDArray[np.uint8]]:
         return {name: look(picture, view).image for name, view in preprocessings.items()}
@@ -163,6 +166,8 @@ def read_frames(recordings: Sequence[Recording], preprocessings: Mapping[str, Pr
         for frame, made in recording.read(mine, make, half_suffices):
             if isinstance(made, RefusedFrame):
                 refused[made.reason] = refused.get(made.reason, 0) + 1
+                if file := recording.file_of(frame):
+                    unreadable[f'{recording.name}/{file}'] = made.reason
             else:
                 origins.append(FrameOrigin(recording.name, frame.attempt, frame.label,
                                            (frame.stamp_ns - start_ns) / NS_PER_S))
@@ -171,4 +176,4 @@ def read_frames(recordings: Sequence[Recording], preprocessings: Mapping[str, Pr
             on_frame(total)
     check_labels(origins)
     return RigFrames(tuple(origins), {name: np.stack(images) for name, images in inputs.items()},
-                     preprocessings, spans, refused)
+                     preprocessings, spans, refused, unreadable)
