@@ -32,6 +32,13 @@ from grasp_success_detector.networks.checkpoint import (
     read_backbone,
     save,
 )
+from grasp_success_detector.networks.learnt_frames import (
+    count_learnt,
+    ENTRY,
+    frame_hash,
+    MOST_HASHES,
+    with_record,
+)
 from grasp_success_detector.networks.tensors_file import document_sha256, tensors_sha256
 
 KEY = 'grasp_success_detector'
@@ -476,3 +483,19 @@ def test_a_file_of_an_older_version_is_migrated_step_by_step(saved, monkeypatch)
 
 def test_every_older_version_has_a_migration():
     assert set(checkpoint_module.MIGRATIONS) == set(range(1, FORMAT_VERSION))
+
+
+def test_of_many_learnt_frames_a_part_is_recorded_and_an_earlier_training_is_kept():
+    hashes = [frame_hash(str(i).encode()) for i in range(3 * MOST_HASHES)]
+    training = with_record(hashes)
+    assert len(training[ENTRY][0]['hashes']) < 50_000
+    found = count_learnt(training, hashes[:3000] + [
+        frame_hash(f'other {i}'.encode()) for i in range(3000)])
+    assert found.checked == pytest.approx(2000, rel=.1)
+    assert found.frames == pytest.approx(1000, rel=.1) and found.asked == 6000
+    assert f'of {found.checked} frames looked up, of 6000, were' in str(found)
+    again = with_record([frame_hash(b'new')], training)
+    assert count_learnt(again, [frame_hash(b'new'), min(hashes), 'f' * 16]) == (2, 3, 3)
+    assert count_learnt({}, hashes) is None
+    with pytest.raises(CheckpointError, match='learnt_frames cannot be used'):
+        count_learnt({ENTRY: [{'frames': 3}]}, hashes)

@@ -1,5 +1,6 @@
 """Folders, zip files and single pictures as sources: labels, attempts, splits, faults."""
 
+from dataclasses import replace
 import io
 import json
 import os
@@ -12,6 +13,7 @@ from PIL import Image
 import pytest
 from recordings import PERIOD_NS, picture, raw_messages, write_mcap, write_video
 
+from grasp_success_detector.cli.adapt_classifier import main as adapt_main
 from grasp_success_detector.cli.evaluate_classifier import main as evaluate_main
 from grasp_success_detector.cli.extract_frames import main as extract_main
 from grasp_success_detector.cli.inspect_dataset import main as inspect_main
@@ -22,6 +24,8 @@ from grasp_success_detector.errors import ImageDecodeError
 from grasp_success_detector.images.encoding import encode_jpeg, encode_png
 from grasp_success_detector.images.picture_files import decode_picture
 from grasp_success_detector.labels import Label
+from grasp_success_detector.networks.checkpoint import Checkpoint, save
+from grasp_success_detector.networks.learnt_frames import with_record
 
 
 def write(folder: Path, *names: str, first: int = 0) -> Path:
@@ -258,6 +262,39 @@ def test_few_attempts_get_larger_shares():
     split_of, drawn = completed_split('abcd', labels[1:5], ['', '', 'test', 'test'],
                                       (.7, .15, .15), 0)
     assert split_of['c'] == split_of['d'] == 'test' and drawn == ['train', 'val']
+
+
+@pytest.mark.slow
+def test_frames_that_a_checkpoint_learnt_from_are_noticed(tmp_path, capsys):
+    """In any form: the pictures, a data set made of them, and a bag beside one made of it."""
+    lab = write(tmp_path / 'lab', *both(*(f'{i}.webp' for i in range(4))))
+    for path in lab.rglob('*.webp'):
+        Image.open(path).save(path, 'WEBP')
+    (lab / 'failure/cut.jpg').write_bytes(encode_jpeg(picture(9))[:-30])
+    adapted, trained = tmp_path / 'adapted.safetensors', tmp_path / 'run/classifier.safetensors'
+    assert adapt_main(['cifar_cnn_rig', str(lab), '--out', str(adapted)]) == 0
+    out = capsys.readouterr().out
+    assert 'not decoded: 1 truncated: lab/failure/cut.jpg (truncated)\n' in out
+    told = json.loads((tmp_path / 'adapted.adaptation.json').read_text())
+    assert told['refused_files'] == {'lab/failure/cut.jpg': 'truncated'}
+    bag = write_mcap(tmp_path / 'take.mcap', raw_messages(12))
+    extract(lab, '--resize', '24x24', '--out', tmp_path / 'set')
+    extract(bag, '--label', 'success', '--out', tmp_path / 'one label')
+    rows = read_manifest(tmp_path / 'one label')
+    training = with_record([row.hash for row in rows if row.split == 'train'],
+                           Checkpoint.open(adapted).metadata.training)
+    save(tmp_path / 'both.safetensors', Checkpoint.open(adapted).model, replace(
+        Checkpoint.open(adapted).metadata, training=training))
+    trained = sum(row.split == 'train' for row in rows)
+    for name, data, learnt in (
+            ('adapted', lab, '8 of 8'), ('adapted', tmp_path / 'set', '8 of 8'),
+            ('adapted', bag, None), ('both', lab, '8 of 8'), ('both', bag, f'{trained} of 12')):
+        out = tmp_path / f'{name} {Path(data).name}'
+        evaluate_main([str(tmp_path / f'{name}.safetensors'), str(data), '--out', str(out),
+                       *(['--split', 'all'] if data == tmp_path / 'set' else [])])
+        said = f'{learnt} frames were used to make this checkpoint'
+        assert (f'note: {said}' in capsys.readouterr().out) == (learnt is not None)
+        assert (said in (out / 'report.html').read_text()) == (learnt is not None)
 
 
 @pytest.mark.slow

@@ -174,6 +174,8 @@ def evaluation_lines(evaluation: 'Evaluation') -> Iterator[str]:
             yield f'  not decoded: {with_reasons(unreadable)}'
         if metrics := evaluation.by_source.get(recording.name):
             yield f'  attempts right: {accuracy_text(metrics["attempts"])}'
+    if evaluation.learnt and evaluation.learnt.frames:
+        yield f'note: {evaluation.learnt}'
     total = evaluation.metrics
     if total is None:
         yield 'no labels: predictions and timelines only'

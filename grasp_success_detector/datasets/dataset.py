@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import hashlib
 import os
 from pathlib import Path
+import re
 from typing import Any, NamedTuple
 
 from grasp_success_detector.console import counted
@@ -13,6 +14,7 @@ from grasp_success_detector.datasets.splits import SPLITS
 from grasp_success_detector.errors import DatasetError
 from grasp_success_detector.files import check_regular, csv_text, json_text, read_json, write_whole
 from grasp_success_detector.labels import CLASS_NAMES, Label
+from grasp_success_detector.networks.learnt_frames import DIGITS
 
 MANIFEST = 'manifest.csv'
 
@@ -36,6 +38,8 @@ class ManifestRow(NamedTuple):
     :ivar stamp_ns: stamp of the frame's header, or time since the start of a video, in ns.
     :ivar attempt: name that is unique over all sources, such as ``'rig_train/17'``.
     :ivar sha256: SHA-256 of the file, in hexadecimal digits.
+    :ivar origin: :func:`~.learnt_frames.frame_hash` of the frame in its source, from which the
+        file was encoded anew; '' if the file is a copy.
     """
 
     file: str
@@ -46,6 +50,12 @@ class ManifestRow(NamedTuple):
     attempt: str
     split: str
     sha256: str
+    origin: str = ''
+
+    @property
+    def hash(self) -> str:
+        """Return :func:`~.learnt_frames.frame_hash` of the frame in its source."""
+        return self.origin or self.sha256[:DIGITS]
 
 
 def write_manifest(folder: Path, rows: Iterable[ManifestRow]) -> None:
@@ -100,7 +110,9 @@ def read_manifest(folder: Path) -> list[ManifestRow]:
         check_regular(path)
         with path.open(newline='', encoding='utf-8') as file:
             reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != ManifestRow._fields:
+            # Earlier data sets lack the last column.
+            if tuple(reader.fieldnames or ()) not in (
+                    ManifestRow._fields, ManifestRow._fields[:-1]):
                 raise DatasetError(f'{path}: expected the columns '
                                    f'{",".join(ManifestRow._fields)}')
             rows = []
@@ -142,8 +154,11 @@ def _row(row: Mapping[str, str]) -> ManifestRow:
         raise ValueError(f'label {row["label"]!r}, split {row["split"]!r}')
     if '\0' in row['file'] or Path(row['file']).is_absolute() or '..' in Path(row['file']).parts:
         raise ValueError(f'file {row["file"]!r} lies outside of the data set')
-    return ManifestRow._make({**row, 'label': Label[row['label'].upper()],
-                              'stamp_ns': int(row['stamp_ns'])}.values())
+    origin = row.get('origin') or ''
+    if re.fullmatch(f'([0-9a-f]{{{DIGITS}}})?', origin) is None:
+        raise ValueError(f'origin {origin!r}')
+    return ManifestRow(**{**row, 'origin': origin, 'label': Label[row['label'].upper()],  # type: ignore[arg-type]
+                          'stamp_ns': int(row['stamp_ns'])})
 
 
 @dataclass(frozen=True)
@@ -166,6 +181,7 @@ class LabelledFrame:
     One encoded frame; the other fields have the same meaning as in :class:`ManifestRow`.
 
     :ivar message: a :class:`StoredFrame` or image message, to be decoded by ``decode_message``.
+    :ivar hash: :func:`~.learnt_frames.frame_hash` of the frame in its source.
     """
 
     message: Any
@@ -174,6 +190,7 @@ class LabelledFrame:
     attempt: str
     stamp_ns: int
     file: str = ''
+    hash: str = ''
 
 
 @dataclass(frozen=True)
@@ -199,7 +216,7 @@ def read_extracted(folder: Path) -> Split:
             lambda row: hashlib.sha256((folder / row.file).read_bytes()).hexdigest() != row.sha256)
     return Split(*(tuple(
         LabelledFrame(StoredFrame(folder / row.file), row.label, row.source, row.attempt,
-                      row.stamp_ns, row.file) for row in rows if row.split == split)
+                      row.stamp_ns, row.file, row.hash) for row in rows if row.split == split)
         for split in SPLITS))
 
 

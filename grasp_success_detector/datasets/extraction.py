@@ -95,7 +95,8 @@ def extract(sources: Sequence[Source], selection: FrameSelection, pictures: Pict
                 shutil.rmtree(out / _UNPACKED, ignore_errors=True)
                 rows = [dataset.ManifestRow(
                     frame.file, Label(frame.label), source.name, frame.topic, frame.stamp_ns,
-                    frame.attempt, frame.split, frame.sha256) for source in sources
+                    frame.attempt, frame.split, frame.sha256, frame.origin)
+                    for source in sources
                     for _, frame in sorted(journal.sources[source.name].written.items())]
                 description = _finish(rows, split, out, workers, origin)
                 journal.remove()

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
 import hashlib
 import math
 from pathlib import Path
@@ -19,6 +18,7 @@ from grasp_success_detector.images.decoding import check_cost, decode_message, M
 from grasp_success_detector.images.encoding import encode_jpeg, encode_png
 from grasp_success_detector.images.message_fields import PNG_MAGIC, read_picture_header
 from grasp_success_detector.labels import CLASS_NAMES
+from grasp_success_detector.networks.learnt_frames import frame_hash
 from grasp_success_detector.recordings import reader
 from grasp_success_detector.recordings.selection import VIDEO_TOPIC
 from grasp_success_detector.settings import check_settings, setting
@@ -77,20 +77,23 @@ def write_batch(source: str, files: Sequence[reader.StorageFile], topic: reader.
     """
     wrong_chunks: set[tuple[int, int]] = set()
     result = BatchResult(source, [], [], [])
-    for frame, data in reader.read_frames(
+    content = _checked if topic == reader.PICTURES else _content
+    for frame, made in reader.read_frames(
             files, topic, frames,
-            partial(_checked if topic == reader.PICTURES else _content, pictures=pictures),
-            partial(_encode, pictures=pictures), wrong_chunks):
-        if isinstance(data, reader.RefusedFrame):
-            result.refused.append((data.number, data.reason))
+            lambda message: (content(message, pictures), frame_hash(message.data)),
+            lambda rgb: (_encode(rgb, pictures), frame_hash(rgb)), wrong_chunks):
+        if isinstance(made, reader.RefusedFrame):
+            result.refused.append((made.number, made.reason))
             continue
+        data, origin = made
+        sha256 = hashlib.sha256(data).hexdigest()
         assert frame.label is not None  # only labelled frames are selected for a data set
         file = f'{CLASS_NAMES[frame.label]}/{frame.stem}.{pictures.format.value}'
         write_whole(f'{out}/{file}', data)
         result.written.append(ExtractedFrame(
-            frame.number, file, hashlib.sha256(data).hexdigest(), int(frame.label),
+            frame.number, file, sha256, int(frame.label),
             VIDEO_TOPIC if topic is None else topic.name, frame.stamp_ns, frame.attempt,
-            frame.split))
+            frame.split, '' if sha256.startswith(origin) else origin))
     return result._replace(wrong_chunks=sorted(wrong_chunks))
 
 

@@ -21,6 +21,7 @@ class ExtractedFrame(NamedTuple):
     :ivar number: position among all frames of its source, from 0.
     :ivar label: integer value of its ``Label``.
     :ivar split: train, val or test, where its source says so; else ''.
+    :ivar origin: as in ``ManifestRow``.
     """
 
     number: int
@@ -31,6 +32,7 @@ class ExtractedFrame(NamedTuple):
     stamp_ns: int
     attempt: str
     split: str = ''
+    origin: str = ''
 
 
 class BatchResult(NamedTuple):

@@ -1,6 +1,6 @@
 """The evaluation of a checkpoint on recordings: metrics with bootstrap intervals, by source."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean, median
@@ -22,6 +22,7 @@ from grasp_success_detector.evaluation.frame_sources import LabelOrigin, Recordi
 from grasp_success_detector.evaluation.metrics import accuracy, attempt_confusion, summarize
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.checkpoint import Checkpoint
+from grasp_success_detector.networks.learnt_frames import count_learnt, Learnt
 
 FORMAT_VERSION = 1
 
@@ -46,6 +47,7 @@ class Evaluation:
     :ivar by_source: the metrics of each source that has labels, by its name.
     :ivar suspicions: frames whose labels look wrong.
     :ivar origin: where the labels come from.
+    :ivar learnt: how many frames the checkpoint learnt from; None if it does not tell.
     :ivar more: further entries of metrics.json.
     """
 
@@ -61,6 +63,7 @@ class Evaluation:
     by_source: Mapping[str, Mapping[str, Any]]
     suspicions: tuple[Suspicion, ...]
     origin: LabelOrigin
+    learnt: Learnt | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -88,6 +91,7 @@ class Evaluation:
                 'refused': dict(self.refused.get(recording.name, {})),
                 'refused_files': dict(self.unreadable.get(recording.name, {})),
                 'metrics': self.by_source.get(recording.name)} for recording in self.recordings},
+            'learnt_frames': self.learnt and self.learnt._asdict(),
             'all': self.metrics,
             'attempts': [attempt.to_json() for attempt in self.attempts],
             'label_errors': [suspicion.to_json() for suspicion in self.suspicions],
@@ -113,7 +117,16 @@ def evaluation_of(path: Path, checkpoint: Checkpoint, engine: str, decision: Dec
         {answers.recording.name: answers.refused for answers in judged},
         {answers.recording.name: answers.unreadable for answers in judged}, tuple(results),
         evaluation_metrics(results, decision), by_source,
-        tuple(find_label_errors(results, decision)), origin, more or {})
+        tuple(find_label_errors(results, decision)), origin,
+        count_learnt(checkpoint.metadata.training, _hashes(judged)), more or {})
+
+
+def _hashes(judged: Sequence[Judged]) -> Iterator[str]:
+    """Yield the hashes of all frames that could be decoded."""
+    for answers in judged:
+        recording = answers.recording
+        yield from recording.hashes([frame for frame in recording.frames
+                                     if recording.file_of(frame) not in answers.unreadable])
 
 
 def evaluation_metrics(attempts: Sequence[AttemptResult], decision: DecisionConfig,

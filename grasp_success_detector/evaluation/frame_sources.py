@@ -15,6 +15,7 @@ from grasp_success_detector.datasets.dataset import (
 from grasp_success_detector.datasets.splits import SPLITS
 from grasp_success_detector.errors import BagError, ConfigError, DatasetError, ImageDecodeError
 from grasp_success_detector.images.decoding import decode_message, HalfSuffices, RgbImage
+from grasp_success_detector.networks.learnt_frames import frame_hash
 from grasp_success_detector.recordings import reader
 from grasp_success_detector.recordings.bags import GROUND_TRUTH_TOPIC
 from grasp_success_detector.recordings.ground_truth import holds_intervals, read_intervals
@@ -65,6 +66,17 @@ class Recording:
     def file_of(self, frame: reader.ChosenFrame) -> str:
         """Return a frame's file within its folder; '' for a frame of a bag or video."""
         return frame.stem if self.files is None else frame.member
+
+    def hashes(self, frames: Sequence[reader.ChosenFrame]) -> Iterator[str]:
+        """Yield :func:`frame_hash` of the frames that can be read, which are not decoded."""
+        if self.files is None:
+            stored = {row.file: row.hash for row in read_manifest(self.path)}
+            yield from (stored[frame.stem] for frame in frames if frame.stem in stored)
+            return
+        for _, made in reader.read_frames(self.files, self.topic, frames,
+                                          lambda message: frame_hash(message.data), frame_hash):
+            if isinstance(made, str):
+                yield made
 
     def read(self, frames: Sequence[reader.ChosenFrame], make: Callable[[RgbImage], Made],
              half_suffices: HalfSuffices | None = None,

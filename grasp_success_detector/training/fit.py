@@ -1,10 +1,11 @@
 """Train a classifier and test it on other attempts; write its run folder and checkpoint."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 import platform
+from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
@@ -14,7 +15,7 @@ import torch
 
 from grasp_success_detector.datasets.dataset import describe_frames, Split
 from grasp_success_detector.datasets.splits import check_labels, SPLITS
-from grasp_success_detector.errors import DatasetError, TrainingError
+from grasp_success_detector.errors import CheckpointError, DatasetError, TrainingError
 from grasp_success_detector.evaluation.judging import decision_for, logits_of, predictions_of
 from grasp_success_detector.evaluation.metrics import accuracy_text, few_attempts, summarize
 from grasp_success_detector.evaluation.operating_point import operating_point
@@ -27,6 +28,7 @@ from grasp_success_detector.inference.torch_engine import has_cuda, TorchEngine
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks import architectures
 from grasp_success_detector.networks.checkpoint import Checkpoint, save
+from grasp_success_detector.networks.learnt_frames import with_record
 from grasp_success_detector.networks.weights import build_pretrained
 from grasp_success_detector.training.best_epoch import BestEpoch
 from grasp_success_detector.training.known_frames import familiarity_with_frames
@@ -165,6 +167,14 @@ def _layers(model: torch.nn.Module, architecture: str,
             for verb, names in layers.items()]
 
 
+def _begun_with(config: TrainingConfig) -> Mapping[str, Any]:
+    """Return how the checkpoint was trained whose backbone learnt further; empty without one."""
+    try:
+        return Checkpoint.open(config.weights).metadata.training if config.weights else {}
+    except CheckpointError:     # weights of another kind
+        return {}
+
+
 def _finish(config: TrainingConfig, split: Split, run: RunFolder, best_epoch: int,
             freezing: architectures.Freezing, datasets: Sequence[Path],
             say: Callable[[str], None]) -> None:
@@ -192,7 +202,9 @@ def _finish(config: TrainingConfig, split: Split, run: RunFolder, best_epoch: in
         best.metadata, temperature=temperature, threshold=threshold, metrics=metrics,
         familiarity=familiarity_with_frames([classifier], split.train, split.val),
         training={'config': config.to_json(), 'best_epoch': best_epoch, 'data': data,
-                  'versions': versions}), overwrite=True)
+                  'versions': versions, **with_record(
+                      (frame.hash for frame in split.train + split.val), _begun_with(config))},
+        ), overwrite=True)
     folders = [str(folder.resolve()) for folder in datasets]
     epochs = run.read_epochs()
     counts = {'trainable': freezing.trainable, 'frozen': freezing.frozen}

@@ -18,6 +18,7 @@ from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.architectures import success_probabilities
 from grasp_success_detector.networks.checkpoint import Checkpoint, CheckpointMetadata
 from grasp_success_detector.networks.familiarity import fit_pictures
+from grasp_success_detector.networks.learnt_frames import with_record
 from grasp_success_detector.networks.weights import build_pretrained
 from grasp_success_detector.training.adaptation.backbone import Backbone
 from grasp_success_detector.training.adaptation.blocks import FineTuning
@@ -201,7 +202,8 @@ def metadata_of(adaptation: Adaptation, config: AdaptationConfig, start: Checkpo
         adaptation.metadata, metrics={'adaptation': figures},
         training={'adapted_from': {'path': str(start.path), 'sha256': start.sha256},
                   'config': config.to_json(), 'sources': list(sources),
-                  'versions': {'torch': torch.__version__}})
+                  'versions': {'torch': torch.__version__},
+                  **with_record(adaptation.frames.hashes, start.metadata.training)})
 
 
 def _heads(start: Backbone, frames: RigFrames, config: AdaptationConfig,

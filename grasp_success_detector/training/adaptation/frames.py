@@ -48,6 +48,7 @@ class RigFrames:
     :ivar spans: seconds of the first and the last frame of each unlabelled attempt of a source.
     :ivar refused: number of frames that could not be decoded, by reason.
     :ivar unreadable: why files of pictures or of a data set cannot be decoded, by source and file.
+    :ivar hashes: :func:`~.learnt_frames.frame_hash` of the frames with a label.
     """
 
     origins: tuple[FrameOrigin, ...]
@@ -56,6 +57,7 @@ class RigFrames:
     spans: Mapping[tuple[str, str], tuple[float, float]]
     refused: Mapping[str, int]
     unreadable: Mapping[str, str] = field(default_factory=dict)
+    hashes: tuple[str, ...] = ()
 
     def labelled(self) -> 'RigFrames':
         """Return the frames that have a label."""
@@ -147,6 +149,7 @@ def read_frames(recordings: Sequence[Recording], preprocessings: Mapping[str, Pr
     spans: dict[tuple[str, str], tuple[float, float]] = {}
     refused: dict[str, int] = {}
     unreadable: dict[str, str] = {}
+    hashes: list[str] = []
 
     def make(picture: RgbImage) -> dict[str, NDArray[np.uint8]]:
         return {name: look(picture, view).image for name, view in preprocessings.items()}
@@ -158,6 +161,7 @@ def read_frames(recordings: Sequence[Recording], preprocessings: Mapping[str, Pr
     total = sum(map(len, chosen))
     for recording, mine in zip(recordings, chosen, strict=True):
         start_ns = recording.frames[0].stamp_ns
+        learnt: list[ChosenFrame] = []
         for frame in recording.frames:
             if frame.attempt and frame.label is None:
                 at = (frame.stamp_ns - start_ns) / NS_PER_S
@@ -169,11 +173,14 @@ def read_frames(recordings: Sequence[Recording], preprocessings: Mapping[str, Pr
                 if file := recording.file_of(frame):
                     unreadable[f'{recording.name}/{file}'] = made.reason
             else:
+                if frame.label is not None:
+                    learnt.append(frame)
                 origins.append(FrameOrigin(recording.name, frame.attempt, frame.label,
                                            (frame.stamp_ns - start_ns) / NS_PER_S))
                 for name, image in made.items():
                     inputs[name].append(image)
             on_frame(total)
+        hashes += recording.hashes(learnt)
     check_labels(origins)
     return RigFrames(tuple(origins), {name: np.stack(images) for name, images in inputs.items()},
-                     preprocessings, spans, refused, unreadable)
+                     preprocessings, spans, refused, unreadable, tuple(hashes))
