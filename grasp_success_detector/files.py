@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 import csv
+from difflib import get_close_matches
 import errno
 import glob
 import io
@@ -82,9 +83,16 @@ def checkpoint_path(given: os.PathLike[str] | str = '',
     if not name or (name in SHIPPED_CHECKPOINTS and not path.is_file()):
         return share_path(f'models/{name or SHIPPED_CHECKPOINTS[0]}.safetensors')
     if not path.exists():
+        near = nearest_checkpoint(name)
         raise CheckpointError(f'{path}: no such file; expected {expected}, or the name of a '
-                              f'shipped checkpoint: {", ".join(SHIPPED_CHECKPOINTS)}')
+                              f'shipped checkpoint: {", ".join(SHIPPED_CHECKPOINTS)}'
+                              + (f'; did you mean {near}?' if near else ''))
     return path
+
+
+def nearest_checkpoint(name: str) -> str | None:
+    """Return the shipped checkpoint of which this may be the misspelt name; None: of none."""
+    return next(iter(get_close_matches(name, SHIPPED_CHECKPOINTS, 1, .7)), None)
 
 
 def expanded(path: os.PathLike[str] | str) -> Path:

@@ -151,6 +151,10 @@ def test_it_adapts_the_shipped_small_checkpoint_twice_alike(tmp_path, capsys):
 @pytest.mark.parametrize(('arguments', 'said'), [
     (['cifar_cnn_rig', '--out', 'new.safetensors'], 'a checkpoint, but no data'),
     (['no.safetensors', 'bag', '--out', 'new.safetensors'], 'no such file'),
+    (['cifar_cnn_wrold', 'bag', '--out', 'new.safetensors'],
+     'no such file; expected a checkpoint of train_classifier (.safetensors), or the name of a '
+     'shipped checkpoint: efficientnet_lite0_world, efficientnet_lite0_rig, cifar_cnn_world, '
+     'cifar_cnn_rig; did you mean cifar_cnn_world?'),
     (['bag', '--out', 'new.pt'], 'ends with .safetensors'),
     (['there.safetensors', 'bag', '--out', 'there.safetensors'], 'exists already'),
     (['foreign.safetensors', 'bag', '--out', 'new.safetensors'], 'is no safetensors file'),

@@ -69,6 +69,11 @@ def test_counts_sheet_and_page_of_a_sound_data_set(dataset, capsys):
     text = (out / 'index.html').read_text()
     page = Page(text)
     assert len(page.loads) == 24 and page.needs_nothing_else
+    inspect(dataset, rc=1)
+    assert re.search(r'index.html, .*contact_sheet.png: exists already; replace it with --overwrite',
+                     capsys.readouterr().err)
+    inspect(dataset, '--overwrite')
+    assert (out / 'index.html').read_text() == text
     assert 'Sound' in text and text.count('<svg') == 4 and 'Picture sizes: 64 x 48 (24)' in text
 
 
@@ -112,7 +117,7 @@ def test_a_leak_fails_loudly(dataset, exact, capsys):
     if not exact:
         data = encode_jpeg(decode_bytes(data), 80)
     (dataset / test[0]).write_bytes(data)
-    test[-1] = hashlib.sha256(data).hexdigest()
+    test[-2] = hashlib.sha256(data).hexdigest()
     lines[at] = ','.join(test)
     (dataset / 'manifest.csv').write_text('\n'.join(lines) + '\n')
     inspect(dataset, rc=1)

@@ -24,6 +24,7 @@ from grasp_success_detector.files import (
     CHECKPOINT_HELP,
     checkpoint_path,
     json_text,
+    nearest_checkpoint,
     SAMPLE_BAG,
     share_path,
     SHIPPED_CHECKPOINTS,
@@ -144,8 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise
     for line in _lines(adaptation):
         print(line)
-    print(f'{time.perf_counter() - started:.1f} s')
-    print(f'checkpoint: {files[0]}')
+    print(f'{time.perf_counter() - started:.1f} s\ncheckpoint: {files[0]}')
     return ExitCode.OK
 
 
@@ -170,8 +170,10 @@ def _checkpoint_and_sources(given: Sequence[str], unlabelled: Sequence[str],
                             ) -> tuple[Path, list[str]]:
     """Return the checkpoint, the shipped one if the first argument is none, and the data."""
     first, *others = given or ['']
+    # A misspelt name of a checkpoint is no bag either.
     named = Path(first).suffix == '.safetensors' or (
-        first in SHIPPED_CHECKPOINTS and not Path(first).is_dir())
+        first in SHIPPED_CHECKPOINTS and not Path(first).is_dir()) or (
+            nearest_checkpoint(first) is not None and not Path(first).exists())
     data = [name for name in (others if named else given) if name]
     if unlabelled and data:
         raise ConfigError(f'{", ".join(data)}: labelled data beside --unlabelled; adapt to one '
@@ -251,8 +253,7 @@ def _print_frames(frames: 'RigFrames') -> None:
 
 def _lines(adaptation: 'Adaptation') -> Iterator[str]:
     """Yield the lines of the result for a terminal."""
-    best = adaptation.compared[adaptation.winner].candidate
-    yield f'kept: {best.text}'
+    yield f'kept: {adaptation.compared[adaptation.winner].candidate.text}'
     yield f'right on attempts that were not learnt: {adaptation.accuracy}'
     for note in adaptation.point.notes:
         yield f'not calibrated: {note}'
@@ -264,8 +265,7 @@ def _lines(adaptation: 'Adaptation') -> Iterator[str]:
         attempts, accuracy = adaptation.forecast
         yield f'  from {attempts} attempts, if it goes on like this: about {accuracy:.0%}'
     if adaptation.label_next:
-        names = [one.attempt for one in adaptation.label_next[:5]]
-        yield f'label next: {", ".join(names)}'
+        yield f'label next: {", ".join(one.attempt for one in adaptation.label_next[:5])}'
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -53,6 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.most < 1:
         raise ConfigError(f'--most {args.most}: expected 1 or more lines')
     out = args.out or args.dataset.with_name(f'{args.dataset.resolve().name}-inspection')
+    sheet_file, page_file = out / 'contact_sheet.png', out / 'index.html'
+    if not args.overwrite and (there := [str(file) for file in (page_file, sheet_file)
+                                         if file.exists()]):
+        raise ConfigError(f'{", ".join(there)}: exists already; replace it with --overwrite, or '
+                          'choose another --out')
     selection = FrameSelection(**given_options(FrameSelection, args))
     try:
         # Where a cluster sees it as well, if there is one.
@@ -69,12 +74,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             sheet = contact_sheet(dataset, found.rows)
             page = inspection_page(found, args.dataset.resolve().name)
         out.mkdir(parents=True, exist_ok=True)
-        write_whole(out / 'contact_sheet.png', encode_png(sheet))
-        write_whole(out / 'index.html', page)
+        write_whole(sheet_file, encode_png(sheet))
+        write_whole(page_file, page)
     except OSError as error:
         raise ConfigError(f'{out}: cannot be written ({fault_text(error, out)}); choose another '
-                          '--out'
-                          ) from error
+                          '--out') from error
     for by in ('split', 'source', 'attempt'):
         entries = inspection.table(found.rows, by)
         width = max(len(by), *(len(entry[0]) for entry in entries[:args.most])) + 2
@@ -84,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if len(entries) > args.most:
             print(f'and {len(entries) - args.most} more')
         print()
-    print(f'{counted(len(found.rows), "frame")}; pictures and distributions: {out / "index.html"}')
+    print(f'{counted(len(found.rows), "frame")}; pictures and distributions: {page_file}')
     for problem in found.problems:
         print(f'WRONG: {problem}')
     return ExitCode.ERROR if found.problems else ExitCode.OK
@@ -95,6 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('dataset', type=Path, metavar='DATA',
                         help='data set of extract_frames, or pictures, a bag or a video')
     parser.add_argument('--out', type=Path, help='folder for page and sheet (DATASET-inspection)')
+    parser.add_argument('--overwrite', action='store_true', help='replace page and sheet of an '
+                        'earlier inspection')
     parser.add_argument('--near-bits', type=int, default=SAME_BITS, choices=range(33),
                         metavar='N', help='largest number of differing bits, of 256, at which two '
                         'pictures count as nearly the same (%(default)s; 0 to 32)')
