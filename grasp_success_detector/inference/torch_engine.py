@@ -74,14 +74,13 @@ class TorchEngine(Engine):
         """Normalise and run, on a CPU a few frames at a time."""
         import torch
 
-        from grasp_success_detector.inference.torch_network import CACHED_PIXELS
+        from grasp_success_detector.inference.torch_network import images_at_once
 
-        count, height, width, _ = images.shape
-        at_once = max(1, CACHED_PIXELS // (height * width)) if self.device == 'cpu' else count
+        at_once = images_at_once(self._device, *images.shape[1:3])
         parts = []
         self._pooled.clear()
         with torch.inference_mode():
-            for start in range(0, count, at_once):
+            for start in range(0, len(images), at_once):
                 x = self._preprocessing.normalize(
                     torch.from_numpy(images[start:start + at_once]).to(self._device))
                 with torch.autocast(self._device.type, self._dtype,

@@ -1,6 +1,7 @@
 """Prepare a network to run or export: fold BatchNorm, include the normalisation."""
 
 from copy import deepcopy
+import sys
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from grasp_success_detector.networks.checkpoint import Checkpoint
 
 # On a CPU, the activations between layers should stay in its caches: with 6 frames of 224 x 224 at
 # a time EfficientNet-Lite0 takes less than half as long per frame as with 32, ResNet34 no longer.
-CACHED_PIXELS = 6 * 224 * 224
+_CACHED_PIXELS = 6 * 224 * 224
 
 
 class PixelNetwork(nn.Module):
@@ -63,17 +64,17 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     return model
 
 
-def in_parts(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """
-    Return a network's output for normalised images (B, 3, H, W), without gradients.
+def images_at_once(device: torch.device, height: int, width: int) -> int:
+    """Return how many images of a size a device computes at a time: a GPU all, a CPU a few."""
+    return max(1, _CACHED_PIXELS // (height * width)) if device.type == 'cpu' else sys.maxsize
 
-    On a CPU it runs a few images at a time, whose activations stay in the caches.
-    """
-    few = max(1, CACHED_PIXELS // images[0, 0].numel())
+
+def in_parts(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Return a network's output for normalised images (B, 3, H, W), without gradients."""
     images = images.contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         return torch.cat([network(part) for part in images.split(
-            few if images.device.type == 'cpu' else len(images))])
+            images_at_once(images.device, *images.shape[2:]))])
 
 
 class _Tracer(fx.Tracer):
