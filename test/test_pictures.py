@@ -175,6 +175,9 @@ def test_splits_of_folders_are_kept_and_their_leaks_reported(tmp_path, capsys):
     assert [splits.count(split) for split in ('train', 'val', 'test')] == [4, 4, 5]
     assert 'WRONG: 1 frame leaks between splits' in capsys.readouterr().out
     assert inspect_main([str(tmp_path / 'lab'), '--out', str(tmp_path / 'page')]) == 1
+    assert adapt_main(['cifar_cnn_rig', str(tmp_path / 'lab'), '--ways', 'head',
+                       '--out', str(tmp_path / 'all.safetensors')]) == 0
+    assert '13 frames with a label' in capsys.readouterr().out
 
 
 def test_what_is_no_picture_is_left_out_with_a_reason(tmp_path, capsys, random_checkpoint):

@@ -195,12 +195,10 @@ def _new_files(out: Path) -> tuple[Path, Path, Path]:
 
 @contextmanager
 def _opened(sources: Sequence[str], selection: FrameSelection) -> 'Iterator[Sequence[Recording]]':
-    from grasp_success_detector.datasets.dataset import MARKER
     from grasp_success_detector.evaluation.frame_sources import open_recordings
 
     with tempfile.TemporaryDirectory() as unpacked:
-        datasets = any((Path(text) / MARKER).is_file() for text in sources)
-        yield open_recordings(sources, selection, Path(unpacked), 'all' if datasets else None)
+        yield open_recordings(sources, selection, Path(unpacked), 'all')
 
 
 def _read(recordings: 'Sequence[Recording]', per_attempt: int,

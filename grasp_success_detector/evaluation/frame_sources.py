@@ -128,7 +128,7 @@ def open_recordings(given: Sequence[str], selection: FrameSelection, unpack_into
                   for recording in _of_dataset(folder, split or 'test')]
     if others:
         recordings += _of_sources(others, selection, unpack_into, outside, split or 'test')
-    if split is not None and not datasets and not any(
+    if split not in (None, 'all') and not datasets and not any(
             frame.split for recording in recordings for frame in recording.frames):
         raise ConfigError(f'--split {split}: expected a data set of extract_frames, or pictures '
                           'with splits, among the sources; bags and videos are not split')
