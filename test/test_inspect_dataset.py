@@ -70,8 +70,8 @@ def test_counts_sheet_and_page_of_a_sound_data_set(dataset, capsys):
     page = Page(text)
     assert len(page.loads) == 24 and page.needs_nothing_else
     inspect(dataset, rc=1)
-    assert re.search(r'index.html, .*contact_sheet.png: exists already; replace it with --overwrite',
-                     capsys.readouterr().err)
+    assert re.search('index.html, .*contact_sheet.png: exists already; replace it with '
+                     '--overwrite', capsys.readouterr().err)
     inspect(dataset, '--overwrite')
     assert (out / 'index.html').read_text() == text
     assert 'Sound' in text and text.count('<svg') == 4 and 'Picture sizes: 64 x 48 (24)' in text
