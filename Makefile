@@ -103,7 +103,7 @@ lock:  ## write constraints.txt anew: make lock, or make lock UPGRADE=--upgrade;
 	@mkdir -p .cache
 	grep -v ros-jazzy constraints.txt >.cache/lock.txt
 	$(UV) pip compile -q pyproject.toml --universal --python-version 3.10 $(UPGRADE) \
-	    $(addprefix --extra ,bags train sim dask fast label openvino export ros-wheels test docs release) \
+	    $(addprefix --extra ,bags train sim dask fast remote label openvino export ros-wheels test docs release) \
 	    --no-header --no-annotate -o .cache/lock.txt
 	@{ echo '# Versions that were tried together; for every Python from 3.10 on pip resolves them in seconds.'; \
 	   echo '# pyproject.toml says what else should do. `make lock` writes this file.'; \

@@ -8,6 +8,8 @@ from enum import IntEnum
 from functools import wraps
 from io import TextIOWrapper
 import os
+from pathlib import Path
+import re
 import select
 import sys
 from typing import TYPE_CHECKING
@@ -37,7 +39,8 @@ EXTRA_OF_MODULE = {
     **dict.fromkeys(('backports', 'lz4', 'PIL', 'rich', 'rosbags', 'ruamel'), 'bags'),
     **dict.fromkeys(('jinja2', 'lightning', 'safetensors', 'tensorboard', 'timm', 'torch',
                      'torchvision'), 'train'),
-    'mujoco': 'sim', 'distributed': 'dask', 'starlette': 'label', 'uvicorn': 'label'}
+    'mujoco': 'sim', 'distributed': 'dask', 'fsspec': 'remote', 'starlette': 'label',
+    'uvicorn': 'label'}
 
 Main = Callable[[Sequence[str] | None], int]
 
@@ -139,8 +142,22 @@ def command_parser(docstring: str | None, epilog: str) -> ArgumentParser:
     """
     name, description = (docstring or '').strip().split(': ', 1)
     # An abbreviated option would change its meaning when another one is added.
-    return ArgumentParser(name, description=description, epilog=epilog, allow_abbrev=False,
-                          formatter_class=RawDescriptionHelpFormatter)
+    parser = ArgumentParser(name, description=description, epilog=epilog, allow_abbrev=False,
+                            formatter_class=RawDescriptionHelpFormatter)
+    parser.register('type', Path, _local_path)
+    return parser
+
+
+def is_address(given: object) -> bool:
+    """Return whether a text is an address of fsspec, such as ``s3://bucket/bags``."""
+    return re.match(r'[A-Za-z][A-Za-z0-9+.-]+://', str(given)) is not None
+
+
+def _local_path(given: str) -> Path:
+    if is_address(given):
+        raise ConfigError(f'{given}: expected a local path for this argument, no address; copy '
+                          'between the two by hand')
+    return Path(given)
 
 
 @contextmanager

@@ -38,6 +38,10 @@ class BagError(GraspSuccessDetectorError):
     """A bag is missing, is not a bag, cannot be read, or lacks the requested topic."""
 
 
+class RemoteError(GraspSuccessDetectorError):
+    """What lies at an address (``s3://...``) cannot be listed, fetched or put there."""
+
+
 class DatasetError(GraspSuccessDetectorError):
     """A data set cannot be used: it has no frames, only one class, or a leak between splits."""
 

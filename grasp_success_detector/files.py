@@ -100,6 +100,14 @@ def expanded(path: os.PathLike[str] | str) -> Path:
     return Path(os.path.expanduser(path))
 
 
+def cache_folder(name: str) -> Path:
+    """Return one of this package's folders in the user's cache; it may not exist."""
+    # XDG base directory specification: a relative path in the variable does not count.
+    base = Path(os.environ.get('XDG_CACHE_HOME', ''))
+    return (base if base.is_absolute() else Path.home() / '.cache'
+            ) / 'grasp_success_detector' / name
+
+
 def check_regular(path: Path | str) -> None:
     """
     Check that a path is no pipe, device or socket, which could block for ever when opened.

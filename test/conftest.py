@@ -28,10 +28,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # What rosdep or pip install only where it is asked for: `colcon test` on a robot has few of them.
 OPTIONAL = {
-    'PIL', 'backports', 'dask', 'distributed', 'hypothesis', 'isal', 'jinja2', 'lightning', 'lz4',
-    'matplotlib', 'mcap', 'mujoco', 'nncf', 'onnx', 'onnxruntime', 'openvino', 'packaging',
-    'rclpy', 'rich', 'rosbags', 'ruamel', 'safetensors', 'selenium', 'skimage', 'sklearn',
-    'starlette', 'tensorboard', 'timm', 'torch', 'torchvision', 'uvicorn'}
+    'PIL', 'backports', 'dask', 'distributed', 'fsspec', 'hypothesis', 'isal', 'jinja2',
+    'lightning', 'lz4', 'matplotlib', 'mcap', 'mujoco', 'nncf', 'onnx', 'onnxruntime', 'openvino',
+    'packaging', 'rclpy', 'rich', 'rosbags', 'ruamel', 'safetensors', 'selenium', 'skimage',
+    'sklearn', 'starlette', 'tensorboard', 'timm', 'torch', 'torchvision', 'uvicorn'}
 
 
 @pytest.hookimpl(hookwrapper=True)

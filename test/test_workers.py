@@ -3,6 +3,7 @@
 from collections import deque
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import os
 import shutil
 import signal
@@ -165,6 +166,36 @@ def test_adapt_classifier(compare, tmp_path, random_checkpoint):
     write_rig_bag(tmp_path / 'common/rig', attempts=6)
     shutil.copy(random_checkpoint, tmp_path / 'common/start.safetensors')
     compare(adapt_classifier, 'SHARED/start.safetensors', 'SHARED/rig', '--out', 'rig.safetensors')
+
+
+def test_each_worker_fetches_from_an_address_for_itself(cluster, tmp_path, monkeypatch,
+                                                        random_checkpoint):
+    pytest.importorskip('aiohttp')  # with which fsspec speaks HTTP
+    (tmp_path / 'bags').mkdir()
+    write_mcap(tmp_path / 'bags/take.mcap', raw_messages(60))
+    server = ThreadingHTTPServer(('127.0.0.1', 0), partial(
+        SimpleHTTPRequestHandler, directory=tmp_path / 'bags'))
+    Thread(target=server.serve_forever).start()
+    client = distributed.Client(cluster.scheduler_address, set_as_default=False)
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'here'))
+    monkeypatch.chdir(tmp_path)
+    try:
+        client.run(lambda: os.environ.update(XDG_CACHE_HOME=str(tmp_path / 'there')))
+        given = (f'http://127.0.0.1:{server.server_port}/take.mcap', '--label', 'success')
+        work = ('--dask', cluster.scheduler_address)
+        assert extract_frames([*given, '--out', 'set', *work]) == 0
+        assert extract_frames(['bags/take.mcap', *given[1:], '--out', 'local']) == 0
+        made, local = files_of(tmp_path / 'set'), files_of(tmp_path / 'local')
+        assert made.pop('dataset.json') != local.pop('dataset.json')    # other paths
+        assert made == local
+        assert not (tmp_path / 'here').exists()     # the command itself reads no bag
+        assert [path.name for path in (tmp_path / 'there').rglob('*.mcap')] == ['take.mcap']
+        assert evaluate_classifier([str(random_checkpoint), *given, '--out', 'judged', *work]) == 0
+    finally:
+        client.run(lambda: os.environ.pop('XDG_CACHE_HOME', None))
+        client.close()
+        server.shutdown()
+        server.server_close()
 
 
 def die(folder, number, times):

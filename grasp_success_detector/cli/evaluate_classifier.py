@@ -23,6 +23,7 @@ from grasp_success_detector.files import CHECKPOINT_HELP, checkpoint_path, new_f
 from grasp_success_detector.inference.engine import REFERENCE
 from grasp_success_detector.networks.familiarity import FAMILIARITY_QUANTILE
 from grasp_success_detector.recordings.pictures import with_reasons
+from grasp_success_detector.recordings.remote import local, put_in_place
 from grasp_success_detector.recordings.selection import FrameSelection
 from grasp_success_detector.settings import add_options, given_options
 
@@ -47,6 +48,8 @@ examples:
       with the engine that the node takes on this machine, instead of torch in fp32
   evaluate_classifier my.safetensors /shared/month --out /shared/evaluation --dask tcp://head:8786
       on a Dask cluster whose workers see /shared
+  evaluate_classifier s3://lab/my.safetensors s3://lab/bags/rig --out s3://lab/evaluation
+      from and to addresses of fsspec, also with --dask: docs/scale.md
   evaluate_classifier new.safetensors bags/rig --baseline evaluation/metrics.json --out new
       exits with 4 if significantly more attempts are wrong than in an earlier evaluation of the
       same sources: a drop above --max-drop, and p < 0.05 by McNemar's exact test
@@ -80,12 +83,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if args.baseline is not None:
         read_baseline(args.baseline)
-    args.checkpoint = checkpoint_path(args.checkpoint)
+    args.checkpoint = checkpoint_path(local(args.checkpoint))
     loaded = Checkpoint.open(args.checkpoint)
     threshold = loaded.metadata.threshold if args.threshold is None else args.threshold
     decision = replace(DecisionConfig(), threshold=threshold)
     judge_all = _judging(args, loaded)
-    with (new_folder(args.out, ConfigError) as folder,
+    with (put_in_place(args.out, 'metrics.json') as out,
+          new_folder(out, ConfigError) as folder,
           tempfile.TemporaryDirectory(dir=folder) as unpacked):
         recordings = open_recordings(args.sources, selection, Path(unpacked), args.split)
         of_pictures = decision_for([f.attempt for r in recordings if not r.continuous
@@ -107,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for line in evaluation_lines(evaluation):
         print(line)
     print(f'{evaluation.frames} frames, {evaluation.frames / seconds:.0f} frames/s')
-    print(f'report: {args.out / "report.html"}')
+    print(f'report: {args.out}/report.html')
     if gate is not None:
         print(gate)
         if gate.failed:
@@ -203,10 +207,10 @@ def _time_lines(total: Mapping[str, Any]) -> Iterator[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__, EPILOG)
-    parser.add_argument('checkpoint', type=Path, metavar='CHECKPOINT', help=CHECKPOINT_HELP)
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help=CHECKPOINT_HELP)
     parser.add_argument('sources', nargs='+', metavar='SOURCE',
                         help='data sets, bags, videos, or globs')
-    parser.add_argument('--out', type=Path, required=True, metavar='EVALUATION',
+    parser.add_argument('--out', required=True, metavar='EVALUATION',
                         help='folder to write; it must not exist')
     parser.add_argument('--split', choices=('train', 'val', 'test', 'all'),
                         help='of data sets (test)')

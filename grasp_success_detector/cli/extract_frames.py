@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Sequence
 import os
-from pathlib import Path
 import time
 
 from grasp_success_detector.cli.arguments import (
@@ -26,6 +25,7 @@ from grasp_success_detector.datasets.frame_writer import PictureOptions
 from grasp_success_detector.datasets.splits import SplitOptions
 from grasp_success_detector.datasets.workers import open_workers
 from grasp_success_detector.labels import CLASS_NAMES
+from grasp_success_detector.recordings.remote import put_in_place
 from grasp_success_detector.recordings.selection import FrameSelection
 from grasp_success_detector.recordings.sources import find_sources
 from grasp_success_detector.settings import add_options, given_options
@@ -42,6 +42,8 @@ examples:
       labels from a std_msgs/Bool topic; two seconds without a frame begin a new attempt
   extract_frames photos --resize 640x480 --out set
       pictures: a folder (or zip) with success/ and failure/, or with labels.csv (file,label)
+  extract_frames s3://lab/bags/monday --out s3://lab/sets/monday
+      from an address of fsspec to another one: docs/scale.md
 
 Sources are rosbag2 folders (with or without metadata.yaml), .mcap, .db3 and ROS 1 .bag files,
 also with zstd, videos (.mp4, .webm, .avi, .mkv), and pictures (.jpg, .png, .webp, .bmp, .tiff):
@@ -61,12 +63,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     pictures = PictureOptions(**given_options(PictureOptions, args))
     split = SplitOptions(**given_options(SplitOptions, args))
     sources = find_sources(args.sources)
-    already = os.path.exists(args.out / MARKER)
     started = time.perf_counter()
-    with (open_workers(args.jobs, args.dask) as workers,
+    with (put_in_place(args.out, MARKER, resumes=True, dask=args.dask) as out,
+          open_workers(args.jobs, args.dask) as workers,
           progress_bar(stderr_console(), 'frames') as bar):
+        already = os.path.exists(out / MARKER)
         task = bar.add_task('extracting', total=None)
-        made = extract(sources, selection, pictures, split, args.out, workers,
+        made = extract(sources, selection, pictures, split, out, workers,
                        lambda done, total: bar.update(task, completed=done, total=total))
     frames = counted(made['frames'], 'frame')
     for line in source_lines(made, selection):
@@ -93,9 +96,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__, EPILOG)
     parser.add_argument('sources', nargs='+', metavar='SOURCE',
-                        help='bags, videos, folders or zips of pictures, or globs')
-    parser.add_argument('--out', type=Path, required=True, metavar='DATASET',
-                        help='folder of the data set')
+                        help='bags, videos, folders or zips of pictures, or globs; also '
+                        'addresses (s3://...)')
+    parser.add_argument('--out', required=True, metavar='DATASET',
+                        help='folder of the data set, or its address (s3://...)')
     add_label_arguments(parser)
     add_choice_arguments(parser)
     add_options(parser.add_argument_group('pictures'), PictureOptions,

@@ -16,6 +16,7 @@ from grasp_success_detector.console import (
     command_parser,
     counted,
     ExitCode,
+    is_address,
     progress_bar,
     stderr_console,
 )
@@ -35,7 +36,8 @@ examples:
       counts, leaks, and dataset-inspection/ with index.html and contact_sheet.png
   inspect_dataset dataset --near-bits 0 --out report
       only pictures whose fingerprints are equal count as nearly the same
-
+  inspect_dataset s3://lab/dataset
+      at an address of fsspec: fetched into the cache first, docs/scale.md
   inspect_dataset photos
       pictures: a folder with success/ and failure/, or with labels.csv
 
@@ -52,7 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     if args.most < 1:
         raise ConfigError(f'--most {args.most}: expected 1 or more lines')
-    out = args.out or args.dataset.with_name(f'{args.dataset.resolve().name}-inspection')
+    name = Path(args.dataset).resolve().name
+    beside = Path(name if is_address(args.dataset) else args.dataset)
+    out = args.out or beside.with_name(f'{name}-inspection')
     sheet_file, page_file = out / 'contact_sheet.png', out / 'index.html'
     if not args.overwrite and (there := [str(file) for file in (page_file, sheet_file)
                                          if file.exists()]):
@@ -72,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     dataset, args.near_bits, workers,
                     lambda done, total: bar.update(task, completed=done, total=total))
             sheet = contact_sheet(dataset, found.rows)
-            page = inspection_page(found, args.dataset.resolve().name)
+            page = inspection_page(found, name)
         out.mkdir(parents=True, exist_ok=True)
         write_whole(sheet_file, encode_png(sheet))
         write_whole(page_file, page)
@@ -96,8 +100,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__, EPILOG)
-    parser.add_argument('dataset', type=Path, metavar='DATA',
-                        help='data set of extract_frames, or pictures, a bag or a video')
+    parser.add_argument('dataset', metavar='DATA',
+                        help='data set of extract_frames, or pictures, a bag or a video; also '
+                        'an address (s3://...)')
     parser.add_argument('--out', type=Path, help='folder for page and sheet (DATASET-inspection)')
     parser.add_argument('--overwrite', action='store_true', help='replace page and sheet of an '
                         'earlier inspection')

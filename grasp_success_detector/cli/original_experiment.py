@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     out, names = args.out, experiment.CLASSIFIERS
     _check_out(out, {_DATASET, *names})
     try:
-        dataset = dataset_of([args.folder or share_path(SAMPLE_BAG)], selection,
+        dataset = dataset_of([str(args.folder or share_path(SAMPLE_BAG))], selection,
                              out / _DATASET, dedupe=args.dedupe)
         split = experiment.experiment_split(read_extracted(dataset), options.seed)
         made, reason = experiment.configs(options)

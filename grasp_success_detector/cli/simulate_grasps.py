@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
 import time
 
 from grasp_success_detector.cli.arguments import add_worker_arguments
@@ -16,6 +15,7 @@ from grasp_success_detector.console import (
     progress_bar,
     stderr_console,
 )
+from grasp_success_detector.recordings.remote import put_in_place
 from grasp_success_detector.settings import add_options, given_options
 from grasp_success_detector.simulation.presets import RecordingSettings
 
@@ -51,12 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     with needing('sim', 'the simulation'):
         from grasp_success_detector.simulation.recorder import record
     started = time.perf_counter()
-    with progress_bar(stderr_console(), 'attempts') as progress:
+    with (put_in_place(args.out, 'metadata.yaml', dask=args.dask) as out,
+          progress_bar(stderr_console(), 'attempts') as progress):
         task = progress.add_task('simulating', total=settings.attempts)
-        done = record(settings, args.out, args.jobs, lambda _: progress.advance(task), args.dask)
+        done = record(settings, out, args.jobs, lambda _: progress.advance(task), args.dask)
+        size = sum(file.stat().st_size for file in out.iterdir())
     seconds = time.perf_counter() - started
     successes = sum(summary.success for summary in done)
-    size = sum(file.stat().st_size for file in args.out.iterdir())
     print(f'{args.out}: {counted(len(done), "simulated attempt")}, {successes} successful '
           f'({successes / len(done):.0%}), {sum(s.frames for s in done)} frames, '
           f'{sum(s.labelled for s in done)} of them labelled, {size / 1e6:.1f} MB, '
@@ -68,7 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__, EPILOG)
-    parser.add_argument('out', type=Path, help='the rosbag2 folder to make; it must not exist')
+    parser.add_argument('out', help='the rosbag2 folder to make, or its address (s3://...); it '
+                        'must not exist')
     add_options(parser, RecordingSettings, *(field.name for field in fields(RecordingSettings)))
     add_worker_arguments(parser.add_argument_group('work'))
     return parser

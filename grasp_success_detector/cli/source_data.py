@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from grasp_success_detector.datasets.workers import Workers
 
 
-def dataset_of(given: Sequence[Path], selection: FrameSelection, out: Path,
+def dataset_of(given: Sequence[str], selection: FrameSelection, out: Path,
                processes: int = 1, splits: bool = True, dedupe: bool = False,
                workers: 'Workers | None' = None) -> Path:
     """
@@ -31,14 +31,15 @@ def dataset_of(given: Sequence[Path], selection: FrameSelection, out: Path,
     :raises DatasetError: no frame came out of the sources.
     """
     # They load OpenCV, which --help does not need.
-    from grasp_success_detector.datasets.dataset import is_dataset
+    from grasp_success_detector.datasets.dataset import is_dataset, local_datasets
     from grasp_success_detector.datasets.extraction import extract
     from grasp_success_detector.datasets.frame_writer import PictureOptions
     from grasp_success_detector.datasets.splits import SplitOptions
     from grasp_success_detector.datasets.workers import open_workers
     from grasp_success_detector.recordings.sources import find_sources
 
-    if datasets := [path for path in given if is_dataset(path)]:
+    given = local_datasets(given)
+    if datasets := [Path(text) for text in given if is_dataset(Path(text))]:
         if len(given) > 1:
             raise ConfigError(f'{datasets[0]}: is a data set of extract_frames; expected it '
                               'alone, or bags, videos and pictures')

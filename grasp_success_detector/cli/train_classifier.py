@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                                    dedupe=args.dedupe)]
             split = read_extracted(datasets[0])
             if args.test is not None:
-                datasets.append(dataset_of([args.test], FrameSelection(), run.test_dataset,
+                datasets.append(dataset_of([str(args.test)], FrameSelection(), run.test_dataset,
                                            config.processes))
                 split = _tested_on(args.test, read_extracted(datasets[1]), split)
             if not split.val:
@@ -113,8 +113,9 @@ def _tested_on(path: Path, other: 'Split', split: 'Split') -> 'Split':
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__, EPILOG)
-    parser.add_argument('data', nargs='+', type=Path, metavar='DATA',
-                        help='a data set of extract_frames, or pictures, bags and videos')
+    parser.add_argument('data', nargs='+', metavar='DATA',
+                        help='a data set of extract_frames, or pictures, bags and videos; '
+                        'also addresses (s3://...)')
     parser.add_argument('--out', type=Path, required=True, help='run folder; it must not exist')
     parser.add_argument('--resume', action='store_true', help='continue an unfinished run')
     parser.add_argument('--test', type=Path, metavar='DATASET',

@@ -9,12 +9,13 @@ from pathlib import Path
 import re
 from typing import Any, NamedTuple
 
-from grasp_success_detector.console import counted
+from grasp_success_detector.console import counted, is_address
 from grasp_success_detector.datasets.splits import SPLITS
 from grasp_success_detector.errors import DatasetError
 from grasp_success_detector.files import check_regular, csv_text, json_text, read_json, write_whole
 from grasp_success_detector.labels import CLASS_NAMES, Label
 from grasp_success_detector.networks.learnt_frames import DIGITS
+from grasp_success_detector.recordings import remote
 
 MANIFEST = 'manifest.csv'
 
@@ -96,6 +97,16 @@ def read_marker(folder: Path) -> dict[str, Any]:
 def is_dataset(folder: Path) -> bool:
     """Return whether a folder is a data set of extract_frames, finished or not."""
     return (folder / MARKER).is_file() or (folder / JOURNAL).is_file()
+
+
+def local_datasets(given: Iterable[str]) -> list[str]:
+    """
+    Return the paths and addresses given, with data sets at addresses as paths in the cache.
+
+    :raises RemoteError: what lies at an address cannot be fetched.
+    """
+    return [remote.local(text) if is_address(text) and remote.holds(text, MARKER, JOURNAL)
+            else text for text in given]
 
 
 def read_manifest(folder: Path) -> list[ManifestRow]:

@@ -11,6 +11,7 @@ from importlib import import_module
 from multiprocessing import parent_process, resource_tracker
 from multiprocessing.context import SpawnContext, SpawnProcess
 import os
+import pickle
 import signal
 from threading import Thread
 import time
@@ -21,6 +22,7 @@ import cv2
 from grasp_success_detector import __version__
 from grasp_success_detector.console import needing
 from grasp_success_detector.errors import ConfigError, WorkersError
+from grasp_success_detector.recordings.remote import pickled
 
 Task = partial[Any]
 
@@ -196,7 +198,7 @@ class _Cluster(Workers):
 
     def submit(self, task: Task, urgent: bool) -> Future[Any]:
         submitted: Future[Any] = self._executor.submit(
-            partial(_on_cluster, __version__, task), priority=int(urgent))
+            partial(_on_cluster, __version__, pickled(task)), priority=int(urgent))
         return submitted
 
     def run(self, tasks: deque[Task], urgent: Callable[[Task], bool] = lambda task: False,
@@ -283,13 +285,13 @@ def _share_the_cores() -> None:
     cv2.setNumThreads(1)
 
 
-def _on_cluster(version: str, task: Task) -> Any:
+def _on_cluster(version: str, data: bytes) -> Any:
     """Run a task on a worker of a cluster, unless the package is another one there."""
     if version != __version__:
         raise ConfigError(f'a worker of the cluster has grasp_success_detector {__version__}, '
                           f'expected {version}, as here')
     _share_the_cores()
-    return task()
+    return pickle.loads(data)()
 
 
 def _start_worker(preload: str) -> None:

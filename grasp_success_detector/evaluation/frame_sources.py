@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from grasp_success_detector.datasets.dataset import (
     is_dataset,
+    local_datasets,
     read_manifest,
     read_marker,
     StoredFrame,
@@ -106,7 +107,8 @@ def open_recordings(given: Sequence[str], selection: FrameSelection, unpack_into
     """
     Open recordings and select their frames, without reading images.
 
-    :param given: data sets of extract_frames; bags, videos and pictures, or globs of them.
+    :param given: data sets of extract_frames; bags, videos and pictures, or globs of them;
+        addresses of all these.
     :param selection: which frames of these are taken, and their labels.
     :param unpack_into: folder for the content of compressed bags; must exist while images are
         read.
@@ -118,6 +120,7 @@ def open_recordings(given: Sequence[str], selection: FrameSelection, unpack_into
     :raises ConfigError: a split was given without a data set or pictures with splits, or a
         selection for data sets alone.
     """
+    given = local_datasets(given)
     datasets = [Path(text) for text in dict.fromkeys(given) if is_dataset(Path(text))]
     others = [text for text in given if Path(text) not in datasets]
     if not others and selection != FrameSelection():

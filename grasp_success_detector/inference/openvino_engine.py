@@ -8,7 +8,6 @@ the checkpoint. Reading it needs no torch.
 
 from importlib.metadata import version
 from importlib.util import find_spec
-import os
 from pathlib import Path
 import sys
 from typing import Any
@@ -227,10 +226,7 @@ def converted(checkpoint: Checkpoint) -> ConvertedModel:
     """
     # With the versions in the name, two installations do not replace each other's files.
     versions = '_'.join(f'{name}-{version(name)}' for name in ('openvino', 'torch'))
-    # XDG base directory specification: a relative path in the variable does not count.
-    base = Path(os.environ.get('XDG_CACHE_HOME', ''))
-    folder = (base if base.is_absolute() else Path.home() / '.cache'
-              ) / 'grasp_success_detector' / 'openvino'
+    folder = files.cache_folder('openvino')
     path = folder / f'{identity(checkpoint)[:32]}_{versions}_{_FORMAT_VERSION}.safetensors'
     try:
         return read_model(path, checkpoint)

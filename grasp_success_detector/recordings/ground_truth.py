@@ -20,6 +20,7 @@ from typing import NamedTuple
 from grasp_success_detector.errors import DatasetError
 from grasp_success_detector.files import check_regular
 from grasp_success_detector.labels import CLASS_NAMES, Label
+from grasp_success_detector.recordings.remote import named
 from grasp_success_detector.recordings.sources import safe_name, Source
 
 _COLUMNS = ('source', 'start_s', 'end_s', 'label')
@@ -87,7 +88,7 @@ def intervals_of(source: Source, intervals: Mapping[str, Sequence[Interval]],
                  ) -> Sequence[Interval]:
     """Return a source's intervals, which may be listed by its path, file name or ``name``."""
     path = source.path
-    for name in (str(path), path.name, source.name, path.stem, safe_name(path.stem)):
+    for name in (named(path), path.name, source.name, path.stem, safe_name(path.stem)):
         # The file is in UTF-8; a locale of ASCII decodes the names of files otherwise.
         if (text := os.fsencode(name).decode(errors='surrogateescape')) in intervals:
             return intervals[text]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from grasp_success_detector.errors import BagError
 from grasp_success_detector.files import DISK_ERRORS
 from grasp_success_detector.images.message_fields import header_stamp_ns, IMAGE_TYPES
-from grasp_success_detector.recordings import reader
+from grasp_success_detector.recordings import reader, remote
 from grasp_success_detector.recordings.bags import ATTEMPT_TOPIC
 from grasp_success_detector.recordings.ground_truth import AttemptEvent
 from grasp_success_detector.recordings.sources import Source, SourceKind
@@ -82,7 +82,10 @@ def index_recording(source: Source, label_topic: str | None, unpack_into: Path) 
     :param label_topic: ``std_msgs/Bool`` topic to read labels from; None if there is none.
     :param unpack_into: folder for decompressed files, to keep until the pictures have been read.
     :raises BagError: none of its files can be read, or it is a video without a frame.
+    :raises RemoteError: it lies at an address, and cannot be fetched.
     """
+    if found := remote.origin(source.path):
+        remote.fetched(*found)
     index, unreadable = RecordingIndex(), []
     if source.kind is SourceKind.VIDEO:
         index.files.append(reader.StorageFile(source.path))

@@ -33,6 +33,7 @@ from grasp_success_detector.recordings.reader import (
     PICTURES,
     StorageFile,
 )
+from grasp_success_detector.recordings.remote import named
 from grasp_success_detector.recordings.sources import safe_name, Source, SourceKind
 from grasp_success_detector.settings import check_settings, setting
 
@@ -143,7 +144,7 @@ class SourcePlan:
 
     def account(self) -> dict[str, Any]:
         """Return the source, and the numbers of frames found and left out, for JSON."""
-        account = {'path': str(self.source.path), 'kind': self.source.kind.value,
+        account = {'path': named(self.source.path), 'kind': self.source.kind.value,
                    'topic': self.topic_name, 'found': self.messages,
                    'skipped': dict(self.skipped), 'damage': dict(self.damage)}
         return account | ({'attempts_by': self.attempts_by, 'attempts': len(

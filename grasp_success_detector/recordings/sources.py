@@ -10,8 +10,10 @@ from pathlib import Path
 import re
 from zlib import crc32
 
+from grasp_success_detector.console import is_address
 from grasp_success_detector.errors import BagError
 from grasp_success_detector.labels import CLASS_NAMES
+from grasp_success_detector.recordings import remote
 from grasp_success_detector.recordings.pictures import (
     find_in_folder,
     find_in_zip,
@@ -43,7 +45,8 @@ class Source:
 
     :ivar name: unique in a data set; safe as part of a file name.
     :ivar path: path as given: a file, a rosbag2 folder, a folder or zip of pictures, or the folder
-        of pictures that were given one by one.
+        of pictures that were given one by one. A bag or video at an address is fetched to its path
+        where it is read first.
     :ivar files: its data files, in the order of recording.
     :ivar found: its pictures, if it is of kind PICTURES.
     """
@@ -67,6 +70,8 @@ class Source:
     def identity(self) -> dict[str, object]:
         """Return name, path and size, by which a continued extraction knows its sources."""
         known: dict[str, object] = {'name': self.name, 'path': str(self.path.resolve())}
+        if found := remote.origin(self.path):   # its key stands for its content
+            return known | {'path': remote.named(self.path), 'version': found[1]}
         if self.kind is not SourceKind.PICTURES:
             return known | {'bytes': sum(file.stat().st_size for file in self.files)}
         listed = '\n'.join(f'{p.member} {p.size}' for p in self.pictures)
@@ -79,7 +84,7 @@ class Source:
 
 def find_sources(given: Sequence[str | Path]) -> list[Source]:
     """
-    Return the recordings at the given paths and glob patterns, in the order given.
+    Return the recordings at the given paths, addresses and glob patterns, in the order given.
 
     A folder that holds rosbag2 folders stands for all of these.
 
@@ -87,14 +92,16 @@ def find_sources(given: Sequence[str | Path]) -> list[Source]:
     ``success/1.jpg`` it is the folder that ``success`` lies in.
 
     :raises BagError: a path is missing or is no recording; the error names all of these.
+    :raises RemoteError: what lies at an address cannot be listed or fetched.
     """
+    unread: dict[Path, list[Path]] = {}
     paths: list[Path] = []
     wrong: list[str] = []
     single: dict[Path, list[Path]] = {}
     for text in map(str, given):
         # A name that exists is taken as it is: brackets may be part of it.
-        matches = [text] if Path(text).exists() else sorted(
-            glob.glob(text, recursive=True), key=natural)
+        matches = [text] if Path(text).exists() else _at_address(text, unread) if is_address(
+            text) else sorted(glob.glob(text, recursive=True), key=natural)
         if not matches:
             wrong.append(f'{shown(text)}: no such bag, video or picture')
         for path in map(Path, matches):
@@ -108,18 +115,60 @@ def find_sources(given: Sequence[str | Path]) -> list[Source]:
         try:
             if path in single and str(path) not in map(str, given):
                 sources.append(_of_single_pictures(name, path, single[path]))
+            elif files := unread.get(path):
+                kind = (SourceKind.VIDEO if path.name.lower().endswith(VIDEO_SUFFIXES)
+                        else SourceKind.BAG)
+                sources.append(Source(name, path, kind, tuple(files)))
             elif (source := _source(name, path)) is not None:
                 sources.append(source)
             else:
                 wrong.append(
-                    f'{shown(path)}: no recording, no pictures, no data set; expected a rosbag2 '
-                    f'folder, .mcap, .db3, .bag, a video ({", ".join(VIDEO_SUFFIXES)}), or a '
-                    f'folder or .zip with pictures ({", ".join(PICTURE_SUFFIXES)})')
+                    f'{shown(remote.named(path))}: no recording, no pictures, no data set; '
+                    'expected a rosbag2 folder, .mcap, .db3, .bag, a video '
+                    f'({", ".join(VIDEO_SUFFIXES)}), or a folder or .zip with pictures '
+                    f'({", ".join(PICTURE_SUFFIXES)})')
         except BagError as error:
             wrong.append(str(error))
     if wrong:
         raise BagError('; '.join(wrong))
     return sources
+
+
+def _at_address(address: str, unread: dict[Path, list[Path]]) -> list[str]:
+    """
+    Return the local paths of the recordings at an address; all but bags and videos are fetched.
+
+    :param unread: receives the files of bags and videos: who reads one fetches it.
+    """
+    found = remote.listings(address)
+    if len(found) > 1 and any(is_picture(each.address) for each in found):
+        raise BagError(f'{address}: matches single pictures; expected their folder or .zip')
+    paths = []
+    for each in found:
+        names = [name for name, _, _ in each.objects if not name.startswith('.')]
+        bags = {name.partition('/')[0] for name in names if name.count('/') == 1
+                and name.lower().endswith(STORAGE_SUFFIXES)}
+        # As in _bags_in: a folder that holds bags and nothing else stands for these.
+        for unit in [each.below(name) for name in sorted(bags, key=natural)] if bags == {
+                name.partition('/')[0] for name in names} else [each]:
+            if files := _files_by_name(unit):
+                unread[unit.place] = files
+            else:
+                unit.fetch()
+            paths.append(str(unit.place))
+    return paths
+
+
+def _files_by_name(listing: remote.Listing) -> list[Path]:
+    """Return the files of a bag or video; none if more than names must tell what it is."""
+    names = [name for name, _, _ in listing.objects]
+    if names == ['']:
+        return [listing.place] if listing.address.lower().endswith(
+            (*STORAGE_SUFFIXES, *_BAG_SUFFIXES, *VIDEO_SUFFIXES)) else []
+    if any(map(is_picture, names)):
+        return []
+    return [listing.place / name for name in sorted(names, key=natural)
+            if '/' not in name and name.lower().endswith(STORAGE_SUFFIXES)]
 
 
 def _folder_of(picture: Path) -> Path:
