@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from grasp_success_detector.cli.arguments import (
     add_dedupe_argument,
@@ -23,7 +22,7 @@ from grasp_success_detector.console import (
 from grasp_success_detector.datasets import inspection
 from grasp_success_detector.datasets.workers import open_workers
 from grasp_success_detector.errors import ConfigError
-from grasp_success_detector.files import fault_text, write_whole
+from grasp_success_detector.files import fault_text, unfinished, write_whole
 from grasp_success_detector.images.encoding import encode_png
 from grasp_success_detector.images.fingerprints import SAME_BITS
 from grasp_success_detector.recordings.selection import FrameSelection
@@ -64,11 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                           'choose another --out')
     selection = FrameSelection(**given_options(FrameSelection, args))
     try:
-        # Where a cluster sees it as well, if there is one.
-        shared = out.absolute().parent if args.dask else None
-        with (TemporaryDirectory(prefix='.inspect_dataset_', dir=shared) as temporary,
+        # Beside the result: a cluster sees it as well, and what a killed one left is removed.
+        with (unfinished(out) as temporary,
               open_workers(args.jobs, args.dask) as workers):
-            dataset = dataset_of([args.dataset], selection, Path(temporary, 'dataset'),
+            dataset = dataset_of([args.dataset], selection, temporary,
                                  splits=False, dedupe=args.dedupe, workers=workers)
             with progress_bar(stderr_console(), 'pictures') as bar:
                 task = bar.add_task('measuring', total=None)
