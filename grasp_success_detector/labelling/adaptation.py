@@ -1,6 +1,6 @@
 """Adapt the checkpoint to the labels so far, in a process of its own, again and again."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 import os
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 from grasp_success_detector.errors import one_line
 from grasp_success_detector.files import read_json, write_whole
+from grasp_success_detector.labelling.material import Material
 
 #: The checkpoint is adapted again after this many more labelled attempts or pictures.
 EVERY = 10
@@ -42,6 +43,28 @@ class Adapted:
     checkpoint: Path
     report: dict[str, Any]
     labelled: int
+
+    def recommended(self, materials: Mapping[str, Material]) -> list[tuple[str, int]]:
+        """Return key and a frame of the attempts from which it would learn most, in order."""
+        found = []
+        for entry in self.report.get('label_next') or []:
+            for key, material in materials.items():
+                source = material.source
+                if entry.get('source') not in (
+                        str(source.path), source.path.name, source.name, source.path.stem):
+                    continue
+                if not material.attempts:
+                    middle = (float(entry.get('start_s') or 0) + float(
+                        entry.get('end_s') or 0)) * 5e8
+                    times = material.elapsed_ns
+                    found.append((key, min(range(len(times)),
+                                           key=lambda i: abs(times[i] - middle))))
+                    break
+                named = str(entry.get('attempt')).removeprefix(f'{source.name}/')
+                if named in material.attempts:
+                    found.append((key, material.attempts.index(named)))
+                    break
+        return found
 
 
 class Adapter:

@@ -204,26 +204,8 @@ class Session:
         """Return the attempts from which the adaptation would learn most."""
         if self.adapter is None or self.adapter.latest is None:
             return []
-        found = []
-        for entry in self.adapter.latest.report.get('label_next') or []:
-            for key in self.keys:
-                material = self.materials[key]
-                names = (str(material.source.path), material.source.path.name,
-                         material.source.name, material.source.path.stem)
-                if key not in self.store.sources:
-                    continue
-                named = str(entry.get('attempt')).removeprefix(f'{material.source.name}/')
-                if entry.get('source') in names and named in material.attempts:
-                    found.append((key, material.attempts.index(named)))
-                    break
-                if entry.get('source') in names and not material.attempts:
-                    middle = (float(entry.get('start_s') or 0) + float(
-                        entry.get('end_s') or 0)) * 5e8
-                    times = material.elapsed_ns
-                    found.append((key, min(range(len(times)),
-                                           key=lambda i: abs(times[i] - middle))))
-                    break
-        return found
+        return self.adapter.latest.recommended({
+            key: self.materials[key] for key in self.keys if key in self.store.sources})
 
     # In the background
 

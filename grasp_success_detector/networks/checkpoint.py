@@ -35,14 +35,11 @@ _Metadata = TypeVar('_Metadata', bound='BackboneMetadata')
 FORMAT_VERSION = 2
 
 
-def _from_version_1(document: dict[str, Any]) -> dict[str, Any]:
-    # The only hash was that of the tensors: nothing tells whether the metadata was changed.
-    return {**document, 'tensors_sha256': document['sha256']}
-
-
 #: For each older version the function that turns its document into one of the next version. A new
 #: field that has a default needs neither a new version nor a migration.
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_version_1}
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    # The only hash was that of the tensors: nothing tells whether the metadata was changed.
+    1: lambda document: {**document, 'tensors_sha256': document['sha256']}}
 
 #: Fewest pixels of a network's input in height and in width: less shows no hand.
 SMALLEST_INPUT = 8
@@ -293,10 +290,9 @@ def _read(path: Path, kind: type[_Metadata]
 def _other_content(header: Mapping[str, str], tensors: Mapping[str, Any],
                    kind: type[BackboneMetadata]) -> str:
     """Return what a safetensors file without the expected metadata is instead."""
-    if kind is HandFinderMetadata:
-        return 'holds no hand finder'
-    if kind is BackboneMetadata:
-        return 'holds no pre-trained weights of pretrain_cifar10'
+    if kind is not CheckpointMetadata:
+        return ('holds no hand finder' if kind is HandFinderMetadata else
+                'holds no pre-trained weights of pretrain_cifar10')
     if BackboneMetadata.KEY in header:
         about, _ = read_metadata(header, tensors, BackboneMetadata)
         return (f'holds pre-trained weights of {about.architecture} for '

@@ -6,13 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grasp_success_detector.evaluation.calibration import reliability
-from grasp_success_detector.evaluation.metrics import wilson_interval
 from grasp_success_detector.labels import Label
 from grasp_success_detector.reports.charts import (
+    add_reliability,
     Chart,
     number_axis,
     reliability_axes,
-    reliability_dots,
     SERIES,
     share_axis,
 )
@@ -67,11 +66,8 @@ def _step_text(step: dict[str, Any]) -> str:
 
 
 def _reliability(probabilities: NDArray[np.float32], labels: list[Label]) -> Chart:
-    bins = reliability(probabilities, labels)
     chart = reliability_axes('Reliability diagram')
-    chart.whiskers(((said, *wilson_interval(round(true * count), int(count)))
-                    for count, said, true in zip(*bins[1:], strict=True) if count), SERIES[0])
-    chart.dots(reliability_dots(bins), SERIES[0])
+    add_reliability(chart, reliability(probabilities, labels), SERIES[0])
     return chart
 
 

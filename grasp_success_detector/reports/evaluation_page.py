@@ -27,7 +27,6 @@ from grasp_success_detector.recordings.pictures import shown
 from grasp_success_detector.recordings.reader import PICTURES
 from grasp_success_detector.recordings.sources import safe_name
 from grasp_success_detector.reports import timeline
-from grasp_success_detector.reports.charts import result_charts
 from grasp_success_detector.reports.page import render
 from grasp_success_detector.reports.pictures import (
     Errors,
@@ -37,6 +36,7 @@ from grasp_success_detector.reports.pictures import (
     small,
     worst_errors,
 )
+from grasp_success_detector.reports.result_charts import result_charts
 
 #: Pictures written of each suspicious part of an attempt.
 _MOST_FRAMES = 12

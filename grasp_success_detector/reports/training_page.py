@@ -17,12 +17,12 @@ from grasp_success_detector.reports.charts import (
     KeyEntry,
     label_colour,
     number_axis,
-    result_charts,
     SERIES,
     share_axis,
 )
 from grasp_success_detector.reports.page import Accuracy, percent, render
 from grasp_success_detector.reports.pictures import find_errors, frame_from
+from grasp_success_detector.reports.result_charts import result_charts
 from grasp_success_detector.training.run_folder import read_run, Run
 
 #: The lines of metrics.jsonl.
