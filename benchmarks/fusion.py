@@ -1,9 +1,9 @@
 """
 How often attempts are decided right from camera, joint states, both, and two cameras with joints.
 
-    simulate_grasps bags/rig_test --preset rig --attempts 150 --fps 5 --from-s 3.4 --cameras 2 \
+    simulate_grasps bags/rig_test --preset rig --attempts 300 --fps 5 --from-s 3.4 --cameras 2 \
         --tactile --seed 1001
-    simulate_grasps bags/random_test --preset random --attempts 150 --fps 5 --from-s 3.4 \
+    simulate_grasps bags/random_test --preset random --attempts 300 --fps 5 --from-s 3.4 \
         --cameras 2 --tactile --seed 2001
     python benchmarks/fusion.py --data bags/rig_test bags/random_test --leave-out tactile
 
@@ -12,26 +12,33 @@ Each attempt is decided at its last labelled frame as the node decides it, with 
 hand that ships or --hand; UNKNOWN counts as wrong. --familiarity 0 judges all frames, as the
 figures of the model card do. --leave-out tactile: as of the drivers v4, plexus and v5;
 --leave-out torques: as of v5_sense; neither: as of v6.
+
+The last lines say how well the hand alone tells an object that was touched and left (not_lifted)
+from none (empty): ROC-AUC of the largest closure deficit and of the share of pressed sensors.
 """
 
 import argparse
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import json
 from pathlib import Path
 import tempfile
 
-from grasp_success_detector.decision import DecisionConfig, FUSED_THRESHOLD
+from grasp_success_detector.decision import DecisionConfig, FUSED_THRESHOLD, NS_PER_S
 from grasp_success_detector.evaluation.attempts import Judged
 from grasp_success_detector.evaluation.frame_sources import open_recordings
 from grasp_success_detector.evaluation.hand_replay import (
     decide_fused,
     FusedAttempt,
     hand_stream,
+    HandStream,
+    poses_at,
 )
 from grasp_success_detector.evaluation.judging import judge
 from grasp_success_detector.evaluation.metrics import wilson_interval
+from grasp_success_detector.evaluation.threshold import roc_auc
 from grasp_success_detector.files import checkpoint_path
+from grasp_success_detector.hand.closure import closure_deficit
 from grasp_success_detector.hand.model import read_hand
 from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.labels import FailureReason, Label, Verdict
@@ -55,19 +62,38 @@ def cell(attempts: Sequence[FusedAttempt]) -> str:
             f'{unknown} unknown; {wrong}/{len(failures)}')
 
 
-def reasons_of(bag: Path) -> dict[str, str]:
-    """Return why each failed attempt failed, as the simulation says, by the attempt's number."""
-    found = {}
+def reasons_of(bag: Path) -> dict[str, tuple[int, str]]:
+    """Return when each failed attempt began (ns), and why it failed, by the attempt's number."""
+    begun, found = {}, {}
     with open_bag(bag) as reader:
         chosen = [c for c in reader.connections if c.topic == ATTEMPT_TOPIC]
-        for connection, _, data in reader.messages(chosen):
+        for connection, time_ns, data in reader.messages(chosen):
             event = json.loads(reader.deserialize(data, connection.msgtype).data)
+            begun.setdefault(str(event['attempt']), time_ns)
             if 'reason' in event:
-                found[str(event['attempt'])] = event['reason']
+                number = str(event['attempt'])
+                found[number] = begun[number], event['reason']
     return found
 
 
-def confusion(attempts: Sequence[FusedAttempt], truth: dict[str, str]) -> list[str]:
+def touched_or_empty(stream: HandStream, truth: dict[str, tuple[int, str]]) -> Iterator[str]:
+    """Yield how well the hand tells not_lifted from empty, at some times of an attempt."""
+    chosen = sorted((begin_ns, Label(reason == 'not_lifted')) for begin_ns, reason in
+                    truth.values() if reason in ('not_lifted', 'empty'))
+    for seconds, moment in ((1.5, 'as the arm begins to lift'), (2.6, 'closed'), (3.8, 'last')):
+        poses = poses_at(stream, [begin_ns + round(seconds * NS_PER_S) for begin_ns, _ in chosen])
+        rows = [(closure_deficit(pose.measured, pose.commanded).max(), pose.touch, label)
+                for pose, (_, label) in zip(poses, chosen, strict=True)
+                if pose is not None and pose.commanded is not None]
+        deficits, touches, labels = zip(*rows, strict=True)
+        felt = all(touch is not None for touch in touches)
+        pressed = [touch[0] for touch in touches] if felt else None
+        yield (f'{moment} ({seconds} s, {len(rows)} attempts): largest deficit '
+               f'{roc_auc(deficits, labels):.2f}'
+               + (f', pressed sensors {roc_auc(pressed, labels):.2f}' if pressed else ''))
+
+
+def confusion(attempts: Sequence[FusedAttempt], truth: dict[str, tuple[int, str]]) -> list[str]:
     """Return a table: rows by truth, columns by the reason that was given."""
     given = [*(reason.value for reason in FailureReason), 'none', 'success', 'unknown']
     counts: dict[str, Counter[str]] = {reason.value: Counter() for reason in FailureReason}
@@ -76,7 +102,7 @@ def confusion(attempts: Sequence[FusedAttempt], truth: dict[str, str]) -> list[s
             decision = attempt.decision
             said = (decision.verdict.value if decision.verdict is not Verdict.FAILURE else
                     'none' if decision.failure is None else decision.failure.value)
-            counts[truth[attempt.name.rpartition('/')[2]]][said] += 1
+            counts[truth[attempt.name.rpartition('/')[2]][1]][said] += 1
     return [f'| truth | {" | ".join(given)} |', '| --- ' * (len(given) + 1) + '|',
             *(f'| {name} | {" | ".join(str(row[column]) for column in given)} |'
               for name, row in counts.items())]
@@ -123,8 +149,9 @@ def main() -> None:
             decide_fused(cameras[:1], stream, model, config),
             decide_fused(cameras, stream, model, config)]
         print(f'| {bag.name} | {" | ".join(map(cell, decided))} |', flush=True)
+        truth = reasons_of(bag)
         tables += [f'\n{bag.name}, why failed attempts failed, one camera and joints:',
-                   *confusion(decided[2], reasons_of(bag))]
+                   *confusion(decided[2], truth), *touched_or_empty(stream, truth)]
     print('\n'.join(tables))
 
 

@@ -77,7 +77,7 @@ def test_a_file_is_not_overwritten_and_something_must_be_given(tmp_path, capsys)
 
 @pytest.mark.parametrize(('change', 'text'), [
     (lambda read: read | {'about': {'by': 'hand'}}, 'damaged, or changed by hand'),
-    (lambda read: read | {'format_version': 9}, 'format_version 9; expected 2'),
+    (lambda read: read | {'format_version': 9}, 'format_version 9; expected 3'),
     (lambda read: [], 'no file of calibrate_hand'),
     (lambda read: read | {'joints': {}}, 'no file of calibrate_hand'),
 ])

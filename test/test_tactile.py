@@ -1,11 +1,17 @@
-"""Tactile sensors in any unit: which are pressed, and what that adds to the joints."""
+"""Tactile sensors in any unit: which are pressed, and what that and opening say."""
 
 from dataclasses import replace
+from math import log
 
 import numpy as np
 import pytest
 
-from grasp_success_detector.hand.calibration import LabelledPose, learn_tactile
+from grasp_success_detector.hand.calibration import (
+    LabelledPose,
+    learn_joints,
+    learn_tactile,
+    out_of_fold,
+)
 from grasp_success_detector.hand.logistic import Logistic
 from grasp_success_detector.hand.model import read_hand
 from grasp_success_detector.hand.monitor import HandMonitor, judge_pose, Pose
@@ -118,7 +124,7 @@ def test_stale_sensors_leave_the_joints_alone():
     assert monitor.state(now_ns).pressed is None
 
 
-def test_what_touch_says_is_learned_on_attempts_that_have_it():
+def test_what_touch_and_opening_say_is_learned_on_poses_that_have_it():
     rng, poses = np.random.default_rng(0), []
     for number in range(40):
         success = number % 2 == 0
@@ -130,3 +136,13 @@ def test_what_touch_says_is_learned_on_attempts_that_have_it():
     touches = np.array([[0., *pose.touch] for pose in poses[:2]])
     assert learned.log_odds(touches)[0] > 1 and learned.log_odds(touches)[1] < -1
     assert learn_tactile([replace(pose, touch=None) for pose in poses]) is None
+
+    opening = [replace(pose, success=i < 2, opening=True) for i, pose in enumerate(poses[:10])]
+    joints = learn_joints(poses + opening)
+    assert joints.logistic == learn_joints(poses).logistic
+    assert joints.opening == pytest.approx(log(3 / 9)) and learn_joints(poses).opening == 0
+    assert out_of_fold(poses + opening)[-10:] == pytest.approx(joints.opening)
+    assert learn_tactile(poses + opening) == learned
+    model = replace(read_hand(''), joints=joints)
+    pose = Pose(Phase.OPENING, 1, HELD, CLOSED, None, .5, False, False)
+    assert judge_pose(pose, model).evidence.log_odds == joints.opening

@@ -92,12 +92,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         joints, tactile = learn_joints(poses), learn_tactile(poses) or tactile
         log_odds = out_of_fold(poses)
         right = [(odds > 0) == pose.success for odds, pose in zip(
-            log_odds.tolist(), poses, strict=True)]
-        print(f'{counted(joints.attempts, "attempt")}, {counted(len(poses), "moment")} with a '
+            log_odds.tolist(), poses, strict=True) if not pose.opening]
+        print(f'{counted(joints.attempts, "attempt")}, {counted(len(right), "moment")} with a '
               f'closed hand; joints alone are right at {sum(right) / len(right):.1%} of them '
               '(by cross-validation)')
         about |= {'attempts': args.attempts, 'joints_from': args.joints_from,
-                  'moments': len(poses), 'joints_right': sum(right) / len(right)}
+                  'moments': len(right), 'joints_right': sum(right) / len(right)}
         if args.checkpoint is not None:
             fusion = learn_fusion(poses, log_odds)
             camera, hand = (weight / scale for weight, scale in zip(

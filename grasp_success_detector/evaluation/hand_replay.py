@@ -132,7 +132,7 @@ def poses_at(stream: HandStream, times_ns: Sequence[int]) -> list[Pose | None]:
 def labelled_poses(cameras: Sequence[Judged], stream: HandStream,
                    reference: HandReference | None = None) -> list[LabelledPose]:
     """
-    Return the hand's pose at each labelled frame of the first camera at which it stands closed.
+    Return the pose at the labelled frames of the first camera where the hand is closed or opens.
 
     :param cameras: what each camera of one recording shows; all stamps are of one clock.
     :param reference: where the hand closes on nothing, for moments without a command.
@@ -143,7 +143,8 @@ def labelled_poses(cameras: Sequence[Judged], stream: HandStream,
     found = []
     for frame, pose in zip(frames, poses_at(stream, [frame.stamp_ns for frame in frames]),
                            strict=True):
-        if pose is None or pose.phase is not Phase.CLOSED or frame.label is None:
+        if pose is None or frame.label is None or pose.phase not in (
+                Phase.CLOSED, Phase.OPENING):
             continue
         closed = pose.commanded
         if closed is None and reference is not None:
@@ -152,7 +153,8 @@ def labelled_poses(cameras: Sequence[Judged], stream: HandStream,
             found.append(LabelledPose(
                 frame.attempt, frame.label is Label.SUCCESS, pose.measured, closed, pose.opened,
                 pose.effort, tuple(probability for said in seen if (
-                    probability := _newest(said, frame.stamp_ns)) is not None), pose.touch))
+                    probability := _newest(said, frame.stamp_ns)) is not None), pose.touch,
+                pose.phase is Phase.OPENING))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import log
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,13 +35,14 @@ _FOLDS = 10
 @dataclass(frozen=True)
 class LabelledPose:
     """
-    A hand that stands closed, and whether it held the object.
+    A hand that stands closed or opens, and whether it held the object.
 
     :ivar closed: angles that it was told to reach, or its reference; radians, like ``measured``.
     :ivar opened: mean flexion (rad) of the open hand before.
     :ivar effort: torques of the joints; None where none are published.
     :ivar cameras: P(success) from each camera that could tell at that moment.
     :ivar touch: features of the tactile sensors (2,); None without any.
+    :ivar opening: whether it opens, so that its angles tell nothing more.
     """
 
     attempt: str
@@ -51,6 +53,7 @@ class LabelledPose:
     effort: NDArray[np.float64] | None = None
     cameras: tuple[float, ...] = ()
     touch: NDArray[np.float64] | None = None
+    opening: bool = False
 
 
 def learn_reference(poses: Sequence[Pose]) -> HandReference:
@@ -83,6 +86,8 @@ def learn_joints(poses: Sequence[LabelledPose]) -> JointModel:
 
     :raises HandStateError: fewer than LEAST_ATTEMPTS attempts of one outcome.
     """
+    opening = _opening(poses)
+    poses = [pose for pose in poses if not pose.opening]
     labels = np.array([pose.success for pose in poses], bool)
     attempts = np.array([pose.attempt for pose in poses])
     for label, name in ((True, 'success'), (False, 'failure')):
@@ -98,11 +103,28 @@ def learn_joints(poses: Sequence[LabelledPose]) -> JointModel:
         fits[0][0], with_effort, len(set(attempts)), max(far for _, far in fits) * _FAMILIAR,
         _EMPTY,
         float(np.median([flexion(pose.closed).mean() - pose.opened for pose in poses
-                         if pose.success])))
+                         if pose.success])), opening)
+
+
+def _opening(poses: Sequence[LabelledPose]) -> float:
+    """Return the log-odds of success while a hand opens; each attempt counts once."""
+    poses = [pose for pose in poses if pose.opening]
+    held = float(_once(np.array([pose.attempt for pose in poses], str)) @ np.array(
+        [pose.success for pose in poses], float)) if poses else 0.
+    # One attempt more of each outcome, so that few do not make it sure (Laplace).
+    lost = len({pose.attempt for pose in poses}) - held
+    return log((held + 1) / (lost + 1))
 
 
 def out_of_fold(poses: Sequence[LabelledPose], seed: int = 0) -> NDArray[np.float64]:
     """Return the joints' log-odds (N,) of each pose, learned on the other attempts alone."""
+    closed = np.array([not pose.opening for pose in poses])
+    found = np.full(len(poses), _opening(poses))    # one number, which needs no folds
+    found[closed] = _closed_out_of_fold([pose for pose in poses if not pose.opening], seed)
+    return found
+
+
+def _closed_out_of_fold(poses: Sequence[LabelledPose], seed: int) -> NDArray[np.float64]:
     names = np.unique([pose.attempt for pose in poses])
     folds = dict(zip(names.tolist(), np.random.default_rng(seed).permutation(len(names)) % _FOLDS,
                      strict=True))
@@ -164,7 +186,7 @@ def learn_tactile(poses: Sequence[LabelledPose]) -> Logistic | None:
 
     :returns: None where too few attempts of one outcome have tactile sensors.
     """
-    felt = [pose for pose in poses if pose.touch is not None]
+    felt = [pose for pose in poses if pose.touch is not None and not pose.opening]
     attempts = {success: {pose.attempt for pose in felt if pose.success is success}
                 for success in (True, False)}
     if min(map(len, attempts.values())) < LEAST_ATTEMPTS:

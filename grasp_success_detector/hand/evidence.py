@@ -1,4 +1,4 @@
-"""What the joints of a closed hand say about the grasp: from closure deficits and torques."""
+"""What the joints of a hand say about the grasp: from closure deficits and torques."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from grasp_success_detector.errors import HandStateError
 from grasp_success_detector.hand.closure import closure_deficit, flexion, HandReference
-from grasp_success_detector.hand.logistic import Logistic
+from grasp_success_detector.hand.drivers import JOINTS_PER_FINGER
+from grasp_success_detector.hand.logistic import LARGEST_LOG_ODDS, Logistic
 
 #: A hand whose fingers all lie within this many standard deviations of a close on nothing, and
 #: within this angle (rad), is closed on nothing. The angle covers rigs that were calibrated with
@@ -17,6 +18,7 @@ _EMPTY_DEVIATIONS, _EMPTY_ANGLE = 3., .15
 
 #: Fingers whose deficits are features: those that every hand has.
 _FINGERS = 4
+_JOINTS = _FINGERS * JOINTS_PER_FINGER
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class JointModel:
         that it was learned on; the joints beyond it are unfamiliar.
     :ivar empty: largest deficit of a finger (rad) of a hand that closes on nothing.
     :ivar travel: mean flexion (rad) from the open to the closed hand.
+    :ivar opening: log-odds of success while the hand opens.
     :raises HandStateError: a value is out of range.
     """
 
@@ -40,16 +43,18 @@ class JointModel:
     farthest: float
     empty: float
     travel: float
+    opening: float
 
     def __post_init__(self) -> None:
-        for logistic, expected in ((self.logistic, 3 * _FINGERS),
-                                   (self.with_effort, 6 * _FINGERS)):
+        for logistic, expected in ((self.logistic, 3 * _FINGERS + _JOINTS),
+                                   (self.with_effort, 6 * _FINGERS + 2 * _JOINTS)):
             if logistic is not None and len(logistic.weights) != expected:
                 raise HandStateError(f'joints: {len(logistic.weights)} weights; expected '
                                      f'{expected}')
         if not (0 < self.farthest < 1e3 and 0 < self.empty < 2 and 0 < self.travel < 10
-                and self.attempts >= 0):
-            raise HandStateError('joints: farthest, empty, travel or attempts are out of range')
+                and self.attempts >= 0 and abs(self.opening) < LARGEST_LOG_ODDS):
+            raise HandStateError('joints: farthest, empty, travel, opening or attempts are out of '
+                                 'range')
 
     def log_odds(self, measured: NDArray[np.float64], closed: NDArray[np.float64],
                  effort: NDArray[np.float64] | None = None) -> float | None:
@@ -84,20 +89,21 @@ def farthest(features: NDArray[np.float64], logistic: Logistic) -> float:
 def grasp_features(measured: NDArray[np.float64], closed: NDArray[np.float64],
                    effort: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
     """
-    Return closure deficits of index, middle, ring and thumb, these from low to high, and roots.
+    Return closure deficits of index, middle, ring and thumb, from low to high, roots, and joints.
 
-    With ``effort`` the sums of the torques that bend these fingers follow in the same way.
+    These are the deficits in this order, the same ones sorted, their roots, and what each joint
+    lacks. With ``effort`` the torques that bend these fingers follow in the same way.
 
     Which fingers hold an object differs from grasp to grasp; how many of them do says more. That
-    a finger is stopped at all says more than how far, hence the roots.
+    a finger is stopped at all says more than how far, hence the roots. Single joints tell an
+    object from fingers that stop each other: it also pushes them aside, and stops other joints.
 
-    :returns: radians (12,), or radians and the driver's unit of effort (24,).
+    :returns: radians (28,), or radians and the driver's unit of effort (56,).
     """
-    rows = [closure_deficit(measured, closed)[:_FINGERS]]
-    if effort is not None:
-        rows.append(flexion(effort)[:_FINGERS])     # a sum over the same joints
-    return np.concatenate([part for row in rows for part in (
-        row, np.sort(row), np.sqrt(np.maximum(row, 0)))])
+    rows = [closed - measured] if effort is None else [closed - measured, effort]
+    return np.concatenate([part for joints in rows for row in [flexion(joints)[:_FINGERS]]
+                           for part in (row, np.sort(row), np.sqrt(np.maximum(row, 0)),
+                                        joints[:_JOINTS])])
 
 
 def closed_on_nothing(measured: NDArray[np.float64], reference: HandReference) -> bool:

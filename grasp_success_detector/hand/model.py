@@ -16,7 +16,7 @@ from grasp_success_detector.hand.logistic import Logistic
 #: The one that ships with the package, learned on simulated attempts.
 SHIPPED_HAND = 'models/allegro_hand_simulated.json'
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True)

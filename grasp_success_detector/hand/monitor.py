@@ -114,8 +114,8 @@ class HandState:
     What a hand says at one moment.
 
     :ivar attempt: number of attempts that have begun; 0 before the first.
-    :ivar evidence: its log-odds are None while the hand moves, while nothing tells where it should
-        close, and for joints that are unfamiliar.
+    :ivar evidence: its log-odds are None while the hand closes, while nothing tells where it
+        should close, and for joints that are unfamiliar.
     :ivar gripped: whether something keeps a finger of the closed hand from closing.
     :ivar not_closed: whether the hand that stands still was closed by less than it usually is.
     :ivar why: why it cannot tell, or ''.
@@ -142,13 +142,15 @@ def _judge(pose: Pose, model: HandModel) -> HandState:
     if pose.has_opened:     # it holds as much as a hand that is closed on nothing
         return HandState(pose.phase, pose.attempt, HandEvidence(
             joints.log_odds(np.zeros(16), np.zeros(16)), True))
+    if pose.phase is Phase.OPENING:
+        return HandState(pose.phase, pose.attempt, HandEvidence(joints.opening))
     cannot = HandEvidence(None)
     if pose.phase is not Phase.CLOSED:
         return HandState(
             pose.phase, pose.attempt, cannot,
             not_closed=pose.phase is Phase.CLOSING and pose.stands_still,
             why='the hand was not seen to close' if pose.phase is Phase.OPEN else
-            'the hand moves')
+            'the hand closes')
     if pose.commanded is not None:
         closed = target = pose.commanded
         empty = bool((closure_deficit(pose.measured, closed) < joints.empty).all())

@@ -103,7 +103,8 @@ def _said(pose: Pose, model: HandModel) -> Label | None:
     if pose.phase is Phase.CLOSING:
         # One that stands still may have met a large object.
         return None if pose.stands_still else Label.FAILURE
-    log_odds = judge_pose(pose, model).evidence.log_odds
+    # What an opening hand still holds, its joints do not tell surely enough for a label.
+    log_odds = None if pose.phase is Phase.OPENING else judge_pose(pose, model).evidence.log_odds
     if log_odds is None or abs(log_odds) < _SURE:
         return None
     return Label.SUCCESS if log_odds > 0 else Label.FAILURE
