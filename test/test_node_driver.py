@@ -99,8 +99,11 @@ class Rig:
 
     def wait_for(self, **expected):
         """Wait until the diagnostics say so."""
-        return wait_until(lambda: (values := self._diagnostics()) and all(
-            values.get(key) == value for key, value in expected.items()) and values)
+        try:
+            return wait_until(lambda: (values := self._diagnostics()) and all(
+                values.get(key) == value for key, value in expected.items()) and values)
+        except AssertionError as error:
+            raise AssertionError(f'{error}: {expected}, but {self._diagnostics()}') from error
 
     def stays_false(self, verdicts=8):
         """Return whether all of some verdicts to come are false."""

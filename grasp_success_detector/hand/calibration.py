@@ -9,7 +9,12 @@ from numpy.typing import NDArray
 
 from grasp_success_detector.errors import HandStateError
 from grasp_success_detector.hand.closure import flexion, HandReference
-from grasp_success_detector.hand.evidence import farthest, grasp_features, JointModel
+from grasp_success_detector.hand.evidence import (
+    farthest,
+    grasp_features,
+    joint_log_odds,
+    JointModel,
+)
 from grasp_success_detector.hand.fusion import fit_fusion, Fusion
 from grasp_success_detector.hand.logistic import fit_logistic, Logistic
 from grasp_success_detector.hand.monitor import Pose
@@ -136,9 +141,8 @@ def _closed_out_of_fold(poses: Sequence[LabelledPose], seed: int) -> NDArray[np.
     for number in range(_FOLDS):
         rest = fold != number
         if (fold == number).any():
-            found[fold == number] = fit_logistic(
-                features[rest], labels[rest], _once(attempts[rest])).log_odds(
-                    features[fold == number])
+            found[fold == number] = joint_log_odds(features[fold == number], fit_logistic(
+                features[rest], labels[rest], _once(attempts[rest])))
     return found
 
 

@@ -20,6 +20,10 @@ _EMPTY_DEVIATIONS, _EMPTY_ANGLE = 3., .15
 _FINGERS = 4
 _JOINTS = _FINGERS * JOINTS_PER_FINGER
 
+#: Largest log-odds of the joints (P(success) of 99 %): beyond it they err more often on other
+#: attempts than they say (by cross-validation; 4 and 6 are hardly worse).
+SUREST_JOINTS = 5.
+
 
 @dataclass(frozen=True)
 class JointModel:
@@ -73,11 +77,16 @@ class JointModel:
         features = grasp_features(measured, closed, effort)
         if farthest(features[None], logistic) > self.farthest:
             return None
-        return float(logistic.log_odds(features[None])[0])
+        return float(joint_log_odds(features[None], logistic)[0])
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields, for a JSON file."""
         return asdict(self)
+
+
+def joint_log_odds(features: NDArray[np.float64], logistic: Logistic) -> NDArray[np.float64]:
+    """Return the log-odds of success (N,) of features (N, F), within SUREST_JOINTS."""
+    return np.clip(logistic.log_odds(features), -SUREST_JOINTS, SUREST_JOINTS)
 
 
 def farthest(features: NDArray[np.float64], logistic: Logistic) -> float:
