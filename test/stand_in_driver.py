@@ -88,7 +88,8 @@ class StandIn(Node):
         if self.kind in ('v4', 'plexus', 'v6'):
             self.states.publish(JointState(name=['iiwa_joint_1'], position=[.3]))
         if self.tactile and not self.numb:
-            pressed = float((self.target - self.position).sum() > 1)
+            # Not before the fingers have arrived: until then the hand may still count as open.
+            pressed = float(self.moved == SECONDS and (self.target - self.position).sum() > 1)
             kind = Float32MultiArray if self.kind == 'v5_sense' else Float64MultiArray
             readings = 100. * pressed + self.rng.normal(30., 1., 16)
             self.tactile.publish(kind(data=readings.tolist()))
