@@ -80,10 +80,12 @@ def touched_or_empty(stream: HandStream, truth: dict[str, tuple[int, str]]) -> I
     """Yield how well the hand tells not_lifted from empty, at some times of an attempt."""
     chosen = sorted((begin_ns, Label(reason == 'not_lifted')) for begin_ns, reason in
                     truth.values() if reason in ('not_lifted', 'empty'))
-    for seconds, moment in ((1.5, 'as the arm begins to lift'), (2.6, 'closed'), (3.8, 'last')):
-        poses = poses_at(stream, [begin_ns + round(seconds * NS_PER_S) for begin_ns, _ in chosen])
+    moments = {1.5: 'as the arm begins to lift', 2.6: 'closed', 3.8: 'last'}
+    poses = poses_at(stream, [begin_ns + round(seconds * NS_PER_S)
+                              for begin_ns, _ in chosen for seconds in moments])
+    for i, (seconds, moment) in enumerate(moments.items()):
         rows = [(closure_deficit(pose.measured, pose.commanded).max(), pose.touch, label)
-                for pose, (_, label) in zip(poses, chosen, strict=True)
+                for pose, (_, label) in zip(poses[i::len(moments)], chosen, strict=True)
                 if pose is not None and pose.commanded is not None]
         deficits, touches, labels = zip(*rows, strict=True)
         felt = all(touch is not None for touch in touches)
