@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-import tempfile
 import time
 from typing import TYPE_CHECKING
 
@@ -28,9 +27,11 @@ from grasp_success_detector.files import (
     SAMPLE_BAG,
     share_path,
     SHIPPED_CHECKPOINTS,
+    unfinished,
     write_whole,
 )
 from grasp_success_detector.recordings.pictures import with_reasons
+from grasp_success_detector.recordings.remote import local
 from grasp_success_detector.recordings.selection import FrameSelection
 from grasp_success_detector.settings import add_options, given_options
 from grasp_success_detector.training.adaptation.settings import AdaptationConfig, Way
@@ -96,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     start = Checkpoint.open(checkpoint)
     own = start.metadata.preprocessing
-    with _opened(sources, selection) as recordings:
+    with _opened(sources, selection, args.out) as recordings:
         if args.unlabelled:
             recordings, lacking = labelled_by_hand(recordings, read_hand(args.hand_model))
             if lacking:
@@ -111,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     simulated = None
     if Way.SIMULATED in config.ways:
         with _opened([str(args.simulated or share_path(SAMPLE_BAG))],
-                     FrameSelection()) as recordings:
+                     FrameSelection(), args.out) as recordings:
             simulated = _read(recordings, 2, lambda size: {OWN_VIEW: own})
     # Alone, this process uses all cores.
     alone = args.dask is None and args.jobs in (None, 1)
@@ -180,7 +181,7 @@ def _checkpoint_and_sources(given: Sequence[str], unlabelled: Sequence[str],
                           'after the other, each from the checkpoint before')
     if named and not data and not unlabelled:
         raise ConfigError(f'{first}: a checkpoint, but no data; expected labelled data behind it')
-    return checkpoint_path(first if named else ''), data or list(unlabelled)
+    return checkpoint_path(local(first) if named else ''), data or list(unlabelled)
 
 
 def _new_files(out: Path) -> tuple[Path, Path, Path]:
@@ -194,11 +195,13 @@ def _new_files(out: Path) -> tuple[Path, Path, Path]:
 
 
 @contextmanager
-def _opened(sources: Sequence[str], selection: FrameSelection) -> 'Iterator[Sequence[Recording]]':
+def _opened(sources: Sequence[str], selection: FrameSelection, out: Path,
+            ) -> 'Iterator[Sequence[Recording]]':
     from grasp_success_detector.evaluation.frame_sources import open_recordings
 
-    with tempfile.TemporaryDirectory() as unpacked:
-        yield open_recordings(sources, selection, Path(unpacked), 'all')
+    # Beside the result, where a cluster sees it, and what a killed command left is removed.
+    with unfinished(out) as unpacked:
+        yield open_recordings(sources, selection, unpacked, 'all')
 
 
 def _read(recordings: 'Sequence[Recording]', per_attempt: int,
