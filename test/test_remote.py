@@ -15,8 +15,11 @@ from grasp_success_detector.cli.evaluate_classifier import main as evaluate_clas
 from grasp_success_detector.cli.extract_frames import main as extract_frames
 from grasp_success_detector.cli.inspect_dataset import main as inspect_dataset
 from grasp_success_detector.errors import BagError, RemoteError
+from grasp_success_detector.files import FUSED_SAMPLE_BAG, share_path
 from grasp_success_detector.images.encoding import encode_png
 from grasp_success_detector.recordings import remote
+from grasp_success_detector.recordings.hand_messages import read_hand_messages
+from grasp_success_detector.recordings.reader import StorageFile
 from grasp_success_detector.recordings.sources import find_sources
 
 
@@ -124,6 +127,18 @@ def test_every_kind_of_recording_is_known_at_an_address(store, tmp_path):
     assert found('failing://lab/photos/success/1.png') == [('photos', 'pictures', 0, 1)]
     with pytest.raises(BagError, match='matches single pictures; expected their folder or .zip'):
         found('failing://lab/photos/*/*.png')
+
+
+def test_joint_states_are_read_at_an_address_too(store):
+    bag = share_path(FUSED_SAMPLE_BAG)
+    put(store, bag, '/lab/two')
+    (there,), (here,) = find_sources(['failing://lab/two']), find_sources([bag])
+    assert not there.path.exists()
+    read, expected = (read_hand_messages([*map(StorageFile, source.files)]).joints
+                      for source in (there, here))
+    assert read.keys() == expected.keys() != set()
+    for topic, samples in expected.items():
+        assert read[topic].times_ns.tolist() == samples.times_ns.tolist()
 
 
 def test_what_has_changed_is_fetched_anew(store, tmp_path):

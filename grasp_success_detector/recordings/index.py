@@ -11,9 +11,10 @@ from typing import NamedTuple
 from grasp_success_detector.errors import BagError
 from grasp_success_detector.files import DISK_ERRORS
 from grasp_success_detector.images.message_fields import header_stamp_ns, IMAGE_TYPES
-from grasp_success_detector.recordings import reader, remote
+from grasp_success_detector.recordings import reader
 from grasp_success_detector.recordings.bags import ATTEMPT_TOPIC
 from grasp_success_detector.recordings.ground_truth import AttemptEvent
+from grasp_success_detector.recordings.remote import make_local
 from grasp_success_detector.recordings.sources import Source, SourceKind
 from grasp_success_detector.recordings.storage import (
     decompress_file,
@@ -84,8 +85,7 @@ def index_recording(source: Source, label_topic: str | None, unpack_into: Path) 
     :raises BagError: none of its files can be read, or it is a video without a frame.
     :raises RemoteError: it lies at an address, and cannot be fetched.
     """
-    if found := remote.origin(source.path):
-        remote.fetched(*found)
+    make_local(source.path)
     index, unreadable = RecordingIndex(), []
     if source.kind is SourceKind.VIDEO:
         index.files.append(reader.StorageFile(source.path))

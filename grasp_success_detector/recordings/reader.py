@@ -19,6 +19,7 @@ from grasp_success_detector.labels import Label
 from grasp_success_detector.recordings.bags import TYPESTORE
 from grasp_success_detector.recordings.mcap_storage import McapStorage
 from grasp_success_detector.recordings.pictures import PictureReader, shown
+from grasp_success_detector.recordings.remote import make_local
 from grasp_success_detector.recordings.ros1_storage import Ros1Storage
 from grasp_success_detector.recordings.sqlite_storage import DamagedSqliteStorage, SqliteStorage
 from grasp_success_detector.recordings.storage import MessageLocation, Storage
@@ -82,7 +83,9 @@ def open_storage(file: StorageFile) -> Iterator[Storage]:
     Open a file of a bag, whose suffix tells the format, as a context manager.
 
     :raises BagError: the file cannot be opened or read, or has another format.
+    :raises RemoteError: it lies at an address, and cannot be fetched.
     """
+    make_local(file.path)
     storages: dict[str, type[Storage]] = {
         '.mcap': McapStorage, '.db3': DamagedSqliteStorage if file.damaged else SqliteStorage}
     try:

@@ -172,6 +172,12 @@ def fetched(address: str, key: str, rest: tuple[str, ...] = ()) -> Path:
     return tree.joinpath(*_parts(address), *rest)
 
 
+def make_local(path: Path) -> None:
+    """Fetch what a path of :attr:`Listing.place` stands for; other paths are left alone."""
+    if found := origin(path):
+        fetched(*found)
+
+
 class _Pickler(pickle.Pickler):
     def reducer_override(self, value: object) -> Any:
         found = origin(value) if isinstance(value, Path) else None
