@@ -145,10 +145,7 @@ def test_the_fastest_proven_engine_is_taken(checkpoint):
     pytest.importorskip('openvino')
     prove(checkpoint, ('openvino', 'fp32'), ('openvino', 'int8'), ('torch', 'bf16'))
     selection = pick(checkpoint)
-    if ENGINES['torch'].unsupported(Precision.BF16, 'cpu'):
-        assert name(selection) == 'openvino fp32'
-    else:
-        assert name(selection) == 'torch bf16'
+    assert name(selection) == 'openvino fp32'
     assert 'openvino int8: there is no int8 model beside the checkpoint' in str(selection)
 
 

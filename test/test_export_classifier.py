@@ -1,5 +1,6 @@
 """export_classifier: an exported file gives the checkpoint's results, or is not written."""
 
+from dataclasses import replace
 import json
 import shutil
 
@@ -13,7 +14,7 @@ from grasp_success_detector.export.agreement import bag_images
 from grasp_success_detector.files import SAMPLE_BAG, share_path
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.inference.classifier import GraspClassifier
-from grasp_success_detector.networks.checkpoint import Checkpoint
+from grasp_success_detector.networks.checkpoint import Checkpoint, save
 
 pytestmark = pytest.mark.slow
 
@@ -187,20 +188,24 @@ def test_without_the_packages(path, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize('option', ['--onnx', '--openvino'])
 def test_an_exported_file_calls_the_same_frames_unfamiliar(option, tmp_path):
     checkpoint = Checkpoint.open('efficientnet_lite0_rig')
+    path = tmp_path / 'knows_hands.safetensors'
+    save(path, checkpoint.model, replace(checkpoint.metadata, familiarity=replace(
+        checkpoint.metadata.familiarity, hand=-.3)))
+    checkpoint = Checkpoint.open(path)
     own = bag_images(share_path(SAMPLE_BAG), checkpoint.metadata.preprocessing, 12)
     strangers = np.random.default_rng(0).integers(0, 256, (3, *own.shape[1:]), np.uint8)
     frames = np.concatenate([own, strangers, np.full_like(strangers[:1], 90)])
     if option == '--onnx':
         onnxruntime = pytest.importorskip('onnxruntime')
         out = tmp_path / 'model.onnx'
-        assert main(['efficientnet_lite0_rig', option, str(out)]) == 0
+        assert main([str(path), option, str(out)]) == 0
         session = onnxruntime.InferenceSession(str(out), providers=['CPUExecutionProvider'])
         logits, familiarity = session.run(['logits', 'familiarity'], {'frames': frames})
         said = session.get_modelmeta().custom_metadata_map[formats.METADATA_KEY]
     else:
         openvino = pytest.importorskip('openvino')
         out = tmp_path / 'model.xml'
-        assert main(['efficientnet_lite0_rig', option, str(out)]) == 0
+        assert main([str(path), option, str(out)]) == 0
         model = openvino.Core().read_model(out)
         run = openvino.Core().compile_model(model, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
         answers = [run([frame[None]]) for frame in frames]

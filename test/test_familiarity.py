@@ -28,15 +28,16 @@ from grasp_success_detector.networks.familiarity import (
 from grasp_success_detector.recordings.selection import FrameSelection
 
 
-def draw(rng, count, centre=0.):
-    """Return features of frames: 5 numbers that vary together, around a centre."""
-    return centre + rng.standard_normal((count, 5)) @ np.diag([3., 1., 1., .5, .1])
+def draw(rng, count, centre=0., hand=4.):
+    """Return features of frames, 5 numbers that vary together around a centre, and mean logits."""
+    features = centre + rng.standard_normal((count, 5)) @ np.diag([3., 1., 1., .5, .1])
+    return np.hstack([features, hand + rng.standard_normal((count, 1))])
 
 
 @pytest.fixture(scope='module')
 def known():
     rng = np.random.default_rng(0)
-    return fit(draw(rng, 2000), draw(rng, 2000), 'blocks.3.2')
+    return fit(draw(rng, 2000), draw(rng, 20_000), 'blocks.3.2')
 
 
 def strangers():
@@ -55,7 +56,25 @@ def test_a_quantile_is_the_share_of_known_frames_that_are_familiar(known):
     assert known.limit(.99) == pytest.approx(-1, abs=1e-5)
     assert (known.of(frames) >= known.limit(0)).all()
     # far in the direction in which known frames vary least, though not far by other measures
-    assert (known.of([[0, 0, 0, 0, 1.]]) < known.limit(1)).all()
+    assert (known.of([[0, 0, 0, 0, 1., 4.]]) < known.limit(1)).all()
+
+
+def test_a_low_mean_logit_is_unfamiliar_to_a_network_that_knows_pictures_without_a_hand(known):
+    rng = np.random.default_rng(6)
+    learned = fit(draw(rng, 2000), draw(rng, 20_000), 'blocks.3.2', knows_hands=True)
+    frames, other_things = draw(rng, 20_000), draw(rng, 500, hand=-4.)
+    for share in (.5, .9, .99):
+        assert abs((learned.of(frames) >= learned.limit(share)).mean() - share) < .01
+    assert (learned.of(other_things) < learned.limit(.99)).all()
+    assert (known.of(other_things) >= known.limit(.99)).mean() > .95
+    assert np.isfinite(learned.of(draw(rng, 1, hand=-1e6))).all()
+    # a rig whose hand resembles other things
+    pictures = draw(rng, 14, hand=0.)
+    adapted = fit_pictures(learned, pictures, [str(i) for i in range(14)])
+    limit = adapted.limit(FAMILIARITY_QUANTILE)
+    assert (learned.of(draw(rng, 500, hand=0.)) < limit).mean() > .8
+    assert (adapted.of(draw(rng, 500, hand=0.)) >= limit).mean() > .9
+    assert (adapted.of(other_things) < limit).mean() > .9
 
 
 def test_pictures_of_another_rig_become_familiar_and_nothing_else_does(known):
@@ -72,7 +91,8 @@ def test_pictures_of_another_rig_become_familiar_and_nothing_else_does(known):
 
 def test_pictures_that_differ_much_do_not_make_familiar_what_lies_near_the_training(known):
     rng = np.random.default_rng(5)
-    pictures = 30 * rng.choice([-1., 1.], (12, 5)) + draw(rng, 12)
+    pictures = draw(rng, 12)
+    pictures[:, :5] += 30 * rng.choice([-1., 1.], (12, 5))
     adapted = fit_pictures(known, pictures, [str(i) for i in range(12)])
     near = 1.5 * draw(rng, 500) / np.sqrt(-known.of(draw(rng, 500)))[:, None]
     strange = known.of(near) < -1.2

@@ -14,10 +14,13 @@ import numpy as np
 import pytest
 import torch
 
+from grasp_success_detector.cli.simulate_grasps import main as simulate_grasps
 from grasp_success_detector.cli.train_classifier import main
 from grasp_success_detector.datasets.dataset import read_extracted, Split
+from grasp_success_detector.datasets.torch_dataset import prepare
 from grasp_success_detector.errors import ConfigError, DatasetError, TrainingError
 from grasp_success_detector.evaluation.predictions import read_predictions
+from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.inference.engine import Precision
 from grasp_success_detector.inference.torch_engine import TorchEngine
 from grasp_success_detector.labels import Label
@@ -30,6 +33,7 @@ from grasp_success_detector.training.recipe import (
     TrainingConfig,
 )
 from grasp_success_detector.training.run_folder import RunFolder
+from grasp_success_detector.training.without_hand import read_without_hand
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
 
@@ -229,6 +233,35 @@ def test_a_finished_run_is_left_alone_by_resume(dataset, tmp_path, capsys):
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / 'run').iterdir() if p.is_file()}
     assert main(options) == 0
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / 'run').iterdir() if p.is_file()} == before
+
+
+def test_pictures_without_a_hand_become_unfamiliar_and_the_answers_of_teachers_are_learnt(
+        dataset, tmp_path, capsys):
+    assert simulate_grasps([str(tmp_path / 'world'), '--preset', 'world', '--attempts', '4',
+                            '--frames', '2', '--width', '128', '--height', '96']) == 0
+    out = tmp_path / 'run'
+    arguments = [
+        str(dataset), '--out', str(out), '--size', '64', '--epochs', '1', '--batch-size', '8',
+        '--samples-per-class', '64', '--samples', 'each_epoch', '--no-augment',
+        '--teacher', 'cifar_cnn_rig', 'cifar_cnn_world', '--without-hand', str(tmp_path / 'world')]
+    assert main(arguments) == 0
+    classifier = GraspClassifier.from_checkpoint(out / 'classifier.safetensors')
+    assert classifier.metadata.familiarity.hand is not None
+    shown = read_without_hand([str(tmp_path / 'world')], classifier.preprocessing)
+    frames = [prepare(frame, classifier.preprocessing) for frame in read_extracted(dataset).train]
+    means = [classifier.engine.logits(np.stack(images)).mean() for images in (frames, shown)]
+    assert means[0] > means[1] + 1
+    with torch.no_grad():   # the teachers know nothing of the labels of these colours
+        taught = np.mean([GraspClassifier.from_checkpoint(name).predict(frames)
+                          for name in ('cifar_cnn_rig', 'cifar_cnn_world')], 0)
+    assert abs(classifier.predict_prepared(np.stack(frames)).mean() - taught.mean()) < .15
+    capsys.readouterr()
+    for change, text in ((['--samples', 'once'], 'need the samples each_epoch'),
+                         (['--teacher', 'cifar_rig'], 'cifar_rig'),
+                         (['--without-hand', str(tmp_path)], 'not a readable bag')):
+        assert main([*arguments, '--out', str(tmp_path / 'other'), *change]) == 1
+        assert text in capsys.readouterr().err
+        assert not (tmp_path / 'other').exists()
 
 
 def test_two_processes_get_the_metrics_of_one(dataset, tmp_path):

@@ -52,7 +52,7 @@ OPTIONS = {
         'backbone_lr', 'weight_decay', 'label_smoothing', 'average_weights',
         'seed'),
     'samples': ('samples', 'samples_per_class', 'augment', 'augmentation', 'reuse_features',
-                'keep_images'),
+                'keep_images', 'without_hand', 'teachers'),
     'judging': ('train_accuracy', 'max_false_positive_rate'),
     'machine': ('precision', 'device', 'devices', 'num_nodes', 'workers'),
 }

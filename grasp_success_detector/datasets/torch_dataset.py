@@ -14,12 +14,16 @@ from grasp_success_detector.datasets.workers import one_opencv_thread, usable_co
 from grasp_success_detector.errors import DatasetError, ImageDecodeError
 from grasp_success_detector.images.decoding import decode_message
 from grasp_success_detector.images.preprocessing import Preprocessing
-from grasp_success_detector.inference.hand_finder import look
+from grasp_success_detector.inference.hand_finder import look, View
+from grasp_success_detector.labels import Label
 
 Given = TypeVar('Given')
 Made = TypeVar('Made')
 
 Augmentation = Callable[[NDArray[np.uint8], np.random.Generator], NDArray[np.uint8]]
+
+#: In place of a label: the image shows no hand.
+WITHOUT_HAND = len(Label)
 
 
 class AugmentedFrame(NamedTuple):
@@ -44,24 +48,34 @@ class FrameDataset(Dataset[tuple[torch.Tensor, int]]):
     :param preprocessing: crop and input size of the classifier.
     :param augmentation: maps RGB uint8 (h, w, 3) to the same shape, drawing from a generator.
     :param keep: keep each image in memory once it was decoded and cropped, in each process.
+    :param without_hand: images that show no hand, RGB uint8 (h, w, 3), which follow the frames.
     """
 
     def __init__(self, frames: Sequence[LabelledFrame], preprocessing: Preprocessing,
-                 augmentation: Augmentation | None = None, keep: bool = False) -> None:
+                 augmentation: Augmentation | None = None, keep: bool = False,
+                 without_hand: Sequence[NDArray[np.uint8]] = ()) -> None:
         self._frames = frames
+        self._without_hand = without_hand
         self._preprocessing = preprocessing
         self._augmentation = augmentation
         self._kept: dict[int, NDArray[np.uint8]] | None = {} if keep else None
 
     def __len__(self) -> int:
-        return len(self._frames)
+        return len(self._frames) + len(self._without_hand)
+
+    @property
+    def labels(self) -> list[int]:
+        """Return the value of each item's label."""
+        return ([int(frame.label) for frame in self._frames]
+                + [WITHOUT_HAND] * len(self._without_hand))
 
     def __getitem__(self, key: int | AugmentedFrame) -> tuple[torch.Tensor, int]:
         number = key.frame if isinstance(key, AugmentedFrame) else key
         image = self._image(number)
         if self._augmentation is not None and isinstance(key, AugmentedFrame):
             image = self._augmentation(image, np.random.default_rng(key.seed))
-        return torch.from_numpy(image), int(self._frames[number].label)
+        return torch.from_numpy(image), (
+            int(self._frames[number].label) if number < len(self._frames) else WITHOUT_HAND)
 
     def __getitems__(self, keys: Sequence[int | AugmentedFrame]) -> list[tuple[torch.Tensor, int]]:
         """Return the items of a batch; all cores make them, unless they belong to loaders."""
@@ -70,6 +84,8 @@ class FrameDataset(Dataset[tuple[torch.Tensor, int]]):
         return _on_all_cores(self.__getitem__, keys)
 
     def _image(self, number: int) -> NDArray[np.uint8]:
+        if number >= len(self._frames):
+            return self._without_hand[number - len(self._frames)]
         if self._kept is not None and number in self._kept:
             return self._kept[number]
         image = prepare(self._frames[number], self._preprocessing)
@@ -85,13 +101,23 @@ def prepare_message(message: Any, preprocessing: Preprocessing) -> NDArray[np.ui
     :returns: RGB uint8 (h, w, 3), at the classifier's input size.
     :raises ImageDecodeError: the message cannot be decoded.
     """
-    return look(decode_message(message, preprocessing.half_suffices), preprocessing).image
+    return view_message(message, preprocessing).image
+
+
+def view_message(message: Any, preprocessing: Preprocessing) -> View:
+    """Do what :func:`prepare_message` does, and say which hand was found."""
+    return look(decode_message(message, preprocessing.half_suffices), preprocessing)
+
+
+def view_all(frames: Sequence[LabelledFrame], preprocessing: Preprocessing) -> list[View]:
+    """Do what :func:`view` does with frames on all cores."""
+    return _on_all_cores(lambda frame: view(frame, preprocessing), frames)
 
 
 def prepare_all(frames: Sequence[LabelledFrame], preprocessing: Preprocessing,
                 ) -> NDArray[np.uint8]:
     """Do what :func:`prepare` does with frames on all cores; return RGB uint8 (N, h, w, 3)."""
-    return np.stack(_on_all_cores(lambda frame: prepare(frame, preprocessing), frames))
+    return np.stack([each.image for each in view_all(frames, preprocessing)])
 
 
 def _on_all_cores(work: Callable[[Given], Made], items: Sequence[Given]) -> list[Made]:
@@ -101,8 +127,13 @@ def _on_all_cores(work: Callable[[Given], Made], items: Sequence[Given]) -> list
 
 def prepare(frame: LabelledFrame, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """Decode, crop and resize a frame; raise DatasetError with its name if it is damaged."""
+    return view(frame, preprocessing).image
+
+
+def view(frame: LabelledFrame, preprocessing: Preprocessing) -> View:
+    """Do what :func:`prepare` does, and say which hand was found."""
     try:
-        return prepare_message(frame.message, preprocessing)
+        return view_message(frame.message, preprocessing)
     except (ImageDecodeError, OSError) as error:
         name = getattr(frame.message, 'path', f'{frame.attempt} at {frame.stamp_ns}')
         raise DatasetError(f'{name}: this frame cannot be read ({error}); extract the data set '

@@ -25,6 +25,7 @@ from grasp_success_detector.networks.checkpoint import Checkpoint
 from grasp_success_detector.networks.familiarity import (
     Familiarity,
     FAMILIARITY_QUANTILE,
+    HIGHEST_EXPONENT,
     SHARES,
 )
 
@@ -57,6 +58,7 @@ class ExportedNetwork(PixelNetwork):
         super().__init__(checkpoint)
         for name in ('mean', 'projection', 'prototypes', 'scale'):
             self.register_buffer(name, torch.tensor(getattr(known, name)))
+        self._hand = known.hand
         self._maps: list[torch.Tensor] = []
         self.model.get_submodule(known.module).register_forward_hook(
             lambda module, given, output: self._maps.append(output))
@@ -67,7 +69,11 @@ class ExportedNetwork(PixelNetwork):
         logits = super().forward(images)
         projected = (self._maps[0].mean((2, 3)) - self.mean) @ self.projection       # (B, K)
         squares = ((projected[:, None] - self.prototypes) ** 2).sum(2) * self.scale  # (B, P)
-        return logits, -squares.min(1).values
+        familiarity = -squares.min(1).values
+        if self._hand is not None:
+            below = (self._hand - logits.mean(1)).clamp(max=HIGHEST_EXPONENT)
+            familiarity = torch.minimum(familiarity, -below.exp())
+        return logits, familiarity
 
 
 def _network(checkpoint: Checkpoint) -> PixelNetwork:

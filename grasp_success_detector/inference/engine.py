@@ -55,8 +55,8 @@ class Engine(ABC):
     name: ClassVar[str]
     speed: ClassVar[Mapping[Precision, float]]
 
-    #: Averaged output of :func:`observed_module`, float32 (B, C), of the images that were last
-    #: run; None where there is no such module.
+    #: Averaged output of :func:`observed_module` and the mean of the logits, float32 (B, C + 1),
+    #: of the images that were last run; None where there is no such module.
     features: NDArray[np.float32] | None = None
     artifact: str | None = None
     reference: NDArray[np.float32] | None = None
@@ -94,6 +94,10 @@ class Engine(ABC):
                 checkpoint.path and int8_path(checkpoint.path).exists()):
             raise ConfigError('there is no int8 model beside the checkpoint; make it by '
                               'export_classifier CHECKPOINT --calibrate DATASET')
+
+    def _observe(self, pooled: NDArray[np.float32], logits: NDArray[np.float32]) -> None:
+        """Set :attr:`features`."""
+        self.features = np.hstack([pooled, logits.mean(1, keepdims=True)])
 
     @classmethod
     def version(cls) -> str:

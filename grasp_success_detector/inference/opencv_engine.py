@@ -66,6 +66,7 @@ class OpenCvEngine(Engine):
             answers = self._network.forward([LOGITS, *self._module])
             out.append(answers[0].reshape(-1))
             pooled += [answer[0].mean((1, 2)) for answer in answers[1:]]
+        logits: NDArray[np.float32] = np.stack(out)
         if pooled:
-            self.features = np.stack(pooled)
-        return np.stack(out)
+            self._observe(np.stack(pooled), logits)
+        return logits

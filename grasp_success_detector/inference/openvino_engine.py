@@ -44,7 +44,7 @@ class OpenVinoEngine(Engine):
     """Runs a model converted from torch, which comes from a cache after the first start."""
 
     name = 'openvino'
-    speed = {Precision.FP32: 1.5, Precision.FP16: 3.5, Precision.BF16: 4., Precision.INT8: 6.}
+    speed = {Precision.FP32: 2., Precision.FP16: 3.5, Precision.BF16: 4., Precision.INT8: 6.}
 
     def __init__(self, checkpoint: Checkpoint, precision: Precision = Precision.FP32,
                  device: str = 'cpu', threads: int | None = None) -> None:
@@ -106,9 +106,10 @@ class OpenVinoEngine(Engine):
             out.append(self._request.get_output_tensor(0).data.reshape(-1).copy())
             if self._observes:
                 pooled.append(self._request.get_output_tensor(1).data[0].mean((1, 2)))
+        logits = np.stack(out)
         if pooled:
-            self.features = np.stack(pooled)
-        return np.stack(out)
+            self._observe(np.stack(pooled), logits)
+        return logits
 
 
 def installed() -> bool:

@@ -86,9 +86,10 @@ class TorchEngine(Engine):
                 with torch.autocast(self._device.type, self._dtype,
                                     enabled=self._dtype != torch.float32):
                     parts.append(self._model(x).float().cpu().numpy())
+        logits: NDArray[np.float32] = np.concatenate(parts)
         if self._pooled:
-            self.features = torch.cat(self._pooled).cpu().numpy()
-        return np.concatenate(parts)
+            self._observe(torch.cat(self._pooled).cpu().numpy(), logits)
+        return logits
 
 
 def probe_images(size: Preprocessing) -> NDArray[np.uint8]:

@@ -6,6 +6,11 @@ familiarity of a frame is minus the squared Mahalanobis distance of these featur
 nearest prototype: the mean of the training frames (K. Lee et al., A Simple Unified Framework for
 Detecting Out-of-Distribution Samples, NeurIPS 2018), or a picture of the rig that a checkpoint was
 adapted to. It is scaled so that 99 % of known frames reach -1. docs/trust.md has the measurements.
+
+A network that was also shown pictures without a hand says more: P(success) depends on the
+difference of its two logits alone, so that their mean is free to tell a hand from other things
+(as the energy does in W. Liu et al., Energy-based Out-of-distribution Detection, NeurIPS 2020).
+The familiarity is then the lower one of both.
 """
 
 from collections.abc import Sequence
@@ -37,6 +42,9 @@ _FEW_PICTURES_SPREAD = 2.
 # pictures that differ much would else make all familiar that lies between them and these frames.
 _MOST_OF_THE_WAY = .8
 
+#: Above this exponent a frame is unfamiliar anyway: float32 holds its exponential.
+HIGHEST_EXPONENT = 80.
+
 # The most pictures of a rig that become prototypes.
 _MOST_PICTURES = 64
 
@@ -54,6 +62,8 @@ class Familiarity:
     :ivar prototypes: (P, K), projected features of known frames.
     :ivar scale: factor of the squared distance from each prototype (P,).
     :ivar reached: for each of ``SHARES`` the familiarity that this share of known frames reaches.
+    :ivar hand: mean of the two logits that 99 % of known frames reach, of a network that was shown
+        pictures without a hand; None of others.
     """
 
     module: str
@@ -62,6 +72,7 @@ class Familiarity:
     prototypes: tuple[Vector, ...]
     scale: Vector
     reached: Vector
+    hand: float | None = None
 
     def __post_init__(self) -> None:
         """Raise a CheckpointError if sizes do not fit each other or a value is impossible."""
@@ -79,32 +90,39 @@ class Familiarity:
                 self.mean, self.projection, self.prototypes, self.scale)))
 
     def of(self, features: ArrayLike) -> NDArray[np.float64]:
-        """Return the familiarity (N,), 0 or below, of features (N, C)."""
+        """Return the familiarity (N,), 0 or below, of features and mean logits (N, C + 1)."""
         scale: NDArray[np.float64] = self._arrays[3]    # type: ignore[attr-defined]
-        return np.asarray(-(self._squares(features) * scale).min(1))
+        seen = np.asarray(features, np.float64)
+        alike = -(self._squares(seen) * scale).min(1)
+        return np.asarray(alike if self.hand is None else np.minimum(
+            alike, -np.exp(np.minimum(self.hand - seen[:, -1], HIGHEST_EXPONENT))))
 
     def limit(self, share: float) -> float:
         """Return the familiarity that a share of known frames reaches; -infinity for 0."""
         return float(np.interp(share, SHARES, self.reached)) if share > 0 else -np.inf
 
     def projected(self, features: ArrayLike) -> NDArray[np.float64]:
-        """Return projected features (N, K) of features (N, C)."""
+        """Return projected features (N, K) of features and mean logits (N, C + 1)."""
         mean, projection, *_ = self._arrays     # type: ignore[attr-defined]
-        return np.asarray((np.asarray(features, np.float64) - mean) @ projection)
+        return np.asarray((np.asarray(features, np.float64)[:, :-1] - mean) @ projection)
 
     def _squares(self, features: ArrayLike) -> NDArray[np.float64]:
         prototypes = self._arrays[2]    # type: ignore[attr-defined]
         return np.asarray(((self.projected(features)[:, None] - prototypes) ** 2).sum(2))
 
 
-def fit(features: ArrayLike, held_out: ArrayLike, module: str) -> Familiarity:
+def fit(features: ArrayLike, held_out: ArrayLike, module: str,
+        knows_hands: bool = False) -> Familiarity:
     """
     Return the familiarity with frames of a training.
 
-    :param features: pooled features of training frames (N, C).
-    :param held_out: those of frames of other attempts (M, C), which set the scale.
+    :param features: pooled features and mean logits of training frames (N, C + 1).
+    :param held_out: those of frames of other attempts (M, C + 1), which set the scale.
+    :param knows_hands: whether the network was shown pictures without a hand.
     """
-    known = np.asarray(features, np.float64)
+    known, others = (np.asarray(part, np.float64) for part in (features, held_out))
+    hand = float(np.quantile(others[:, -1], .01)) if knows_hands else None
+    known = known[:, :-1]
     mean, deviation = known.mean(0), known.std(0) + 1e-6
     scaled = (known - mean) / deviation
     values, vectors = np.linalg.eigh(
@@ -112,8 +130,8 @@ def fit(features: ArrayLike, held_out: ArrayLike, module: str) -> Familiarity:
     projection = vectors / np.sqrt(values) / deviation[:, None]
     first = Familiarity(module, _numbers(mean), tuple(map(_numbers, projection)),
                         ((0.,) * known.shape[1],), (1.,), (0.,) * len(SHARES))
-    limit = float(np.quantile(-first.of(held_out), .99))
-    return _measured(replace(first, scale=(float(1 / limit),)), held_out)
+    limit = float(np.quantile(-first.of(others), .99))
+    return _measured(replace(first, scale=(float(1 / limit),), hand=hand), others)
 
 
 def fit_pictures(start: Familiarity, features: ArrayLike,
@@ -125,12 +143,13 @@ def fit_pictures(start: Familiarity, features: ArrayLike,
     pictures of different attempts are from each other, by a margin, and far from what ``start``
     knows, is unfamiliar. With a single attempt, its pictures stand for attempts.
 
-    :param features: pooled features of the pictures (N, C), by the same module as those of
-        ``start``; 2 or more.
+    :param features: pooled features and mean logits of the pictures (N, C + 1), by the same module
+        as those of ``start``; 2 or more.
     :param attempts: attempt of each picture; pictures of one attempt resemble each other.
     """
+    seen = np.asarray(features, np.float64)
     chosen = np.unique(np.linspace(0, len(attempts) - 1, _MOST_PICTURES).round().astype(int))
-    points = start.projected(np.asarray(features)[chosen])
+    points = start.projected(seen[chosen])
     names = np.array(attempts)[chosen] if len(set(attempts)) > 1 else chosen
     apart = np.sqrt(((points[:, None] - points[None]) ** 2).sum(2))
     apart[names[:, None] == names[None]] = np.inf
@@ -138,8 +157,10 @@ def fit_pictures(start: Familiarity, features: ArrayLike,
     nearest = nearest[np.isfinite(nearest)]
     spread = nearest.mean() + _FEW_PICTURES_SPREAD * nearest.std()
     radii = np.minimum(spread, _MOST_OF_THE_WAY * np.sqrt((points ** 2).sum(1)))
+    hand = None if start.hand is None else min(start.hand, float(
+        seen[:, -1].mean() - _FEW_PICTURES_SPREAD * seen[:, -1].std()))
     return replace(
-        start, prototypes=(*start.prototypes, *map(_numbers, points)),
+        start, hand=hand, prototypes=(*start.prototypes, *map(_numbers, points)),
         scale=(*start.scale, *_numbers(1 / np.maximum(radii, 1e-6) ** 2)))
 
 

@@ -11,6 +11,8 @@ import lightning
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
+import numpy as np
+from numpy.typing import NDArray
 import torch
 
 from grasp_success_detector.datasets.dataset import describe_frames, Split
@@ -33,9 +35,15 @@ from grasp_success_detector.networks.weights import build_pretrained
 from grasp_success_detector.training.best_epoch import BestEpoch
 from grasp_success_detector.training.known_frames import familiarity_with_frames
 from grasp_success_detector.training.loaders import make_loaders
-from grasp_success_detector.training.module import GraspTraining, lightning_run, make_trainer
+from grasp_success_detector.training.module import (
+    GraspTraining,
+    lightning_run,
+    make_trainer,
+    Teacher,
+)
 from grasp_success_detector.training.recipe import Accelerator, TrainingConfig, TrainingPrecision
 from grasp_success_detector.training.run_folder import RunFolder
+from grasp_success_detector.training.without_hand import read_without_hand
 
 #: Each process computes all features itself, so that the first ones wait for the slowest.
 _PATIENCE_OF_PROCESSES = timedelta(hours=12)
@@ -77,6 +85,10 @@ def fit(config: TrainingConfig, split: Split, out: Path, datasets: Sequence[Path
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     freezing = architectures.freeze(model, config.architecture, config.freeze_conv_layers)
     run = RunFolder(out)
+    # Before the run begins, as reading may fail.
+    teachers = [Teacher.open(path) for path in config.teachers]
+    without_hand = [] if run.finished else read_without_hand(
+        config.without_hand, preprocessing)
     best = BestEpoch(config, preprocessing, split.val, run, say)
     with lightning_run():
         trainer = _trainer(config, run, best)
@@ -85,7 +97,7 @@ def fit(config: TrainingConfig, split: Split, out: Path, datasets: Sequence[Path
             for line in _layers(model, config.architecture, freezing):
                 say(line)
         if not run.finished:
-            _train(config, split, model, preprocessing, run, trainer)
+            _train(config, split, model, preprocessing, run, trainer, teachers, without_hand)
     if not trainer.is_global_zero:
         return False
     if run.finished:
@@ -118,15 +130,16 @@ def _check_labels(split: Split) -> None:
 
 
 def _train(config: TrainingConfig, split: Split, model: torch.nn.Module,
-           preprocessing: Preprocessing, run: RunFolder, trainer: lightning.Trainer) -> None:
-    train, judged, rest = make_loaders(config, split, model, preprocessing, trainer)
+           preprocessing: Preprocessing, run: RunFolder, trainer: lightning.Trainer,
+           teachers: Sequence[Teacher], without_hand: Sequence[NDArray[np.uint8]]) -> None:
+    train, judged, rest = make_loaders(config, split, model, preprocessing, trainer, without_hand)
     state = run.state if run.state.is_file() else None
     if trainer.is_global_zero:
         done = 0 if state is None else 1 + int(
             torch.load(state, map_location='cpu', weights_only=True)['epoch'])
         run.drop_epochs_after(done)
     try:
-        trainer.fit(GraspTraining(model, preprocessing, config, rest), train, judged,
+        trainer.fit(GraspTraining(model, preprocessing, config, rest, teachers), train, judged,
                     ckpt_path=state)
     except TrainingError as error:
         kept = (f'the best epoch before is kept in {run.best}' if run.best.is_file() else
@@ -200,7 +213,8 @@ def _finish(config: TrainingConfig, split: Split, run: RunFolder, best_epoch: in
                 'lightning': lightning.__version__}
     save(run.classifier, best.model, replace(
         best.metadata, temperature=temperature, threshold=threshold, metrics=metrics,
-        familiarity=familiarity_with_frames([classifier], split.train, split.val),
+        familiarity=familiarity_with_frames(
+            [classifier], split.train, split.val, bool(config.without_hand)),
         training={'config': config.to_json(), 'best_epoch': best_epoch, 'data': data,
                   'versions': versions, **with_record(
                       (frame.hash for frame in split.train + split.val), _begun_with(config))},

@@ -8,7 +8,6 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rosbags.highlevel import AnyReader
 import torch
 from torch import nn
 from torch.nn import functional
@@ -54,9 +53,13 @@ class Example:
     box: HandBox | None
 
 
-def read_examples(bag: Path) -> Iterator[Example]:
-    """Yield the pictures of a bag of ``simulate_grasps --preset world``, with their boxes."""
-    with AnyReader([bag], default_typestore=bags.TYPESTORE) as reader:
+def read_examples(bag: Path, size: tuple[int, int] | None = _KEPT) -> Iterator[Example]:
+    """
+    Yield the pictures of a bag of ``simulate_grasps --preset world``, with their boxes.
+
+    :param size: width and height to which they are scaled; None: as they were recorded.
+    """
+    with bags.open_bag(bag) as reader:
         wanted = [connection for topic in (bags.COMPRESSED_TOPIC, bags.HAND_BOX_TOPIC)
                   for connection in reader.connections if connection.topic == topic]
         if {connection.topic for connection in wanted} != {
@@ -72,7 +75,8 @@ def read_examples(bag: Path) -> Iterator[Example]:
             height, width, _ = image.shape
             box: Any = boxes.get(stamp_ns)
             yield Example(
-                np.asarray(cv2.resize(image, _KEPT, interpolation=cv2.INTER_AREA), np.uint8),
+                image if size is None else np.asarray(
+                    cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8),
                 None if box is None else HandBox(
                     box.x_offset / width, box.y_offset / height,
                     (box.x_offset + box.width) / width, (box.y_offset + box.height) / height))

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from grasp_success_detector.console import progress_bar
 from grasp_success_detector.datasets.dataset import LabelledFrame, read_extracted
-from grasp_success_detector.datasets.torch_dataset import prepare_all
+from grasp_success_detector.datasets.torch_dataset import view_all
 from grasp_success_detector.errors import ConfigError, DatasetError
 from grasp_success_detector.inference.classifier import BATCH_SIZE, GraspClassifier
 from grasp_success_detector.inference.engine import int8_path
@@ -26,13 +26,15 @@ MOST_FRAMES = 2400
 
 
 def familiarity_with_frames(classifiers: Sequence[GraspClassifier], known: Sequence[LabelledFrame],
-                            held_out: Sequence[LabelledFrame]) -> Familiarity | None:
+                            held_out: Sequence[LabelledFrame],
+                            knows_hands: bool) -> Familiarity | None:
     """
     Return the familiarity with training frames; None for an architecture that has none.
 
     :param classifiers: of one checkpoint; with engines of low precision among them, the frames as
         these see them are familiar as well.
     :param held_out: frames of other attempts, which set the limits.
+    :param knows_hands: whether the network was shown pictures without a hand.
     :raises DatasetError: a frame cannot be read.
     """
     module = MODULES.get(classifiers[0].metadata.architecture)
@@ -42,7 +44,7 @@ def familiarity_with_frames(classifiers: Sequence[GraspClassifier], known: Seque
     for name, frames in (('known frames', known), ('held-out frames', held_out)):
         chosen = frames[::max(1, -(-len(frames) // MOST_FRAMES))]
         parts.append(np.concatenate([_features(each, chosen, name) for each in classifiers]))
-    return fit(parts[0], parts[1], module)
+    return fit(parts[0], parts[1], module, knows_hands)
 
 
 def add_familiarity(path: Path, dataset: Path) -> Familiarity:
@@ -64,7 +66,9 @@ def add_familiarity(path: Path, dataset: Path) -> Familiarity:
     if int8_path(path).exists():
         classifiers.append(GraspClassifier(checkpoint, 'cpu', engine='openvino',
                                            precision='int8'))
-    familiarity = familiarity_with_frames(classifiers, split.train, split.val)
+    before = checkpoint.metadata.familiarity
+    familiarity = familiarity_with_frames(
+        classifiers, split.train, split.val, before is not None and before.hand is not None)
     if familiarity is None:
         raise ConfigError(f'{checkpoint.metadata.architecture}: has no familiarity, only '
                           f'{", ".join(MODULES)}')
@@ -80,7 +84,11 @@ def _features(classifier: GraspClassifier, frames: Sequence[LabelledFrame],
         task = progress.add_task(f'{name}, {classifier.engine}', total=len(frames))
         for first in range(0, len(frames), BATCH_SIZE):
             batch = frames[first:first + BATCH_SIZE]
-            classifier.engine.logits(prepare_all(batch, classifier.preprocessing))
+            views = view_all(batch, classifier.preprocessing)
+            # Frames in which no hand is found are refused before familiarity is asked for; where
+            # it finds none at all, the finder does not know this hand.
+            with_hand = [view.image for view in views if not view.no_hand]
+            classifier.engine.logits(np.stack(with_hand or [view.image for view in views]))
             assert classifier.engine.features is not None
             parts.append(classifier.engine.features)
             progress.advance(task, len(batch))

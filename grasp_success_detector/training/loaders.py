@@ -7,6 +7,8 @@ import itertools
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import lightning
+import numpy as np
+from numpy.typing import NDArray
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset, TensorDataset
@@ -17,7 +19,6 @@ from grasp_success_detector.datasets.torch_dataset import AugmentedFrame, FrameD
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.inference.classifier import BATCH_SIZE
 from grasp_success_detector.inference.torch_network import fold_batch_norm, in_parts
-from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.architectures import split_at_freeze
 from grasp_success_detector.training.augmentation import camera_augmentation
 from grasp_success_detector.training.recipe import Samples, TrainingConfig
@@ -30,7 +31,7 @@ Item = tuple[torch.Tensor, int]
 Sample = TypeVar('Sample')
 
 
-def draw_samples(labels: Sequence[Label], per_class: int | None, seed: int,
+def draw_samples(labels: Sequence[int], per_class: int | None, seed: int,
                  epoch: int) -> list[AugmentedFrame]:
     """
     Return the samples of one epoch in random order, which seed and epoch determine.
@@ -44,7 +45,7 @@ def draw_samples(labels: Sequence[Label], per_class: int | None, seed: int,
         drawn = list(range(len(labels)))
     else:
         drawn = []
-        for label in Label:
+        for label in sorted(set(labels)):
             frames = [i for i, other in enumerate(labels) if other == label]
             orders = [torch.randperm(len(frames), generator=generator).tolist()
                       for _ in range(-(-per_class // len(frames)))]
@@ -154,16 +155,18 @@ class Loaders(NamedTuple):
 
 
 def make_loaders(config: TrainingConfig, split: Split, model: nn.Module,
-                 preprocessing: Preprocessing, trainer: lightning.Trainer) -> Loaders:
+                 preprocessing: Preprocessing, trainer: lightning.Trainer,
+                 without_hand: Sequence[NDArray[np.uint8]]) -> Loaders:
     """
     Return the data loaders of one process of a training.
 
     :param model: model whose layers are frozen already; its trunk computes features for reuse.
+    :param without_hand: images that show no hand, RGB uint8 (h, w, 3).
     """
-    labels = [frame.label for frame in split.train]
     frames = FrameDataset(split.train, preprocessing,
                           camera_augmentation(config.augmentation) if config.augment else None,
-                          config.keep_images)
+                          config.keep_images, without_hand)
+    labels = frames.labels
     val: Dataset[Any] = FrameDataset(split.val, preprocessing, keep=config.keep_images)
     train: Dataset[Any]
     samples_of: Any
@@ -186,7 +189,7 @@ def make_loaders(config: TrainingConfig, split: Split, model: nn.Module,
     judged: tuple[Dataset[Any], ...] = (val,)
     if config.train_accuracy:
         judged += (train if config.samples is Samples.ONCE else Subset(
-            train, range(0, len(labels), -(-len(labels) // MOST_JUDGED))),)
+            train, range(0, len(split.train), -(-len(split.train) // MOST_JUDGED))),)
     options: dict[str, Any] = {'num_workers': workers, 'persistent_workers': workers > 0}
     sampler = EpochSampler(samples_of, config.batch_size, rank, processes)
     return Loaders(

@@ -1,8 +1,9 @@
 """The Lightning module of the training: loss, optimizer, schedule; and Lightning's trainer."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 import logging
 import math
 import signal
@@ -17,14 +18,42 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from grasp_success_detector.datasets.torch_dataset import WITHOUT_HAND
 from grasp_success_detector.errors import ConfigError, one_line, TrainingError
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.inference.torch_network import fold_batch_norm, in_parts
+from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.architectures import head_parameters, split_at_freeze
+from grasp_success_detector.networks.checkpoint import Checkpoint
 from grasp_success_detector.training import recipe
 
 #: Images or features, and their labels; or logits (N, 2), and the labels (N,).
 Batch = tuple[torch.Tensor, torch.Tensor]
+
+@dataclass(frozen=True)
+class Teacher:
+    """A checkpoint whose answers a network learns (G. Hinton et al., Distilling the Knowledge)."""
+
+    network: nn.Module
+    preprocessing: Preprocessing
+    temperature: float
+
+    @classmethod
+    def open(cls, path: str) -> 'Teacher':
+        """Read a checkpoint; CheckpointError if it cannot be used."""
+        checkpoint = Checkpoint.open(path)
+        return cls(fold_batch_norm(checkpoint.model), checkpoint.metadata.preprocessing,
+                   checkpoint.metadata.temperature)
+
+    def margins(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the calibrated margin, float32 (B,), of RGB uint8 images (B, h, w, 3)."""
+        size = self.preprocessing.height, self.preprocessing.width
+        planes = self.preprocessing.normalize(images)
+        if planes.shape[2:] != size:
+            planes = F.interpolate(planes, size, mode='bilinear', antialias=True)
+        logits = in_parts(self.network, planes).float()
+        return (logits[:, Label.SUCCESS] - logits[:, Label.FAILURE]) / self.temperature
+
 
 #: Share of the steps in which the learning rate rises from 0.
 _WARM_UP = .1
@@ -75,10 +104,12 @@ class GraspTraining(lightning.LightningModule):
     :param rest: the part of the model after its frozen trunk, if batches hold the trunk's features
         instead of images. Otherwise the trunk runs here, with BatchNorm folded, as it does not
         change.
+    :param teachers: whose answers are learnt; of none, the labels are.
     """
 
     def __init__(self, model: nn.Module, preprocessing: Preprocessing,
-                 config: recipe.TrainingConfig, rest: nn.Module | None = None) -> None:
+                 config: recipe.TrainingConfig, rest: nn.Module | None = None,
+                 teachers: Sequence[Teacher] = ()) -> None:
         super().__init__()
         self.model = model
         trunk, learning = split_at_freeze(model, config.architecture)
@@ -87,6 +118,7 @@ class GraspTraining(lightning.LightningModule):
         self._trunk = [fold_batch_norm(trunk)] if rest is None else []
         self._preprocessing = preprocessing
         self._config = config
+        self._teachers = teachers
         self._answers: defaultdict[int, list[Batch]] = defaultdict(list)
         self._losses: list[torch.Tensor] = []
 
@@ -101,9 +133,9 @@ class GraspTraining(lightning.LightningModule):
         return logits
 
     def on_fit_start(self) -> None:
-        """Move the frozen trunk to the device of the training."""
-        for trunk in self._trunk:
-            trunk.to(self.device)
+        """Move the frozen trunk, and the teachers, to the device of the training."""
+        for network in (*self._trunk, *(teacher.network for teacher in self._teachers)):
+            network.to(self.device)
 
     def on_train_epoch_start(self) -> None:
         """Seed the random numbers of the epoch, so that a resumed run draws the same ones."""
@@ -112,13 +144,17 @@ class GraspTraining(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
         """
-        Return the cross entropy of one batch.
+        Return the cross entropy of one batch, of images without a hand that of their mean logit.
 
         :raises TrainingError: it is not finite in one of the processes.
         """
         images, labels = batch
-        loss = F.cross_entropy(self(images).float(), labels,
-                               label_smoothing=self._config.label_smoothing)
+        logits, shown = self(images).float(), labels != WITHOUT_HAND
+        loss = F.cross_entropy(
+            logits[shown], self._taught(images[shown]) if self._teachers else labels[shown],
+            label_smoothing=self._config.label_smoothing)
+        if self._config.without_hand:
+            loss = loss + F.binary_cross_entropy_with_logits(logits.mean(1), shown.float())
         mean: Any = self.trainer.strategy.reduce(loss.detach(), reduce_op='mean')
         if not torch.isfinite(mean):
             raise TrainingError(f'the loss is {float(mean)} in epoch {self.current_epoch + 1}, '
@@ -126,6 +162,14 @@ class GraspTraining(lightning.LightningModule):
         self._losses.append(mean)
         self.log('train_loss', mean, prog_bar=True)
         return loss
+
+    def _taught(self, images: torch.Tensor) -> torch.Tensor:
+        """Return what the teachers say of RGB uint8 images (B, h, w, 3): shares (B, 2)."""
+        mirrored = recipe.Augmentation.MIRROR in self._config.augmentation
+        margins = [teacher.margins(view) for teacher in self._teachers
+                   for view in (images, images.flip(2))[:1 + mirrored]]
+        success = torch.stack(margins).mean(0).sigmoid()
+        return torch.stack([1 - success, success], 1)
 
     def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
         """Keep logits and labels of one batch for :meth:`take_answers`."""

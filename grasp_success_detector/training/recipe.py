@@ -133,6 +133,13 @@ class TrainingConfig:
     keep_images: bool = setting(
         False, help="keep decoded and cropped images in each process's memory, so that later "
         'epochs read them faster')
+    without_hand: tuple[str, ...] = setting(
+        (), metavar='BAG', help='recordings of simulate_grasps --preset world: pictures in them '
+        'without a hand, where the hand finder sees one, are shown as well, as many as of a '
+        'class; the checkpoint calls what resembles them unfamiliar')
+    teachers: tuple[str, ...] = setting(
+        (), option='teacher', metavar='CHECKPOINT', help='learn the mean answer of these '
+        'checkpoints instead of the labels; with the change mirror, to mirrored images as well')
     train_accuracy: bool = setting(
         True, help='after each epoch also judge the training images (2,400 of them if samples are '
         'drawn anew), as the original experiment did; the report labels it')
@@ -155,6 +162,9 @@ class TrainingConfig:
         if self.batch_size % self.processes:
             raise ConfigError(f'training: batch_size {self.batch_size} (expected a multiple of '
                               f'the {self.processes} devices)')
+        if self.samples is Samples.ONCE and (self.without_hand or self.teachers):
+            raise ConfigError('training: pictures without a hand, and teachers, need the samples '
+                              'each_epoch')
 
     @property
     def processes(self) -> int:
@@ -169,8 +179,10 @@ class TrainingConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON and YAML hold them."""
-        return {name: [part.value for part in value] if isinstance(value, tuple) else
-                value.value if isinstance(value, Enum) else value
+        def plain(value: Any) -> Any:
+            return value.value if isinstance(value, Enum) else value
+
+        return {name: [*map(plain, value)] if isinstance(value, tuple) else plain(value)
                 for name, value in asdict(self).items()}
 
 

@@ -72,8 +72,15 @@ class FeatureCache:
         return self._looked(backbone, view)[0]
 
     def looks(self, backbone: Backbone, view: str) -> torch.Tensor:
-        """Return by what the familiarity of each frame is measured, float32 (N, c)."""
-        return self._looked(backbone, view)[1][:, 0]
+        """
+        Return by what the familiarity of each frame is measured, float32 (N, c + 1).
+
+        The last column, the mean of the network's two logits, is the same with a head of ours.
+        """
+        pooled, head = self.pooled(backbone, view)[:, 0], backbone.head
+        with torch.no_grad():
+            means = pooled @ head.weight.mean(0) + head.bias.mean()
+        return torch.cat([self._looked(backbone, view)[1][:, 0], means[:, None]], 1)
 
     def _looked(self, backbone: Backbone, view: str) -> tuple[torch.Tensor, torch.Tensor]:
         key = backbone.name, view

@@ -41,11 +41,12 @@ class Head:
         return Head(self.weight.lerp(other.weight, share), self.bias.lerp(other.bias, share))
 
     def write_to(self, layer: nn.Linear) -> None:
-        """Make a layer of two logits compute this margin, half of it in each logit."""
+        """Make a layer of two logits compute this margin; the mean of the logits stays."""
         with torch.no_grad():
+            weight, bias = layer.weight.mean(0), layer.bias.mean()
             for label, sign in ((Label.SUCCESS, .5), (Label.FAILURE, -.5)):
-                layer.weight[label] = sign * self.weight
-                layer.bias[label] = sign * self.bias
+                layer.weight[label] = weight + sign * self.weight
+                layer.bias[label] = bias + sign * self.bias
 
 
 def head_of(layer: nn.Linear) -> Head:
