@@ -71,8 +71,8 @@ def test_a_recording_that_is_not_cut_is_cut_where_the_hand_begins_to_close(recor
     (told,), _ = labelled_by_hand([whole], read_hand())
     successes = {true.attempt: one.attempt for one, true in zip(
         told.frames, recording.frames, strict=True) if one.label == 1}
-    assert len(successes) == 2
-    assert len(set(successes.values())) == 2
+    assert len(successes) == 3      # one of them held the object until it slipped
+    assert len(set(successes.values())) == 3
 
 
 def test_a_checkpoint_that_errs_is_mended(
