@@ -92,7 +92,7 @@ def test_a_checkpoint_that_does_not_exist_is_one_line_with_the_shipped_names(lin
     assert done.stderr.splitlines() == [
         'error: cifar_cnn: no such file; expected a checkpoint of train_classifier '
         '(.safetensors), or the name of a shipped checkpoint: efficientnet_lite0_world, '
-        'efficientnet_lite0_rig, cifar_cnn_world, cifar_cnn_rig']
+        'efficientnet_lite0_rig, cifar_cnn_world, cifar_cnn_rig; did you mean cifar_cnn_rig?']
     assert not os.listdir(tmp_path)
 
 

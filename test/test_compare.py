@@ -92,7 +92,7 @@ def test_command_prints_the_table_and_writes_the_page(runs, tmp_path, capsys):
             r'test attempts right( +[\d.]+ %){2}', r'test frames right( +[\d.]+ %){2}',
             r'( +[\d.]+ % to [\d.]+ % \(\d+/8\)){2}', r'ROC-AUC( +\d\.\d{4}){2}',
             r'expected calibration error( +\d\.\d{4}){2}', r'parameters( +61,326){2}',
-            r'( +[\d,]+ trained){2}', r'checkpoint( +0\.2 MB){2}',
+            r'( +[\d,]+ trained){2}', r'checkpoint( +0\.3 MB){2}',
             r'latency of one frame( +[\d.]+ ms){2}',
             r'latency: median of 50 frames of 40 x 40 pixels after warm-up, .*, cpu, 1 thread',
             r"attempts: only whole right 3, only head right 0, both 5, neither 0; McNemar's "

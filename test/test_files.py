@@ -93,5 +93,6 @@ def test_a_checkpoint_that_is_neither_is_one_line_with_the_shipped_names():
     with pytest.raises(CheckpointError, match=(
             r'^cifar_cnn: no such file; expected a checkpoint of train_classifier \(.safetensors\)'
             r', or the name of a shipped checkpoint: efficientnet_lite0_world, '
-            r'efficientnet_lite0_rig, cifar_cnn_world, cifar_cnn_rig$')):
+            r'efficientnet_lite0_rig, cifar_cnn_world, cifar_cnn_rig; did you mean '
+            r'cifar_cnn_rig\?$')):
         checkpoint_path('cifar_cnn')
