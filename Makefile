@@ -144,5 +144,5 @@ $(JAZZY)/.installed: EXTRAS := bags,train,ros-wheels-jazzy,test
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python -c 'import pip, sys; sys.exit([int(part) for part in pip.__version__.split(".")[:2]] < [21, 3])' || \
 	    { echo 'error: its pip is too old: $(@D)/bin/pip install --upgrade pip, then once more' >&2; exit 1; }
-	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[$(EXTRAS)]'
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
