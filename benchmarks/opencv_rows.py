@@ -26,10 +26,10 @@ def network(checkpoint: Path, most_rows: int) -> Callable[[], np.ndarray]:
     """Return what runs a network once."""
     opened = (Checkpoint.open(checkpoint, HandFinderMetadata)
               if checkpoint.name == Path(FINDER_FILE).name else Checkpoint.open(checkpoint))
-    onnx_graphs.MOST_ROWS = most_rows
     size = opened.metadata.preprocessing
     model = np.frombuffer(onnx_graphs.onnx_model(
-        opened.metadata.architecture, opened.arrays(), size), np.uint8)
+        opened.metadata.architecture, opened.arrays(), size,
+        most_rows=most_rows), np.uint8)
     planes = np.random.default_rng(0).normal(size=(1, 3, size.height, size.width))
     net = cv2.dnn.readNetFromONNX(model)
 

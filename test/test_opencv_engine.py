@@ -27,7 +27,14 @@ from grasp_success_detector.networks.architectures import (
     stages,
 )
 from grasp_success_detector.networks.checkpoint import Checkpoint, CheckpointMetadata, save
-from grasp_success_detector.networks.onnx_graphs import FEATURES, GRAPHS, INPUT, LOGITS, onnx_model
+from grasp_success_detector.networks.onnx_graphs import (
+    FEATURES,
+    GRAPHS,
+    INPUT,
+    LOGITS,
+    MOST_ROWS,
+    onnx_model,
+)
 
 
 @pytest.fixture
@@ -56,15 +63,16 @@ def random_model(name):
 
 # the graph
 
-@pytest.mark.parametrize('name, height, width', [
-    ('cifar_cnn', 32, 32), ('efficientnet_lite0', 225, 64), ('efficientnet_lite0', 224, 100),
-    ('resnet34', 65, 96)])
-def test_the_graph_computes_what_torch_does(name, height, width):
+@pytest.mark.parametrize('name, height, width, most_rows', [
+    ('cifar_cnn', 32, 32, 0), ('efficientnet_lite0', 225, 64, 0),
+    ('efficientnet_lite0', 225, 64, MOST_ROWS), ('efficientnet_lite0', 224, 100, MOST_ROWS),
+    ('resnet34', 65, 96, 0)])
+def test_the_graph_computes_what_torch_does(name, height, width, most_rows):
     """Odd sizes show where the margins are, 29 and 28 rows whether MOST_ROWS is seamless."""
     model, arrays = random_model(name)
     size = replace(default_preprocessing(name), height=height, width=width)
     network = cv2.dnn.readNetFromONNX(
-        np.frombuffer(onnx_model(name, arrays, size), np.uint8))
+        np.frombuffer(onnx_model(name, arrays, size, [FEATURES], most_rows), np.uint8))
     planes = np.random.default_rng(0).normal(size=(1, 3, height, width)).astype(np.float32)
     network.setInput(planes, INPUT)
     logits, features = network.forward([LOGITS, FEATURES])
@@ -79,16 +87,23 @@ def test_the_graph_computes_what_torch_does(name, height, width):
 def test_the_graph_is_valid_onnx(name):
     onnx = pytest.importorskip('onnx')
     _, arrays = random_model(name)
-    model = onnx.load_from_string(onnx_model(name, arrays, default_preprocessing(name)))
+    observed = {HAND_FINDER: ['blocks.3.2'], 'efficientnet_lite0': [FEATURES, 'blocks.3.2']}.get(
+        name, [FEATURES])
+    model = onnx.load_from_string(onnx_model(name, arrays, default_preprocessing(name), observed))
     onnx.checker.check_model(model, full_check=True)
-    outputs = {LOGITS} if name == HAND_FINDER else {LOGITS, FEATURES}
-    assert {value.name for value in model.graph.output} == outputs
+    assert [value.name for value in model.graph.output] == [LOGITS, *observed]
 
 
 def test_tensors_of_another_architecture_make_no_graph():
     _, arrays = random_model('cifar_cnn')
     with pytest.raises(CheckpointError, match='its tensors are not those of resnet34'):
         onnx_model('resnet34', arrays, default_preprocessing('resnet34'))
+
+
+def test_a_part_that_the_architecture_does_not_have():
+    _, arrays = random_model('cifar_cnn')
+    with pytest.raises(CheckpointError, match='cifar_cnn has no part blocks.3.2'):
+        onnx_model('cifar_cnn', arrays, default_preprocessing('cifar_cnn'), ['blocks.3.2'])
 
 
 def test_tensors_that_the_architecture_does_not_have_are_ignored():

@@ -83,11 +83,7 @@ class GraspClassifier:
         """
         classifier = cls(Checkpoint.open(path), device, threads, engine=engine,
                          precision=precision)
-        # While a network is loaded, checked and converted there are several copies of it; without
-        # their memory, which glibc can return, the node's process is smaller by a tenth and more.
-        gc.collect()
-        with suppress(OSError, AttributeError):     # another C library
-            ctypes.CDLL('libc.so.6').malloc_trim(0)
+        _return_memory()
         return classifier
 
     @property
@@ -105,6 +101,7 @@ class GraspClassifier:
         size = self.metadata.preprocessing
         for _ in range(2):
             self.predict([np.zeros((size.height, size.width, 3), np.uint8)])
+        _return_memory()
 
     def predict(self, frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """
@@ -178,3 +175,15 @@ class GraspClassifier:
             batch = frames[start:start + BATCH_SIZE]
             out[start:start + len(batch)] = self.engine.logits(self.prepare(batch))
         return out
+
+
+def _return_memory() -> None:
+    """
+    Return to the system what glibc holds of freed memory.
+
+    While a network is loaded, checked, converted and run for the first time there are several
+    copies of it; without their memory the node's process is smaller by a tenth and more.
+    """
+    gc.collect()
+    with suppress(OSError, AttributeError):     # another C library
+        ctypes.CDLL('libc.so.6').malloc_trim(0)

@@ -8,7 +8,7 @@ from grasp_success_detector.errors import CheckpointError, ConfigError, one_line
 from grasp_success_detector.inference.engine import device_type, Engine, observed_module, Precision
 from grasp_success_detector.networks.architectures import ARCHITECTURES
 from grasp_success_detector.networks.checkpoint import Checkpoint
-from grasp_success_detector.networks.onnx_graphs import GRAPHS, LOGITS, onnx_model
+from grasp_success_detector.networks.onnx_graphs import GRAPHS, LOGITS, MOST_ROWS, onnx_model
 
 
 class OpenCvEngine(Engine):
@@ -23,17 +23,16 @@ class OpenCvEngine(Engine):
         size = checkpoint.metadata.preprocessing
         if threads is not None:
             cv2.setNumThreads(threads)
+        module = observed_module(checkpoint.metadata)
+        # OpenCV 5 gives all outputs of a graph at once, and nothing else.
+        self._outputs = [LOGITS, module] if module else [LOGITS]
         try:
-            model = onnx_model(checkpoint.metadata.architecture, checkpoint.arrays(), size)
+            model = onnx_model(checkpoint.metadata.architecture, checkpoint.arrays(), size,
+                               self._outputs[1:],
+                               MOST_ROWS if int(cv2.__version__.split('.')[0]) < 5 else 0)
             self._network = cv2.dnn.readNetFromONNX(np.frombuffer(model, np.uint8))
         except (CheckpointError, cv2.error) as error:
             raise ConfigError(f'cannot run this network ({one_line(error)})') from error
-        module = observed_module(checkpoint.metadata)
-        # OpenCV 4.5.2 and later put more before the names of layers.
-        self._module = tuple(name for name in self._network.getLayerNames()
-                             if name.rpartition('!')[2] == module)
-        if module and not self._module:
-            raise ConfigError(f'OpenCV has no part {module}, by which familiarity is told')
         factor, offset = size.factor_and_offset()
         self._factor, self._offset = factor[:, None, None], offset[:, None, None]
         self._planes = np.empty((1, 3, size.height, size.width), np.float32)
@@ -63,7 +62,7 @@ class OpenCvEngine(Engine):
             np.multiply(image.transpose(2, 0, 1), self._factor, out=self._planes[0])
             self._planes += self._offset
             self._network.setInput(self._planes)
-            answers = self._network.forward([LOGITS, *self._module])
+            answers = self._network.forward(self._outputs)
             out.append(answers[0].reshape(-1))
             pooled += [answer[0].mean((1, 2)) for answer in answers[1:]]
         logits: NDArray[np.float32] = np.stack(out)

@@ -5,7 +5,7 @@ A robot's computer can so run any checkpoint of this package's own architectures
 OpenCV. BatchNorm is folded into the convolution before it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -32,7 +32,7 @@ FINDER_GROUPS: Final = 4
 #: Number of blocks in each of the four layers of ResNet34.
 RESNET34_LAYERS: Final = (3, 4, 6, 3)
 
-#: Rows of a map up to which :func:`_over_rows` makes a depthwise convolution faster.
+#: Rows of a map up to which :func:`_over_rows` makes a depthwise convolution faster in OpenCV 4.
 MOST_ROWS: Final = 28
 
 INPUT: Final = 'planes'
@@ -40,36 +40,49 @@ FEATURES: Final = 'features'
 LOGITS: Final = 'logits'
 
 
-def onnx_model(architecture: str, arrays: Arrays, size: Preprocessing) -> bytes:
+def onnx_model(architecture: str, arrays: Arrays, size: Preprocessing,
+               observed: Sequence[str] = (), most_rows: int = 0) -> bytes:
     """
     Return a network in the ONNX format.
 
-    Its input ``planes`` is float32 (1, 3, H, W), normalised. Its outputs are ``features``, float32
-    (1, C), the input of the last layer, and ``logits``, float32 (1, 2), index = Label; of the hand
-    finder ``logits`` alone, the values of its grid (:mod:`.hand_boxes`).
+    Its input ``planes`` is float32 (1, 3, H, W), normalised. Its output is ``logits``, float32
+    (1, 2), index = Label; of the hand finder the values of its grid (:mod:`.hand_boxes`).
 
     :param arrays: tensors of the checkpoint; others than the architecture's are ignored.
-    :raises CheckpointError: there is no graph of this architecture, or the arrays do not fit it.
+    :param observed: parts whose output is one more: ``features``, float32 (1, C), the input of the
+        last layer, or a block of EfficientNet-Lite0 that adds its input, such as ``blocks.3.2``,
+        float32 (1, C, H, W).
+    :param most_rows: rows of a map up to which :func:`_over_rows` computes its depthwise
+        convolutions: ``MOST_ROWS`` for OpenCV 4, 0 for OpenCV 5, where this would be slower.
+    :raises CheckpointError: there is no graph of this architecture, the arrays do not fit it, or
+        it has no such part.
     """
     if architecture not in GRAPHS:
         raise CheckpointError(f'only {", ".join(GRAPHS)} can be run without torch, '
                               f'not {architecture}')
-    network = _Network(arrays, size.height, size.width)
+    network = _Network(arrays, size.height, size.width, most_rows)
     try:
-        width = GRAPHS[architecture](network)
+        GRAPHS[architecture](network)
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(f'its tensors are not those of {architecture} ({error})') from error
+    if missing := [name for name in observed if name not in network.shapes]:
+        raise CheckpointError(f'{architecture} has no part {", ".join(missing)}')
     return network.graph.model(
         {INPUT: (1, 3, size.height, size.width)},
-        {FEATURES: (1, width), LOGITS: (1, len(Label))} if width else
-        {LOGITS: (1, VALUES * network.height * network.width)})
+        {name: network.shapes[name] for name in (LOGITS, *observed)})
 
 
 class _Network:
-    """A graph under construction, and the arrays that its layers take their weights from."""
+    """
+    A graph under construction, and the arrays that its layers take their weights from.
 
-    def __init__(self, arrays: Arrays, height: int, width: int) -> None:
+    :ivar shapes: of what may be an output, by name.
+    """
+
+    def __init__(self, arrays: Arrays, height: int, width: int, most_rows: int) -> None:
         self.graph, self.arrays, self.height, self.width = OnnxGraph(), arrays, height, width
+        self.most_rows = most_rows
+        self.shapes: dict[str, tuple[int, ...]] = {LOGITS: (1, len(Label))}
 
     def conv(self, x: str, name: str, norm: str | None = None, *, stride: int = 1,
              padding: int | None = 0, eps: float = 1e-5, active: bool = False) -> str:
@@ -100,7 +113,7 @@ class _Network:
         # A convolution of one channel each is depthwise: as many groups as there are kernels.
         depthwise = kernels.shape[1] == 1
         channels = len(kernels)
-        by_rows = depthwise and size > 3 and height <= MOST_ROWS
+        by_rows = depthwise and size > 3 and height <= self.most_rows
         if by_rows:
             kernels = _over_rows(kernels, stride, top, height, self.height)
             bias = np.repeat(bias, self.height)
@@ -133,12 +146,16 @@ class _Network:
         return self.graph.add('MaxPool', [x], kernel_shape=[size, size],
                               strides=[stride, stride], pads=[padding] * 4)
 
-    def head(self, x: str, name: str) -> int:
-        """Add the mean over each channel, and the last layer; return the number of channels."""
+    def head(self, x: str, name: str) -> None:
+        """Add the mean over each channel, and the last layer."""
         self.graph.add('Flatten', [self.graph.add('GlobalAveragePool', [x])], output=FEATURES,
                        axis=1)
+        self.last(name)
+
+    def last(self, name: str) -> None:
+        """Add the last layer, from the features to the logits."""
         self.linear(FEATURES, name, LOGITS)
-        return int(self.arrays[f'{name}.weight'].shape[1])
+        self.shapes[FEATURES] = 1, self.arrays[f'{name}.weight'].shape[1]
 
 
 def _margins(length: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -151,7 +168,7 @@ def _over_rows(kernels: NDArray[Any], stride: int, top: int, rows: int, rows_out
     """
     Return a depthwise convolution's kernels for maps whose rows are channels.
 
-    OpenCV computes depthwise kernels larger than 3 x 3 one number after the other, and
+    OpenCV 4 computes depthwise kernels larger than 3 x 3 one number after the other, and
     convolutions of several channels many at once: though most of these weights are 0, it is two
     to four times as fast.
 
@@ -168,18 +185,17 @@ def _over_rows(kernels: NDArray[Any], stride: int, top: int, rows: int, rows_out
     return made.reshape(channels * rows_out, rows, 1, size)
 
 
-def _cifar_cnn(network: _Network) -> int:
+def _cifar_cnn(network: _Network) -> None:
     x = INPUT
     for name in ('conv1', 'conv2'):
         x = network.max_pool(network.relu(network.conv(x, name)), 2, 2)
     x = network.graph.add('Flatten', [x], axis=1)
     x = network.relu(network.linear(x, 'fc1'))
     network.relu(network.linear(x, 'fc2'), FEATURES)
-    network.linear(FEATURES, 'fc3', LOGITS)
-    return int(network.arrays['fc3.weight'].shape[1])
+    network.last('fc3')
 
 
-def _resnet34(network: _Network) -> int:
+def _resnet34(network: _Network) -> None:
     x = network.relu(network.conv(INPUT, 'conv1', 'bn1', stride=2, padding=3))
     x = network.max_pool(x, 3, 2, 1)
     for layer, count in enumerate(RESNET34_LAYERS, 1):
@@ -194,7 +210,7 @@ def _resnet34(network: _Network) -> int:
                 network.height, network.width = before
                 x = network.conv(x, f'{name}.downsample.0', f'{name}.downsample.1', stride=2)
             x = network.relu(network.graph.add('Add', [y, x]))
-    return network.head(x, 'fc')
+    network.head(x, 'fc')
 
 
 def _lite0_conv(network: _Network, x: str, name: str, norm: str, stride: int = 1,
@@ -208,7 +224,7 @@ def _lite0_blocks(network: _Network, groups: int = len(LITE0_GROUPS)) -> str:
     x = conv(INPUT, 'conv_stem', 'bn1', 2)
     x = conv(x, 'blocks.0.0.conv_dw', 'blocks.0.0.bn1')
     x = conv(x, 'blocks.0.0.conv_pw', 'blocks.0.0.bn2', active=False)
-    for group, (_, first_stride, _, count) in enumerate(LITE0_GROUPS[:groups], 1):
+    for group, (_, first_stride, channels, count) in enumerate(LITE0_GROUPS[:groups], 1):
         for block in range(count):
             name = f'blocks.{group}.{block}'
             stride = first_stride if block == 0 else 1
@@ -216,23 +232,24 @@ def _lite0_blocks(network: _Network, groups: int = len(LITE0_GROUPS)) -> str:
             y = conv(y, f'{name}.conv_dw', f'{name}.bn2', stride)
             y = conv(y, f'{name}.conv_pwl', f'{name}.bn3', active=False)
             x = network.graph.add('Add', [y, x], output=name) if block else y
+            if block:
+                network.shapes[name] = 1, channels, network.height, network.width
     return x
 
 
-def _efficientnet_lite0(network: _Network) -> int:
+def _efficientnet_lite0(network: _Network) -> None:
     x = _lite0_conv(network, _lite0_blocks(network), 'conv_head', 'bn2')
-    return network.head(x, 'classifier')
+    network.head(x, 'classifier')
 
 
-def _hand_finder(network: _Network) -> int:
+def _hand_finder(network: _Network) -> None:
     x = _lite0_conv(network, _lite0_blocks(network, FINDER_GROUPS), 'conv_mix', 'bn2')
     x = network.conv(_lite0_conv(network, x, 'conv_near', 'bn3'), 'values')
     network.graph.add('Flatten', [x], output=LOGITS, axis=1)
-    return 0
+    network.shapes[LOGITS] = 1, VALUES * network.height * network.width
 
 
-#: What builds the graph of each architecture; it returns the number of features, 0
-#: for none.
-GRAPHS: Final[Mapping[str, Callable[[_Network], int]]] = {
+#: What builds the graph of each architecture.
+GRAPHS: Final[Mapping[str, Callable[[_Network], None]]] = {
     'cifar_cnn': _cifar_cnn, 'resnet34': _resnet34, 'efficientnet_lite0': _efficientnet_lite0,
     HAND_FINDER: _hand_finder}

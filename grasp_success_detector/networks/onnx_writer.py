@@ -29,7 +29,7 @@ class OnnxGraph:
 
     def __init__(self) -> None:
         self._nodes: list[bytes] = []
-        self._weights: list[bytes] = []
+        self._weights: list[bytes | memoryview] = []     # views: weights are many bytes
 
     def add(self, operator: str, inputs: Sequence[str],
             weights: Sequence[NDArray[np.float32 | np.int64]] = (), output: str | None = None,
@@ -48,7 +48,8 @@ class OnnxGraph:
             _texts(1, [*inputs, *named]) + _texts(2, [name]) + _texts(3, [name])
             + _texts(4, [operator])
             + b''.join(_part(5, _attribute(*pair)) for pair in attributes.items()))
-        self._weights += map(_tensor, named, weights)
+        for pair in zip(named, weights, strict=True):
+            self._weights += _tensor(*pair)
         return name
 
     def model(self, inputs: Mapping[str, Sequence[int]],
@@ -59,12 +60,13 @@ class OnnxGraph:
         :param inputs: shape of each float32 input by name.
         :param outputs: shape of each float32 output by name.
         """
-        graph = (b''.join(_part(1, node) for node in self._nodes) + _texts(2, ['network'])
-                 + b''.join(_part(5, tensor) for tensor in self._weights)
-                 + b''.join(_part(11, _value(*pair)) for pair in inputs.items())
-                 + b''.join(_part(12, _value(*pair)) for pair in outputs.items()))
-        return (_number(1, _IR_VERSION) + _texts(2, ['grasp_success_detector'])
-                + _part(7, graph) + _part(8, _number(2, _OPERATOR_SET)))
+        graph = [*(_part(1, node) for node in self._nodes), _texts(2, ['network']),
+                 *self._weights,
+                 *(_part(11, _value(*pair)) for pair in inputs.items()),
+                 *(_part(12, _value(*pair)) for pair in outputs.items())]
+        return b''.join([
+            _number(1, _IR_VERSION), _texts(2, ['grasp_success_detector']),
+            _head(7, sum(map(len, graph))), *graph, _part(8, _number(2, _OPERATOR_SET))])
 
 
 def _varint(value: int) -> bytes:
@@ -80,8 +82,12 @@ def _number(field: int, value: int) -> bytes:
     return _varint(field << 3) + _varint(value)
 
 
+def _head(field: int, length: int) -> bytes:
+    return _varint(field << 3 | 2) + _varint(length)
+
+
 def _part(field: int, content: bytes) -> bytes:
-    return _varint(field << 3 | 2) + _varint(len(content)) + content
+    return _head(field, len(content)) + content
 
 
 def _texts(field: int, texts: Iterable[str]) -> bytes:
@@ -99,11 +105,13 @@ def _attribute(name: str, value: Attribute) -> bytes:
     return _texts(1, [name]) + encoded + _number(20, kind)
 
 
-def _tensor(name: str, array: NDArray[np.float32 | np.int64]) -> bytes:
-    """Return a TensorProto: 1 is its shape, 2 its type, 8 its name, 9 its bytes."""
+def _tensor(name: str, array: NDArray[np.float32 | np.int64]) -> tuple[bytes, memoryview]:
+    """Return an initializer, a TensorProto: 1 is shape, 2 type, 8 name, 9 its bytes."""
     kind, stored = (_INT64, '<i8') if array.dtype == np.int64 else (_FLOAT, '<f4')
-    return (b''.join(_number(1, size) for size in array.shape) + _number(2, kind)
-            + _texts(8, [name]) + _part(9, np.ascontiguousarray(array, stored).tobytes()))
+    content = np.ascontiguousarray(array, stored).reshape(-1).view(np.uint8).data
+    about = (b''.join(_number(1, size) for size in array.shape) + _number(2, kind)
+             + _texts(8, [name]) + _head(9, len(content)))
+    return _head(5, len(about) + len(content)) + about, content
 
 
 def _value(name: str, shape: Sequence[int]) -> bytes:
