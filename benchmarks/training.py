@@ -13,8 +13,8 @@ time. The data set is made of the sample bag that ships with the package.
     python benchmarks/training.py                       half an hour on 2 cores
     python benchmarks/training.py --samples-per-class 100 --repeats 1
 
-The second is the recipe by which the default checkpoint was trained last, from itself, on
-a data set of your own. An epoch has 0.76 samples for each training frame, as there.
+The second is the recipe by which the default checkpoint of the earlier version was trained on, on
+a data set of your own, extracted by that version. An epoch has 0.76 samples for each training frame, as there.
 
     python benchmarks/training.py --before d104d46 --dataset data/world
 
@@ -174,8 +174,9 @@ def main() -> None:
         manifest = (dataset / 'manifest.csv').read_text(encoding='utf-8')
         frames = sum(',train,' in line for line in manifest.splitlines())
         samples = round(SAMPLES_PER_FRAME * frames / 2)
-        options = (*SHIPPED, '--samples-per-class', samples, '--weights',
-                   share_path(DEFAULT_CHECKPOINT).resolve())
+        # That of the earlier version, which cannot read later files.
+        weights = earlier / DEFAULT_CHECKPOINT
+        options = (*SHIPPED, '--samples-per-class', samples, '--weights', weights)
         print(f'recipe of the default, {frames} training frames, {samples} samples of each class '
               'in an epoch', flush=True)
         compare({'before': (earlier, options), 'now': (ROOT, options)}, dataset, folder,

@@ -42,6 +42,7 @@ from grasp_success_detector.simulation.presets import Preset, RANGES, RecordingS
 from grasp_success_detector.simulation.recorder import record
 from grasp_success_detector.simulation.rendering import make_episode, SimulatedCamera
 from grasp_success_detector.simulation.scene import build_scene, CLOSED, JOINT_NAMES, OPEN
+from grasp_success_detector.training.hand_finder import read_examples
 
 pytestmark = pytest.mark.slow
 
@@ -191,6 +192,22 @@ def test_a_hand_that_closes_on_nothing_fails_as_empty(tmp_path):
               for topic, _, data in messages_of(tmp_path / 'bag') if topic == ATTEMPT_TOPIC]
     assert [event.get('reason') for event in events if event['event'] == 'end'] in (
         ['empty', 'empty'], ['empty', 'not_closed'], ['not_closed', 'empty'])
+
+
+def test_without_hand_only_the_hand_is_another(tmp_path):
+    settings = RecordingSettings(attempts=3, frames=2, width=64, height=48)
+    record(settings, tmp_path / 'hand', jobs=1)
+    record(replace(settings, without_hand=True), tmp_path / 'none', jobs=1)
+    assert {topic for topic, _, _ in messages_of(tmp_path / 'none')} == {
+        COMPRESSED_TOPIC, ATTEMPT_TOPIC}
+    examples = list(read_examples(tmp_path / 'none', None))
+    assert len(examples) == 6 and all(example.box is None for example in examples)
+    shown = [decode_message(bags.TYPESTORE.deserialize_cdr(
+        data, 'sensor_msgs/msg/CompressedImage')) for topic, _, data
+        in messages_of(tmp_path / 'hand') if topic == COMPRESSED_TOPIC]
+    for example, image in zip(examples, shown, strict=True):
+        changed = np.abs(example.image.astype(int) - image).max(-1) > 30
+        assert .005 < changed.mean() < .5
 
 
 @pytest.mark.parametrize(('seen', 'share', 'reason'), [

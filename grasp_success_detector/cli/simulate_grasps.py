@@ -29,6 +29,8 @@ examples:
       any camera, light and colour; uncompressed images in a sqlite3 bag
   simulate_grasps bags/world --preset world --attempts 2000 --frames 6 --looks 3
       three pictures of each frame, each with another hand, arm, table, camera and light
+  simulate_grasps bags/no_hand --without-hand --attempts 500 --frames 3
+      other grippers in the place of the hand, for train_classifier --without-hand
   simulate_grasps /shared/bags/train --attempts 100000 --frames 8 --dask tcp://head:8786
       on a Dask cluster whose workers see /shared
 
@@ -62,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
           f'({successes / len(done):.0%}), {sum(s.frames for s in done)} frames, '
           f'{sum(s.labelled for s in done)} of them labelled, {size / 1e6:.1f} MB, '
           f'{len(done) / seconds:.1f} attempts/s')
-    if short := sum(s.labelled < (settings.frames or 0) * settings.looks for s in done):
+    if short := sum(s.labelled < (settings.frames or 0) * settings.looks for s in done
+                    if not settings.without_hand):
         print(f'{counted(short, "attempt")} had fewer frames than --frames {settings.frames}')
     return ExitCode.OK
 

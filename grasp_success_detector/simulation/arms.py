@@ -4,8 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grasp_success_detector.simulation.assets import ArmPose
-from grasp_success_detector.simulation.looks import about_z, draw_colour, HANDS, rod, Stage
-from grasp_success_detector.simulation.objects import BOX, CYLINDER, SPHERE
+from grasp_success_detector.simulation.grippers import draw_gripper
+from grasp_success_detector.simulation.looks import about_z, HANDS, part_solids, rod, Stage
+from grasp_success_detector.simulation.objects import CYLINDER, SPHERE
 from grasp_success_detector.simulation.studio import Rgb, Solid, Studio
 
 Floats = NDArray[np.float64]
@@ -53,7 +54,7 @@ def add_arm(rng: np.random.Generator, stage: Stage, studio: Studio, turn: Floats
 
 
 def add_gripper(rng: np.random.Generator, stage: Stage, studio: Studio) -> None:
-    """Add a gripper in the hand's place: of the assets, or of two or three straight fingers."""
+    """Add a gripper in the hand's place: of the assets, or of primitives."""
     grippers = studio.assets.grippers
     if grippers and rng.random() < .75:
         poses = grippers[str(rng.choice(sorted(grippers)))]
@@ -61,19 +62,7 @@ def add_gripper(rng: np.random.Generator, stage: Stage, studio: Studio) -> None:
                         stage.turn @ WRIST, stage.turn @ about_z(rng.uniform(0, 2 * np.pi)),
                         np.array(HANDS[rng.integers(len(HANDS))][1]))
         return
-    colour = np.array(draw_colour(rng) if rng.random() < .3 else rng.uniform(.05, .9) * np.ones(3))
-    body = rng.uniform((.02, .02, .03), (.04, .06, .06))
-    stage.solids.append(Solid(BOX, tuple(body), stage.turn @ np.array([0, 0, -.06]), stage.turn,
-                              tuple(colour)))
-    count, opened = int(rng.integers(2, 4)), rng.uniform(.01, .05)
-    finger, length = rng.uniform(.006, .014), rng.uniform(.05, .12)
-    shade = colour * rng.uniform(.3, 1.)
-    for i in range(count):
-        angle = 2 * np.pi * i / count + np.pi / 2
-        aside = np.array([np.cos(angle), np.sin(angle), 0.]) * (opened + finger)
-        place = stage.turn @ (aside + np.array([0, 0, -.06 + body[2] + length / 2]))
-        stage.solids.append(Solid(BOX, (finger, finger, length / 2), place,
-                                  stage.turn @ about_z(angle), tuple(shade)))
+    stage.solids += part_solids(draw_gripper(rng), np.zeros(3), stage.turn)
 
 
 def _add_positioned(rng: np.random.Generator, stage: Stage, studio: Studio, pose: ArmPose,

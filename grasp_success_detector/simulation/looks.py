@@ -1,5 +1,6 @@
 """What a picture shows beside the grasp: the look of hand and arm, table, things, light."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grasp_success_detector.simulation.hand_model import HandModel
-from grasp_success_detector.simulation.objects import BOX, CAPSULE, SPHERE
+from grasp_success_detector.simulation.objects import BOX, CAPSULE, Part, SPHERE
 from grasp_success_detector.simulation.studio import Light, Rgb, Solid, Studio, View
 from grasp_success_detector.simulation.things import draw_thing, scaled, Thing
 
@@ -165,8 +166,14 @@ def thing_solids(rng: np.random.Generator, studio: Studio, thing: Thing, positio
     texture = int(rng.integers(studio.textures)) if rng.random() < .4 and rgb is None else -1
     if texture >= 0 and rng.random() < .5:
         colour = (1., 1., 1.)
+    return part_solids(thing.parts, position, rotation, colour, texture, shine)
+
+
+def part_solids(parts: Sequence[Part], position: Floats, rotation: Floats,
+                colour: Rgb = (1., 1., 1.), texture: int = -1, shine: float = .2) -> list[Solid]:
+    """Return the solids of primitives; colour and texture are for parts without a colour."""
     solids = []
-    for part in thing.parts:
+    for part in parts:
         flat = np.zeros(9)
         mujoco.mju_quat2Mat(flat, np.array(part.quat, np.float64))
         solids.append(Solid(

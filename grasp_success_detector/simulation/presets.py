@@ -108,6 +108,9 @@ class RecordingSettings:
         1, lowest=1, highest=8, help='cameras of each attempt, placed by the preset one by one')
     empty: bool = setting(
         False, help='the hand closes on nothing, as calibrate_hand needs it')
+    without_hand: bool = setting(
+        False, help='another gripper in the place of the hand, or none, for train_classifier '
+        '--without-hand; of the preset world each attempt has two such pictures already')
     tactile: bool = setting(
         False, help='a tactile sensor on each link of the fingers, as of the driver v5_sense')
     storage: BagStorage = BagStorage.MCAP
@@ -118,9 +121,10 @@ class RecordingSettings:
         if self.preset is Preset.WORLD and self.frames is None:
             raise SimulationError('recording: preset world has no video; give the number of '
                                   'labelled frames of each attempt with --frames')
-        if self.preset is Preset.WORLD and (self.cameras > 1 or self.empty or self.tactile):
-            raise SimulationError('recording: cameras, empty and tactile are of the presets rig '
-                                  'and random, not of world')
+        if self.preset is Preset.WORLD and (self.cameras > 1 or self.empty or self.tactile
+                                            or self.without_hand):
+            raise SimulationError('recording: cameras, empty, tactile and without_hand are of the '
+                                  'presets rig and random, not of world')
         if self.preset is not Preset.WORLD and (self.looks > 1 or self.assets is not None):
             raise SimulationError(f'recording: looks and assets are of the preset world, not of '
                                   f'{self.preset.value}')

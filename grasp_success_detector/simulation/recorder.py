@@ -159,7 +159,8 @@ def _record_attempt(settings: RecordingSettings, number: int, attempts: Path) ->
         episode = make_episode(settings.seed, number, settings.preset, settings.fps,
                                settings.frames,
                                _camera(settings.width, settings.height, get_ident()),
-                               settings.cameras, settings.empty, settings.from_s)
+                               settings.cameras, settings.empty, settings.from_s,
+                               settings.without_hand)
     labelled = sum(frame.label is not None for frame in episode.frames)
     summary = AttemptSummary(number, episode.success, len(episode.frames), labelled)
     write_attempt(attempts, summary, list(_messages(settings, number, episode)))
@@ -171,7 +172,8 @@ def _topics(settings: RecordingSettings) -> dict[str, str]:
     image = {_image_topic(settings, view): 'sensor_msgs/msg/CompressedImage'
              if settings.encoding is ImageEncoding.JPEG else 'sensor_msgs/msg/Image'
              for view in range(settings.cameras)}
-    if settings.preset is Preset.WORLD:     # its pictures are not one movement of the hand
+    # The pictures of the preset world are not one movement of the hand.
+    if settings.preset is Preset.WORLD or settings.without_hand:
         return image | {bags.HAND_BOX_TOPIC: 'sensor_msgs/msg/RegionOfInterest',
                         bags.GROUND_TRUTH_TOPIC: 'std_msgs/msg/Bool',
                         bags.ATTEMPT_TOPIC: 'std_msgs/msg/String'}

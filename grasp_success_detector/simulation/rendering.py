@@ -158,7 +158,7 @@ class Episode:
 
 def make_episode(seed: int, number: int, preset: Preset, fps: float, frames: int | None,
                  camera: SimulatedCamera, views: int = 1, empty: bool = False,
-                 from_s: float = 0.) -> Episode:
+                 from_s: float = 0., without_hand: bool = False) -> Episode:
     """
     Simulate and render one attempt; the same arguments give the same pixels.
 
@@ -169,6 +169,8 @@ def make_episode(seed: int, number: int, preset: Preset, fps: float, frames: int
     :param views: number of cameras; those after the first do not change what it sees.
     :param empty: let the hand close on nothing.
     :param from_s: render no frame before this time of the attempt, in seconds.
+    :param without_hand: show another gripper or nothing in the place of the hand: such frames have
+        no label, and the attempt no joint states and no success.
     """
     ranges = RANGES[preset]
     every = max(1, round(_JOINTS_HZ / fps))
@@ -176,7 +178,9 @@ def make_episode(seed: int, number: int, preset: Preset, fps: float, frames: int
         rng = np.random.default_rng([seed, number, retry])
         others = [np.random.default_rng([seed, number, retry, 1 + view])
                   for view in range(1, views)]
-        scene = build_scene(rng, ranges, empty, others)
+        # Random numbers of their own: with the hand the same arguments give the same pixels.
+        stranger = np.random.default_rng([seed, number, retry, 1, 2]) if without_hand else None
+        scene = build_scene(rng, ranges, empty, others, stranger)
         motion = attempt.Motion(rng, scene, ranges.wrist_tilt)
         try:
             dense = attempt.run_attempt(scene, motion, fps * every)
@@ -194,6 +198,10 @@ def make_episode(seed: int, number: int, preset: Preset, fps: float, frames: int
     seen = [(i, [sensor.expose(camera.render(observations[i].qpos, view))
                  for view, sensor in enumerate(sensors)]) for i in chosen
             if observations[i].time_s >= from_s]
+    if without_hand:
+        return Episode(tuple(RenderedFrame(observations[i].time_s, images[0], None,
+                                           others=tuple(images[1:])) for i, images in seen),
+                       (), False, scene.approach, scene.shape.kind)
     return Episode(
         tuple(RenderedFrame(observations[i].time_s, images[0], labels[i],
                             others=tuple(images[1:])) for i, images in seen),

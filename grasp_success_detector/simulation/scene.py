@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from grasp_success_detector.hand.drivers import DriverKind, DRIVERS, Side
 from grasp_success_detector.simulation import objects
+from grasp_success_detector.simulation.grippers import draw_gripper
 from grasp_success_detector.simulation.objects import BOX, CYLINDER
 from grasp_success_detector.simulation.presets import Ranges
 
@@ -34,6 +35,12 @@ OUT_OF_REACH_M = .3
 
 #: Names as of the driver for the Allegro hand V5: index, middle, ring, thumb.
 JOINT_NAMES = DRIVERS[DriverKind.V5].names[Side.RIGHT][0]
+
+#: MuJoCo renders no geoms of this group, nor their shadows.
+_HIDDEN_GROUP = 4
+
+#: Share of the attempts without a hand that show another gripper in its place.
+_GRIPPER_SHARE = .8
 
 #: Share of attempts with a deliberate fault: wrong aim or force, or a finger that stays open.
 BAD_SHARE = .33
@@ -64,12 +71,14 @@ class Scene:
 
 
 def build_scene(rng: np.random.Generator, ranges: Ranges, empty: bool = False,
-                others: Sequence[np.random.Generator] = ()) -> Scene:
+                others: Sequence[np.random.Generator] = (),
+                without_hand: np.random.Generator | None = None) -> Scene:
     """
     Draw a random scene, with camera, light and colours from ``ranges``, and compile it.
 
     :param empty: put the object where the hand does not reach it.
     :param others: random numbers of each further camera, ``camera_2`` and so on.
+    :param without_hand: random numbers of what is seen in the place of the hand, if it is not.
     """
     spec = mujoco.MjSpec()
     set_physics(spec)
@@ -81,7 +90,8 @@ def build_scene(rng: np.random.Generator, ranges: Ranges, empty: bool = False,
     _add_distractors(spec, rng, ranges, approach)
     _add_object(spec, rng, shape, bad, slips, empty)
     kp = rng.uniform(.4, 3.) if bad else rng.uniform(1.5, 4.)
-    _add_arm_and_hand(spec, rng, approach, _palm_position(rng, approach, shape, bad), kp)
+    _add_arm_and_hand(spec, rng, approach, _palm_position(rng, approach, shape, bad), kp,
+                      without_hand)
     _add_camera(spec, rng, ranges, CAMERA)
     for i, other in enumerate(others):
         _add_camera(spec, other, ranges, f'{CAMERA}_{i + 2}')
@@ -186,7 +196,8 @@ def _add_object(spec: mujoco.MjSpec, rng: np.random.Generator, shape: objects.Ob
 
 
 def _add_arm_and_hand(spec: mujoco.MjSpec, rng: np.random.Generator, approach: str,
-                      palm: NDArray[np.float64], kp: float) -> None:
+                      palm: NDArray[np.float64], kp: float,
+                      without_hand: np.random.Generator | None) -> None:
     """Add the hand (``kp``: gain of its joints, Nm/rad) on a mount that servos move."""
     # Six position servos, so that contacts see real speeds.
     mount = spec.worldbody.add_body(name='mount', pos=palm, gravcomp=1)
@@ -207,6 +218,12 @@ def _add_arm_and_hand(spec: mujoco.MjSpec, rng: np.random.Generator, approach: s
     for geom in hand.geoms:
         if (part := geom.classname.name) != 'tip':
             geom.rgba = [*[black * (1.3 if part == 'shell' else 1.)] * 3, 1]
+        if without_hand is not None:
+            geom.group = _HIDDEN_GROUP
+    if without_hand is not None and without_hand.random() < _GRIPPER_SHARE:
+        for gripper in draw_gripper(without_hand):
+            _add_visual(mount, gripper.geom, gripper.size, gripper.pos, quat=gripper.quat,
+                        rgba=[*(gripper.rgb or ()), 1], mass=.01).set_frame(frame)
     for body in hand.bodies:
         body.gravcomp = 1
     frame.attach_body(hand.body('palm'), HAND_PREFIX, '')

@@ -57,6 +57,8 @@ def read_examples(bag: Path, size: tuple[int, int] | None = _KEPT) -> Iterator[E
     """
     Yield the pictures of a bag of ``simulate_grasps --preset world``, with their boxes.
 
+    All those of ``simulate_grasps --without-hand`` have none.
+
     :param size: width and height to which they are scaled; None: as they were recorded.
     """
     with bags.open_bag(bag) as reader:

@@ -134,9 +134,9 @@ class TrainingConfig:
         False, help="keep decoded and cropped images in each process's memory, so that later "
         'epochs read them faster')
     without_hand: tuple[str, ...] = setting(
-        (), metavar='BAG', help='recordings of simulate_grasps --preset world: pictures in them '
-        'without a hand, where the hand finder sees one, are shown as well, as many as of a '
-        'class; the checkpoint calls what resembles them unfamiliar')
+        (), metavar='BAG', help='recordings of simulate_grasps --preset world or --without-hand: '
+        'pictures in them without a hand, where the hand finder sees one, are shown as well, as '
+        'many as of a class; the checkpoint calls what resembles them unfamiliar')
     teachers: tuple[str, ...] = setting(
         (), option='teacher', metavar='CHECKPOINT', help='learn the mean answer of these '
         'checkpoints instead of the labels; with the change mirror, to mirrored images as well')

@@ -20,7 +20,7 @@ def read_without_hand(bags: Sequence[str], preprocessing: Preprocessing,
 
     Where it looks for the hand first, only pictures in which one is found are returned.
 
-    :param bags: recorded with ``simulate_grasps --preset world``.
+    :param bags: recorded with ``simulate_grasps --preset world``, or ``--without-hand``.
     :raises DatasetError: a bag is of another kind, or none holds such a picture.
     """
     images = []
