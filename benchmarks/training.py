@@ -14,7 +14,8 @@ time. The data set is made of the sample bag that ships with the package.
     python benchmarks/training.py --samples-per-class 100 --repeats 1
 
 The second is the recipe by which the default checkpoint of the earlier version was trained on, on
-a data set of your own, extracted by that version. An epoch has 0.76 samples for each training frame, as there.
+a data set of your own, extracted by that version. An epoch has 0.76 samples for each training
+frame, as there.
 
     python benchmarks/training.py --before d104d46 --dataset data/world
 

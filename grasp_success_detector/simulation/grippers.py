@@ -5,6 +5,8 @@ import numpy as np
 
 from grasp_success_detector.simulation.objects import BOX, CYLINDER, Part
 
+Rgb = tuple[float, float, float]
+
 #: Height of the flange, where a gripper begins, in the palm's frame (m).
 _FLANGE_M = -.09
 
@@ -16,23 +18,24 @@ def draw_gripper(rng: np.random.Generator) -> tuple[Part, ...]:
     Two to four fingers, straight or bent once, one to four suction cups, or a tool; each part has
     a colour.
     """
-    colour = rng.uniform(.05, .9) * np.ones(3) if rng.random() < .6 else rng.uniform(.05, .9, 3)
-    shade = colour * rng.uniform(.3, 1.)
+    colour = _grey(rng) if rng.random() < .6 else tuple(rng.uniform(.05, .9, 3))
+    darker = rng.uniform(.3, 1.)
     half = rng.uniform((.02, .02, .015), (.04, .06, .05))
     round_base = rng.random() < .4
     base = Part(CYLINDER if round_base else BOX,
                 (half[0], half[2], 0.) if round_base else tuple(half),
-                (0., 0., _FLANGE_M + half[2]), rgb=tuple(colour))
+                (0., 0., _FLANGE_M + half[2]), rgb=colour)
     front = _FLANGE_M + 2 * half[2]
     draw = (_fingers, _cups, _tool)[rng.choice(3, p=[.65, .25, .1])]
-    return base, *draw(rng, front, tuple(shade))
+    red, green, blue = colour
+    return base, *draw(rng, front, (darker * red, darker * green, darker * blue))
 
 
-def _fingers(rng: np.random.Generator, front: float, rgb: tuple[float, ...]) -> list[Part]:
+def _fingers(rng: np.random.Generator, front: float, rgb: Rgb) -> list[Part]:
     count, opened = int(rng.integers(2, 5)), rng.uniform(.01, .06)
     thick, length = rng.uniform(.005, .014), rng.uniform(.04, .13)
     bent = rng.random() < .5
-    pads = rgb if rng.random() < .5 else tuple(rng.uniform(.05, .9) * np.ones(3))
+    pads = rgb if rng.random() < .5 else _grey(rng)
     round_fingers, lean = rng.random() < .3, rng.uniform(-.5, .2)
     parts = []
     for i in range(count):
@@ -53,9 +56,9 @@ def _fingers(rng: np.random.Generator, front: float, rgb: tuple[float, ...]) -> 
     return parts
 
 
-def _cups(rng: np.random.Generator, front: float, rgb: tuple[float, ...]) -> list[Part]:
+def _cups(rng: np.random.Generator, front: float, rgb: Rgb) -> list[Part]:
     count, radius = int(rng.integers(1, 5)), rng.uniform(.01, .035)
-    length, cup = rng.uniform(.03, .1), tuple(rng.uniform(.03, .9) * np.ones(3))
+    length, cup = rng.uniform(.03, .1), _grey(rng)
     spread = 0. if count == 1 else radius * rng.uniform(1.5, 2.5)
     parts = []
     for i in range(count):
@@ -67,7 +70,7 @@ def _cups(rng: np.random.Generator, front: float, rgb: tuple[float, ...]) -> lis
     return parts
 
 
-def _tool(rng: np.random.Generator, front: float, rgb: tuple[float, ...]) -> list[Part]:
+def _tool(rng: np.random.Generator, front: float, rgb: Rgb) -> list[Part]:
     parts = []
     for radius in sorted(rng.uniform(.004, .025, int(rng.integers(1, 4))), reverse=True):
         length = rng.uniform(.02, .08)
@@ -75,6 +78,11 @@ def _tool(rng: np.random.Generator, front: float, rgb: tuple[float, ...]) -> lis
                           rgb=rgb))
         front += length
     return parts
+
+
+def _grey(rng: np.random.Generator) -> Rgb:
+    light = rng.uniform(.05, .9)
+    return light, light, light
 
 
 def _turn(yaw: float, tilt: float) -> tuple[float, ...]:
