@@ -17,7 +17,7 @@ import torch
 from grasp_success_detector.cli.simulate_grasps import main as simulate_grasps
 from grasp_success_detector.cli.train_classifier import main
 from grasp_success_detector.datasets.dataset import read_extracted, Split
-from grasp_success_detector.datasets.torch_dataset import prepare
+from grasp_success_detector.datasets.torch_dataset import view_all
 from grasp_success_detector.errors import ConfigError, DatasetError, TrainingError
 from grasp_success_detector.evaluation.predictions import read_predictions
 from grasp_success_detector.inference.classifier import GraspClassifier
@@ -248,7 +248,8 @@ def test_pictures_without_a_hand_become_unfamiliar_and_the_answers_of_teachers_a
     classifier = GraspClassifier.from_checkpoint(out / 'classifier.safetensors')
     assert classifier.metadata.familiarity.hand is not None
     shown = read_without_hand([str(tmp_path / 'world')], classifier.preprocessing)
-    frames = [prepare(frame, classifier.preprocessing) for frame in read_extracted(dataset).train]
+    frames = [seen.image for seen in view_all(
+        read_extracted(dataset).train, classifier.preprocessing)]
     means = [classifier.engine.logits(np.stack(images)).mean() for images in (frames, shown)]
     assert means[0] > means[1] + 1
     with torch.no_grad():   # the teachers know nothing of the labels of these colours

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 import torch
 from torch.utils.data import Dataset, get_worker_info
 
+from grasp_success_detector.datasets.cores import one_opencv_thread, usable_cores
 from grasp_success_detector.datasets.dataset import LabelledFrame
-from grasp_success_detector.datasets.workers import one_opencv_thread, usable_cores
 from grasp_success_detector.errors import DatasetError, ImageDecodeError
 from grasp_success_detector.images.decoding import decode_message
 from grasp_success_detector.images.preprocessing import Preprocessing
@@ -88,24 +88,19 @@ class FrameDataset(Dataset[tuple[torch.Tensor, int]]):
             return self._without_hand[number - len(self._frames)]
         if self._kept is not None and number in self._kept:
             return self._kept[number]
-        image = prepare(self._frames[number], self._preprocessing)
+        image = view(self._frames[number], self._preprocessing).image
         if self._kept is not None:
             self._kept[number] = image
         return image
 
 
-def prepare_message(message: Any, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+def view_message(message: Any, preprocessing: Preprocessing) -> View:
     """
     Decode, crop and resize an image message as the node does.
 
-    :returns: RGB uint8 (h, w, 3), at the classifier's input size.
+    :returns: the image at the classifier's input size, and the hand that was found.
     :raises ImageDecodeError: the message cannot be decoded.
     """
-    return view_message(message, preprocessing).image
-
-
-def view_message(message: Any, preprocessing: Preprocessing) -> View:
-    """Do what :func:`prepare_message` does, and say which hand was found."""
     return look(decode_message(message, preprocessing.half_suffices), preprocessing)
 
 
@@ -114,24 +109,13 @@ def view_all(frames: Sequence[LabelledFrame], preprocessing: Preprocessing) -> l
     return _on_all_cores(lambda frame: view(frame, preprocessing), frames)
 
 
-def prepare_all(frames: Sequence[LabelledFrame], preprocessing: Preprocessing,
-                ) -> NDArray[np.uint8]:
-    """Do what :func:`prepare` does with frames on all cores; return RGB uint8 (N, h, w, 3)."""
-    return np.stack([each.image for each in view_all(frames, preprocessing)])
-
-
 def _on_all_cores(work: Callable[[Given], Made], items: Sequence[Given]) -> list[Made]:
     with one_opencv_thread(), ThreadPoolExecutor(usable_cores()) as threads:
         return list(threads.map(work, items))
 
 
-def prepare(frame: LabelledFrame, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Decode, crop and resize a frame; raise DatasetError with its name if it is damaged."""
-    return view(frame, preprocessing).image
-
-
 def view(frame: LabelledFrame, preprocessing: Preprocessing) -> View:
-    """Do what :func:`prepare` does, and say which hand was found."""
+    """Do what :func:`view_message` does; raise DatasetError with the name of a damaged frame."""
     try:
         return view_message(frame.message, preprocessing)
     except (ImageDecodeError, OSError) as error:

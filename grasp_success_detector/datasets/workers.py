@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent import futures
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
-import ctypes
-from functools import cache, partial
+from functools import partial
 from importlib import import_module
 from multiprocessing import parent_process, resource_tracker
 from multiprocessing.context import SpawnContext, SpawnProcess
@@ -17,17 +16,18 @@ from threading import Thread
 import time
 from typing import Any
 
-import cv2
-
 from grasp_success_detector import __version__
 from grasp_success_detector.console import needing
+from grasp_success_detector.datasets.cores import (
+    one_opencv_thread,
+    share_the_cores,
+    usable_cores,
+)
 from grasp_success_detector.errors import ConfigError, WorkersError
+from grasp_success_detector.recordings.fetched_cache import used_until_end
 from grasp_success_detector.recordings.remote import pickled
 
 Task = partial[Any]
-
-# malloc.h of glibc
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 #: Tasks handed out per process, so that no process waits for the next one.
 _TASKS_AHEAD = 3
@@ -113,7 +113,7 @@ class Workers:
                 own = next((running.pop(future) for future in reversed([*running])
                             if future.cancel()), None)
             if own is not None:
-                yield own, own()
+                yield own, _run(own)
             # Not for ever: workers that join a cluster meanwhile want tasks.
             done, _ = futures.wait(
                 running, 1. if own is None else 0., futures.FIRST_COMPLETED)
@@ -153,11 +153,11 @@ class _Processes(Workers):
 
     def submit(self, task: Task, urgent: bool) -> Future[Any]:
         try:
-            return self._pool.submit(task)
+            return self._pool.submit(_run, task)
         except futures.BrokenExecutor:
             self._pool.shutdown(cancel_futures=True)
             self._pool = self._started()
-            return self._pool.submit(task)
+            return self._pool.submit(_run, task)
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -248,41 +248,10 @@ def open_workers(jobs: int | None = None, dask: str | None = None, *, helps: boo
         workers.close()
 
 
-@contextmanager
-def one_opencv_thread() -> Iterator[None]:
-    """Let OpenCV use one thread in a block: on single pictures further ones only wait."""
-    threads = cv2.getNumThreads()
-    _keep_freed_memory()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(threads)
-
-
-def usable_cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else (
-        os.cpu_count() or 1)
-
-
-def _keep_freed_memory() -> None:
-    """
-    Have glibc reuse the memory of one frame for the next.
-
-    By default it hands each freed picture back to the kernel, which then fills the next one with
-    zeros page by page: up to a third of all the time with raw images.
-    """
-    if hasattr(libc := ctypes.CDLL(None), 'mallopt'):  # glibc only
-        libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
-        libc.mallopt(_M_TRIM_THRESHOLD, 64 << 20)
-
-
-@cache
-def _share_the_cores() -> None:
-    """Prepare a worker process, once, for tasks that each use one core."""
-    _keep_freed_memory()
-    cv2.setNumThreads(1)
+def _run(task: Callable[[], Any]) -> Any:
+    """Run a task; what it reads of addresses is in use until its end."""
+    with used_until_end():
+        return task()
 
 
 def _on_cluster(version: str, data: bytes) -> Any:
@@ -290,14 +259,15 @@ def _on_cluster(version: str, data: bytes) -> Any:
     if version != __version__:
         raise ConfigError(f'a worker of the cluster has grasp_success_detector {__version__}, '
                           f'expected {version}, as here')
-    _share_the_cores()
-    return pickle.loads(data)()
+    share_the_cores()
+    # Unpickling fetches what the task's paths have of addresses.
+    return _run(lambda: pickle.loads(data)())
 
 
 def _start_worker(preload: str) -> None:
     # A parent that is killed cannot end its workers: they must notice.
     Thread(target=_end_with_parent, daemon=True).start()
-    _share_the_cores()
+    share_the_cores()
     import_module(preload)
 
 

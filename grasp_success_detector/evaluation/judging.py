@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grasp_success_detector.console import progress_bar, stderr_console
+from grasp_success_detector.datasets.cores import one_opencv_thread, usable_cores
 from grasp_success_detector.datasets.dataset import LabelledFrame
-from grasp_success_detector.datasets.torch_dataset import prepare_all
-from grasp_success_detector.datasets.workers import one_opencv_thread, Task, usable_cores, Workers
+from grasp_success_detector.datasets.torch_dataset import view_all
+from grasp_success_detector.datasets.workers import Task, Workers
 from grasp_success_detector.decision import DecisionConfig, Reason
 from grasp_success_detector.errors import ConfigError
 from grasp_success_detector.evaluation.attempts import Judged, SPARSE
@@ -67,8 +68,8 @@ def logits_of(classifier: GraspClassifier, frames: Sequence[LabelledFrame],
         task = progress.add_task(description, total=len(frames))
         for start in range(0, len(frames), BATCH_SIZE):
             batch = frames[start:start + BATCH_SIZE]
-            logits[start:start + len(batch)] = classifier.engine.logits(
-                prepare_all(batch, classifier.preprocessing))
+            logits[start:start + len(batch)] = classifier.engine.logits(np.stack([
+                seen.image for seen in view_all(batch, classifier.preprocessing)]))
             progress.advance(task, len(batch))
     return logits
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from grasp_success_detector.console import progress_bar, stderr_console
 from grasp_success_detector.datasets.dataset import LabelledFrame, read_extracted
-from grasp_success_detector.datasets.torch_dataset import prepare, prepare_message
+from grasp_success_detector.datasets.torch_dataset import view, view_message
 from grasp_success_detector.errors import BagError, CheckpointError, ConfigError, DatasetError
 from grasp_success_detector.files import fault_text, json_text, write_whole
 from grasp_success_detector.images.preprocessing import Preprocessing
@@ -31,7 +31,8 @@ def batches(frames: Sequence[LabelledFrame], preprocessing: Preprocessing,
             size: int = BATCH_SIZE) -> Iterator[Images]:
     """Yield frames in batches at the network's input size; DatasetError if one is unreadable."""
     for start in range(0, len(frames), size):
-        yield np.stack([prepare(frame, preprocessing) for frame in frames[start:start + size]])
+        yield np.stack([view(frame, preprocessing).image
+                        for frame in frames[start:start + size]])
 
 
 def bag_images(bag: Path, preprocessing: Preprocessing, most: int) -> Images:
@@ -46,7 +47,7 @@ def bag_images(bag: Path, preprocessing: Preprocessing, most: int) -> Images:
         connections = [c for c in reader.connections if c.topic == topic]
         step = -(-sum(c.msgcount for c in connections) // most)
         images = [
-            prepare_message(reader.deserialize(data, c.msgtype), preprocessing)
+            view_message(reader.deserialize(data, c.msgtype), preprocessing).image
             for i, (c, _, data) in enumerate(reader.messages(connections)) if i % step == 0]
     if not images:
         raise BagError(f'{bag}: no frames in {topic}; expected a bag with some')
