@@ -2,15 +2,19 @@
 
 from contextlib import contextmanager
 import json
+import os
 import re
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 import time
 from urllib.error import HTTPError
 from urllib.request import build_opener, HTTPCookieProcessor, Request, urlopen
 
 import numpy as np
-from processes import interrupt, start
+from processes import interrupt, start, wait_until
 import pytest
 from recordings import jpeg_messages, write_folder, write_video
 from rig_bag import write_rig_bag
@@ -154,6 +158,34 @@ def test_a_second_command_is_told_the_first_and_ctrl_c_ends_it(bag, random_check
         code, _, errors = interrupt(first)
         assert code == 130
         assert 'Traceback' not in errors
+
+
+JUDGES_FOR_LONG = """
+import sys, time
+from grasp_success_detector.cli.label_attempts import main
+from grasp_success_detector.labelling.judging import Judging
+Judging._load = lambda self: time.sleep(60)
+sys.exit(main())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('number', 'code'), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_it_ends_at_once_though_it_judges_and_leaves_nothing(bag, random_checkpoint, tmp_path,
+                                                             number, code):
+    (tmp_path / 'temporary').mkdir()
+    out = tmp_path / 'l.csv'
+    with subprocess.Popen(
+            [sys.executable, '-c', JUDGES_FOR_LONG, bag, '--out', out, '--checkpoint',
+             random_checkpoint, '--no-browser'], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, env=os.environ | {'TMPDIR': str(tmp_path / 'temporary')}) as process:
+        wait_until(lambda: 'page:' in process.stdout.readline(), process)
+        before = time.monotonic()
+        assert interrupt(process, number)[0] == code
+    assert time.monotonic() - before < 15   # 0.6 s on an idle machine
+    assert [*(tmp_path / 'temporary').iterdir()] == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        'l.csv', 'l.csv.journal', 'temporary']
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Metrics against scikit-learn, against brute force, and in degenerate cases."""
 
 import json
+import os
 
 from hypothesis import given, settings, strategies as st
 import numpy as np
@@ -187,6 +188,17 @@ def test_predictions_are_read_as_written(tmp_path_factory, frames):
     path = tmp_path_factory.mktemp('run') / 'predictions.csv'
     rows = predictions(np.float32([p for p, _ in frames]), [label for _, label in frames])
     write_predictions(path, rows)
+    assert read_predictions(path) == rows
+
+
+def test_names_that_are_no_utf_8_are_read_as_written_and_by_every_reader(tmp_path):
+    path, row = tmp_path / 'predictions.csv', predictions([.75], [Label.SUCCESS])[0]
+    rows = [row._replace(attempt=os.fsdecode(name), file=os.fsdecode(name)) for name in (
+        b'caf\xe9', b'caf\xc3\xa9', rb'\xE9', rb'\x5CxE9', rb'a\x')]
+    write_predictions(path, rows)
+    assert r',caf\xE9,' in path.read_text(encoding='utf-8')
+    assert read_predictions(path) == rows
+    path.write_bytes(path.read_bytes().replace(rb'caf\xE9', b'caf\xe9'))    # of earlier versions
     assert read_predictions(path) == rows
 
 

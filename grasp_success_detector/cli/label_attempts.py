@@ -4,9 +4,11 @@ import argparse
 from collections.abc import Sequence
 import os
 from pathlib import Path
+import signal
 import sys
 import tempfile
-from threading import Thread
+import threading
+from typing import Any
 import webbrowser
 
 from grasp_success_detector.console import command, command_parser, counted, ExitCode, needing
@@ -36,9 +38,23 @@ exit codes: 0 finished on the page, 1 wrong input, 2 wrong option, 130 Ctrl-C (n
 """
 
 
-@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, open the sources, and serve the page until it is finished."""
+    code: Any = ExitCode.ERROR
+    try:
+        code = _served(argv)
+        return int(code)
+    except SystemExit as end:
+        code = end.code
+        raise
+    finally:
+        # A thread that judges cannot be interrupted, and Python's end could crash in it.
+        if any(thread.name.startswith('labelling: ') for thread in threading.enumerate()):
+            os._exit(code)
+
+
+@command
+def _served(argv: Sequence[str] | None) -> int:
     args = _parser().parse_args(argv)
     sources = find_sources(args.sources)
     checkpoint = checkpoint_path(args.checkpoint)
@@ -84,6 +100,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             materials, store, pictures, judging,
             lambda material: opened(material.source, Path(unpacked)))
         server = LabellingServer(session, args.port)
+        # As after Ctrl-C: the default would leave the temporary folder.
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
         try:
             session.start()
             if args.adapt:
@@ -94,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f'{counted(len(sources), "source")}; {session.summary()}\n'
                   f'labels: {args.out}\npage:   {server.address}', flush=True)
             if args.browser:
-                Thread(target=_open_browser, args=(server.address,), daemon=True).start()
+                threading.Thread(target=_open_browser, args=(server.address,), daemon=True).start()
             server.run()
         finally:
             session.close()

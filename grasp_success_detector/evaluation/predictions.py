@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 import csv
 from pathlib import Path
+import re
 from typing import NamedTuple
 
 from grasp_success_detector.datasets.splits import SPLITS
@@ -69,8 +70,25 @@ _OLD_COLUMNS = (Prediction._fields, FrameVerdict._fields)
 
 
 def write_predictions(path: Path, rows: Iterable[Prediction | FrameVerdict]) -> None:
-    """Write the rows as CSV, whole or not at all; reading them again gives the same numbers."""
+    r"""
+    Write the rows as CSV, whole or not at all; reading them again gives the same rows.
+
+    Bytes of names that are no UTF-8 are written as ``\xE9``, which every reader of CSV takes.
+    """
     write_whole(path, csv_text(COLUMNS, map(_cells, rows)))
+
+
+def escaped(value: object) -> object:
+    """Return a value for CSV: of a text, bytes that are no UTF-8, and what looks so, as codes."""
+    if not isinstance(value, str):
+        return value
+    return re.sub(r'\\(?=x[0-9A-F]{2})|[\udc80-\udcff]',
+                  lambda found: f'\\x{ord(found[0]) & 0xff:02X}', value)
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r'\\x(5C|[89A-F][0-9A-F])', lambda found: bytes.fromhex(found[1]).decode(
+        errors='surrogateescape'), text)
 
 
 def _cells(row: Prediction | FrameVerdict) -> list[object]:
@@ -83,7 +101,7 @@ def _cells(row: Prediction | FrameVerdict) -> list[object]:
     if isinstance(row, FrameVerdict):
         values['verdict'] = row.verdict.value
         values['reason'] = '' if row.reason is None else row.reason.value
-    return ['' if (value := values.get(name)) is None else value for name in COLUMNS]
+    return ['' if (value := values.get(name)) is None else escaped(value) for name in COLUMNS]
 
 
 def read_predictions(path: Path) -> list[Prediction]:
@@ -95,13 +113,13 @@ def read_predictions(path: Path) -> list[Prediction]:
     :raises DatasetError: the file is missing or damaged, or a value is impossible.
     """
     try:
-        with path.open(newline='', encoding='utf-8') as file:
+        with path.open(newline='', encoding='utf-8', errors='surrogateescape') as file:
             reader = csv.DictReader(file)
             if tuple(reader.fieldnames or ()) not in (COLUMNS, *_OLD_COLUMNS):
                 raise DatasetError(f'{path}: expected the columns {",".join(COLUMNS)}')
             rows = [_row(path, reader.line_num, row) for row in reader]
             return [row for row in rows if row is not None]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, csv.Error) as error:
         raise DatasetError(f'{path}: cannot be read ({one_line(error)})') from error
 
 
@@ -114,7 +132,8 @@ def _row(path: Path, line: int, row: Mapping[str, str]) -> Prediction | None:
         if row['label'] not in labels or split not in SPLITS:
             raise ValueError(f'label {row["label"]!r}, split {split!r}')
         prediction = Prediction(
-            split, row['source'], row['attempt'], int(row['stamp_ns']), row['file'],
+            split, _unescaped(row['source']), _unescaped(row['attempt']), int(row['stamp_ns']),
+            _unescaped(row['file']),
             labels[row['label']], float(row['probability']), float(row['uncalibrated']))
         for value in (prediction.probability, prediction.uncalibrated):
             if not 0. <= value <= 1.:  # also refuses NaN

@@ -13,6 +13,7 @@ from typing import Any
 
 from grasp_success_detector.errors import one_line
 from grasp_success_detector.files import read_json, write_whole
+from grasp_success_detector.labelling.judging import BACKGROUND
 from grasp_success_detector.labelling.material import Material
 
 #: The checkpoint is adapted again after this many more labelled attempts or pictures.
@@ -80,6 +81,7 @@ class Adapter:
     :ivar running: number of labels of the run in progress; 0: none.
     :ivar failure: why the latest run failed; '' if it did not.
     :ivar latest: the latest result; None before the first.
+    :ivar thread: the thread that waits for the runs.
     """
 
     def __init__(self, checkpoint: Path, data: Sequence[str], labels: Path,
@@ -92,8 +94,8 @@ class Adapter:
         self._wanted, self._tried, self._ended = 0, 0, False
         self._process: subprocess.Popen[str] | None = None
         self._changed = Condition()
-        self._thread = Thread(target=self._run, name='adaptation', daemon=True)
-        self._thread.start()
+        self.thread = Thread(target=self._run, name=f'{BACKGROUND}adaptation', daemon=True)
+        self.thread.start()
 
     @property
     def out(self) -> Path:
@@ -108,13 +110,12 @@ class Adapter:
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """End the run in progress, and wait for its end."""
+        """End the run in progress."""
         with self._changed:
             self._ended = True
             if self._process is not None:
-                self._process.terminate()
+                self._process.kill()    # at once; what it has begun lies in a folder that goes
             self._changed.notify_all()
-        self._thread.join(20)
 
     def _run(self) -> None:
         # The process is started by this thread, which lives as long as the server: Linux ends it

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any
 
@@ -30,6 +31,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path.with_name(path.name + SUFFIX)
+        self._appending = Lock()
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             try:
@@ -54,8 +56,10 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        """Close the file, which gives up the lock."""
-        os.close(self._file)
+        """Close the file, which gives up the lock; a thread that appends later gets an OSError."""
+        with self._appending:
+            file, self._file = self._file, -1
+            os.close(file)
 
     def append(self, record: Record) -> int:
         """
@@ -64,16 +68,17 @@ class Journal:
         :returns: size of the journal before, to which :meth:`cut_back` can shorten it.
         :raises OSError: it cannot be written, such as on a full disk; nothing of it is left.
         """
-        before = os.lseek(self._file, 0, os.SEEK_END)
-        data = memoryview(json.dumps(record, separators=(',', ':')).encode() + b'\n')
-        try:
-            while data:
-                data = data[os.write(self._file, data):]
-            os.fsync(self._file)
-        except BaseException:
-            self.cut_back(before)
-            raise
-        return before
+        with self._appending:
+            before = os.lseek(self._file, 0, os.SEEK_END)
+            data = memoryview(json.dumps(record, separators=(',', ':')).encode() + b'\n')
+            try:
+                while data:
+                    data = data[os.write(self._file, data):]
+                os.fsync(self._file)
+            except BaseException:
+                self.cut_back(before)
+                raise
+            return before
 
     def cut_back(self, size: int) -> None:
         """Remove what was appended since the journal had this size."""

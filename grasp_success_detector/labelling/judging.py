@@ -14,6 +14,9 @@ from grasp_success_detector.labelling.suggestions import curve_frames, suggest, 
 if TYPE_CHECKING:   # loads torch, for which the page does not wait
     from grasp_success_detector.inference.classifier import GraspClassifier
 
+#: How the names of the threads of a session begin.
+BACKGROUND = 'labelling: '
+
 #: Attempts of one or a few frames are judged together, up to this many frames at once.
 _BATCH = 16
 
@@ -30,6 +33,7 @@ class Judging:
     :ivar failure: why nothing can be judged, '' if it can.
     :ivar version: grows with every judged attempt.
     :ivar threshold: the checkpoint's threshold; 0.5 before it is loaded.
+    :ivar thread: the thread.
     """
 
     def __init__(self, sources: Mapping[str, SourceMarks], pictures: FrameCache,
@@ -41,19 +45,17 @@ class Judging:
         self._current: tuple[str, Span] | None = None
         self._classifier: GraspClassifier | None = None
         self._ended, self._changed = False, Condition()
-        self._thread = Thread(target=self._run, name='judging', daemon=True)
+        self.thread = Thread(target=self._run, name=f'{BACKGROUND}judging', daemon=True)
 
     def start(self) -> None:
         """Begin to judge."""
-        self._thread.start()
+        self.thread.start()
 
     def close(self) -> None:
-        """Stop, and wait until the thread has ended."""
+        """Stop after what is judged at the moment."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
-        if self._thread.is_alive():
-            self._thread.join(20)
 
     def use(self, checkpoint: Path) -> None:
         """Judge everything again, with another checkpoint."""

@@ -5,13 +5,14 @@ from dataclasses import replace
 from functools import partial
 import os
 from threading import Event, Thread
+import time
 from typing import Any
 
 from grasp_success_detector.errors import GraspSuccessDetectorError, LabellingError, one_line
 from grasp_success_detector.labelling.adaptation import Adapted, Adapter
 from grasp_success_detector.labelling.cutting import Cuts
 from grasp_success_detector.labelling.frame_cache import FrameCache
-from grasp_success_detector.labelling.judging import Judging
+from grasp_success_detector.labelling.judging import BACKGROUND, Judging
 from grasp_success_detector.labelling.marks import Mark, SourceMarks
 from grasp_success_detector.labelling.material import bytes_of, Material
 from grasp_success_detector.labelling.picture_changes import cut_by_pictures
@@ -21,6 +22,9 @@ from grasp_success_detector.recordings.sources import SourceKind
 
 #: Seconds between two looks at whether a bag has grown.
 LOOK_EVERY_S = 2.
+
+#: How long the end of a session waits for its threads in all, in seconds.
+_PATIENCE_S = .3
 
 #: Attempts that the page knows in the order in which they come next.
 _NEXT = 100
@@ -53,8 +57,8 @@ class Session:
         self._notices: dict[str, str] = {}
         self._ended = Event()
         self._version = 0
-        self._threads = [Thread(target=self._cut, name='cutting', daemon=True),
-                         Thread(target=self._watch, name='growth', daemon=True)]
+        self._threads = [Thread(target=self._cut, name=f'{BACKGROUND}cutting', daemon=True),
+                         Thread(target=self._watch, name=f'{BACKGROUND}growth', daemon=True)]
 
     def start(self) -> None:
         """Add the sources whose cuts are known, and begin the work in the background."""
@@ -69,14 +73,20 @@ class Session:
             self.judging.start()
 
     def close(self) -> None:
-        """End all work in the background."""
+        """
+        End all work in the background.
+
+        What cannot be interrupted, such as a network, goes on in a thread whose name begins with
+        ``BACKGROUND``; what it finds is not written.
+        """
         self._ended.set()
-        if self.adapter is not None:
-            self.adapter.close()
-        for thread in self._threads:
-            thread.join(20)
-        if self.judging is not None:
-            self.judging.close()
+        deadline = time.monotonic() + _PATIENCE_S
+        parts = [part for part in (self.adapter, self.judging) if part is not None]
+        for part in parts:
+            part.close()
+        for thread in (*self._threads, *(part.thread for part in parts)):
+            if thread.is_alive():
+                thread.join(max(deadline - time.monotonic(), 0))
 
     @property
     def version(self) -> tuple[int, ...]:
@@ -251,6 +261,8 @@ class Session:
 
     def _grow(self, key: str, material: Material) -> None:
         now = self._reopen(material)
+        if self._ended.is_set():
+            return
         known = len(material.frames)
         if len(now.frames) < known or now.fingerprint(known) != material.fingerprint(known):
             self._notices[key] = f'{os.path.basename(key)}: was replaced by another recording'
