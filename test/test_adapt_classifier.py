@@ -132,6 +132,10 @@ def test_it_adapts_the_shipped_small_checkpoint_twice_alike(tmp_path, capsys):
         out = tmp_path / f'{name}.safetensors'
         assert main(['cifar_cnn_rig', str(tmp_path / 'rig'), '--ways', 'head', '--out',
                      str(out)]) == 0
+        # A run that is killed must not leave a checkpoint without them.
+        assert out.stat().st_ctime_ns >= max(
+            out.with_suffix(f'.{other}').stat().st_ctime_ns for other in (
+                'adaptation.json', 'html'))
         results.append((Checkpoint.open(out),
                         json.loads(out.with_suffix('.adaptation.json').read_text())))
     (first, told), (second, told_again) = results

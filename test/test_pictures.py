@@ -5,6 +5,7 @@ import io
 import json
 import os
 from pathlib import Path
+import shutil
 import zipfile
 
 import cv2
@@ -183,7 +184,8 @@ def test_splits_of_folders_are_kept_and_their_leaks_reported(tmp_path, capsys):
 def test_what_is_no_picture_is_left_out_with_a_reason(tmp_path, capsys, random_checkpoint):
     lab = write(tmp_path / 'lab', *both('0.JPG', '1.jpeg', '._2.jpg'), '__MACOSX/success/3.jpg')
     (lab / 'success/cut\n.jpg').write_bytes(encode_jpeg(picture(9))[:-30])
-    (lab / 'success/in.heic').touch()
+    (lab / 'success/In.HEIC').touch()
+    (lab / 'failure/gone').symlink_to(tmp_path / 'nothing.jpg')
     os.mkfifo(lab / 'success/pipe.jpg')
     outside = write(tmp_path / 'other', 'x.jpg') / 'x.jpg'
     (lab / 'success/link.jpg').symlink_to(outside)
@@ -192,19 +194,32 @@ def test_what_is_no_picture_is_left_out_with_a_reason(tmp_path, capsys, random_c
     extract(lab, '--out', tmp_path / 'set')
     out = capsys.readouterr().out
     assert 'lab: 6 of 7 pictures' in out    # the inner link is a picture, in one attempt with it
-    assert '1 .heic file, 1 link out of the folder, 1 no regular file' in out
-    assert 'refused: 1 truncated\n    success/cut\\n.jpg (truncated)\n' in out
+    assert '1 .heic file, 1 broken link, 1 link out of the folder, 1 no regular file' in out
+    unread = {'failure/gone': 'broken link; put the picture itself here',
+              'success/In.HEIC': '.heic cannot be read; convert it to .jpg'}
+    named = ('failure/gone (broken link; put the picture itself here), success/In.HEIC (.heic '
+             'cannot be read; convert it to .jpg), success/cut\\n.jpg (truncated)')
+    assert f'refused: 1 truncated\n    {named}\n' in out
     refused = {'success/cut\n.jpg': 'truncated'}
     sources = json.loads((tmp_path / 'set/dataset.json').read_text())['sources']
     assert sources['lab']['refused_files'] == refused
+    assert sources['lab']['unread_files'] == unread
     inspect_main([str(tmp_path / 'set'), '--out', str(tmp_path / 'page'), '--jobs', '1'])
-    assert '<code>lab/success/cut\\n.jpg</code>' in (tmp_path / 'page/index.html').read_text()
+    page = (tmp_path / 'page/index.html').read_text()
+    for name in ('failure/gone', 'success/In.HEIC', 'success/cut\\n.jpg'):
+        assert f'<code>lab/{name}</code>' in page
     evaluate_main([str(random_checkpoint), str(lab), '--out', str(tmp_path / 'judged')])
-    assert '  not decoded: success/cut\\n.jpg (truncated)\n' in capsys.readouterr().out
+    assert f'  not read: {named}\n' in capsys.readouterr().out
     sources = json.loads((tmp_path / 'judged/metrics.json').read_text())['sources']
     assert sources['lab']['refused_files'] == refused
+    assert sources['lab']['unread_files'] == unread
     page = (tmp_path / 'judged/report.html').read_text(encoding='utf-8')
-    assert 'not decoded: success/cut\\n.jpg (truncated)' in page
+    assert 'not read: success/cut\\n.jpg (truncated)' in page
+    assert 'not read: failure/gone (broken link; put the picture itself here)' in page
+    shutil.copytree(lab, tmp_path / 'phone', ignore=shutil.ignore_patterns(
+        '*.jp*g', '*.JPG', '*.png'), symlinks=True)
+    assert extract_main([str(tmp_path / 'phone'), '--out', str(tmp_path / 'none')]) == 1
+    assert 'phone: no picture can be read: ' in capsys.readouterr().err
 
 
 def test_a_zip_is_read_and_a_hostile_one_refused(tmp_path, capsys):
@@ -277,7 +292,7 @@ def test_frames_that_a_checkpoint_learnt_from_are_noticed(tmp_path, capsys):
     adapted, trained = tmp_path / 'adapted.safetensors', tmp_path / 'run/classifier.safetensors'
     assert adapt_main(['cifar_cnn_rig', str(lab), '--out', str(adapted)]) == 0
     out = capsys.readouterr().out
-    assert 'not decoded: 1 truncated: lab/failure/cut.jpg (truncated)\n' in out
+    assert 'not decoded: 1 truncated\nnot read: lab/failure/cut.jpg (truncated)\n' in out
     told = json.loads((tmp_path / 'adapted.adaptation.json').read_text())
     assert told['refused_files'] == {'lab/failure/cut.jpg': 'truncated'}
     bag = write_mcap(tmp_path / 'take.mcap', raw_messages(12))

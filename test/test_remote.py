@@ -4,6 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 import os
 from pathlib import Path
 import re
+import subprocess
+import sys
+import time
 
 import fsspec
 from fsspec.implementations.memory import MemoryFileSystem
@@ -18,6 +21,7 @@ from grasp_success_detector.errors import BagError, RemoteError
 from grasp_success_detector.files import FUSED_SAMPLE_BAG, share_path
 from grasp_success_detector.images.encoding import encode_png
 from grasp_success_detector.recordings import remote
+from grasp_success_detector.recordings.fetched_cache import used_until_end
 from grasp_success_detector.recordings.hand_messages import read_hand_messages
 from grasp_success_detector.recordings.reader import StorageFile
 from grasp_success_detector.recordings.sources import find_sources
@@ -36,6 +40,10 @@ class Failing(MemoryFileSystem):
 
     def get_file(self, rpath, lpath, **options):
         type(self).reads += 1
+        if self.fault == 'fails first':
+            time.sleep(.3)
+            if self.reads == 1:
+                raise ConnectionError('connection reset')
         if self.fault == 'vanishes':
             self.rm_file(rpath)
         if self.fault == 'is cut':
@@ -158,6 +166,63 @@ def test_who_wants_the_same_at_the_same_time_waits(store):
     with ThreadPoolExecutor(8) as pool:
         paths = set(pool.map(remote.local, ['failing://lab/one'] * 8))
     assert (len(paths), Failing.reads) == (1, 1)
+    # One fails while another waits; a third must not fetch beside the one that waited.
+    store.pipe_file('/lab/one', b'new')
+    Failing.fault, Failing.reads = 'fails first', 0
+    with ThreadPoolExecutor(3) as pool:
+        calls = [pool.submit(remote.local, 'failing://lab/one') for _ in range(2)]
+        while not any(call.done() for call in calls):
+            time.sleep(.01)
+        calls.append(pool.submit(remote.local, 'failing://lab/one'))
+    assert sorted(call.exception() is None for call in calls) == [False, True, True]
+    assert Failing.reads == 2
+
+
+HOLD = """
+import sys
+from grasp_success_detector.recordings import remote
+from grasp_success_detector.recordings.fetched_cache import used_until_end
+print(remote.local(sys.argv[1]), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_cache_has_a_limit(tmp_path, monkeypatch):
+    """What was used longest ago is removed, but nothing that a task or process uses."""
+    for name in 'abcde':
+        (tmp_path / name).write_bytes(bytes(1000))
+    addresses = {name: f'file://{tmp_path / name}' for name in 'abcde'}
+    entries = tmp_path / 'cache/grasp_success_detector/remote'
+
+    def kept():
+        return sorted(path.name for path in entries.rglob('?') if path.stat().st_size == 1000)
+
+    monkeypatch.setenv('GRASP_SUCCESS_DETECTOR_CACHE_GB', '3.5e-6')
+    with used_until_end():
+        for name in 'abc':
+            remote.local(addresses[name])
+        remote.local(addresses['d'])
+        assert kept() == [*'abcd']      # over the limit, but in use
+    with used_until_end():
+        remote.local(addresses['a'])
+    with used_until_end():
+        remote.local(addresses['e'])
+    assert kept() == [*'ade']           # b and c were used before a and d
+    with subprocess.Popen([sys.executable, '-c', HOLD, addresses['d']], text=True,
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline().endswith('/d\n')
+        for name in 'abc':
+            with used_until_end():
+                remote.local(addresses[name])
+        assert kept() == [*'bcd']
+        other.kill()
+        other.wait()
+    with used_until_end():
+        remote.local(addresses['a'])
+    assert kept() == [*'abc']
+    monkeypatch.setenv('GRASP_SUCCESS_DETECTOR_CACHE_GB', 'much')
+    with pytest.raises(RemoteError, match='GRASP_SUCCESS_DETECTOR_CACHE_GB=much: expected giga'):
+        remote.local(addresses['d'])
 
 
 @pytest.mark.parametrize(('fault', 'text'), (
@@ -172,7 +237,8 @@ def test_what_is_not_fetched_whole_is_not_there(fault, text, store, tmp_path, ca
     given = ('failing://lab/take.mcap', '--label', 'success', '--out', 'made')
     assert re.fullmatch(f'failing://lab/take.mcap: {text}', error_of(
         extract_frames, capsys, *given, '--jobs', 1))
-    assert files_of(tmp_path / 'cache') == {}
+    entries = tmp_path / 'cache/grasp_success_detector/remote'
+    assert {path.name for path in entries.iterdir()} == {'lock', 'users'}
     Failing.fault = ''
     if fault != 'vanishes':
         assert extract_frames([*given]) == 0

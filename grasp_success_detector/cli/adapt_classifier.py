@@ -132,18 +132,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(trial)
         else:
             adaptation = adapt(start, frames, config, simulated, print, on_images, workers)
-    written: list[Path] = []
-    try:
-        save(files[0], adaptation.model, metadata_of(adaptation, config, start, sources))
-        written.append(files[0])
+    with unfinished(args.out) as partial:
+        partial.mkdir()
+        save(partial / files[0].name, adaptation.model,
+             metadata_of(adaptation, config, start, sources))
         for file, text in zip(files[1:], (json_text(adaptation.to_json()), adaptation_page(
                 files[0].name, adaptation)), strict=True):
-            write_whole(file, text)
-            written.append(file)
-    except BaseException:
-        for file in written:    # no others: a file of this name may have come meanwhile
-            file.unlink(missing_ok=True)
-        raise
+            write_whole(partial / file.name, text)
+        _put_in_place(partial, _new_files(args.out))    # one of this name may have come meanwhile
     for line in _lines(adaptation):
         print(line)
     print(f'{time.perf_counter() - started:.1f} s\ncheckpoint: {files[0]}')
@@ -192,6 +188,19 @@ def _new_files(out: Path) -> tuple[Path, Path, Path]:
     for file in files:
         check_new_file(file, ConfigError)
     return files
+
+
+def _put_in_place(partial: Path, files: Sequence[Path]) -> None:
+    """Move finished files out of a folder, the checkpoint last: where it is, all are."""
+    moved: list[Path] = []
+    try:
+        for file in reversed(files):
+            (partial / file.name).rename(file)
+            moved.append(file)
+    except BaseException:
+        for file in moved:
+            file.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager
@@ -248,8 +257,9 @@ def _print_frames(frames: 'RigFrames') -> None:
         print(f'{counted(len(frames.spans), "attempt")} with frames that have no label')
     if frames.refused:
         print('not decoded: ' + ', '.join(
-            f'{count} {reason}' for reason, count in sorted(frames.refused.items()))
-            + (f': {with_reasons(frames.unreadable)}' if frames.unreadable else ''))
+            f'{count} {reason}' for reason, count in sorted(frames.refused.items())))
+    if frames.unreadable:
+        print(f'not read: {with_reasons(frames.unreadable)}')
 
 
 def _lines(adaptation: 'Adaptation') -> Iterator[str]:

@@ -23,7 +23,8 @@ from grasp_success_detector.files import CHECKPOINT_HELP, checkpoint_path, new_f
 from grasp_success_detector.inference.engine import REFERENCE
 from grasp_success_detector.networks.familiarity import FAMILIARITY_QUANTILE
 from grasp_success_detector.recordings.pictures import with_reasons
-from grasp_success_detector.recordings.remote import local, put_in_place
+from grasp_success_detector.recordings.remote import local
+from grasp_success_detector.recordings.remote_results import put_in_place
 from grasp_success_detector.recordings.selection import FrameSelection
 from grasp_success_detector.settings import add_options, given_options
 
@@ -174,8 +175,9 @@ def evaluation_lines(evaluation: 'Evaluation') -> Iterator[str]:
             if counts:
                 yield f'  {title}: ' + ', '.join(
                     f'{count} {what}' for what, count in sorted(counts.items()))
-        if unreadable := evaluation.unreadable.get(recording.name):
-            yield f'  not decoded: {with_reasons(unreadable)}'
+        if unread := {**recording.account.get('unread_files', {}),
+                      **evaluation.unreadable.get(recording.name, {})}:
+            yield f'  not read: {with_reasons(unread)}'
         if metrics := evaluation.by_source.get(recording.name):
             yield f'  attempts right: {accuracy_text(metrics["attempts"])}'
     if evaluation.learnt and evaluation.learnt.frames:

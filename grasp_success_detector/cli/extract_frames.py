@@ -25,7 +25,7 @@ from grasp_success_detector.datasets.frame_writer import PictureOptions
 from grasp_success_detector.datasets.splits import SplitOptions
 from grasp_success_detector.datasets.workers import open_workers
 from grasp_success_detector.labels import CLASS_NAMES
-from grasp_success_detector.recordings.remote import put_in_place
+from grasp_success_detector.recordings.remote_results import put_in_place
 from grasp_success_detector.recordings.selection import FrameSelection
 from grasp_success_detector.recordings.sources import find_sources
 from grasp_success_detector.settings import add_options, given_options

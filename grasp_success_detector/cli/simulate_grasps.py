@@ -15,7 +15,7 @@ from grasp_success_detector.console import (
     progress_bar,
     stderr_console,
 )
-from grasp_success_detector.recordings.remote import put_in_place
+from grasp_success_detector.recordings.remote_results import put_in_place
 from grasp_success_detector.settings import add_options, given_options
 from grasp_success_detector.simulation.presets import RecordingSettings
 

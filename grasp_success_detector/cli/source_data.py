@@ -102,8 +102,8 @@ def _lines_of(name: str, source: Mapping[str, Any], selection: FrameSelection) -
     lines += [f'  {title}: ' + ', '.join(
         f'{count} {reason}' for reason, count in sorted(source[title].items()))
         for title in ('skipped', 'refused', 'damage') if source[title]]
-    if refused := source.get('refused_files'):
-        lines.append(f'    {with_reasons(refused)}')
+    if unread := source.get('unread_files', {}) | source.get('refused_files', {}):
+        lines.append(f'    {with_reasons(unread)}')
     if source['skipped'].get('no label') == source['found']:
         lines.append('  no frame has a label: ' + (
             f'no interval of {selection.labels} covers any' if selection.labels is not None else

@@ -116,7 +116,8 @@ def inspect_dataset(folder: Path, near_bits: int, workers: Workers,
         if (name := f'{label}/{path.name}') not in names)
     refused = {
         f'{name}/{file}': reason for name, source in read_marker(folder).get('sources', {}).items()
-        for file, reason in source.get('refused_files', {}).items()}
+        for kind in ('unread_files', 'refused_files')
+        for file, reason in source.get(kind, {}).items()}
     return Inspection(folder, rows, pictures, exact_leaks(rows), near, unlisted, refused)
 
 

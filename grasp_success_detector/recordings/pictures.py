@@ -16,6 +16,9 @@ from grasp_success_detector.errors import BagError, one_line
 #: Suffixes of picture files, in lower case.
 PICTURE_SUFFIXES: Final = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
 
+#: Suffixes of pictures that OpenCV cannot read.
+_FOREIGN_SUFFIXES: Final = ('.avif', '.dng', '.gif', '.heic', '.heif', '.jxl')
+
 #: CSV files of labels that count if they lie in the folder or zip, the first of them; the latter
 #: is that of a data set.
 LABEL_FILES: Final = ('labels.csv', 'manifest.csv')
@@ -53,12 +56,14 @@ class Found(NamedTuple):
     :ivar left_out: numbers of other files, by reason.
     :ivar recordings: paths of bags within it.
     :ivar labels: path within it of the first of ``LABEL_FILES`` that it holds; None without one.
+    :ivar unread: of the files left out, those that could be pictures: path, and how to mend it.
     """
 
     pictures: tuple[Picture, ...]
     left_out: dict[str, int]
     recordings: tuple[str, ...] = ()
     labels: str | None = None
+    unread: Mapping[str, str] = {}
 
 
 def is_picture(name: str) -> bool:
@@ -92,7 +97,7 @@ def find_in_folder(folder: Path, bag_suffixes: tuple[str, ...]) -> Found:
     :raises BagError: the folder cannot be read, or holds very many files.
     """
     pictures, recordings = list[Picture](), list[str]()
-    left_out = Counter[str]()
+    left_out, unread = Counter[str](), dict[str, str]()
     inside = os.path.realpath(folder) + os.sep
     for number, (path, member) in enumerate(_files_below(folder, inside, left_out)):
         if number >= _MOST_FILES:
@@ -105,6 +110,7 @@ def find_in_folder(folder: Path, bag_suffixes: tuple[str, ...]) -> Found:
             status = os.stat(path)
         except OSError:
             left_out['broken link'] += 1
+            unread[member] = 'broken link; put the picture itself here'
             continue
         if not stat.S_ISREG(status.st_mode):
             left_out['no regular file'] += 1
@@ -113,10 +119,11 @@ def find_in_folder(folder: Path, bag_suffixes: tuple[str, ...]) -> Found:
         elif is_picture(name):
             pictures.append(Picture(member, -1, status.st_size, -1))
         else:
-            _count_other(name, left_out)
+            _count_other(member, left_out, unread)
     pictures.sort(key=lambda picture: natural(picture.member))
     labels = next((name for name in LABEL_FILES if (folder / name).is_file()), None)
-    return Found(tuple(pictures), dict(left_out), tuple(recordings), labels)
+    return Found(tuple(pictures), dict(left_out), tuple(recordings), labels,
+                 dict(sorted(unread.items(), key=lambda item: natural(item[0]))))
 
 
 def _files_below(folder: Path, inside: str, left_out: Counter[str]) -> Iterator[tuple[str, str]]:
@@ -142,8 +149,10 @@ def _is_hidden(name: str) -> bool:
     return name.startswith('.') or name in ('__MACOSX', 'Thumbs.db')
 
 
-def _count_other(name: str, left_out: Counter[str]) -> None:
-    suffix = PurePosixPath(name).suffix
+def _count_other(name: str, left_out: Counter[str], unread: dict[str, str]) -> None:
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix in _FOREIGN_SUFFIXES:
+        unread[name] = f'{suffix} cannot be read; convert it to .jpg'
     if suffix not in _COMPANIONS:
         left_out[f'{shown(suffix)} file' if suffix else 'file without a suffix'] += 1
 
@@ -155,7 +164,8 @@ def find_in_zip(path: Path) -> Found:
     :raises BagError: it is no zip file, names files outside of it, or unpacks to far more bytes
         than pictures do.
     """
-    left_out, pictures, labels = Counter[str](), list[Picture](), list[str]()
+    left_out, unread = Counter[str](), dict[str, str]()
+    pictures, labels = list[Picture](), list[str]()
     with open_zip(path) as archive:
         entries = archive.infolist()
         if outside := [entry.filename for entry in entries
@@ -185,11 +195,11 @@ def find_in_zip(path: Path) -> Found:
             elif PurePosixPath(name).name in LABEL_FILES:
                 labels.append(name)
             else:
-                _count_other(name.lower(), left_out)
+                _count_other(name, left_out, unread)
     pictures.sort(key=lambda picture: (natural(picture.member), picture.number))
     # The outermost one; a zip often holds one folder with everything in it.
     labels.sort(key=lambda name: (name.count('/'), LABEL_FILES.index(PurePosixPath(name).name)))
-    return Found(tuple(pictures), dict(left_out), (), labels[0] if labels else None)
+    return Found(tuple(pictures), dict(left_out), (), labels[0] if labels else None, unread)
 
 
 @contextmanager

@@ -1,32 +1,34 @@
 """
-What lies at addresses of fsspec (``s3://``, ``gs://`` and others): list, fetch and put it there.
+What lies at addresses of fsspec (``s3://``, ``gs://`` and others): list and fetch it.
 
 What is read is first fetched into the user's cache, so that all else works on local paths. The
 path of a fetched file tells its address and version, so that another machine can fetch it too.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-import fcntl
 import glob
 import hashlib
 import io
 from pathlib import Path
 import pickle
-import re
-import shutil
 import sys
 from typing import Any
 
 from grasp_success_detector.console import counted, is_address
-from grasp_success_detector.errors import GraspSuccessDetectorError, one_line, RemoteError
-from grasp_success_detector.files import cache_folder, DISK_ERRORS, fault_text, unfinished
+from grasp_success_detector.errors import RemoteError
+from grasp_success_detector.files import unfinished
+from grasp_success_detector.recordings.addresses import address_of, faults, opened, parts_of
+from grasp_success_detector.recordings.fetched_cache import (
+    entry,
+    fetching,
+    KEY,
+    make_room,
+    use,
+)
 
 #: What file systems call the version of a file; the first that is there counts.
 _VERSIONS = ('ETag', 'etag', 'generation', 'mtime', 'LastModified', 'Last-Modified',
              'last_modified', 'created')
-_KEY = re.compile(r'[0-9a-f]{40}-\d+')
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,12 @@ class Listing:
     def key(self) -> str:
         """Name of the cache's folder for this version: a hash, and how many parts its path has."""
         text = '\n'.join(map(repr, (self.address, *self.objects)))
-        return f'{hashlib.sha1(text.encode()).hexdigest()}-{len(_parts(self.address))}'
+        return f'{hashlib.sha1(text.encode()).hexdigest()}-{len(parts_of(self.address))}'
 
     @property
     def place(self) -> Path:
         """Local path that it has once it was fetched; it ends like the address."""
-        return cache_folder('remote').joinpath(self.key, *_parts(self.address))
+        return entry(self.key).joinpath(*parts_of(self.address))
 
     def below(self, name: str) -> 'Listing':
         """Return one folder of it."""
@@ -64,30 +66,22 @@ class Listing:
 
         :raises RemoteError: it cannot be fetched, or changes meanwhile.
         """
-        tree = cache_folder('remote') / self.key
-        if tree.is_dir():
-            return self.place
-        with _faults(self.address, 'fetched'):
-            tree.parent.mkdir(parents=True, exist_ok=True)
-            # Others that want the same wait, rather than fetch it a second time.
-            lock = tree.with_suffix('.lock')
-            with lock.open('w') as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                try:
-                    if not tree.is_dir():
-                        self._fetch_into(tree)
-                finally:
-                    lock.unlink(missing_ok=True)
+        with faults(self.address, 'fetched'):
+            if not use(self.key):
+                with fetching(self.key):    # others that want the same wait
+                    if not entry(self.key).is_dir():
+                        self._fetch_into(entry(self.key))
         return self.place
 
     def _fetch_into(self, tree: Path) -> None:
-        size = sum(size for _, size, _ in self.objects)
+        size = sum(max(size, 0) for _, size, _ in self.objects)
+        make_room(size)
         if sys.stderr.isatty():
             print(f'fetching {self.address}: {counted(len(self.objects), "file")}, '
                   f'{size / 1e6:.1f} MB', file=sys.stderr)
-        files, root = _opened(self.address)
+        files, root = opened(self.address)
         with unfinished(tree) as partial:
-            here = partial.joinpath(*_parts(self.address))
+            here = partial.joinpath(*parts_of(self.address))
             places = [here / path for path, _, _ in self.objects]
             for folder in {place.parent for place in places}:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -109,13 +103,13 @@ def listings(given: str) -> list[Listing]:
 
     :raises RemoteError: nothing lies there, or it cannot be listed.
     """
-    with _faults(given, 'listed'):
-        files, root = _opened(given)
+    with faults(given, 'listed'):
+        files, root = opened(given)
         if not glob.has_magic(root) or files.exists(root):  # brackets may be part of a name
-            return [_listed(files, root, _address(_parts(given)))]
+            return [_listed(files, root, address_of(parts_of(given)))]
         if found := sorted(files.glob(root)):
-            scheme = _parts(given)[0]
-            return [_listed(files, name, _address((scheme, *name.removeprefix(
+            scheme = parts_of(given)[0]
+            return [_listed(files, name, address_of((scheme, *name.removeprefix(
                 f'{scheme}:').strip('/').split('/')))) for name in found]
     raise RemoteError(f'{given}: matches nothing')
 
@@ -136,8 +130,8 @@ def local(given: str) -> str:
 
 def holds(given: str, *names: str) -> bool:
     """Return whether one of these files lies in the folder at an address."""
-    with _faults(given, 'listed'):
-        files, root = _opened(given)
+    with faults(given, 'listed'):
+        files, root = opened(given)
         return any(files.exists(f'{root}/{name}') for name in names)
 
 
@@ -145,9 +139,9 @@ def origin(path: Path) -> tuple[str, str, tuple[str, ...]] | None:
     """Return address, key and further parts of the path of what is fetched; None for others."""
     parts = path.parts
     for at, part in enumerate(parts[1:], 1):
-        if parts[at - 1] == 'remote' and _KEY.fullmatch(part):
+        if parts[at - 1] == 'remote' and KEY.fullmatch(part):
             end = at + 1 + int(part.rpartition('-')[2])
-            return _address(parts[at + 1:end]), part, parts[end:]
+            return address_of(parts[at + 1:end]), part, parts[end:]
     return None
 
 
@@ -163,13 +157,14 @@ def fetched(address: str, key: str, rest: tuple[str, ...] = ()) -> Path:
 
     :raises RemoteError: it cannot be fetched, or is no longer the same.
     """
-    tree = cache_folder('remote') / key
-    if not tree.is_dir():
+    with faults(address, 'fetched'):
+        there = use(key)
+    if not there:
         listing, = listings(address)
         if listing.key != key:
             raise RemoteError(f'{address}: was changed since the command began; run it again')
         listing.fetch()
-    return tree.joinpath(*_parts(address), *rest)
+    return entry(key).joinpath(*parts_of(address), *rest)
 
 
 def make_local(path: Path) -> None:
@@ -191,89 +186,6 @@ def pickled(value: Any) -> bytes:
     return data.getvalue()
 
 
-@contextmanager
-def put_in_place(out: str, marker: str, *, resumes: bool = False, dask: str | None = None,
-                 ) -> Iterator[Path]:
-    """
-    Give the local folder of a result in a block; one at an address is put there at its end.
-
-    Until then it lies in the user's cache, and stays there if it cannot be put in place; what has
-    come to the address is then removed again.
-
-    :param out: a path, which is given as it is, or an address.
-    :param marker: file of the result that is put last: where it is, all is.
-    :param resumes: whether the block goes on with a result that is in the cache already.
-    :param dask: address of a cluster whose workers write into the folder.
-    :raises RemoteError: something lies at the address, it cannot be written, or workers would have
-        to see the cache.
-    """
-    if not is_address(out):
-        yield Path(out)
-        return
-    if dask is not None:
-        raise RemoteError(f'{out}: with --dask the workers write the result; expected a folder '
-                          'that all of them see; copy it to the address afterwards')
-    with _faults(out, 'written'):
-        files, root = _opened(out)
-        place = cache_folder('out') / hashlib.sha1(_address(_parts(out)).encode()).hexdigest()
-        place /= Path(root).name
-        files.invalidate_cache()
-        if files.exists(f'{root}/{marker}') or (not place.parent.exists() and files.exists(root)):
-            raise RemoteError(f'{out}: exists already and is not overwritten; choose another name')
-        if (place / marker).exists() and not resumes:
-            raise RemoteError(f'{out}: an earlier result for it lies in {place}; put it there '
-                              'yourself, or remove it')
-        probe = f'{root}/.{marker}.part'    # not after hours of work
-        files.pipe_file(probe, b'')
-        files.rm_file(probe)
-        place.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield place
-        if place.exists():
-            with _faults(out, f'written, and the result stays in {place}'):
-                _put(files, place, root, marker)
-            shutil.rmtree(place)
-    finally:
-        with suppress(OSError):     # something is left to go on with
-            place.parent.rmdir()
-
-
-def _put(files: Any, place: Path, root: str, marker: str) -> None:
-    names = sorted((path.relative_to(place).as_posix() for path in place.rglob('*')
-                    if path.is_file()), key=lambda name: (name == marker, name))
-    targets = [f'{root}/{name}' for name in names]
-    try:
-        for part in (slice(-1), slice(-1, None)):
-            files.put([str(place / name) for name in names[part]], targets[part])
-    except BaseException:
-        for target in targets:
-            with suppress(Exception):
-                files.rm_file(target)
-        raise
-
-
-def _parts(address: str) -> tuple[str, ...]:
-    """Return scheme, bucket and names of an address."""
-    scheme, _, path = address.partition('://')
-    names = [name for name in path.split('/') if name]
-    if not names or '::' in address or not {'.', '..'}.isdisjoint(names):
-        raise RemoteError(f'{address}: expected an address such as s3://bucket/bags/monday')
-    return (scheme, *names)
-
-
-def _address(parts: Sequence[str]) -> str:
-    root = '/' if parts[0] in ('file', 'local') else ''
-    return f'{parts[0]}://{root}{"/".join(parts[1:])}'
-
-
-def _opened(given: str) -> tuple[Any, str]:
-    """Return the file system of an address, and what the address is called there."""
-    import fsspec
-
-    files, root = fsspec.core.url_to_fs(_address(_parts(given)))
-    return files, root
-
-
 def _listed(files: Any, root: str, address: str) -> Listing:
     files.invalidate_cache()
     about = files.info(root)
@@ -289,23 +201,3 @@ def _listed(files: Any, root: str, address: str) -> Listing:
         (name, -1 if info.get('size') is None else int(info['size']),
          str(next((info[version] for version in _VERSIONS if info.get(version)), '')))
         for name, info in sorted(found.items())))
-
-
-@contextmanager
-def _faults(address: str, done: str) -> Iterator[None]:
-    """Turn errors of any file system in the block into one line."""
-    try:
-        yield
-    except GraspSuccessDetectorError:
-        raise
-    except FileNotFoundError as error:
-        raise RemoteError(f'{address}: no such file, folder or bucket ({one_line(error)})'
-                          ) from error
-    except ImportError as error:    # fsspec's own text names the package
-        how = ("; in the clone: pip install -c constraints.txt '.[remote]'"
-               if address.startswith('s3') or error.name == 'fsspec' else '')
-        raise RemoteError(f'{address}: {one_line(error)}{how}') from error
-    except Exception as error:      # of boto, aiohttp, the network: no common class
-        text = (fault_text(error) if isinstance(error, OSError) and error.errno in DISK_ERRORS
-                else one_line(error))
-        raise RemoteError(f'{address}: cannot be {done} ({text})') from error

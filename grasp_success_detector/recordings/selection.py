@@ -147,8 +147,10 @@ class SourcePlan:
         account = {'path': named(self.source.path), 'kind': self.source.kind.value,
                    'topic': self.topic_name, 'found': self.messages,
                    'skipped': dict(self.skipped), 'damage': dict(self.damage)}
-        return account | ({'attempts_by': self.attempts_by, 'attempts': len(
-            {frame.attempt for frame in self.frames})} if self.attempts_by else {})
+        return account | ({
+            'attempts_by': self.attempts_by,
+            'attempts': len({frame.attempt for frame in self.frames}),
+            'unread_files': dict(self.source.found.unread)} if self.attempts_by else {})
 
 
 def read_labels(sources: Sequence[Source], selection: FrameSelection,

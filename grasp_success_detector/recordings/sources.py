@@ -23,6 +23,7 @@ from grasp_success_detector.recordings.pictures import (
     Picture,
     PICTURE_SUFFIXES,
     shown,
+    with_reasons,
 )
 
 STORAGE_SUFFIXES = ('.mcap', '.db3', '.mcap.zstd', '.db3.zstd')
@@ -204,15 +205,20 @@ def _source(name: str, path: Path) -> Source | None:
                 f'{shown(path)}: holds a bag ({shown(found.recordings[0])}) and '
                 f'{len(found.pictures)} pictures ({shown(found.pictures[0].member)}, ...); '
                 'expected one of them: give the bag file or the folder of the pictures')
-        return Source(name, path, SourceKind.PICTURES, (), found) if found.pictures else None
+        return _of_pictures(name, path, (), found)
     if lowered.endswith('.zip'):
-        found = find_in_zip(path)
-        return Source(name, path, SourceKind.PICTURES, (path,), found) if found.pictures else None
+        return _of_pictures(name, path, (path,), find_in_zip(path))
     if lowered.endswith(VIDEO_SUFFIXES):
         return Source(name, path, SourceKind.VIDEO, (path,))
     if lowered.endswith((*STORAGE_SUFFIXES, *_BAG_SUFFIXES)):
         return Source(name, path, SourceKind.BAG, (path,))
     return None
+
+
+def _of_pictures(name: str, path: Path, files: tuple[Path, ...], found: Found) -> Source | None:
+    if found.unread and not (found.pictures or found.recordings):
+        raise BagError(f'{shown(path)}: no picture can be read: {with_reasons(found.unread)}')
+    return Source(name, path, SourceKind.PICTURES, files, found) if found.pictures else None
 
 
 def _bags_in(folder: Path) -> list[Path]:

@@ -17,7 +17,7 @@ from grasp_success_detector.evaluation.attempts import (
 from grasp_success_detector.evaluation.comparison import Gate
 from grasp_success_detector.evaluation.evaluation import Evaluation
 from grasp_success_detector.evaluation.frame_sources import Recording
-from grasp_success_detector.evaluation.predictions import Prediction, write_predictions
+from grasp_success_detector.evaluation.predictions import escaped, Prediction, write_predictions
 from grasp_success_detector.evaluation.replay import Difference, Replay
 from grasp_success_detector.files import csv_text, json_text, write_whole
 from grasp_success_detector.images.decoding import RgbImage
@@ -95,7 +95,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path, timelines: int, video
     links = _write_suspicious(evaluation.recordings, evaluation.suspicions, folder)
     write_whole(folder / f'{_LABEL_ERRORS}.csv', csv_text(
         ['attempt', 'source', 'label', 'frames', 'start_s', 'end_s', 'believed', 'pictures'],
-        ([*suspicion.to_json().values(), links.get(suspicion.attempt, '')]
+        ([*map(escaped, suspicion.to_json().values()), links.get(suspicion.attempt, '')]
          for suspicion in evaluation.suspicions)))
     if videos:
         (folder / 'videos').mkdir()
@@ -183,8 +183,9 @@ def _source(evaluation: Evaluation, recording: Recording) -> SourceSummary:
           time[verdict] / total if total and recording.topic != PICTURES else None)
          for verdict in VERDICTS],
         [f'{count} {what}' for what, count in counts]
-        + [f'not decoded: {shown(file)} ({reason})' for file, reason
-           in evaluation.unreadable.get(recording.name, {}).items()])
+        + [f'not read: {shown(file)} ({reason})' for files in (
+            recording.account.get('unread_files', {}), evaluation.unreadable.get(
+                recording.name, {})) for file, reason in files.items()])
 
 
 def _results(evaluation: Evaluation) -> dict[str, Any]:

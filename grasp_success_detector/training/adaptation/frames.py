@@ -148,7 +148,8 @@ def read_frames(recordings: Sequence[Recording], preprocessings: Mapping[str, Pr
     inputs: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in preprocessings}
     spans: dict[tuple[str, str], tuple[float, float]] = {}
     refused: dict[str, int] = {}
-    unreadable: dict[str, str] = {}
+    unreadable = {f'{recording.name}/{file}': reason for recording in recordings
+                  for file, reason in recording.account.get('unread_files', {}).items()}
     hashes: list[str] = []
 
     def make(picture: RgbImage) -> dict[str, NDArray[np.uint8]]:
