@@ -34,8 +34,8 @@ FAMILIARITY_QUANTILE = 0.99
 # Added to the variances, as a fraction of their mean: features that hardly vary do not decide.
 _SHRINKAGE = .03
 
-# From this many standard deviations above the mean distance between few pictures, and a margin, the
-# next one of the same rig is unfamiliar; measured on other rigs (docs/trust.md).
+# This many standard deviations above the mean distance between few pictures, times the margin, is
+# where the next one of the same rig is unfamiliar; measured on other rigs (docs/trust.md).
 _FEW_PICTURES_SPREAD, _FEW_PICTURES_MARGIN = 2., 1.1
 
 #: Above this exponent a frame is unfamiliar anyway: float32 holds its exponential.
