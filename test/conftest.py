@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+import shutil
 import signal
 import tempfile
 
@@ -9,12 +10,20 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# Temporary files of this run and its child processes lie in one folder, which goes with it: launch
+# leaves its parameter files, and a process that a test kills can remove nothing. Those of pytest
+# stay where they are, to look at what a test has left. Chromium's sockets want short paths.
+os.environ.setdefault('PYTEST_DEBUG_TEMPROOT', tempfile.gettempdir())
+TEMPORARY = tempfile.mkdtemp(prefix='grasp_test_', dir=os.environ['PYTEST_DEBUG_TEMPROOT'])
+tempfile.tempdir = TEMPORARY
+
 # Set before anything imports rclpy; child processes inherit it. 1 to 101 are the domains whose
 # ports lie below Linux' ephemeral ones.
 os.environ.update(
+    TMPDIR=TEMPORARY,
     ROS_DOMAIN_ID=str(1 + os.getpid() % 101),
     ROS_AUTOMATIC_DISCOVERY_RANGE='LOCALHOST',
-    ROS_LOG_DIR=tempfile.mkdtemp(prefix='grasp_success_detector_test_'),
+    ROS_LOG_DIR=TEMPORARY,
     PYTHONPATH=os.pathsep.join(filter(None, (str(ROOT), os.environ.get('PYTHONPATH')))))
 os.environ.pop('ROS_LOCALHOST_ONLY', None)
 
@@ -32,6 +41,11 @@ OPTIONAL = {
     'lightning', 'lz4', 'matplotlib', 'mcap', 'mujoco', 'nncf', 'onnx', 'onnxruntime', 'openvino',
     'packaging', 'rclpy', 'rich', 'rosbags', 'ruamel', 'safetensors', 'selenium', 'skimage',
     'sklearn', 'starlette', 'tensorboard', 'timm', 'torch', 'torchvision', 'uvicorn'}
+
+
+def pytest_unconfigure():
+    """Remove what the run has left."""
+    shutil.rmtree(TEMPORARY, ignore_errors=True)
 
 
 @pytest.hookimpl(hookwrapper=True)
