@@ -28,6 +28,7 @@ from grasp_success_detector.networks.checkpoint import Checkpoint
 from grasp_success_detector.recordings import storage
 from grasp_success_detector.recordings.bags import open_bag
 from grasp_success_detector.recordings.ground_truth import read_intervals
+from grasp_success_detector.recordings.picture_labels import read_picture_rows
 from grasp_success_detector.recordings.selection import FrameSelection, plan_source
 from grasp_success_detector.recordings.sources import find_sources
 from grasp_success_detector.training.recipe import load_config
@@ -121,7 +122,8 @@ def test_yaml_with_aliases_is_refused_wherever_it_is_read(tmp_path):
 
 def test_pipes_are_refused_instead_of_waited_for(tmp_path):
     pipe = {}
-    for suffix in ('bag', 'mcap', 'db3', 'mcap.zstd', 'mp4', 'csv', 'jpg', 'safetensors', 'yaml'):
+    for suffix in ('bag', 'mcap', 'db3', 'mcap.zstd', 'mp4', 'csv', 'jpg', 'safetensors', 'yaml',
+                   'zip'):
         pipe[suffix] = tmp_path / f'pipe.{suffix}'
         os.mkfifo(pipe[suffix])
     for suffix in ('bag', 'mcap', 'db3', 'mcap.zstd'):
@@ -129,6 +131,8 @@ def test_pipes_are_refused_instead_of_waited_for(tmp_path):
     with pytest.raises(BagError, match='is a pipe'), open_bag(pipe['bag']):
         pass
     for error, call in ((DatasetError, lambda: read_intervals(pipe['csv'])),
+                        (DatasetError, lambda: read_picture_rows(pipe['csv'])),
+                        (BagError, lambda: find_sources([pipe['zip']])),
                         (ImageDecodeError, lambda: read_image(pipe['jpg'])),
                         (CheckpointError, lambda: Checkpoint.open(pipe['safetensors'])),
                         (ConfigError, lambda: load_config(pipe['yaml'], {}))):

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
 from grasp_success_detector.errors import DatasetError
+from grasp_success_detector.files import check_regular
 from grasp_success_detector.labels import CLASS_NAMES, Label
 from grasp_success_detector.recordings.pictures import Picture, PictureReader, shown
 from grasp_success_detector.recordings.sources import Source
@@ -74,6 +75,7 @@ def read_picture_rows(path: Path) -> list[PictureRow]:
         names with their lines.
     """
     try:
+        check_regular(path)
         # Names that are no UTF-8 are compared byte for byte.
         text = path.read_bytes().decode('utf-8-sig', 'surrogateescape')
     except OSError as error:

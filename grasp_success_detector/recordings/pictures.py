@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 import zipfile
 
 from grasp_success_detector.errors import BagError, one_line
+from grasp_success_detector.files import check_regular
 
 #: Suffixes of picture files, in lower case.
 PICTURE_SUFFIXES: Final = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
@@ -206,6 +207,7 @@ def find_in_zip(path: Path) -> Found:
 def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
     """Open a zip file; raise BagError if it is none or cannot be read."""
     try:
+        check_regular(path)
         archive = zipfile.ZipFile(path)
     except OSError as error:
         raise BagError(f'{shown(path)}: cannot be read ({error.strerror})') from error
