@@ -88,6 +88,12 @@ class Result:
     withdrawals_s: tuple[float, ...]
     changes: float
 
+    @property
+    def wrong_percent(self) -> tuple[float, float, float]:
+        """Share of the wrong attempts in percent, and its interval (Wilson 95 %)."""
+        low, high = wilson_interval(self.wrong_attempts, self.attempts)
+        return 100 * self.wrong_attempts / self.attempts, 100 * low, 100 * high
+
     def time_s(self, percent: float) -> float:
         return _percentile(self.times_s, percent)
 
@@ -203,10 +209,10 @@ def frontier(results: list[Result]) -> list[Result]:
 def row(result: Result) -> str:
     """Return a line of a Markdown table."""
     config = result.config
-    low, high = wilson_interval(result.wrong_attempts, result.attempts)
+    _, low, high = result.wrong_percent
     return (f'| {config.threshold:g} | {config.window_s:g} | {config.min_frames} '
             f'| {config.hysteresis:g} | {result.wrong_attempts}/{result.attempts} '
-            f'({low:.1%} to {high:.1%}) '
+            f'({low:.1f}% to {high:.1f}%) '
             f'| {result.wrong_ends}/{result.attempts - result.successes} '
             f'| {result.missed}/{result.successes} | {result.time_s(50):.2f} '
             f'| {result.time_s(90):.2f} | {result.withdrawal_s(50):.2f} '
@@ -260,23 +266,17 @@ def draw(results: list[Result], defaults: list[Result], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 5), dpi=110)
+
+    def points(those: list[Result]) -> tuple[list[float], list[float]]:
+        return [r.time_s(90) for r in those], [r.wrong_percent[0] for r in those]
+
     for threshold in THRESHOLDS:
-        those = [r for r in results if r.config.threshold == threshold]
-        axes.scatter([r.time_s(90) for r in those],
-                     [100 * r.wrong_attempts / r.attempts for r in those], s=12, alpha=0.6,
-                     label=f'threshold {threshold:g}')
-    best = frontier(results)
-    axes.step([r.time_s(90) for r in best],
-              [100 * r.wrong_attempts / r.attempts for r in best], where='post', color='black',
-              linewidth=1, label='best')
-    shares = [wilson_interval(r.wrong_attempts, r.attempts) for r in defaults]
-    middle = [r.wrong_attempts / r.attempts for r in defaults]
-    pairs = list(zip(middle, shares, strict=True))
-    axes.errorbar([r.time_s(90) for r in defaults], [100 * share for share in middle],
-                  yerr=[[100 * (share - low) for share, (low, _) in pairs],
-                        [100 * (high - share) for share, (_, high) in pairs]],
-                  fmt='D', color='black', capsize=4, linewidth=0.8,
-                  label='defaults at each threshold, Wilson 95 %')
+        axes.scatter(*points([r for r in results if r.config.threshold == threshold]), s=12,
+                     alpha=0.6, label=f'threshold {threshold:g}')
+    axes.step(*points(frontier(results)), where='post', color='black', linewidth=1, label='best')
+    shares, lows, highs = np.transpose([r.wrong_percent for r in defaults])
+    axes.errorbar(*points(defaults), yerr=[shares - lows, highs - shares], fmt='D', color='black',
+                  capsize=4, linewidth=0.8, label='defaults at each threshold, Wilson 95 %')
     axes.set_xlabel('time to decision, 90th percentile of successful attempts (s)')
     axes.set_ylabel('attempts in which a wrong true began (%)')
     axes.set_title(f'{results[0].attempts} SIMULATED attempts filmed at 15 frames/s')

@@ -73,7 +73,6 @@ class Ways:
         self.source, self.features = (self.start.pooled(
             each.images, self.known.preprocessing) for each in (source, frames))
 
-
     def log_odds(self, margins: torch.Tensor, threshold: float | None = None) -> Floats:
         """Return log-odds of success that are 0 at the threshold (that of the checkpoint)."""
         limit = self.known.threshold if threshold is None else threshold
