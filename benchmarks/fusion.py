@@ -5,13 +5,13 @@ How often attempts are decided right from camera, joint states, both, and two ca
         --tactile --seed 1001
     simulate_grasps bags/random_test --preset random --attempts 300 --fps 5 --from-s 3.4 \
         --cameras 2 --tactile --seed 2001
-    python benchmarks/fusion.py --data bags/rig_test bags/random_test --leave-out tactile
+    python benchmarks/fusion.py --data bags/rig_test bags/random_test
 
 The file of the hand that ships was learned on other seeds (docs/hand.md). Everything is simulated.
 Each attempt is decided at its last labelled frame as the node decides it, with the file of the
 hand that ships or --hand; UNKNOWN counts as wrong. --familiarity 0 judges all frames, as the
-figures of the model card do. --leave-out tactile: as of the drivers v4, plexus and v5;
---leave-out torques: as of v5_sense; neither: as of v6.
+figures of the model card do. There is a row for what each driver lets one know: the simulated hand
+has the links of V4.
 
 The last lines say how well the hand alone tells an object that was touched and left (not_lifted)
 from none (empty): ROC-AUC of the largest closure deficit and of the share of pressed sensors.
@@ -39,6 +39,7 @@ from grasp_success_detector.evaluation.metrics import wilson_interval
 from grasp_success_detector.evaluation.threshold import roc_auc
 from grasp_success_detector.files import checkpoint_path
 from grasp_success_detector.hand.closure import closure_deficit
+from grasp_success_detector.hand.kinematics import Geometry
 from grasp_success_detector.hand.model import read_hand
 from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.labels import FailureReason, Label, Verdict
@@ -47,6 +48,10 @@ from grasp_success_detector.recordings.hand_messages import read_hand_messages
 from grasp_success_detector.recordings.reader import StorageFile
 from grasp_success_detector.recordings.selection import FrameSelection
 from grasp_success_detector.recordings.sources import find_sources
+
+#: What is known with each driver, beside the angles of joints and commands.
+DRIVERS = {'torques and distances (V4)': {'torques', 'distances'}, 'torques (V5)': {'torques'},
+           'tactile (V5 Sense)': {'tactile'}, 'torques and tactile (V6)': {'torques', 'tactile'}}
 
 TOPICS = ('/camera/image_raw/compressed', '/camera_2/image_raw/compressed')
 
@@ -60,6 +65,15 @@ def cell(attempts: Sequence[FusedAttempt]) -> str:
     unknown = sum(attempt.decision.verdict is Verdict.UNKNOWN for attempt in attempts)
     return (f'{right / len(attempts):.1%} ({right}/{len(attempts)}), {low:.1f} to {high:.1f} %; '
             f'{unknown} unknown; {wrong}/{len(failures)}')
+
+
+def known_stream(stream: HandStream, known: set[str]) -> HandStream:
+    """Return what a driver lets one know of a simulated hand."""
+    states = stream.states
+    return stream._replace(
+        geometry=Geometry.V4_RIGHT if 'distances' in known else None,
+        touches=stream.touches if 'tactile' in known else None,
+        states=states if 'torques' in known else states._replace(efforts=None))
 
 
 def reasons_of(bag: Path) -> dict[str, tuple[int, str]]:
@@ -116,7 +130,6 @@ def main() -> None:
     parser.add_argument('checkpoint', nargs='?', default='')
     parser.add_argument('--data', type=Path, nargs='+', required=True)
     parser.add_argument('--hand', default='', help='file of calibrate_hand')
-    parser.add_argument('--leave-out', nargs='+', choices=('tactile', 'torques'), default=())
     parser.add_argument('--familiarity', type=float, default=.99, help='familiarity_quantile')
     parser.add_argument('--engine', default='auto')
     parser.add_argument('--precision', default='auto')
@@ -128,16 +141,13 @@ def main() -> None:
     print(f'{classifier.selection}; camera alone at {config.threshold:.3f}, else at '
           f'{FUSED_THRESHOLD}; '
           'right, unknown, failures called SUCCESS')
-    print('| attempts | camera alone | joints alone | both | two cameras and joints |')
-    print('| --- ' * 5 + '|', flush=True)
+    print('| attempts | driver publishes | camera alone | joints alone | both '
+          '| two cameras and joints |')
+    print('| --- ' * 6 + '|', flush=True)
     tables = []
     for bag in args.data:
         source, = find_sources([str(bag)])
-        stream = hand_stream(read_hand_messages([StorageFile(path) for path in source.files]))
-        if 'tactile' in args.leave_out:
-            stream = stream._replace(touches=None)
-        if 'torques' in args.leave_out:
-            stream = stream._replace(states=stream.states._replace(efforts=None))
+        whole = hand_stream(read_hand_messages([StorageFile(path) for path in source.files]))
         cameras: list[Judged] = []
         with tempfile.TemporaryDirectory() as folder:
             for topic in TOPICS:
@@ -145,14 +155,16 @@ def main() -> None:
                                              Path(folder))
                 cameras.append(judge(classifier, recording,
                                      familiarity_quantile=args.familiarity))
-        decided = [
-            decide_fused(cameras[:1], None, model, config),
-            decide_fused(cameras[:1], stream, model, config, without_cameras=True),
-            decide_fused(cameras[:1], stream, model, config),
-            decide_fused(cameras, stream, model, config)]
-        print(f'| {bag.name} | {" | ".join(map(cell, decided))} |', flush=True)
+        alone = decide_fused(cameras[:1], None, model, config)
+        for driver, known in DRIVERS.items():
+            stream = known_stream(whole, known)
+            decided = [alone, decide_fused(cameras[:1], stream, model, config,
+                                           without_cameras=True),
+                       *(decide_fused(seen, stream, model, config)
+                         for seen in (cameras[:1], cameras))]
+            print(f'| {bag.name} | {driver} | {" | ".join(map(cell, decided))} |', flush=True)
         truth = reasons_of(bag)
-        tables += [f'\n{bag.name}, why failed attempts failed, one camera and joints:',
+        tables += [f'\n{bag.name}, why failed attempts failed, one camera, {driver}:',
                    *confusion(decided[2], truth), *touched_or_empty(stream, truth)]
     print('\n'.join(tables))
 

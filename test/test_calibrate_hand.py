@@ -9,7 +9,13 @@ from recordings import cdr_type, header, message, START_NS, write_folder
 
 from grasp_success_detector.cli.calibrate_hand import main
 from grasp_success_detector.errors import HandStateError
+from grasp_success_detector.evaluation.hand_replay import hand_stream, poses_at
+from grasp_success_detector.hand.drivers import DriverKind, Side
+from grasp_success_detector.hand.kinematics import Geometry
 from grasp_success_detector.hand.model import read_hand
+from grasp_success_detector.recordings.hand_messages import read_hand_messages
+from grasp_success_detector.recordings.reader import StorageFile
+from grasp_success_detector.recordings.sources import find_sources
 
 JOINTS = 'sensor_msgs/msg/JointState'
 NAMES = [f'ah_joint{f}{j}' for f in (1, 2, 3, 0) for j in range(4)]
@@ -77,7 +83,7 @@ def test_a_file_is_not_overwritten_and_something_must_be_given(tmp_path, capsys)
 
 @pytest.mark.parametrize(('change', 'text'), [
     (lambda read: read | {'about': {'by': 'hand'}}, 'damaged, or changed by hand'),
-    (lambda read: read | {'format_version': 9}, 'format_version 9; expected 3'),
+    (lambda read: read | {'format_version': 9}, 'format_version 9; expected 4'),
     (lambda read: [], 'no file of calibrate_hand'),
     (lambda read: read | {'joints': {}}, 'no file of calibrate_hand'),
 ])
@@ -92,3 +98,15 @@ def test_a_changed_file_of_a_hand_is_refused(tmp_path, change, text):
 def test_a_missing_file_of_a_hand_is_named(tmp_path):
     with pytest.raises(HandStateError, match='no.json: cannot be read'):
         read_hand(str(tmp_path / 'no.json'))
+
+
+def test_only_a_driver_that_is_given_tells_the_geometry(tmp_path):
+    # Names alone do not: plexus has those of V4, and other links.
+    source, = find_sources([str(closes(tmp_path / 'empty', 1))])
+    found = read_hand_messages([StorageFile(path) for path in source.files])
+    for driver, side, expected in (
+            (DriverKind.V4, Side.LEFT, Geometry.V4_LEFT), (DriverKind.PLEXUS, Side.RIGHT, None),
+            (None, Side.RIGHT, None)):
+        stream = hand_stream(found, driver, side)
+        pose, = poses_at(stream, [stream.states.times_ns[-1]])
+        assert pose.geometry is expected

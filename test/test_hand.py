@@ -1,9 +1,12 @@
 """Joint states of every driver: names, order, closure, and the phases of the hand's motion."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from grasp_success_detector.errors import HandStateError
+from grasp_success_detector.hand.calibration import LabelledPose, learn_joints, out_of_fold
 from grasp_success_detector.hand.closure import closure_deficit, flexion, HandReference
 from grasp_success_detector.hand.drivers import (
     detect_driver,
@@ -14,6 +17,7 @@ from grasp_success_detector.hand.drivers import (
 )
 from grasp_success_detector.hand.evidence import closed_on_nothing, grasp_features
 from grasp_success_detector.hand.fusion import fit_fusion
+from grasp_success_detector.hand.kinematics import finger_distances, Geometry
 from grasp_success_detector.hand.logistic import (
     fit_logistic,
     LARGEST_LOG_ODDS,
@@ -267,6 +271,26 @@ def test_a_hand_closed_on_nothing_is_told_from_one_that_holds():
 
 
 def test_features_do_not_depend_on_which_fingers_hold():
-    features = [grasp_features(CLOSED - np.repeat(lack, 4), CLOSED)
+    features = [grasp_features(CLOSED - np.repeat(lack, 4), CLOSED)['deficits']
                 for lack in ([.1, 0, 0, .1], [0, .1, 0, .1])]
     np.testing.assert_allclose(features[0][4:8], features[1][4:8])
+
+
+def test_distances_of_the_fingers_count_where_the_geometry_is_known():
+    rng = np.random.default_rng(7)
+    held = CLOSED - rng.uniform(0, .4, (200, 16))
+    apart = finger_distances(held, Geometry.V4_RIGHT)[:, 0]     # of thumb and index finger
+    poses = [LabelledPose(str(i), bool(success), angles, CLOSED, .3, geometry=Geometry.V4_RIGHT)
+             for i, (angles, success) in enumerate(zip(held, apart > .025, strict=True))]
+    unknown = [replace(pose, geometry=None) for pose in poses]
+    known_right, right = (np.mean([(odds > 0) == pose.success for odds, pose in zip(
+        out_of_fold(rows), rows, strict=True)]) for rows in (poses, unknown))
+    assert known_right > max(right, .93) + .01
+    model, five = learn_joints(poses), np.zeros(4)      # joints of a fifth finger
+    assert set(model.regressions) == {'deficits', 'deficits distances'}
+    assert set(learn_joints(unknown).regressions) == {'deficits'}
+    doubtful = held[np.abs(apart - .025).argmin()]
+    alone = model.log_odds(doubtful, CLOSED)
+    assert model.log_odds(doubtful, CLOSED, None, Geometry.V4_RIGHT) != alone
+    assert alone == model.log_odds(np.r_[doubtful, five], np.r_[CLOSED, five], None,
+                                   Geometry.V4_RIGHT)

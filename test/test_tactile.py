@@ -139,7 +139,7 @@ def test_what_touch_and_opening_say_is_learned_on_poses_that_have_it():
 
     opening = [replace(pose, success=i < 2, opening=True) for i, pose in enumerate(poses[:10])]
     joints = learn_joints(poses + opening)
-    assert joints.logistic == learn_joints(poses).logistic
+    assert joints.regressions == learn_joints(poses).regressions
     assert joints.opening == pytest.approx(log(3 / 9)) and learn_joints(poses).opening == 0
     assert out_of_fold(poses + opening)[-10:] == pytest.approx(joints.opening)
     assert learn_tactile(poses + opening) == learned

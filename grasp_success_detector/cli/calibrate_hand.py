@@ -34,6 +34,7 @@ from grasp_success_detector.hand.calibration import (
 )
 from grasp_success_detector.hand.closure import flexion, HandReference
 from grasp_success_detector.hand.drivers import DriverKind, read_names, Side
+from grasp_success_detector.hand.kinematics import Geometry
 from grasp_success_detector.hand.model import HandModel, read_hand
 from grasp_success_detector.hand.monitor import Pose
 from grasp_success_detector.recordings.hand_messages import read_hand_messages
@@ -126,11 +127,12 @@ def _bags(given: Sequence[str]) -> list[Source]:
 def _stream(source: Source, args: argparse.Namespace) -> HandStream:
     files = [StorageFile(path) for path in source.files]
     try:
-        return hand_stream(
+        stream = hand_stream(
             read_hand_messages(files), None if args.driver is None else DriverKind(args.driver),
             Side(args.hand), read_names(args.joint_names))
     except HandStateError as error:
         raise HandStateError(f'{source.path}: {error}') from error
+    return stream if args.geometry is None else stream._replace(geometry=Geometry(args.geometry))
 
 
 def _poses(stream: HandStream) -> list[Pose]:
@@ -192,6 +194,9 @@ def _parser() -> argparse.ArgumentParser:
                                            if kind is not DriverKind.NONE], help='its driver')
     hand.add_argument('--hand', choices=[side.value for side in Side], default='right',
                       help='its side (right); only V4 names joints by it')
+    hand.add_argument('--geometry', choices=[geometry.value for geometry in Geometry],
+                      help='its links, for the distances of the fingers (those of --driver v4; '
+                      'else not known)')
     hand.add_argument('--joint-names', default='', metavar='A,B,...',
                       help='names of the joints: index, middle, ring, thumb (, little), each from '
                       'its base to its tip')

@@ -30,6 +30,7 @@ from grasp_success_detector.hand.drivers import (
     find_names,
     Side,
 )
+from grasp_success_detector.hand.kinematics import Geometry, geometry_of
 from grasp_success_detector.hand.model import HandModel
 from grasp_success_detector.hand.monitor import HandMonitor, Pose, PoseFollower
 from grasp_success_detector.hand.motion import Phase
@@ -62,12 +63,14 @@ class HandStream(NamedTuple):
     :ivar commands: angles that the joints were told to reach; None if the recording has none.
     :ivar texts: time in ns and text of commands such as ``grasp_3``.
     :ivar touches: readings of the tactile sensors; None if the recording has none.
+    :ivar geometry: of the hand; None: unknown.
     """
 
     states: Samples
     commands: Samples | None
     texts: Sequence[tuple[int, str]]
     touches: Samples | None = None
+    geometry: Geometry | None = None
 
     def events(self) -> Iterator[Event]:
         """Yield all in the order of time."""
@@ -88,7 +91,7 @@ def hand_stream(found: HandMessages, driver: DriverKind | None = None, side: Sid
     """
     Find the hand among the joint states of a recording.
 
-    :param driver: None: told by the names of the joints.
+    :param driver: None: told by the names of the joints, which do not tell the hand's geometry.
     :param names: the hand's joints in the order of FINGERS, instead of those of a driver.
     :raises HandStateError: no topic has the joints of a hand.
     """
@@ -114,12 +117,13 @@ def hand_stream(found: HandMessages, driver: DriverKind | None = None, side: Sid
     if False not in chosen:
         raise HandStateError(f'{wrong}; expected joint states of an Allegro hand')
     return HandStream(chosen[False], chosen.get(True), found.texts,
-                      next(iter(found.tactile.values()), None))
+                      next(iter(found.tactile.values()), None),
+                      None if driver is None else geometry_of(driver, side))
 
 
 def poses_at(stream: HandStream, times_ns: Sequence[int]) -> list[Pose | None]:
     """Return the hand's pose at each of some times, in ns and in order; None before the first."""
-    follower, poses, events = PoseFollower(), [], stream.events()
+    follower, poses, events = PoseFollower(stream.geometry), [], stream.events()
     event = next(events, None)
     for time_ns in times_ns:
         while event is not None and event[0] <= time_ns:
@@ -154,7 +158,7 @@ def labelled_poses(cameras: Sequence[Judged], stream: HandStream,
                 frame.attempt, frame.label is Label.SUCCESS, pose.measured, closed, pose.opened,
                 pose.effort, tuple(probability for said in seen if (
                     probability := _newest(said, frame.stamp_ns)) is not None), pose.touch,
-                pose.phase is Phase.OPENING))
+                pose.phase is Phase.OPENING, pose.geometry))
     return found
 
 
@@ -237,16 +241,18 @@ def decide_fused(cameras: Sequence[Judged], stream: HandStream | None, model: Ha
             mine.append(events[at])
             at += 1
         attempts.append(_decide(name, cameras, [row for row in rows if row[0] <= end_ns], mine,
-                                model, config, stream is not None, without_cameras))
+                                model, config, stream, without_cameras))
     return attempts
 
 
 def _decide(name: str, cameras: Sequence[Judged], rows: Sequence[tuple[int, int, int]],
             events: Sequence[Event], model: HandModel,
-            config: DecisionConfig, with_hand: bool, without_cameras: bool) -> FusedAttempt:
+            config: DecisionConfig, stream: HandStream | None, without_cameras: bool,
+            ) -> FusedAttempt:
     deciders = [WindowedDecider(config) for _ in cameras]
     fuser = Fuser(fused(config), model.fusion.probability)
-    monitor, watch, verdicts = HandMonitor(model), AttemptWatch(), []
+    monitor = HandMonitor(model, geometry=None if stream is None else stream.geometry)
+    watch, verdicts = AttemptWatch(), []
     decision, decided_ns = unknown(Reason.NO_FRAMES), 0
     steps: list[Event] = [*events, *((row[0], Kind.SHOWN, row) for row in rows)]
     for time_ns, kind, value in sorted(steps, key=lambda step: step[:2]):
@@ -260,7 +266,7 @@ def _decide(name: str, cameras: Sequence[Judged], rows: Sequence[tuple[int, int,
         if kind is not Kind.SHOWN and time_ns - decided_ns < _WATCH_NS:
             continue    # as the node, which does not decide at each joint state
         decided_ns = time_ns
-        state = monitor.state(time_ns) if with_hand else None
+        state = monitor.state(time_ns) if stream is not None else None
         decision = fuser.decide([decider.decide(time_ns) for decider in deciders],
                                 None if state is None else state.evidence)
         decision, over = watch.observe(time_ns, decision, state)

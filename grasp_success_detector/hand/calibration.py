@@ -11,11 +11,14 @@ from grasp_success_detector.errors import HandStateError
 from grasp_success_detector.hand.closure import flexion, HandReference
 from grasp_success_detector.hand.evidence import (
     farthest,
+    FEATURE_SETS,
+    FEATURES,
     grasp_features,
     joint_log_odds,
     JointModel,
 )
 from grasp_success_detector.hand.fusion import fit_fusion, Fusion
+from grasp_success_detector.hand.kinematics import Geometry
 from grasp_success_detector.hand.logistic import fit_logistic, Logistic
 from grasp_success_detector.hand.monitor import Pose
 from grasp_success_detector.hand.motion import Phase
@@ -48,6 +51,7 @@ class LabelledPose:
     :ivar cameras: P(success) from each camera that could tell at that moment.
     :ivar touch: features of the tactile sensors (2,); None without any.
     :ivar opening: whether it opens, so that its angles tell nothing more.
+    :ivar geometry: of the hand; None: unknown.
     """
 
     attempt: str
@@ -59,6 +63,7 @@ class LabelledPose:
     cameras: tuple[float, ...] = ()
     touch: NDArray[np.float64] | None = None
     opening: bool = False
+    geometry: Geometry | None = None
 
 
 def learn_reference(poses: Sequence[Pose]) -> HandReference:
@@ -99,14 +104,11 @@ def learn_joints(poses: Sequence[LabelledPose]) -> JointModel:
         if (count := len(set(attempts[labels == label]))) < LEAST_ATTEMPTS:
             raise HandStateError(f'{count} attempts with a closed hand of label {name}; expected '
                                  f'{LEAST_ATTEMPTS} or more')
-    fits = []
-    for features in (_features(poses, False), _features(poses, True)):
-        logistic = fit_logistic(features, labels, _once(attempts))
-        fits.append((logistic, farthest(features, logistic)))
-    with_effort = fits[1][0] if _have_effort(poses) else None
+    features = _features(poses)
+    fits = {name: fit_logistic(rows, labels, _once(attempts)) for name, rows in features.items()}
     return JointModel(
-        fits[0][0], with_effort, len(set(attempts)), max(far for _, far in fits) * _FAMILIAR,
-        _EMPTY,
+        fits, len(set(attempts)),
+        max(farthest(features[name], fit) for name, fit in fits.items()) * _FAMILIAR, _EMPTY,
         float(np.median([flexion(pose.closed).mean() - pose.opened for pose in poses
                          if pose.success])), opening)
 
@@ -134,7 +136,7 @@ def _closed_out_of_fold(poses: Sequence[LabelledPose], seed: int) -> NDArray[np.
     folds = dict(zip(names.tolist(), np.random.default_rng(seed).permutation(len(names)) % _FOLDS,
                      strict=True))
     fold = np.array([folds[pose.attempt] for pose in poses])
-    features = _features(poses, True)
+    features = next(iter(_features(poses).values()))
     labels = np.array([pose.success for pose in poses], bool)
     attempts = np.array([pose.attempt for pose in poses])
     found = np.empty(len(poses))
@@ -146,15 +148,14 @@ def _closed_out_of_fold(poses: Sequence[LabelledPose], seed: int) -> NDArray[np.
     return found
 
 
-def _have_effort(poses: Sequence[LabelledPose]) -> bool:
-    return all(pose.effort is not None for pose in poses)
-
-
-def _features(poses: Sequence[LabelledPose], effort: bool) -> NDArray[np.float64]:
-    """Return the features (N, F), with torques where they are wanted and all poses have some."""
-    effort = effort and _have_effort(poses)
-    return np.array([grasp_features(pose.measured, pose.closed, pose.effort if effort else None)
-                     for pose in poses])
+def _features(poses: Sequence[LabelledPose]) -> dict[str, NDArray[np.float64]]:
+    """Return the features (N, F) of each of FEATURE_SETS that all poses have."""
+    parts = [grasp_features(pose.measured, pose.closed, pose.effort, pose.geometry)
+             for pose in poses]
+    kinds = {kind: np.array([part[kind] for part in parts]) for kind in FEATURES
+             if all(kind in part for part in parts)}
+    return {name: np.hstack([kinds[kind] for kind in name.split()]) for name in FEATURE_SETS
+            if set(name.split()) <= set(kinds)}
 
 
 def learn_fusion(poses: Sequence[LabelledPose], log_odds: NDArray[np.float64]) -> Fusion:

@@ -16,7 +16,7 @@ from grasp_success_detector.hand.logistic import Logistic
 #: The one that ships with the package, learned on simulated attempts.
 SHIPPED_HAND = 'models/allegro_hand_simulated.json'
 
-_FORMAT = 3
+_FORMAT = 4
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class HandModel:
     """
     Everything that the node needs to judge a hand by its joints.
 
-    :ivar joints: P(success) from closure deficits.
+    :ivar joints: P(success) from closure deficits, torques and distances of the fingers.
     :ivar fusion: of the cameras' P(success) and the joints'.
     :ivar tactile: log-odds from those of the joints and the features of tactile sensors; None:
         tactile sensors count for nothing.
@@ -72,10 +72,8 @@ def read_hand(given: str = '') -> HandModel:
         joints, fusion, reference = read['joints'], read['fusion'], read['reference']
         tactile = None if read['tactile'] is None else _logistic(read['tactile'])
         model = HandModel(
-            JointModel(**joints | {
-                'logistic': _logistic(joints['logistic']),
-                'with_effort': None if joints['with_effort'] is None else _logistic(
-                    joints['with_effort'])}),
+            JointModel(**joints | {'regressions': {
+                name: _logistic(fit) for name, fit in joints['regressions'].items()}}),
             Fusion(**fusion | {'logistic': _logistic(fusion['logistic'])}),
             None if reference is None else HandReference(
                 _floats(reference['opened']), _floats(reference['closed']),

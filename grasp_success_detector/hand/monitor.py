@@ -12,6 +12,7 @@ from grasp_success_detector.decision import HandEvidence, NS_PER_S
 from grasp_success_detector.hand.attempts import opens
 from grasp_success_detector.hand.closure import closure_deficit, flexion
 from grasp_success_detector.hand.evidence import closed_on_nothing
+from grasp_success_detector.hand.kinematics import Geometry
 from grasp_success_detector.hand.model import HandModel
 from grasp_success_detector.hand.motion import MotionTracker, Phase
 from grasp_success_detector.hand.tactile import TouchFollower
@@ -35,6 +36,7 @@ class Pose(NamedTuple):
     :ivar has_opened: whether it is open and was seen to open.
     :ivar stands_still: whether the fingers have not moved in the last moment.
     :ivar touch: features of the tactile sensors (2,); None without any, or where they are stale.
+    :ivar geometry: of the hand; None: unknown.
     """
 
     phase: Phase
@@ -46,12 +48,14 @@ class Pose(NamedTuple):
     has_opened: bool
     stands_still: bool
     touch: NDArray[np.float64] | None = None
+    geometry: Geometry | None = None
 
 
 class PoseFollower:
     """Follow a hand's pose; positions are in radians, in the order of FINGERS."""
 
-    def __init__(self) -> None:
+    def __init__(self, geometry: Geometry | None = None) -> None:
+        self._geometry = geometry
         self._tracker = MotionTracker()
         self._recent: deque[tuple[int, NDArray[np.float64], NDArray[np.float64] | None]] = deque()
         self._commanded: NDArray[np.float64] | None = None
@@ -105,7 +109,7 @@ class PoseFollower:
         return Pose(self._tracker.phase, self._tracker.attempts, measured, commanded,
                     np.mean(efforts, 0) if efforts else None, self._tracker.opened_flexion,
                     self._tracker.has_opened, self._tracker.stands_still,
-                    self._touch.features(now_ns, stale_after_s))
+                    self._touch.features(now_ns, stale_after_s), self._geometry)
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,7 @@ def _judge(pose: Pose, model: HandModel) -> HandState:
         return HandState(pose.phase, pose.attempt, cannot, why=(
             'neither commands nor a reference tell where the hand closes; make one with '
             'calibrate_hand'))
-    log_odds = joints.log_odds(pose.measured, closed, pose.effort)
+    log_odds = joints.log_odds(pose.measured, closed, pose.effort, pose.geometry)
     if log_odds is not None and pose.touch is not None and model.tactile is not None:
         log_odds = float(model.tactile.log_odds(np.array([[log_odds, *pose.touch]]))[0])
     travel = joints.travel if reference is None else reference.travel()
@@ -176,11 +180,12 @@ def _judge(pose: Pose, model: HandModel) -> HandState:
 class HandMonitor:
     """Follow one hand; all methods are thread-safe, times of reception are monotonic ns."""
 
-    def __init__(self, model: HandModel, stale_after_s: float = .5) -> None:
+    def __init__(self, model: HandModel, stale_after_s: float = .5,
+                 geometry: Geometry | None = None) -> None:
         """Prepare; joint states older than ``stale_after_s`` count for nothing."""
         self.model, self.stale_after_s = model, stale_after_s
         self._lock = Lock()
-        self._follower = PoseFollower()
+        self._follower = PoseFollower(geometry)
         self._received_ns: int | None = None
 
     def observe(self, stamp_ns: int, positions: NDArray[np.float64],

@@ -23,6 +23,7 @@ from grasp_success_detector.hand.drivers import (
     in_order,
     read_names,
 )
+from grasp_success_detector.hand.kinematics import geometry_of
 from grasp_success_detector.hand.model import read_hand
 from grasp_success_detector.hand.monitor import HandMonitor
 from grasp_success_detector.ros.node.parameters import HandParameters
@@ -57,8 +58,8 @@ class HandSubscription:
         """
         self._node, self._begins = node, begins
         model = read_hand(values.hand_model)
-        self.monitor = HandMonitor(model, stale_after_s)
         self._kind, self._side = values.driver, values.hand
+        self.monitor = HandMonitor(model, stale_after_s, geometry_of(self._kind, self._side))
         self._names = read_names(values.joint_names)
         driver = None if self._kind is DriverKind.NONE else DRIVERS[self._kind]
         self.topic = values.joint_states_topic or (
