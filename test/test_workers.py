@@ -72,13 +72,13 @@ def files_of(folder):
 @pytest.fixture
 def compare(cluster, tmp_path, monkeypatch):
     """
-    Run a command with one process, with three, and on the cluster, of which a worker is killed.
+    Run a command with one process, with four, and on the cluster, of which a worker is killed.
 
     The folder is one in which the cluster's workers do not run, and paths are relative to it.
     """
     def run(command, *arguments, one=('--jobs', '1')):
         made = {}
-        for name, work in (('one', one), ('three', ('--jobs', '3')),
+        for name, work in (('one', one), ('four', ('--jobs', '4')),
                            ('cluster', ('--dask', cluster.scheduler_address))):
             (tmp_path / name).mkdir()
             monkeypatch.chdir(tmp_path / name)
@@ -90,7 +90,7 @@ def compare(cluster, tmp_path, monkeypatch):
                 assert command([*given, *work]) == 0
             made[name] = files_of(tmp_path / name)
         assert made['one']
-        for name in ('three', 'cluster'):
+        for name in ('four', 'cluster'):
             assert made[name].keys() == made['one'].keys()
             assert [file for file, data in made[name].items() if data != made['one'][file]] == []
         return made['one']
