@@ -35,7 +35,7 @@ def measure(contestant: str, checkpoint: Path, args: argparse.Namespace) -> dict
     from watched_node import watched
 
     jpegs = sample_jpegs(100)
-    with watched(contestant, checkpoint) as node:
+    with watched(contestant, checkpoint, args.python) as node:
         node.wait_for_first(jpegs[0])
         for jpeg in jpegs[:10]:
             node.ask(jpeg)
@@ -46,7 +46,7 @@ def measure(contestant: str, checkpoint: Path, args: argparse.Namespace) -> dict
             node.rest(.01)
         cpu = 1000 * (node.cpu_seconds() - before) / args.frames
         p50, p95, p99 = np.percentile(taken, (50, 95, 99))
-        found = {'p50': p50, 'p95': p95, 'p99': p99, 'cpu': cpu, 'mb': node.memory_mb()[0],
+        found = {'p50': p50, 'p95': p95, 'p99': p99, 'cpu': cpu, 'mb': node.memory_mb().resident,
                  'filmed': []}
         for rate in args.rates:
             loops = [subprocess.Popen([sys.executable, '-c', 'while True: pass'])
@@ -76,6 +76,8 @@ def main() -> None:
     parser.add_argument('--busy', type=int, default=0, metavar='N',
                         help='endless loops that run beside the camera (0)')
     parser.add_argument('--engines', nargs='+', choices=CONTESTANTS, default=CONTESTANTS)
+    parser.add_argument('--python', default=sys.executable,
+                        help='that runs the nodes, such as .cache/bare/python (this one)')
     parser.add_argument('--json', type=Path, help='file for what was measured')
     parser.add_argument('--alone', action='store_true', help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -91,8 +93,8 @@ def main() -> None:
         for contestant in args.engines:
             out = in_own_process(
                 __file__, checkpoint, '--alone', '--frames', args.frames, '--seconds',
-                args.seconds, '--engines', contestant, '--busy', args.busy, '--rates',
-                *args.rates)
+                args.seconds, '--engines', contestant, '--busy', args.busy, '--python',
+                args.python, '--rates', *args.rates)
             if out is None:
                 continue
             m = json.loads(out)

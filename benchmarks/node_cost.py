@@ -1,10 +1,12 @@
 """
 Memory and CPU of a node by state and engine, and of the baseline's.
 
-Each node is a process of its own; frames are 640 x 480 jpegs. `resident` is all that the process
-holds in memory; `own` is what it has written itself, which it shares with no other process and
-which cannot be read from a file again: the rest is pages of libraries. CPU is of one core. The
-baseline's node has no states: it judges from its start. Needs ROS 2.
+Each node is a process of its own; frames are 640 x 480 jpegs. `resident` (Rss) is all that the
+process holds in memory; in `proportional` (Pss) a page that several processes hold counts only as
+its part; `own` (Private_Dirty) is what it has written itself, which it shares with no other
+process and which cannot be read from a file again: the rest is pages of libraries. `peak` (VmHWM)
+is the most that was resident so far. CPU is of one core. The baseline's node has no states: it
+judges from its start. Needs ROS 2.
 
     python benchmarks/node_cost.py models/efficientnet_lite0_rig.safetensors
     python benchmarks/node_cost.py MODEL.safetensors --engines opencv-fp32 --python bare/python
@@ -41,7 +43,9 @@ class Cost(NamedTuple):
 
     state: str
     resident_mb: float
+    proportional_mb: float
     own_mb: float
+    peak_mb: float
     cpu: float
     answered_hz: float | None = None
 
@@ -95,8 +99,8 @@ def main() -> None:
         return
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     rows: list[dict[str, Any]] = []
-    table_head('checkpoint', 'engine', 'state', 'resident MB', 'own MB', 'CPU %',
-               'answered frames/s')
+    table_head('checkpoint', 'engine', 'state', 'resident MB', 'proportional MB', 'own MB',
+               'peak MB', 'CPU %', 'answered frames/s')
     for checkpoint in args.checkpoints:
         for contestant in args.engines:
             out = in_own_process(__file__, checkpoint, '--alone', '--seconds', args.seconds,
@@ -106,7 +110,8 @@ def main() -> None:
                 cost = Cost(**found)
                 rows.append({'checkpoint': checkpoint.stem, 'engine': contestant, **found})
                 table_row(checkpoint.stem, contestant, cost.state, f'{cost.resident_mb:.0f}',
-                          f'{cost.own_mb:.0f}', f'{cost.cpu:.1f}',
+                          f'{cost.proportional_mb:.0f}', f'{cost.own_mb:.0f}',
+                          f'{cost.peak_mb:.0f}', f'{cost.cpu:.1f}',
                           '' if cost.answered_hz is None else f'{cost.answered_hz:.1f}')
     print(f'\n{args.seconds:g} s in each state; {machine()}.')
     keep(args.json, rows)

@@ -36,7 +36,7 @@ def main() -> None:
 
         jpeg, = sample_jpegs(1)
         with watched(args.engines[0], args.checkpoints[0]) as node:
-            print(json.dumps((node.wait_for_first(jpeg), node.memory_mb()[0])))
+            print(json.dumps((node.wait_for_first(jpeg), node.memory_mb().resident)))
         return
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     rows = []

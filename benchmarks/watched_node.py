@@ -7,6 +7,7 @@ from pathlib import Path
 import subprocess
 import sys
 import time
+from typing import NamedTuple
 
 from contestants import node_command
 from lifecycle_msgs.srv import ChangeState
@@ -21,6 +22,23 @@ from grasp_success_detector.ros.tools.child_process import end
 _TICKS_PER_S = os.sysconf('SC_CLK_TCK')
 _RELIABLE = QoSProfile(depth=10, reliability=QoSReliabilityPolicy.RELIABLE)
 _PATIENCE_S = 60.
+
+
+class Memory(NamedTuple):
+    """
+    Memory of a process in MB.
+
+    :ivar resident: all that it holds.
+    :ivar proportional: the same, but of pages that several processes hold only its part.
+    :ivar own: what it has written itself: it shares these pages with no other process, and they
+        cannot be read from a file again. The rest is pages of libraries.
+    :ivar peak: the most that was resident since its start.
+    """
+
+    resident: float
+    proportional: float
+    own: float
+    peak: float
 
 
 class WatchedNode:
@@ -134,12 +152,14 @@ class WatchedNode:
         fields = stat.rpartition(')')[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
-    def memory_mb(self) -> tuple[float, float]:
-        """Return the memory that it holds, and that of it which it has written itself, in MB."""
-        lines = Path(f'/proc/{self.pid}/smaps_rollup').read_text(encoding='utf-8').splitlines()[1:]
-        sizes = {name: int(size.split()[0]) * 1024 / 1e6 for name, size in (
-            line.split(':') for line in lines)}
-        return sizes['Rss'], sizes['Private_Dirty']
+    def memory_mb(self) -> Memory:
+        sizes: dict[str, float] = {}
+        for name in ('smaps_rollup', 'status'):
+            for line in Path(f'/proc/{self.pid}/{name}').read_text(encoding='utf-8').splitlines():
+                if line.endswith(' kB'):
+                    key, size = line.removesuffix(' kB').split(':')
+                    sizes[key] = int(size) * 1024 / 1e6
+        return Memory(sizes['Rss'], sizes['Pss'], sizes['Private_Dirty'], sizes['VmHWM'])
 
     def _publish(self, jpeg: bytes) -> float:
         self._stamp_ns += 33_000_000
