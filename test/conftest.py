@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # leaves its parameter files, and a process that a test kills can remove nothing. Those of pytest
 # stay where they are, to look at what a test has left. Chromium's sockets want short paths.
 os.environ.setdefault('PYTEST_DEBUG_TEMPROOT', tempfile.gettempdir())
-TEMPORARY = tempfile.mkdtemp(prefix='grasp_test_', dir=os.environ['PYTEST_DEBUG_TEMPROOT'])
+TEMPORARY = tempfile.mkdtemp(prefix='grasp_test_')     # that of an xdist worker lies in its run's
 tempfile.tempdir = TEMPORARY
 
 # Set before anything imports rclpy; child processes inherit it. 1 to 101 are the domains whose
