@@ -1,5 +1,6 @@
 """The node's checkpoint changes while it runs, as by `ros2 param set`; over real DDS."""
 
+import re
 import time
 
 import pytest
@@ -47,8 +48,12 @@ def running_node(ears, random_checkpoint):
 
 @pytest.mark.slow
 def test_a_checkpoint_changes_between_two_frames(ears, running_node, random_checkpoint,
-                                                 classifier):
+                                                 classifier, tmp_path):
     seen, missed = running_node, []
+    tampered = tmp_path / 'tampered.safetensors'    # one digit of its threshold is another
+    tampered.write_bytes(re.sub(rb'(threshold\W+0\.)(\d)', lambda found: found[1] + (
+        b'1' if found[2] != b'1' else b'2'), random_checkpoint.read_bytes(), count=1))
+    assert tampered.read_bytes() != random_checkpoint.read_bytes()
     # `grasp_success` comes with every frame, also while a checkpoint is loaded.
     subscription = ears.node.create_subscription(
         Bool, '/changing/grasp_success', lambda message: None,
@@ -58,7 +63,8 @@ def test_a_checkpoint_changes_between_two_frames(ears, running_node, random_chec
         former = seen.diagnostics(lambda values: values['window_frames'] not in ('0', '1'))
         missed.clear()
 
-        for wrong, reason in (('/no/such', '/no/such: no such file'), (__file__, __file__)):
+        for wrong, reason in (('/no/such', '/no/such: no such file'), (__file__, __file__),
+                              (str(tampered), f'{tampered}: its metadata was damaged')):
             result, = set_parameters(seen, checkpoint=wrong)
             assert not result.successful
             assert result.reason.startswith(reason) and '\n' not in result.reason

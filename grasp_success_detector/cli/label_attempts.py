@@ -48,8 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = end.code
         raise
     finally:
-        # A thread that judges cannot be interrupted, and Python's end could crash in it.
-        if any(thread.name.startswith('labelling: ') for thread in threading.enumerate()):
+        # A thread that judges cannot be interrupted, and Python's end could crash in it. A caller
+        # with arguments of its own is no console script, and lives on.
+        if argv is None and any(
+                thread.name.startswith('labelling: ') for thread in threading.enumerate()):
             os._exit(code)
 
 
