@@ -72,8 +72,11 @@ def fetching(key: str) -> Iterator[None]:
     while True:
         with lock.open('w') as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            # Who had it before has removed it, and a third one may have made it anew.
-            if lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+            try:
+                there = lock.stat()
+            except FileNotFoundError:   # who had it before has removed it
+                continue
+            if os.path.samestat(os.fstat(file.fileno()), there):    # no third one made it anew
                 try:
                     yield
                 finally:
