@@ -69,9 +69,11 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def no_thread_of_label_attempts_outlives_its_test():
     """Wait for threads that judge in the background: the command ends without them."""
+    from grasp_success_detector.labelling import BACKGROUND
+
     yield
     for thread in threading.enumerate():
-        if thread.name.startswith('labelling: '):
+        if thread.name.startswith(BACKGROUND):
             thread.join(60)
 
 

@@ -14,6 +14,7 @@ import webbrowser
 from grasp_success_detector.console import command, command_parser, counted, ExitCode, needing
 from grasp_success_detector.errors import LabellingError
 from grasp_success_detector.files import checkpoint_path
+from grasp_success_detector.labelling import BACKGROUND
 from grasp_success_detector.recordings.ground_truth import AttemptsFrom
 from grasp_success_detector.recordings.sources import find_sources, Source, SourceKind
 
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A thread that judges cannot be interrupted, and Python's end could crash in it. A caller
         # with arguments of its own is no console script, and lives on.
         if argv is None and any(
-                thread.name.startswith('labelling: ') for thread in threading.enumerate()):
+                thread.name.startswith(BACKGROUND) for thread in threading.enumerate()):
             os._exit(code)
 
 

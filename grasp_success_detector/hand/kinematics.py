@@ -27,8 +27,6 @@ class Geometry(Enum):
     V4_LEFT = 'v4_left'
 
 
-
-
 #: Pairs of index (0), middle, ring and thumb (3) that stop each other, and then touch.
 PAIRS = ((3, 0), (3, 1), (3, 2), (0, 1), (1, 2))
 

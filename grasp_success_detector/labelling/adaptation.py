@@ -13,7 +13,7 @@ from typing import Any
 
 from grasp_success_detector.errors import one_line
 from grasp_success_detector.files import read_json, write_whole
-from grasp_success_detector.labelling.judging import BACKGROUND
+from grasp_success_detector.labelling import BACKGROUND
 from grasp_success_detector.labelling.material import Material
 
 #: The checkpoint is adapted again after this many more labelled attempts or pictures.

@@ -6,6 +6,7 @@ from threading import Condition, Thread
 from typing import TYPE_CHECKING
 
 from grasp_success_detector.errors import GraspSuccessDetectorError, one_line
+from grasp_success_detector.labelling import BACKGROUND
 from grasp_success_detector.labelling.frame_cache import FrameCache
 from grasp_success_detector.labelling.hand import Hands
 from grasp_success_detector.labelling.marks import Mark, SourceMarks, Span
@@ -13,9 +14,6 @@ from grasp_success_detector.labelling.suggestions import curve_frames, suggest, 
 
 if TYPE_CHECKING:   # loads torch, for which the page does not wait
     from grasp_success_detector.inference.classifier import GraspClassifier
-
-#: How the names of the threads of a session begin.
-BACKGROUND = 'labelling: '
 
 #: Attempts of one or a few frames are judged together, up to this many frames at once.
 _BATCH = 16

@@ -9,10 +9,11 @@ import time
 from typing import Any
 
 from grasp_success_detector.errors import GraspSuccessDetectorError, LabellingError, one_line
+from grasp_success_detector.labelling import BACKGROUND
 from grasp_success_detector.labelling.adaptation import Adapted, Adapter
 from grasp_success_detector.labelling.cutting import Cuts
 from grasp_success_detector.labelling.frame_cache import FrameCache
-from grasp_success_detector.labelling.judging import BACKGROUND, Judging
+from grasp_success_detector.labelling.judging import Judging
 from grasp_success_detector.labelling.marks import Mark, SourceMarks
 from grasp_success_detector.labelling.material import bytes_of, Material
 from grasp_success_detector.labelling.picture_changes import cut_by_pictures

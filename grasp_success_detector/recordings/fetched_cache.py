@@ -128,19 +128,21 @@ def _locked(folder: Path) -> Iterator[None]:
 @cache
 def _user_of(process: int, folder: Path) -> IO[str]:
     """Return the file of a process; its lock is free when the process has ended, however."""
-    file = NamedTemporaryFile('w', encoding='utf-8', dir=folder / 'users', delete=False)
-    fcntl.flock(file, fcntl.LOCK_EX)
-    return file
+    return _new_user(folder)
 
 
 @contextmanager
 def _user(folder: Path) -> Iterator[IO[str]]:
     """Give the file of a task for a block."""
-    file = NamedTemporaryFile('w', encoding='utf-8', dir=folder / 'users', delete=False)
-    fcntl.flock(file, fcntl.LOCK_EX)
-    with file:
+    with _new_user(folder) as file:
         yield file
         Path(file.name).unlink(missing_ok=True)
+
+
+def _new_user(folder: Path) -> IO[str]:
+    file = NamedTemporaryFile('w', encoding='utf-8', dir=folder / 'users', delete=False)
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
 
 
 def _used(user: Path) -> set[str]:
