@@ -3,6 +3,7 @@
 from array import array
 from pathlib import Path
 import struct
+import subprocess
 import sys
 from types import SimpleNamespace
 import zlib
@@ -307,6 +308,33 @@ def test_older_opencv_that_gives_bgr_only(monkeypatch):
 def test_only_jpegs_are_halved():
     assert np.array_equal(decode_bytes(encode_png(RANDOM), always), RANDOM)
     assert np.array_equal(decode_message(image(), always), RANDOM)
+
+
+@pytest.mark.parametrize('shape', [(1, 1), (1, 21), (1, 22), (3, 5), (30, 40)])
+def test_pngs_of_all_sizes(shape):
+    noise = np.random.default_rng(1).integers(0, 256, (*shape, 3), np.uint8)
+    for image in (np.zeros_like(noise), noise):
+        assert np.array_equal(decode_bytes(encode_png(image)), image)
+
+
+PNGS_IN_A_PROCESS = """
+import hashlib
+import numpy as np
+from grasp_success_detector.images.encoding import encode_png
+random, digest = np.random.default_rng(1), hashlib.sha256()
+for _ in range(20000):
+    colours = random.integers(0, 256, (12, 3), np.uint8)
+    digest.update(encode_png(colours[random.integers(0, 12, 300)].repeat(4, 0)[np.newaxis]))
+print(digest.hexdigest())
+"""
+
+
+def test_a_picture_has_the_same_png_in_every_process():
+    pytest.importorskip('isal')
+    processes = [subprocess.Popen([sys.executable, '-c', PNGS_IN_A_PROCESS],
+                                  stdout=subprocess.PIPE) for _ in range(2)]
+    first, second = (process.communicate()[0] for process in processes)
+    assert first == second and len(first) == 65
 
 
 def test_pngs():
