@@ -71,12 +71,38 @@ if __name__ == '__main__':
 """
 
 
+# Ctrl-C, which the system gives to another thread, between the two steps of a process's start.
+STARTING = """
+from multiprocessing import util
+import signal, threading, time
+from grasp_success_detector.datasets.workers import open_workers
+
+def start_and_interrupt(*arguments, start=util.spawnv_passfds):
+    process = start(*arguments)
+    if 'spawn_main' in str(arguments):      # a worker, not what tracks resources
+        signal.pthread_kill(other.ident, signal.SIGINT)
+        time.sleep(.2)  # until the other thread has it
+    return process
+
+if __name__ == '__main__':
+    other = threading.Thread(target=threading.Event().wait, daemon=True)
+    other.start()
+    util.spawnv_passfds = start_and_interrupt
+    try:
+        with open_workers(3):
+            print('not interrupted')
+    except KeyboardInterrupt:
+        print('interrupted')
+"""
+
+
 @pytest.mark.slow
-def test_workers_leave_ctrl_c_to_their_parent_from_their_first_moment_on(tmp_path):
+@pytest.mark.parametrize('text, printed', [(WORKERS, '42\n'), (STARTING, 'interrupted\n')])
+def test_workers_leave_ctrl_c_to_their_parent_from_their_first_moment_on(tmp_path, text, printed):
     script = tmp_path / 'script.py'
-    script.write_text(WORKERS, encoding='utf-8')
+    script.write_text(text, encoding='utf-8')
     done = subprocess.run(
         [sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False,
         env=os.environ | {'PYTHONPATH': str(COMMANDS.parent)},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
-    assert (done.returncode, done.stdout, done.stderr) == (0, '42\n', '')
+    assert (done.returncode, done.stdout, done.stderr) == (0, printed, '')

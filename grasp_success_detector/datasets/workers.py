@@ -12,7 +12,7 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 import os
 import pickle
 import signal
-from threading import Thread
+from threading import current_thread, main_thread, Thread
 import time
 from typing import Any
 
@@ -48,14 +48,31 @@ class _WorkerProcess(SpawnProcess):
         resource_tracker.ensure_running()   # now, since its start would unblock the signal
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            try:
-                super().start()
-            finally:    # a Ctrl-C that came meanwhile counts now
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        except KeyboardInterrupt:
-            if self.pid is not None:    # no pool waits for it: it does not know it yet
-                self.kill()
-            raise
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _interrupted_afterwards() -> Iterator[None]:
+    """
+    Let a Ctrl-C that comes in a block interrupt the program at its end.
+
+    A process that is started in part prints a traceback, a semaphore that is made in part is a
+    leak. To block SIGINT is not enough: the system gives it to a thread that does not block it,
+    such as one of OpenBLAS, and Python then interrupts its main thread.
+    """
+    if current_thread() is not main_thread():   # which alone is interrupted
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 class WorkerContext(SpawnContext):
@@ -138,7 +155,8 @@ class _Processes(Workers):
     def __init__(self, jobs: int, helps: bool, preload: str) -> None:
         self.helps = helps
         self._jobs, self._preload = jobs, preload
-        self._pool = self._started()
+        with _interrupted_afterwards():
+            self._pool = self._started()
 
     @property
     def size(self) -> int:
@@ -152,12 +170,13 @@ class _Processes(Workers):
         return pool
 
     def submit(self, task: Task, urgent: bool) -> Future[Any]:
-        try:
-            return self._pool.submit(_run, task)
-        except futures.BrokenExecutor:
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = self._started()
-            return self._pool.submit(_run, task)
+        with _interrupted_afterwards():     # a pool may start a process for a task
+            try:
+                return self._pool.submit(_run, task)
+            except futures.BrokenExecutor:
+                self._pool.shutdown(cancel_futures=True)
+                self._pool = self._started()
+                return self._pool.submit(_run, task)
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
