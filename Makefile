@@ -103,7 +103,7 @@ lock:  ## write constraints.txt anew: make lock, or make lock UPGRADE=--upgrade;
 	@mkdir -p .cache
 	grep -v ros-jazzy constraints.txt >.cache/lock.txt
 	$(UV) pip compile -q pyproject.toml --universal --python-version 3.10 $(UPGRADE) \
-	    $(addprefix --extra ,bags train sim dask fast remote label openvino export ros-wheels test docs release) \
+	    $(addprefix --extra ,bags train sim dask fast remote label openvino export ros-wheels test test-remote docs release) \
 	    --no-header --no-annotate -o .cache/lock.txt
 	@{ echo '# Versions that were tried together; for every Python from 3.10 on pip resolves them in seconds.'; \
 	   echo '# pyproject.toml says what else should do. `make lock` writes this file.'; \
@@ -130,7 +130,7 @@ opengl: $(VENV)/.installed
 clean:  ## remove the environments and all build output
 	rm -rf $(VENV) $(JAZZY) $(DEMO) $(RELEASE) .cache docs/_build docs/api build install log *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
-$(VENV)/.installed: EXTRAS := bags,label,train,sim,ros-wheels,test,docs
+$(VENV)/.installed: EXTRAS := bags,label,train,sim,ros-wheels,test,test-remote,docs
 $(DEMO)/.installed: EXTRAS := bags,ros-wheels
 $(RELEASE)/.installed: EXTRAS := release
 $(JAZZY)/.installed: EXTRAS := bags,train,ros-wheels-jazzy,test
