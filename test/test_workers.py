@@ -124,7 +124,7 @@ def test_ctrl_c_on_a_cluster_leaves_what_goes_on(cluster, tmp_path, monkeypatch)
         tmp_path / 'whole/bag/bag.mcap').read_bytes()
 
 
-def test_a_folder_that_lags_is_waited_for(tmp_path, monkeypatch):
+def test_attempts_in_a_folder_that_lags_are_waited_for(tmp_path, monkeypatch):
     settings = RecordingSettings(attempts=1, frames=1, width=32, height=24)
     record(settings, tmp_path / 'whole/bag', 1)
     written, late = recorder.write_attempt, []
@@ -141,6 +141,36 @@ def test_a_folder_that_lags_is_waited_for(tmp_path, monkeypatch):
     assert [summary.attempt for summary in record(settings, tmp_path / 'late/bag')] == [0]
     assert (tmp_path / 'late/bag/bag.mcap').read_bytes() == (
         tmp_path / 'whole/bag/bag.mcap').read_bytes()
+
+
+@pytest.mark.parametrize('command, arguments, hidden', [
+    (extract_frames, ('rig', '--out', 'made'), 'rig/*.mcap'),
+    (inspect_dataset, ('set', '--out', 'made'), 'set/success/*'),
+    (evaluate_classifier, ('CHECKPOINT', 'set', '--split', 'all', '--out', 'made'),
+     'set/success/*'),
+    (evaluate_classifier, ('CHECKPOINT', 'rig', '--out', 'made'), 'rig/*.mcap')])
+def test_workers_wait_for_files_of_a_folder_that_lags(
+        cluster, tmp_path, monkeypatch, random_checkpoint, command, arguments, hidden):
+    monkeypatch.chdir(tmp_path)
+    write_rig_bag(tmp_path / 'rig')
+    write_dataset(tmp_path / 'set', split_frames(colour_frames(40)))
+    arguments = [str(random_checkpoint) if part == 'CHECKPOINT' else part for part in arguments]
+    assert command(arguments) == 0
+    (tmp_path / 'made').rename('in_time')
+    run = Workers.run
+
+    def run_late(self, *given, **more):
+        """Hide files as soon as the command itself has looked at them."""
+        paths = [*tmp_path.glob(hidden)]
+        for path in paths:
+            path.rename(path.with_name(f'.{path.name}'))
+        Timer(1.5, lambda: [path.with_name(f'.{path.name}').rename(path) for path in paths]
+              ).start()
+        return run(self, *given, **more)
+
+    monkeypatch.setattr(Workers, 'run', run_late)
+    assert command([*arguments, '--dask', cluster.scheduler_address]) == 0
+    assert files_of(tmp_path / 'made') == files_of(tmp_path / 'in_time')
 
 
 def test_extract_frames(compare, tmp_path):

@@ -126,7 +126,7 @@ def _write_frames(tasks: 'deque[partial[Any]]', pictures: PictureOptions, out: P
     batches_left: Counter[str] = Counter()
     done = total = 0
     # Frames before the plans of further sources, so that not many plans are held at a time.
-    for _, result in workers.run(tasks, lambda task: task.func is write_batch):
+    for _, result in workers.run(tasks, lambda task: task.func is write_batch, _files):
         if isinstance(result, SourcePlan):
             name = result.source.name
             progress = journal.sources[name]
@@ -150,6 +150,13 @@ def _write_frames(tasks: 'deque[partial[Any]]', pictures: PictureOptions, out: P
         if not batches_left[name]:
             shutil.rmtree(out / _UNPACKED / name, ignore_errors=True)
             journal.add({'source': name, 'done': _summary(plans.pop(name), journal)})
+
+
+def _files(task: 'partial[Any]') -> list[Path]:
+    """Return the files that a task of :func:`_write_frames` reads."""
+    first, second, *_ = task.args   # of _plan the folder and the source, of write_batch the files
+    return ([file.path for file in second] if task.func is write_batch else
+            [first / file for file in second.files])
 
 
 def _summary(plan: SourcePlan, journal: Journal) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 import hashlib
 from pathlib import Path
-import time
 from typing import NamedTuple
 
 import cv2
@@ -125,24 +124,22 @@ def measure_pictures(folder: Path, rows: Sequence[ManifestRow], workers: Workers
                      on_pictures: Callable[[int, int], None] = lambda done, total: None,
                      ) -> list[PictureStatistics]:
     """Measure the file of each row; ``on_pictures`` is that of :func:`inspect_dataset`."""
-    tasks = [partial(_measure, folder.absolute(), rows[i:i + _BATCH_FRAMES], workers.lag_s)
+    folder = folder.absolute()
+    tasks = [partial(_measure, [(folder / row.file, row.sha256) for row in
+                                rows[i:i + _BATCH_FRAMES]])
              for i in range(0, len(rows), _BATCH_FRAMES)]
     results: dict[Task, list[PictureStatistics]] = {}
     done = 0
-    for task, measured in workers.run(deque(tasks)):
+    for task, measured in workers.run(deque(tasks),
+                                      reads=lambda task: [path for path, _ in task.args[0]]):
         results[task] = measured
         done += len(measured)
         on_pictures(done, len(rows))
     return [picture for task in tasks for picture in results[task]]
 
 
-def _measure(folder: Path, rows: Sequence[ManifestRow], lag_s: float) -> list[PictureStatistics]:
-    # Another machine may have written the files just now, where this one does not see them yet.
-    deadline = time.monotonic() + lag_s
-    for row in rows:
-        while not (folder / row.file).exists() and time.monotonic() < deadline:
-            time.sleep(.5)
-    return [_measure_one(folder / row.file, row.sha256) for row in rows]
+def _measure(files: Sequence[tuple[Path, str]]) -> list[PictureStatistics]:
+    return [_measure_one(path, sha256) for path, sha256 in files]
 
 
 def _measure_one(path: Path, sha256: str) -> PictureStatistics:

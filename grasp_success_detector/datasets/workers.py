@@ -1,7 +1,7 @@
 """Run tasks in parallel, in processes of this machine or of a Dask cluster."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -10,6 +10,7 @@ from importlib import import_module
 from multiprocessing import parent_process, resource_tracker
 from multiprocessing.context import SpawnContext, SpawnProcess
 import os
+from pathlib import Path
 import pickle
 import signal
 from threading import current_thread, main_thread, Thread
@@ -104,11 +105,16 @@ class Workers:
         """Number of tasks that run at the same time."""
         return 1
 
-    def submit(self, task: Task, urgent: bool) -> Future[Any]:
-        """Hand a task to another process; urgent ones run before others that wait there."""
+    def submit(self, task: Task, urgent: bool, reads: Iterable[Path]) -> Future[Any]:
+        """
+        Hand a task to another process; urgent ones run before others that wait there.
+
+        :param reads: files that the task waits for, as a shared folder may show them late.
+        """
         raise NotImplementedError
 
     def run(self, tasks: deque[Task], urgent: Callable[[Task], bool] = lambda task: False,
+            reads: Callable[[Task], Iterable[Path]] = lambda task: (),
             ) -> Iterator[tuple[Task, Any]]:
         """
         Run all tasks, and yield each once, with its result, as soon as it is done.
@@ -117,6 +123,7 @@ class Workers:
         again: what it writes must be the same each time, and be written whole.
 
         :param urgent: tells the tasks that go before others that were handed out already.
+        :param reads: tells the files that a task reads.
         :raises WorkersError: a task ended with its process several times, or the cluster is gone.
         """
         running: dict[Future[Any], Task] = {}
@@ -125,7 +132,7 @@ class Workers:
             own = tasks.popleft() if self.helps and tasks else None
             while self.size > self.helps and tasks and len(running) < _TASKS_AHEAD * self.size:
                 task = tasks.popleft()
-                running[self.submit(task, urgent(task))] = task
+                running[self.submit(task, urgent(task), reads(task))] = task
             if own is None and self.helps:  # rather than wait, take one back
                 own = next((running.pop(future) for future in reversed([*running])
                             if future.cancel()), None)
@@ -169,7 +176,7 @@ class _Processes(Workers):
             pool.submit(usable_cores)
         return pool
 
-    def submit(self, task: Task, urgent: bool) -> Future[Any]:
+    def submit(self, task: Task, urgent: bool, reads: Iterable[Path]) -> Future[Any]:
         with _interrupted_afterwards():     # a pool may start a process for a task
             try:
                 return self._pool.submit(_run, task)
@@ -215,17 +222,18 @@ class _Cluster(Workers):
             self._counted = time.monotonic()
         return self._cores
 
-    def submit(self, task: Task, urgent: bool) -> Future[Any]:
+    def submit(self, task: Task, urgent: bool, reads: Iterable[Path]) -> Future[Any]:
         submitted: Future[Any] = self._executor.submit(
-            partial(_on_cluster, __version__, pickled(task)), priority=int(urgent))
+            partial(_on_cluster, __version__, pickled((task, [*reads]))), priority=int(urgent))
         return submitted
 
     def run(self, tasks: deque[Task], urgent: Callable[[Task], bool] = lambda task: False,
+            reads: Callable[[Task], Iterable[Path]] = lambda task: (),
             ) -> Iterator[tuple[Task, Any]]:
         from distributed import KilledWorker
         from distributed.comm.core import CommClosedError
         try:
-            yield from super().run(tasks, urgent)
+            yield from super().run(tasks, urgent, reads)
         except KilledWorker as error:
             raise WorkersError(
                 f'{self._address}: a task ended with its worker several times; the memory of the '
@@ -279,8 +287,21 @@ def _on_cluster(version: str, data: bytes) -> Any:
         raise ConfigError(f'a worker of the cluster has grasp_success_detector {__version__}, '
                           f'expected {version}, as here')
     share_the_cores()
-    # Unpickling fetches what the task's paths have of addresses.
-    return _run(lambda: pickle.loads(data)())
+
+    def run() -> Any:
+        task, reads = pickle.loads(data)    # fetches what the task's paths have of addresses
+        _wait_for(reads)
+        return task()
+
+    return _run(run)
+
+
+def _wait_for(files: Iterable[Path]) -> None:
+    """Wait until files are visible that another machine may have written just now."""
+    deadline = time.monotonic() + _SHARED_FOLDER_LAG_S
+    for file in files:
+        while not file.exists() and time.monotonic() < deadline:
+            time.sleep(.5)
 
 
 def _start_worker(preload: str) -> None:

@@ -160,7 +160,8 @@ def judge_all(shared: SharedClassifier, temperature: float, recordings: Sequence
               for part in _parts(recording)] for recording in recordings]
     answers: dict[Task, list[Answers]] = {}
     engines = set()
-    for task, (engine, made) in workers.run(deque(chain.from_iterable(tasks))):
+    for task, (engine, made) in workers.run(deque(chain.from_iterable(tasks)),
+                                            reads=lambda task: task.args[1].paths):
         answers[task] = made
         engines.add(engine)
         on_frames(sum(len(each.frames) for each in made))
