@@ -15,8 +15,9 @@ import argparse
 from pathlib import Path
 
 from grasp_success_detector.datasets.dataset import LabelledFrame, read_extracted
+from grasp_success_detector.datasets.torch_dataset import FrameDataset
 from grasp_success_detector.evaluation.comparison import describe_timing, measure_latency
-from grasp_success_detector.evaluation.judging import decision_for, logits_of, predictions_of
+from grasp_success_detector.evaluation.judging import answers_of, decision_for, predictions_of
 from grasp_success_detector.evaluation.metrics import summarize
 from grasp_success_detector.images.decoding import decode_message
 from grasp_success_detector.inference.classifier import GraspClassifier
@@ -25,8 +26,8 @@ from grasp_success_detector.networks.checkpoint import Checkpoint
 
 def row(classifier: GraspClassifier, frames: tuple[LabelledFrame, ...], name: str) -> str:
     """Return the cells of one checkpoint on one data set."""
-    predictions = predictions_of(
-        frames, logits_of(classifier, frames, name), classifier.metadata.temperature, 'test')
+    logits = answers_of(classifier, FrameDataset(frames, classifier.preprocessing), name).logits
+    predictions = predictions_of(frames, logits, classifier.metadata.temperature, 'test')
     summary = summarize(predictions, classifier.threshold,
                         decision_for([frame.attempt for frame in frames], classifier.threshold))
     cells = []

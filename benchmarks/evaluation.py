@@ -1,18 +1,21 @@
 """
-Time the direct evaluation of a bag against a plain loop, on the same frames in one run.
+Time the direct evaluation of a bag against a plain loop and earlier code, on the same frames.
 
 The plain loop is what one writes in an afternoon: rosbags reads a message, cv2 decodes it,
-torchvision transforms it, torch answers, one by one, nothing beside it. Both take turns, each in a
-process of its own; loading is not counted, as it is the same for both. CPU seconds, of all
-threads, are less disturbed by what else runs on the machine; but only the time on the clock tells
-whether work is done side by side.
+torchvision transforms it, torch answers, one by one, nothing beside it. All take turns, each in a
+process of its own; loading is not counted, as it is the same for all. Earlier code judges with its
+own checkpoint of the same name, by this benchmark as it was then. CPU seconds, of all threads, are
+less disturbed by what else runs on the machine; but only the time on the clock tells whether work
+is done side by side.
 
     python benchmarks/evaluation.py                         the default model
     python benchmarks/evaluation.py --checkpoint models/cifar_cnn_rig.safetensors
+    python benchmarks/evaluation.py --before 4e78830        that version too
     taskset -c 1 python benchmarks/evaluation.py --repeats 1    where both cores are busy
 """
 
 import argparse
+from contextlib import nullcontext
 import json
 import os
 from pathlib import Path
@@ -26,6 +29,7 @@ import time
 import cv2
 import numpy as np
 import torch
+from versions import earlier_version, ROOT
 
 from grasp_success_detector.evaluation.frame_sources import open_recordings
 from grasp_success_detector.evaluation.judging import judge
@@ -84,6 +88,7 @@ def main() -> None:
     parser.add_argument('--checkpoint', type=Path, default=share_path(DEFAULT_CHECKPOINT))
     parser.add_argument('--bag', type=Path, default=share_path(SAMPLE_BAG),
                         help='with jpeg frames')
+    parser.add_argument('--before', metavar='COMMIT')
     parser.add_argument('--engine', default=AUTO, help='of direct: auto (default), torch, ...')
     parser.add_argument('--repeats', type=int, default=3)
     parser.add_argument('--way', choices=('plain', 'direct'), help=argparse.SUPPRESS)
@@ -95,26 +100,33 @@ def main() -> None:
     print(f'{args.checkpoint.name}, {args.bag.name}; {platform.machine()}, '
           f'{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}, torch '
           f'{torch.__version__}, {torch.get_num_threads()} threads')
-    taken: dict[str, list[tuple[float, float]]] = {'plain': [], 'direct': []}
-    answers = {}
-    for _ in range(args.repeats):
-        for way, seconds in taken.items():
-            done = subprocess.run(
-                [sys.executable, __file__, '--way', way, '--checkpoint', args.checkpoint,
-                 '--bag', args.bag, '--engine', args.engine],
-                check=True, capture_output=True, text=True)
-            took, worked, answers[way] = json.loads(done.stdout)
-            seconds.append((took, worked))
-            print(f'{way:8} {took:7.2f} s  {len(answers[way]) / took:7.1f} frames/s  '
-                  f'{worked:7.2f} CPU s  {done.stderr.strip()}', flush=True)
-    clock, cpu = (sorted(a[i] / b[i] for a, b in zip(*taken.values(), strict=True))
-                  for i in range(2))
-    apart = np.abs(np.subtract(answers['plain'], answers['direct']))
-    print(f'{statistics.median(clock):.2f} times as fast (from {clock[0]:.2f} to '
-          f'{clock[-1]:.2f}), by CPU seconds {statistics.median(cpu):.2f} times (from '
-          f'{cpu[0]:.2f} to {cpu[-1]:.2f}); P(success) differs by {apart.max():.3f} at most, '
-          f'{np.median(apart):.5f} in the median: another resize')
-
+    with earlier_version(args.before) if args.before else nullcontext() as earlier:
+        commands = {
+            'plain': (ROOT, 'plain', args.checkpoint, ()),
+            **({'before': (earlier, 'direct', earlier / 'models' / args.checkpoint.name, ())}
+               if earlier else {}),
+            'now': (ROOT, 'direct', args.checkpoint, ('--engine', args.engine))}
+        taken: dict[str, list[tuple[float, float]]] = {way: [] for way in commands}
+        answers = {}
+        for _ in range(args.repeats):
+            for way, (version, kind, checkpoint_file, options) in commands.items():
+                done = subprocess.run(
+                    [sys.executable, version / 'benchmarks/evaluation.py', '--way', kind,
+                     '--checkpoint', checkpoint_file, '--bag', args.bag, *options],
+                    check=True, capture_output=True, text=True,
+                    env=os.environ | {'PYTHONPATH': str(version)})
+                took, worked, answers[way] = json.loads(done.stdout)
+                taken[way].append((took, worked))
+                print(f'{way:8} {took:7.2f} s  {len(answers[way]) / took:7.1f} frames/s  '
+                      f'{worked:7.2f} CPU s  {done.stderr.strip()}', flush=True)
+    for way in [*commands][:-1]:
+        clock, cpu = (sorted(a[i] / b[i] for a, b in zip(taken[way], taken['now'], strict=True))
+                      for i in range(2))
+        apart = np.abs(np.subtract(answers[way], answers['now']))
+        print(f'{statistics.median(clock):.2f} times as fast as {way} (from {clock[0]:.2f} to '
+              f'{clock[-1]:.2f}), by CPU seconds {statistics.median(cpu):.2f} times (from '
+              f'{cpu[0]:.2f} to {cpu[-1]:.2f}); P(success) differs by {apart.max():.3f} at most, '
+              f'{np.median(apart):.5f} in the median')
 
 if __name__ == '__main__':
     main()

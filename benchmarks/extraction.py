@@ -1,16 +1,19 @@
 """
-Compare extract_frames with a plain loop over rosbags and rosbags-image, on the same bags.
+Compare extract_frames with a plain loop over rosbags and rosbags-image, and with earlier code.
 
-Both read the same bag and write the same frames in one run, several times in turn, each as a
+All read the same bag and write the same frames in one run, several times in turn, each as a
 process of its own whose start counts; the ratio of the medians is what is claimed. Needs
 ``pip install rosbags-image`` and 4 GB of disk.
 
     python benchmarks/extraction.py                     640 x 480, 3 times
+    python benchmarks/extraction.py --before d104d46    the version of that commit too
     python benchmarks/extraction.py --memory-gb 5       peak memory over a 5 GB bag instead
 """
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import partial
 from importlib.util import find_spec
 import json
 import os
@@ -27,13 +30,12 @@ import numpy as np
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import get_typestore, Stores
+from versions import earlier_version, ROOT, run
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 START_NS = 1_700_000_000_000_000_000
 PLAIN = ('import sys; from pathlib import Path; from extraction import plain_loop; '
          'plain_loop(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])')
-PROGRAM = ('import sys; from grasp_success_detector.cli.extract_frames import main; '
-           'sys.exit(main(sys.argv[1:]))')
 
 
 def scene(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
@@ -73,40 +75,42 @@ def plain_loop(bag: Path, out: Path, suffix: str) -> None:
             cv2.imwrite(str(out / f'{stamp}.{suffix}'), image)
 
 
-def ours(bag: Path, out: Path, suffix: str) -> None:
-    subprocess.run([sys.executable, '-c', PROGRAM, str(bag), '--label', 'success', '--format',
-                    suffix, '--out', str(out)], check=True, stdout=subprocess.DEVNULL)
+def of_version(version: Path, bag: Path, out: Path, suffix: str) -> float:
+    return run(version, 'extract_frames', bag, '--label', 'success', '--format', suffix, '--out',
+               out)[0]
 
 
-def theirs(bag: Path, out: Path, suffix: str) -> None:
+def of_plain_loop(bag: Path, out: Path, suffix: str) -> float:
+    started = time.perf_counter()
     subprocess.run([sys.executable, '-c', PLAIN, str(bag), str(out), suffix], check=True,
                    env={**os.environ, 'PYTHONPATH': str(Path(__file__).parent)})
-
-
-def seconds(work: Callable[[Path, Path, str], None], bag: Path, out: Path, suffix: str) -> float:
-    started = time.perf_counter()
-    work(bag, out, suffix)
-    # What was written stays until the end: for seconds after files are deleted, ext4 makes new
-    # ones much more slowly.
     return time.perf_counter() - started
 
 
-def compare(folder: Path, counts: dict[str, int], width: int, height: int, repeats: int) -> None:
+def compare(folder: Path, counts: dict[str, int], width: int, height: int, repeats: int,
+            earlier: Path | None) -> None:
+    """Print frames/s of each way, and how many times as fast as the others the last one is."""
+    ways = {'plain loop': of_plain_loop, **({'before': partial(of_version, earlier)}
+                                            if earlier else {}), 'now': partial(of_version, ROOT)}
     print(f'frames of {width} x {height}, {os.cpu_count()} cores, '
-          f'load {os.getloadavg()[0]:.1f}; frames/s, median of {repeats}')
-    print(f'{"":14}{"frames":>8}{"plain loop":>12}{"ours":>12}{"ratio":>8}')
+          f'load {os.getloadavg()[0]:.1f}; frames/s, median of {repeats}; ratios of now to each')
+    print(f'{"":14}{"frames":>8}' + ''.join(f'{way:>12}' for way in ways))
     for kind, suffix in (('jpeg', 'jpg'), ('raw', 'jpg'), ('raw', 'png')):
         bag, count = folder / kind, counts[kind]
         if not bag.exists():
             write_bag(bag, kind, count, width, height)
-        taken = [(seconds(theirs, bag, folder / f'{kind}-{suffix}-theirs-{i}', suffix),
-                  seconds(ours, bag, folder / f'{kind}-{suffix}-ours-{i}', suffix))
-                 for i in range(repeats)]
-        plain, mine = (count / statistics.median(column)
-                        for column in zip(*taken, strict=True))
-        ratios = sorted(a / b for a, b in taken)
-        print(f'{kind + " to " + suffix:14}{count:8}{plain:12.0f}{mine:12.0f}'
-              f'{mine / plain:8.1f}   ({ratios[0]:.1f} to {ratios[-1]:.1f})', flush=True)
+        # What was written stays until the end: for seconds after files are deleted, ext4 makes
+        # new ones much more slowly.
+        taken: dict[str, list[float]] = {way: [] for way in ways}
+        for i in range(repeats):
+            for way, work in ways.items():
+                taken[way].append(work(bag, folder / f'{kind}-{suffix}-{way}-{i}', suffix))
+        rates = ''.join(f'{count / statistics.median(column):12.0f}' for column in taken.values())
+        ratios = [sorted(a / b for a, b in zip(column, taken['now'], strict=True))
+                  for column in [*taken.values()][:-1]]
+        print(f'{kind + " to " + suffix:14}{count:8}{rates}   ' + ', '.join(
+            f'{statistics.median(each):.2f} ({each[0]:.2f} to {each[-1]:.2f})'
+            for each in ratios), flush=True)
 
 
 def memory_of(process: int) -> Iterator[int]:
@@ -129,8 +133,8 @@ def measure_memory(folder: Path, gigabytes: float, width: int, height: int) -> N
     write_bag(bag, 'raw', count, width, height)
     size = sum(file.stat().st_size for file in bag.iterdir())
     process = subprocess.Popen(
-        [sys.executable, '-c', PROGRAM, str(bag), '--label', 'success', '--out',
-         str(folder / 'set')], stdout=subprocess.DEVNULL)
+        [Path(sys.executable).parent / 'extract_frames', bag, '--label', 'success', '--out',
+         folder / 'set'], stdout=subprocess.DEVNULL)
     peak = 0
     done = threading.Event()
 
@@ -158,18 +162,20 @@ def main() -> None:
     parser.add_argument('--raw-frames', type=int, default=3000)
     parser.add_argument('--size', default='640x480')
     parser.add_argument('--repeats', type=int, default=3)
+    parser.add_argument('--before', metavar='COMMIT')
     parser.add_argument('--memory-gb', type=float)
     parser.add_argument('--folder', type=Path, help='where to work (a temporary folder)')
     args = parser.parse_args()
     if not args.memory_gb and find_spec('rosbags.image') is None:
         sys.exit('the comparison needs rosbags-image; pip install rosbags-image')
     width, height = map(int, args.size.split('x'))
-    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+    with (tempfile.TemporaryDirectory(dir=args.folder) as folder,
+          earlier_version(args.before) if args.before else nullcontext() as earlier):
         if args.memory_gb:
             measure_memory(Path(folder), args.memory_gb, width, height)
         else:
             counts = {'jpeg': args.jpeg_frames, 'raw': args.raw_frames}
-            compare(Path(folder), counts, width, height, args.repeats)
+            compare(Path(folder), counts, width, height, args.repeats, earlier)
 
 
 if __name__ == '__main__':

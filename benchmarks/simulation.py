@@ -13,35 +13,17 @@ import argparse
 import os
 from pathlib import Path
 import platform
-import resource
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
+
+from versions import earlier_version, ROOT, run
 
 from grasp_success_detector.recordings.bags import open_bag
 
-ROOT = Path(__file__).resolve().parent.parent
-PROGRAM = ('import sys; from grasp_success_detector.cli.simulate_grasps import main; '
-           'sys.exit(main(sys.argv[1:]))')
 CASES = {'rig, 8 frames': ('--preset', 'rig', '--frames', '8'),
          'random, 8 frames': ('--preset', 'random', '--frames', '8'),
          'rig, 2 frames': ('--preset', 'rig', '--frames', '2'),
          'rig, 15 frames/s': ('--preset', 'rig')}
-
-
-def simulate(version: Path, bag: Path, options: tuple[str, ...]) -> tuple[float, float]:
-    """Return the seconds and the CPU seconds of a command of one version."""
-    def worked() -> float:
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return used.ru_utime + used.ru_stime
-
-    started, before = time.perf_counter(), worked()
-    # In its folder, as Python looks for modules there first.
-    subprocess.run([sys.executable, '-c', PROGRAM, str(bag), *options], check=True, cwd=version,
-                   env=os.environ | {'PYTHONPATH': str(version)}, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - started, worked() - before
 
 
 def messages(bag: Path) -> list[tuple[str, int, bytes]]:
@@ -57,7 +39,7 @@ def compare(case: str, versions: dict[str, Path], folder: Path, options: tuple[s
         seed = ('--seed', str(turn), '--attempts', str(attempts))
         bags = {name: folder / f'{case}-{turn}-{name}'.replace('/', ' per ') for name in versions}
         for name, version in versions.items():
-            taken[name].append(simulate(version, bags[name], (*options, *seed)))
+            taken[name].append(run(version, 'simulate_grasps', bags[name], *options, *seed))
         before, after = map(messages, bags.values())
         assert before == after, f'{case}: the versions give different bags'
     rates = {name: attempts / statistics.median(clock for clock, _ in rows)
@@ -84,16 +66,10 @@ def main() -> None:
     print(f'{platform.machine()}, {len(os.sched_getaffinity(0))} cores, '
           f'load {os.getloadavg()[0]:.1f}; {args.attempts} attempts, {args.jobs} processes, '
           f'median of {args.repeats} pairs', flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        earlier = Path(folder, 'earlier')
-        git = ['git', '-C', str(ROOT), 'worktree']
-        subprocess.run([*git, 'add', '--quiet', '--detach', str(earlier), args.before], check=True)
-        try:
-            for case in args.cases:
-                compare(case, {'before': earlier, 'now': ROOT}, Path(folder),
-                        (*CASES[case], '--jobs', str(args.jobs)), args.attempts, args.repeats)
-        finally:
-            subprocess.run([*git, 'remove', '--force', str(earlier)], check=True)
+    with tempfile.TemporaryDirectory() as folder, earlier_version(args.before) as earlier:
+        for case in args.cases:
+            compare(case, {'before': earlier, 'now': ROOT}, Path(folder),
+                    (*CASES[case], '--jobs', str(args.jobs)), args.attempts, args.repeats)
 
 
 if __name__ == '__main__':

@@ -31,10 +31,7 @@ import json
 import os
 from pathlib import Path
 import platform
-import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 
@@ -42,12 +39,10 @@ from contestants import machine, table_head, table_row
 import cv2
 import numpy as np
 import torch
+from versions import earlier_version, ROOT, run
 
 from grasp_success_detector.files import DEFAULT_CHECKPOINT, SAMPLE_BAG, share_path
 
-ROOT = Path(__file__).resolve().parent.parent
-PROGRAM = ('import sys; from grasp_success_detector.cli.{0} import main; '
-           'sys.exit(main(sys.argv[1:]))')
 ORIGINAL = ('--arch', 'resnet34', '--no-pretrained')
 PLAIN = ('--no-reuse-features', '--precision', '32-true')
 SHIPPED = (
@@ -56,20 +51,6 @@ SHIPPED = (
     '--keep-images', '--precision', 'bf16-mixed', '--augmentation', 'shift_turn_zoom',
     'light_and_colour', 'sensor_noise', 'mirror')
 SAMPLES_PER_FRAME = 28000 / 36784
-
-
-def run(version: Path, command: str, *arguments: object) -> tuple[float, float]:
-    """Run a command of a version of the package; return its seconds, and those of all CPUs."""
-    def worked() -> float:
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return used.ru_utime + used.ru_stime
-
-    started, before = time.perf_counter(), worked()
-    # In its folder, as Python looks for modules there first.
-    subprocess.run([sys.executable, '-c', PROGRAM.format(command), *map(str, arguments)],
-                   check=True, cwd=version, env=os.environ | {'PYTHONPATH': str(version)},
-                   stdout=subprocess.DEVNULL)
-    return time.perf_counter() - started, worked() - before
 
 
 def compare(ways: dict[str, tuple[Path, Sequence[object]]], dataset: Path, folder: Path,
@@ -167,10 +148,7 @@ def main() -> None:
             compare({'plain loop': (ROOT, (*options, *PLAIN)), 'the recipe': (ROOT, options)},
                     dataset, folder, args.repeats)
             return
-        earlier = folder / 'earlier'
-        git = ['git', '-C', str(ROOT), 'worktree']
-        subprocess.run([*git, 'add', '--quiet', '--detach', str(earlier), args.before], check=True)
-        stack.callback(subprocess.run, [*git, 'remove', '--force', str(earlier)], check=True)
+        earlier = stack.enter_context(earlier_version(args.before))
         dataset = args.dataset.resolve()
         manifest = (dataset / 'manifest.csv').read_text(encoding='utf-8')
         frames = sum(',train,' in line for line in manifest.splitlines())

@@ -17,7 +17,7 @@ import torch
 from grasp_success_detector.cli.simulate_grasps import main as simulate_grasps
 from grasp_success_detector.cli.train_classifier import main
 from grasp_success_detector.datasets.dataset import read_extracted, Split
-from grasp_success_detector.datasets.torch_dataset import view_all
+from grasp_success_detector.datasets.torch_dataset import FrameDataset
 from grasp_success_detector.errors import ConfigError, DatasetError, TrainingError
 from grasp_success_detector.evaluation.predictions import read_predictions
 from grasp_success_detector.inference.classifier import GraspClassifier
@@ -103,22 +103,19 @@ def test_frozen_weights_stay_and_all_others_move(tmp_path):
 
 
 def test_validation_never_sees_what_is_trained_on(tmp_path, monkeypatch):
-    from grasp_success_detector.training import loaders
-
     split = split_frames(colour_frames(16))
     seen = {}
-    real = loaders.FrameDataset
 
     def spying(frames, *arguments, **options):
         seen.setdefault(len(seen), {frame.attempt for frame in frames})
-        return real(frames, *arguments, **options)
+        return FrameDataset(frames, *arguments, **options)
 
-    monkeypatch.setattr(loaders, 'FrameDataset', spying)
+    monkeypatch.setattr('grasp_success_detector.training.fit.FrameDataset', spying)
     fit(TrainingConfig(**SMALL, freeze_conv_layers=0, epochs=1), split, tmp_path / 'run',
         [tmp_path], say=quiet)
-    train, val = seen.values()
+    train, val, test = seen.values()
     assert train == {f.attempt for f in split.train} and val == {f.attempt for f in split.val}
-    assert not train & val
+    assert not train & val and not (train | val) & test
     judged = {row.attempt for row in read_predictions(tmp_path / 'run/predictions.csv')}
     assert not judged & train
 
@@ -248,8 +245,8 @@ def test_pictures_without_a_hand_become_unfamiliar_and_the_answers_of_teachers_a
     classifier = GraspClassifier.from_checkpoint(out / 'classifier.safetensors')
     assert classifier.metadata.familiarity.hand is not None
     shown = read_without_hand([str(tmp_path / 'world')], classifier.preprocessing)
-    frames = [seen.image for seen in view_all(
-        read_extracted(dataset).train, classifier.preprocessing)]
+    known = FrameDataset(read_extracted(dataset).train, classifier.preprocessing)
+    frames = [seen.image for seen in known.views(range(len(known)))]
     means = [classifier.engine.logits(np.stack(images)).mean() for images in (frames, shown)]
     assert means[0] > means[1] + 1
     with torch.no_grad():   # the teachers know nothing of the labels of these colours

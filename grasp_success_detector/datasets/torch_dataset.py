@@ -45,6 +45,7 @@ class FrameDataset(Dataset[tuple[torch.Tensor, int]]):
     Indexing with a number gives the unchanged frame, with an :class:`AugmentedFrame` an augmented
     one. Frames are decoded on access; a DatasetError is raised for one that cannot be.
 
+    :ivar frames: the frames.
     :param preprocessing: crop and input size of the classifier.
     :param augmentation: maps RGB uint8 (h, w, 3) to the same shape, drawing from a generator.
     :param keep: keep each image in memory once it was decoded and cropped, in each process.
@@ -54,19 +55,19 @@ class FrameDataset(Dataset[tuple[torch.Tensor, int]]):
     def __init__(self, frames: Sequence[LabelledFrame], preprocessing: Preprocessing,
                  augmentation: Augmentation | None = None, keep: bool = False,
                  without_hand: Sequence[NDArray[np.uint8]] = ()) -> None:
-        self._frames = frames
+        self.frames = frames
         self._without_hand = without_hand
         self._preprocessing = preprocessing
         self._augmentation = augmentation
-        self._kept: dict[int, NDArray[np.uint8]] | None = {} if keep else None
+        self._kept: dict[int, View] | None = {} if keep else None
 
     def __len__(self) -> int:
-        return len(self._frames) + len(self._without_hand)
+        return len(self.frames) + len(self._without_hand)
 
     @property
     def labels(self) -> list[int]:
         """Return the value of each item's label."""
-        return ([int(frame.label) for frame in self._frames]
+        return ([int(frame.label) for frame in self.frames]
                 + [WITHOUT_HAND] * len(self._without_hand))
 
     def __getitem__(self, key: int | AugmentedFrame) -> tuple[torch.Tensor, int]:
@@ -75,7 +76,7 @@ class FrameDataset(Dataset[tuple[torch.Tensor, int]]):
         if self._augmentation is not None and isinstance(key, AugmentedFrame):
             image = self._augmentation(image, np.random.default_rng(key.seed))
         return torch.from_numpy(image), (
-            int(self._frames[number].label) if number < len(self._frames) else WITHOUT_HAND)
+            int(self.frames[number].label) if number < len(self.frames) else WITHOUT_HAND)
 
     def __getitems__(self, keys: Sequence[int | AugmentedFrame]) -> list[tuple[torch.Tensor, int]]:
         """Return the items of a batch; all cores make them, unless they belong to loaders."""
@@ -83,15 +84,21 @@ class FrameDataset(Dataset[tuple[torch.Tensor, int]]):
             return [self[key] for key in keys]
         return _on_all_cores(self.__getitem__, keys)
 
+    def views(self, numbers: Sequence[int]) -> list[View]:
+        """Return what a classifier is shown of unchanged frames; all cores make it."""
+        return _on_all_cores(self._view, numbers)
+
     def _image(self, number: int) -> NDArray[np.uint8]:
-        if number >= len(self._frames):
-            return self._without_hand[number - len(self._frames)]
+        return (self._view(number).image if number < len(self.frames) else
+                self._without_hand[number - len(self.frames)])
+
+    def _view(self, number: int) -> View:
         if self._kept is not None and number in self._kept:
             return self._kept[number]
-        image = view(self._frames[number], self._preprocessing).image
+        seen = view(self.frames[number], self._preprocessing)
         if self._kept is not None:
-            self._kept[number] = image
-        return image
+            self._kept[number] = seen
+        return seen
 
 
 def view_message(message: Any, preprocessing: Preprocessing) -> View:
@@ -102,11 +109,6 @@ def view_message(message: Any, preprocessing: Preprocessing) -> View:
     :raises ImageDecodeError: the message cannot be decoded.
     """
     return look(decode_message(message, preprocessing.half_suffices), preprocessing)
-
-
-def view_all(frames: Sequence[LabelledFrame], preprocessing: Preprocessing) -> list[View]:
-    """Do what :func:`view` does with frames on all cores."""
-    return _on_all_cores(lambda frame: view(frame, preprocessing), frames)
 
 
 def _on_all_cores(work: Callable[[Given], Made], items: Sequence[Given]) -> list[Made]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from grasp_success_detector.console import progress_bar, stderr_console
 from grasp_success_detector.datasets.cores import one_opencv_thread, usable_cores
 from grasp_success_detector.datasets.dataset import LabelledFrame
-from grasp_success_detector.datasets.torch_dataset import view_all
+from grasp_success_detector.datasets.torch_dataset import FrameDataset
 from grasp_success_detector.datasets.workers import Task, Workers
 from grasp_success_detector.decision import DecisionConfig, Reason
 from grasp_success_detector.errors import ConfigError
@@ -54,24 +54,46 @@ def decision_for(attempts: Sequence[str], threshold: float) -> DecisionConfig:
     return replace(DecisionConfig() if continuous else SPARSE, threshold=threshold)
 
 
-def logits_of(classifier: GraspClassifier, frames: Sequence[LabelledFrame],
-              description: str) -> NDArray[np.float32]:
+class DatasetAnswers(NamedTuple):
     """
-    Return the classifier's logits for every frame of a data set.
+    What a classifier says of frames of a data set.
+
+    :ivar logits: float32 (N, 2), before temperature scaling.
+    :ivar features: pooled features and mean logits, float32 (N, C + 1), of which familiarity is
+        computed; None for an architecture that has none.
+    :ivar no_hand: bool (N,), whether a hand was looked for and none found.
+    """
+
+    logits: NDArray[np.float32]
+    features: NDArray[np.float32] | None
+    no_hand: NDArray[np.bool_]
+
+
+def answers_of(classifier: GraspClassifier, frames: FrameDataset, description: str,
+               most: int | None = None) -> DatasetAnswers:
+    """
+    Return what a classifier says of frames of a data set.
 
     :param description: text of the progress bar.
-    :returns: float32 (N, 2), before temperature scaling.
+    :param most: the most frames that are judged, spread evenly over all; None: all are.
     :raises DatasetError: a frame cannot be read.
     """
-    logits = np.empty((len(frames), len(Label)), np.float32)
+    count = len(frames.frames)
+    numbers = range(0, count, 1 if most is None else max(1, -(-count // most)))
+    logits = np.empty((len(numbers), len(Label)), np.float32)
+    no_hand = np.empty(len(numbers), np.bool_)
+    features = []
     with progress_bar(stderr_console()) as progress:
-        task = progress.add_task(description, total=len(frames))
-        for start in range(0, len(frames), BATCH_SIZE):
-            batch = frames[start:start + BATCH_SIZE]
-            logits[start:start + len(batch)] = classifier.engine.logits(np.stack([
-                seen.image for seen in view_all(batch, classifier.preprocessing)]))
-            progress.advance(task, len(batch))
-    return logits
+        task = progress.add_task(description, total=len(numbers))
+        for start in range(0, len(numbers), BATCH_SIZE):
+            part = slice(start, min(start + BATCH_SIZE, len(numbers)))
+            views = frames.views(numbers[part])
+            logits[part] = classifier.engine.logits(np.stack([seen.image for seen in views]))
+            no_hand[part] = [seen.no_hand for seen in views]
+            if classifier.engine.features is not None:
+                features.append(classifier.engine.features)
+            progress.advance(task, len(views))
+    return DatasetAnswers(logits, np.concatenate(features) if features else None, no_hand)
 
 
 def predictions_of(frames: Sequence[LabelledFrame], logits: NDArray[np.float32],
@@ -79,7 +101,7 @@ def predictions_of(frames: Sequence[LabelledFrame], logits: NDArray[np.float32],
     """
     Return the predictions for the frames of a split.
 
-    :param logits: float32 (N, 2), as :func:`logits_of` returns them.
+    :param logits: float32 (N, 2), as :func:`answers_of` returns them.
     :param temperature: divisor of the logits for the calibrated P(success).
     """
     calibrated, uncalibrated = (

@@ -11,14 +11,13 @@ import lightning
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
-import numpy as np
-from numpy.typing import NDArray
 import torch
 
 from grasp_success_detector.datasets.dataset import describe_frames, Split
 from grasp_success_detector.datasets.splits import check_labels, SPLITS
+from grasp_success_detector.datasets.torch_dataset import FrameDataset
 from grasp_success_detector.errors import CheckpointError, DatasetError, TrainingError
-from grasp_success_detector.evaluation.judging import decision_for, logits_of, predictions_of
+from grasp_success_detector.evaluation.judging import answers_of, decision_for, predictions_of
 from grasp_success_detector.evaluation.metrics import accuracy_text, few_attempts, summarize
 from grasp_success_detector.evaluation.operating_point import operating_point
 from grasp_success_detector.evaluation.predictions import write_predictions
@@ -30,10 +29,12 @@ from grasp_success_detector.inference.torch_engine import has_cuda, TorchEngine
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks import architectures
 from grasp_success_detector.networks.checkpoint import Checkpoint, save
+from grasp_success_detector.networks.familiarity import MODULES
 from grasp_success_detector.networks.learnt_frames import with_record
 from grasp_success_detector.networks.weights import build_pretrained
+from grasp_success_detector.training.augmentation import camera_augmentation
 from grasp_success_detector.training.best_epoch import BestEpoch
-from grasp_success_detector.training.known_frames import familiarity_with_frames
+from grasp_success_detector.training.known_frames import familiarity_with_frames, MOST_FRAMES
 from grasp_success_detector.training.loaders import make_loaders
 from grasp_success_detector.training.module import (
     GraspTraining,
@@ -87,8 +88,11 @@ def fit(config: TrainingConfig, split: Split, out: Path, datasets: Sequence[Path
     run = RunFolder(out)
     # Before the run begins, as reading may fail.
     teachers = [Teacher.open(path) for path in config.teachers]
-    without_hand = [] if run.finished else read_without_hand(
-        config.without_hand, preprocessing)
+    train = FrameDataset(
+        split.train, preprocessing,
+        camera_augmentation(config.augmentation) if config.augment else None, config.keep_images,
+        [] if run.finished else read_without_hand(config.without_hand, preprocessing))
+    val = FrameDataset(split.val, preprocessing, keep=config.keep_images)
     best = BestEpoch(config, preprocessing, split.val, run, say)
     with lightning_run():
         trainer = _trainer(config, run, best)
@@ -97,13 +101,13 @@ def fit(config: TrainingConfig, split: Split, out: Path, datasets: Sequence[Path
             for line in _layers(model, config.architecture, freezing):
                 say(line)
         if not run.finished:
-            _train(config, split, model, preprocessing, run, trainer, teachers, without_hand)
+            _train(config, train, val, model, preprocessing, run, trainer, teachers)
     if not trainer.is_global_zero:
         return False
     if run.finished:
         say(f'{out}: is finished already')
         return False
-    _finish(config, split, run, best.epoch, freezing, datasets, say)
+    _finish(config, split, train, val, run, best.epoch, freezing, datasets, say)
     return True
 
 
@@ -129,10 +133,10 @@ def _check_labels(split: Split) -> None:
         raise DatasetError(f'these splits lack frames of a label: {"; ".join(faults)}; {mend}')
 
 
-def _train(config: TrainingConfig, split: Split, model: torch.nn.Module,
-           preprocessing: Preprocessing, run: RunFolder, trainer: lightning.Trainer,
-           teachers: Sequence[Teacher], without_hand: Sequence[NDArray[np.uint8]]) -> None:
-    train, judged, rest = make_loaders(config, split, model, preprocessing, trainer, without_hand)
+def _train(config: TrainingConfig, frames: FrameDataset, val: FrameDataset,
+           model: torch.nn.Module, preprocessing: Preprocessing, run: RunFolder,
+           trainer: lightning.Trainer, teachers: Sequence[Teacher]) -> None:
+    train, judged, rest = make_loaders(config, frames, val, model, preprocessing, trainer)
     state = run.state if run.state.is_file() else None
     if trainer.is_global_zero:
         done = 0 if state is None else 1 + int(
@@ -188,14 +192,15 @@ def _begun_with(config: TrainingConfig) -> Mapping[str, Any]:
         return {}
 
 
-def _finish(config: TrainingConfig, split: Split, run: RunFolder, best_epoch: int,
-            freezing: architectures.Freezing, datasets: Sequence[Path],
-            say: Callable[[str], None]) -> None:
+def _finish(config: TrainingConfig, split: Split, train: FrameDataset, val: FrameDataset,
+            run: RunFolder, best_epoch: int, freezing: architectures.Freezing,
+            datasets: Sequence[Path], say: Callable[[str], None]) -> None:
     """Choose temperature and threshold on validation frames, test once, and write the result."""
     best = Checkpoint.open(run.best)
     classifier = GraspClassifier(best, _DEVICES.get(config.device, config.device.value))
-    logits = {name: logits_of(classifier, getattr(split, name), f'{name} frames')
-              for name in ('val', 'test')}
+    held_out = answers_of(classifier, val, 'val frames')
+    logits = {'val': held_out.logits, 'test': answers_of(
+        classifier, FrameDataset(split.test, classifier.preprocessing), 'test frames').logits}
     temperature, threshold, notes = operating_point(
         logits['val'], [frame.label for frame in split.val],
         [frame.attempt for frame in split.val], config.max_false_positive_rate)
@@ -214,7 +219,9 @@ def _finish(config: TrainingConfig, split: Split, run: RunFolder, best_epoch: in
     save(run.classifier, best.model, replace(
         best.metadata, temperature=temperature, threshold=threshold, metrics=metrics,
         familiarity=familiarity_with_frames(
-            [classifier], split.train, split.val, bool(config.without_hand)),
+            [answers_of(classifier, train, 'known frames', MOST_FRAMES)], [held_out],
+            config.architecture, bool(config.without_hand),
+        ) if config.architecture in MODULES else None,
         training={'config': config.to_json(), 'best_epoch': best_epoch, 'data': data,
                   'versions': versions, **with_record(
                       (frame.hash for frame in split.train + split.val), _begun_with(config))},

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 
-from grasp_success_detector.console import progress_bar
 from grasp_success_detector.datasets.dataset import LabelledFrame, read_extracted
-from grasp_success_detector.datasets.torch_dataset import view_all
+from grasp_success_detector.datasets.torch_dataset import FrameDataset
 from grasp_success_detector.errors import ConfigError, DatasetError
-from grasp_success_detector.inference.classifier import BATCH_SIZE, GraspClassifier
+from grasp_success_detector.evaluation.judging import answers_of, DatasetAnswers
+from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.inference.engine import int8_path
 from grasp_success_detector.networks.checkpoint import Checkpoint, save
 from grasp_success_detector.networks.familiarity import (
@@ -25,26 +24,20 @@ from grasp_success_detector.networks.familiarity import (
 MOST_FRAMES = 2400
 
 
-def familiarity_with_frames(classifiers: Sequence[GraspClassifier], known: Sequence[LabelledFrame],
-                            held_out: Sequence[LabelledFrame],
-                            knows_hands: bool) -> Familiarity | None:
+def familiarity_with_frames(known: Sequence[DatasetAnswers], held_out: Sequence[DatasetAnswers],
+                            architecture: str, knows_hands: bool) -> Familiarity:
     """
-    Return the familiarity with training frames; None for an architecture that has none.
+    Return the familiarity with training frames.
 
-    :param classifiers: of one checkpoint; with engines of low precision among them, the frames as
-        these see them are familiar as well.
-    :param held_out: frames of other attempts, which set the limits.
+    :param known: what classifiers of one checkpoint say of training frames; with engines of low
+        precision among them, the frames as these see them are familiar as well.
+    :param held_out: what they say of frames of other attempts, which set the limits.
+    :param architecture: one of ``MODULES``.
     :param knows_hands: whether the network was shown pictures without a hand.
-    :raises DatasetError: a frame cannot be read.
     """
-    module = MODULES.get(classifiers[0].metadata.architecture)
-    if module is None:
-        return None
-    parts = []
-    for name, frames in (('known frames', known), ('held-out frames', held_out)):
-        chosen = frames[::max(1, -(-len(frames) // MOST_FRAMES))]
-        parts.append(np.concatenate([_features(each, chosen, name) for each in classifiers]))
-    return fit(parts[0], parts[1], module, knows_hands)
+    features = [np.concatenate([_features(answers) for answers in part])
+                for part in (known, held_out)]
+    return fit(features[0], features[1], MODULES[architecture], knows_hands)
 
 
 def add_familiarity(path: Path, dataset: Path) -> Familiarity:
@@ -62,34 +55,31 @@ def add_familiarity(path: Path, dataset: Path) -> Familiarity:
     if not (split.train and split.val):
         raise DatasetError(f'{dataset}: has no training or no validation frames; extract it with '
                            'both (extract_frames --split)')
+    if checkpoint.metadata.architecture not in MODULES:
+        raise ConfigError(f'{checkpoint.metadata.architecture}: has no familiarity, only '
+                          f'{", ".join(MODULES)}')
     classifiers = [GraspClassifier(checkpoint, 'cpu')]
     if int8_path(path).exists():
         classifiers.append(GraspClassifier(checkpoint, 'cpu', engine='openvino',
                                            precision='int8'))
+
+    def answers(frames: Sequence[LabelledFrame], name: str) -> list[DatasetAnswers]:
+        shown = FrameDataset(frames, checkpoint.metadata.preprocessing)
+        return [answers_of(each, shown, f'{name}, {each.engine}', MOST_FRAMES)
+                for each in classifiers]
+
     before = checkpoint.metadata.familiarity
     familiarity = familiarity_with_frames(
-        classifiers, split.train, split.val, before is not None and before.hand is not None)
-    if familiarity is None:
-        raise ConfigError(f'{checkpoint.metadata.architecture}: has no familiarity, only '
-                          f'{", ".join(MODULES)}')
+        answers(split.train, 'known frames'), answers(split.val, 'held-out frames'),
+        checkpoint.metadata.architecture, before is not None and before.hand is not None)
     save(path, checkpoint.model, replace(checkpoint.metadata, familiarity=familiarity),
          overwrite=True)
     return familiarity
 
 
-def _features(classifier: GraspClassifier, frames: Sequence[LabelledFrame],
-              name: str) -> NDArray[np.float32]:
-    parts = []
-    with progress_bar(Console(stderr=True)) as progress:
-        task = progress.add_task(f'{name}, {classifier.engine}', total=len(frames))
-        for first in range(0, len(frames), BATCH_SIZE):
-            batch = frames[first:first + BATCH_SIZE]
-            views = view_all(batch, classifier.preprocessing)
-            # Frames in which no hand is found are refused before familiarity is asked for; where
-            # it finds none at all, the finder does not know this hand.
-            with_hand = [view.image for view in views if not view.no_hand]
-            classifier.engine.logits(np.stack(with_hand or [view.image for view in views]))
-            assert classifier.engine.features is not None
-            parts.append(classifier.engine.features)
-            progress.advance(task, len(batch))
-    return np.concatenate(parts)
+def _features(answers: DatasetAnswers) -> NDArray[np.float32]:
+    """Return the features of frames with a hand, which alone are asked whether they are known."""
+    assert answers.features is not None
+    # Where the finder finds no hand at all, it does not know this one.
+    asked: NDArray[np.float32] = answers.features[~answers.no_hand | answers.no_hand.all()]
+    return asked

@@ -1,26 +1,23 @@
 """Draw, augment and load the samples of each epoch, divided among processes."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import partial
 import itertools
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import lightning
-import numpy as np
-from numpy.typing import NDArray
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset, TensorDataset
 
 from grasp_success_detector.console import progress_bar, stderr_console
-from grasp_success_detector.datasets.dataset import Split
 from grasp_success_detector.datasets.torch_dataset import AugmentedFrame, FrameDataset
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.inference.classifier import BATCH_SIZE
 from grasp_success_detector.inference.torch_network import fold_batch_norm, in_parts
 from grasp_success_detector.networks.architectures import split_at_freeze
-from grasp_success_detector.training.augmentation import camera_augmentation
 from grasp_success_detector.training.recipe import Samples, TrainingConfig
 
 #: The most training images that are judged after an epoch, spread evenly over all, if their
@@ -108,6 +105,18 @@ def share(samples: Sequence[Sample], rank: int, processes: int) -> Sequence[Samp
     return [*samples, *samples[:missing]][rank::processes]
 
 
+class AheadLoader(DataLoader[Any]):
+    """A loader that makes the next batch, in a thread, while its user works with one."""
+
+    def __iter__(self) -> Iterator[Any]:    # type: ignore[override]
+        batches = super().__iter__()
+        with ThreadPoolExecutor(1) as thread:
+            waiting = thread.submit(next, batches, None)
+            while (batch := waiting.result()) is not None:
+                waiting = thread.submit(next, batches, None)
+                yield batch
+
+
 def cache_features(trunk: nn.Module, frames: Dataset[Item], preprocessing: Preprocessing,
                    precision: AbstractContextManager[object], device: torch.device,
                    workers: int) -> TensorDataset:
@@ -127,7 +136,7 @@ def cache_features(trunk: nn.Module, frames: Dataset[Item], preprocessing: Prepr
     start = 0
     with precision, progress_bar(stderr_console()) as progress:
         task = progress.add_task('features of the frozen part', total=len(labels))
-        for images, batch_labels in DataLoader(frames, BATCH_SIZE, num_workers=workers):
+        for images, batch_labels in AheadLoader(frames, BATCH_SIZE, num_workers=workers):
             batch = in_parts(trunk, preprocessing.normalize(images.to(device)))  # (B, C, h, w)
             if features is None:
                 features = torch.empty((len(labels), *batch.shape[1:]), dtype=batch.dtype)
@@ -149,25 +158,22 @@ class Loaders(NamedTuple):
     :ivar rest: the layers behind the frozen trunk, if batches hold its features; else None.
     """
 
-    train: DataLoader[Any]
-    judged: tuple[DataLoader[Any], ...]
+    train: AheadLoader
+    judged: tuple[AheadLoader, ...]
     rest: nn.Module | None
 
 
-def make_loaders(config: TrainingConfig, split: Split, model: nn.Module,
-                 preprocessing: Preprocessing, trainer: lightning.Trainer,
-                 without_hand: Sequence[NDArray[np.uint8]]) -> Loaders:
+def make_loaders(config: TrainingConfig, frames: FrameDataset, val: Dataset[Any],
+                 model: nn.Module, preprocessing: Preprocessing,
+                 trainer: lightning.Trainer) -> Loaders:
     """
     Return the data loaders of one process of a training.
 
+    :param frames: training frames, and images that show no hand.
+    :param val: validation frames.
     :param model: model whose layers are frozen already; its trunk computes features for reuse.
-    :param without_hand: images that show no hand, RGB uint8 (h, w, 3).
     """
-    frames = FrameDataset(split.train, preprocessing,
-                          camera_augmentation(config.augmentation) if config.augment else None,
-                          config.keep_images, without_hand)
     labels = frames.labels
-    val: Dataset[Any] = FrameDataset(split.val, preprocessing, keep=config.keep_images)
     train: Dataset[Any]
     samples_of: Any
     rest, workers = None, config.workers
@@ -189,12 +195,12 @@ def make_loaders(config: TrainingConfig, split: Split, model: nn.Module,
     judged: tuple[Dataset[Any], ...] = (val,)
     if config.train_accuracy:
         judged += (train if config.samples is Samples.ONCE else Subset(
-            train, range(0, len(split.train), -(-len(split.train) // MOST_JUDGED))),)
+            train, range(0, len(frames.frames), -(-len(frames.frames) // MOST_JUDGED))),)
     options: dict[str, Any] = {'num_workers': workers, 'persistent_workers': workers > 0}
     sampler = EpochSampler(samples_of, config.batch_size, rank, processes)
     return Loaders(
-        DataLoader(train, per_process, sampler=sampler, **options),
-        tuple(DataLoader(
+        AheadLoader(train, per_process, sampler=sampler, **options),
+        tuple(AheadLoader(
             part, per_process, sampler=share(
                 range(len(part)), rank, processes), **options)  # type: ignore[arg-type]
             for part in judged),
