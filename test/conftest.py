@@ -5,7 +5,6 @@ from pathlib import Path
 import shutil
 import signal
 import tempfile
-import threading
 
 import pytest
 
@@ -64,17 +63,6 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if 'rclpy' in vars(item.module):
             item.add_marker('dds')
-
-
-@pytest.fixture(autouse=True)
-def no_thread_of_label_attempts_outlives_its_test():
-    """Wait for threads that judge in the background: the command ends without them."""
-    from grasp_success_detector.labelling import BACKGROUND
-
-    yield
-    for thread in threading.enumerate():
-        if thread.name.startswith(BACKGROUND):
-            thread.join(60)
 
 
 @pytest.fixture(scope='module')
