@@ -1,5 +1,10 @@
 """All exceptions that callers of this package may catch."""
 
+import reprlib
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = 100
+
 
 class GraspSuccessDetectorError(Exception):
     """
@@ -84,6 +89,11 @@ class ResourceError(GraspSuccessDetectorError):
 
 class TrainingError(GraspSuccessDetectorError):
     """Training was stopped because the loss is not finite."""
+
+
+def quoted(given: str) -> str:
+    """Return what a user gave in quotes, of long ones both ends."""
+    return _SHORT.repr(given)
 
 
 def one_line(error: BaseException) -> str:

@@ -42,7 +42,8 @@ def test_damaged_inputs_are_refused_or_read(name):
 
 
 @pytest.mark.parametrize('name', ['picture', 'mcap', 'db3', 'bag', 'mcap.zstd', 'db3.zstd',
-                                  'image_message', 'labels', 'recipe', 'metadata', 'checkpoint'])
+                                  'image_message', 'labels', 'picture_labels', 'hand', 'recipe',
+                                  'metadata', 'checkpoint'])
 def test_the_good_files_of_the_corpus_are_read(name):
     target = target_of(name)
     for path in target.seeds:

@@ -17,7 +17,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from grasp_success_detector.errors import DatasetError
+from grasp_success_detector.errors import DatasetError, quoted
 from grasp_success_detector.files import check_regular
 from grasp_success_detector.labels import CLASS_NAMES, Label
 from grasp_success_detector.recordings.remote import named
@@ -101,13 +101,13 @@ def _interval(row: Mapping[str, str | None]) -> Interval:
         raise ValueError('no source')
     label = values['label'].lower()
     if label and label not in CLASS_NAMES:
-        raise ValueError(f'label {values["label"]!r} (expected {" or ".join(CLASS_NAMES)}; an '
-                         'empty one leaves the interval out)')
+        raise ValueError(f'label {quoted(values["label"])} (expected {" or ".join(CLASS_NAMES)}; '
+                         'an empty one leaves the interval out)')
     try:
         start, end = float(values['start_s']), float(values['end_s'])
     except ValueError:
-        raise ValueError(f'start_s {values["start_s"]!r}, end_s {values["end_s"]!r} (expected '
-                         'seconds from the first frame)') from None
+        raise ValueError(f'start_s {quoted(values["start_s"])}, end_s {quoted(values["end_s"])} '
+                         '(expected seconds from the first frame)') from None
     if not -_LARGEST_S <= start < end <= _LARGEST_S:
         raise ValueError(f'interval {start} to {end} s (expected start_s below end_s, at most '
                          f'{_LARGEST_S:g})')

@@ -12,7 +12,7 @@ import io
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
-from grasp_success_detector.errors import DatasetError
+from grasp_success_detector.errors import DatasetError, quoted
 from grasp_success_detector.files import check_regular
 from grasp_success_detector.labels import CLASS_NAMES, Label
 from grasp_success_detector.recordings.pictures import Picture, PictureReader, shown
@@ -109,10 +109,10 @@ def _row(line: int, values: Mapping[str, str | None]) -> PictureRow:
     if not file:
         raise ValueError('no file')
     if label and label.lower() not in CLASS_NAMES:
-        raise ValueError(f'label {label!r} (expected {" or ".join(CLASS_NAMES)}; an empty one '
-                         'leaves the picture out)')
+        raise ValueError(f'label {quoted(label)} (expected {" or ".join(CLASS_NAMES)}; an empty '
+                         'one leaves the picture out)')
     if split and split.lower() not in SPLIT_NAMES:
-        raise ValueError(f'split {split!r} (expected train, val or test)')
+        raise ValueError(f'split {quoted(split)} (expected train, val or test)')
     return PictureRow(line, file, Label[label.upper()] if label else None, attempt or None,
                       SPLIT_NAMES[split.lower()] if split else '')
 

@@ -103,6 +103,16 @@ def _intervals(data: bytes) -> object:
     return read_intervals(_written('labels.csv', data))
 
 
+def _picture_rows(data: bytes) -> object:
+    from grasp_success_detector.recordings.picture_labels import read_picture_rows
+    return read_picture_rows(_written('picture_labels.csv', data))
+
+
+def _hand(data: bytes) -> object:
+    from grasp_success_detector.hand.model import read_hand
+    return read_hand(str(_written('hand.json', data)))
+
+
 def _manifest(data: bytes) -> object:
     from grasp_success_detector.datasets.dataset import MANIFEST, read_extracted, write_marker
 
@@ -165,6 +175,8 @@ def targets() -> Iterator[Target]:
     for suffix in ('mcap', 'db3', 'bag', 'mcap.zstd', 'db3.zstd'):
         yield Target(suffix, _recording(f'lab.{suffix}'), seeds(suffix))
     yield Target('labels', _intervals, seeds('labels'))
+    yield Target('picture_labels', _picture_rows, seeds('picture_labels'))
+    yield Target('hand', _hand, (MODELS / 'allegro_hand_simulated.json',))
     yield Target('manifest', _manifest, seeds('manifest'))
     yield Target('marker', _marker, seeds('marker'))
     yield Target('checkpoint', _checkpoint, (MODELS / 'cifar_cnn_rig.safetensors',))
