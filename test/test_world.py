@@ -232,6 +232,7 @@ def test_folders_without_assets_are_one_line(tmp_path):
 
 @pytest.mark.parametrize(('options', 'text'), [
     (['--preset', 'world'], 'give the number of labelled frames of each attempt with --frames'),
+    (['--without-hand', '--tactile'], 'without_hand has no hand whose tactile sensors'),
     (['--looks', '2'], 'looks and assets are of the preset world, not of rig'),
     (['--assets', 'a', '--preset', 'random'], 'are of the preset world, not of random'),
     (['--preset', 'world', '--frames', '2', '--looks', '0'], 'looks 0 .expected'),

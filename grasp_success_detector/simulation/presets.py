@@ -125,6 +125,9 @@ class RecordingSettings:
                                             or self.without_hand):
             raise SimulationError('recording: cameras, empty, tactile and without_hand are of the '
                                   'presets rig and random, not of world')
+        if self.without_hand and self.tactile:
+            raise SimulationError('recording: without_hand has no hand whose tactile sensors '
+                                  'could be recorded; leave one of both out')
         if self.preset is not Preset.WORLD and (self.looks > 1 or self.assets is not None):
             raise SimulationError(f'recording: looks and assets are of the preset world, not of '
                                   f'{self.preset.value}')
