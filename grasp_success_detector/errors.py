@@ -88,7 +88,7 @@ class ResourceError(GraspSuccessDetectorError):
 
 
 class TrainingError(GraspSuccessDetectorError):
-    """Training was stopped because the loss is not finite."""
+    """Training was stopped: the loss is not finite, or another of its processes is gone."""
 
 
 def quoted(given: str) -> str:

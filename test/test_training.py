@@ -39,6 +39,19 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
 
 PROGRAM = ('import sys; from grasp_success_detector.cli.train_classifier import main; '
            'sys.exit(main(sys.argv[1:]))')
+#: As PROGRAM, but the second of two processes is killed in the second epoch.
+DIES = """
+import os, signal, sys
+from grasp_success_detector.cli.train_classifier import main
+from grasp_success_detector.training.module import GraspTraining
+step = GraspTraining.training_step
+def dying(self, *batch):
+    if self.current_epoch == 1 and self.global_rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, *batch)
+GraspTraining.training_step = dying
+sys.exit(main())
+"""
 COMMAND = Path(__file__).resolve().parent.parent / 'libexec/train_classifier'
 SMALL = {'architecture': 'cifar_cnn', 'pretrained': False, 'batch_size': 8}
 
@@ -262,17 +275,27 @@ def test_pictures_without_a_hand_become_unfamiliar_and_the_answers_of_teachers_a
         assert not (tmp_path / 'other').exists()
 
 
-def test_two_processes_get_the_metrics_of_one(dataset, tmp_path):
+def test_two_processes_of_which_one_is_killed_get_the_metrics_of_one(dataset, tmp_path):
     options = [str(dataset), '--arch', 'cifar_cnn', '--no-pretrained', '--epochs', '3',
                '--samples', 'each_epoch', '--batch-size', '8', '--freeze-conv-layers', '0',
                '--device', 'cpu']
     assert main([*options, '--out', str(tmp_path / 'one')]) == 0
-    done = subprocess.run(
-        [sys.executable, str(COMMAND), *options,
-         '--devices', '2', '--out', str(tmp_path / 'two')],
-        capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count('epoch 1/3') == 1  # one of them reports
+    dies = tmp_path / 'dies.py'
+    dies.write_text(DIES, encoding='utf-8')
+    printed = []
+    for program, more, code in ((dies, [], 1), (COMMAND, ['--resume'], 0)):
+        done = subprocess.run([sys.executable, str(program), *options, *more,
+                               '--devices', '2', '--out', str(tmp_path / 'two')],
+                              capture_output=True, text=True, timeout=300)
+        assert done.returncode == code, done.stderr
+        printed.append(done)
+    assert re.fullmatch('error: another of the 2 processes of this training has ended or cannot '
+                        r'be reached \(.*\); the same commands with --resume go on after .*\n',
+                        printed[0].stderr)
+    # One of them reports.
+    assert [done.stdout.count(f'epoch {n}/3') for n, done in zip((1, 2), printed, strict=True)
+            ] == [1, 1]
+    assert printed[1].stdout.count('checkpoint: ') == 1
     one, two = (epochs_of(tmp_path / name) for name in ('one', 'two'))
     for key in ('train_loss', 'val_loss'):
         np.testing.assert_allclose([e[key] for e in two], [e[key] for e in one], rtol=1e-4)
@@ -280,6 +303,17 @@ def test_two_processes_get_the_metrics_of_one(dataset, tmp_path):
     results = [json.loads((tmp_path / name / 'metrics.json').read_text())
                for name in ('one', 'two')]
     assert results[0]['test']['frames'] == results[1]['test']['frames']
+
+
+def test_torchrun_with_another_number_of_processes_is_one_line(tmp_path, capsys, monkeypatch):
+    for name, value in (('TORCHELASTIC_RUN_ID', 'none'), ('LOCAL_WORLD_SIZE', '2'),
+                        ('WORLD_SIZE', '4')):
+        monkeypatch.setenv(name, value)
+    assert main(['nowhere', '--devices', '2', '--out', str(tmp_path / 'run')]) == 1
+    assert capsys.readouterr().err == (
+        'error: torchrun has started 2 of 4 processes here, expected 2 of 2; give its '
+        '--nproc-per-node as --devices too, and its --nnodes as --num-nodes\n')
+    assert not (tmp_path / 'run').exists()
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_epoch(tmp_path, monkeypatch):

@@ -67,9 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from grasp_success_detector.datasets.dataset import read_extracted
         from grasp_success_detector.reports.training_page import write_report
         from grasp_success_detector.training.fit import fit
-        from grasp_success_detector.training.recipe import load_config
+        from grasp_success_detector.training.recipe import check_processes, load_config
         from grasp_success_detector.training.run_folder import RunFolder
     config = load_config(args.config, given_options(TrainingConfig, args))
+    check_processes(config)
     selection = FrameSelection(**given_options(FrameSelection, args))
     run = RunFolder(args.out)
     if args.resume and not run.path.exists():
@@ -96,9 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                   + ('goes on after the last whole epoch' if run.state.exists() else
                      'begins again, as no epoch was whole'))
         raise
-    if finished:
-        print(f'report: {write_report(args.out)}')
-    print(f'checkpoint: {run.classifier}')
+    if finished:    # not in the other processes, which end before the checkpoint is there
+        print(f'report: {write_report(args.out)}\ncheckpoint: {run.classifier}')
     return ExitCode.OK
 
 

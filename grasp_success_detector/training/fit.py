@@ -73,7 +73,8 @@ def fit(config: TrainingConfig, split: Split, out: Path, datasets: Sequence[Path
         in all but the first of several processes.
     :raises ConfigError: ``out`` exists, or holds a run of another configuration.
     :raises DatasetError: a split lacks a label, or a frame cannot be read.
-    :raises TrainingError: the loss is not finite; ``out`` keeps the best epoch before.
+    :raises TrainingError: the loss is not finite, and ``out`` keeps the best epoch before; or
+        another process of the training is gone, and the run can be resumed.
     :raises KeyboardInterrupt: the user pressed Ctrl-C; the run can be resumed.
     """
     _check_labels(split)
@@ -150,6 +151,15 @@ def _train(config: TrainingConfig, frames: FrameDataset, val: FrameDataset,
                 'no epoch was finished before')
         raise TrainingError(f'{error}; {kept}; try a lower --lr and --backbone-lr, or '
                             '--precision 32-true') from error
+    except RuntimeError as error:
+        # Of what PyTorch's processes talk by; Gloo has no class of errors for it.
+        if config.processes == 1 or not any(name in str(error) for name in ('gloo', 'NCCL')):
+            raise
+        what = str(error).partition('. ')[0].rpartition('] ')[2]
+        raise TrainingError(f'another of the {config.processes} processes of this training has '
+                            f'ended or cannot be reached ({what}); the same commands with '
+                            '--resume go on after the last whole epoch, or begin again if there '
+                            'is none') from error
 
 
 def _trainer(config: TrainingConfig, run: RunFolder, best: BestEpoch) -> lightning.Trainer:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from enum import Enum
+import os
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +242,17 @@ def load_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainingConf
     if path is None and architecture in ARCHITECTURES:
         path = share_path(f'config/train_{architecture}.yaml')
     return TrainingConfig(**(_read_yaml(path) if path is not None else {}) | given)
+
+
+def check_processes(config: TrainingConfig) -> None:
+    """Raise a ConfigError if torchrun has started another number of processes than expected."""
+    if 'TORCHELASTIC_RUN_ID' not in os.environ:     # a program that is not run by torchrun
+        return
+    here, in_all = (int(os.environ[name]) for name in ('LOCAL_WORLD_SIZE', 'WORLD_SIZE'))
+    if (here, in_all) != (config.devices, config.processes):
+        raise ConfigError(f'torchrun has started {here} of {in_all} processes here, expected '
+                          f'{config.devices} of {config.processes}; give its --nproc-per-node '
+                          'as --devices too, and its --nnodes as --num-nodes')
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
