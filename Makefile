@@ -130,7 +130,7 @@ opengl: $(VENV)/.installed
 clean:  ## remove the environments and all build output
 	rm -rf $(VENV) $(JAZZY) $(DEMO) $(RELEASE) .cache docs/_build docs/api build install log *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
-$(VENV)/.installed: EXTRAS := bags,label,train,sim,ros-wheels,test,test-remote,docs
+$(VENV)/.installed: EXTRAS := bags,label,train,sim,remote,ros-wheels,test,test-remote,docs
 $(DEMO)/.installed: EXTRAS := bags,ros-wheels
 $(RELEASE)/.installed: EXTRAS := release
 $(JAZZY)/.installed: EXTRAS := bags,train,ros-wheels-jazzy,test
