@@ -1,12 +1,16 @@
 """How the processes of a command share the cores and the memory of a machine."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 import ctypes
 from functools import cache
 import os
+from typing import TypeVar
 
 import cv2
+
+Made = TypeVar('Made')
 
 # malloc.h of glibc
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -22,6 +26,15 @@ def one_opencv_thread() -> Iterator[None]:
         yield
     finally:
         cv2.setNumThreads(threads)
+
+
+def ahead(items: Iterator[Made]) -> Iterator[Made]:
+    """Yield items, none of which is None; a thread makes the next while the caller has one."""
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(next, items, None)
+        while (item := waiting.result()) is not None:
+            waiting = thread.submit(next, items, None)
+            yield item
 
 
 def usable_cores() -> int:

@@ -124,22 +124,24 @@ def measure_pictures(folder: Path, rows: Sequence[ManifestRow], workers: Workers
                      on_pictures: Callable[[int, int], None] = lambda done, total: None,
                      ) -> list[PictureStatistics]:
     """Measure the file of each row; ``on_pictures`` is that of :func:`inspect_dataset`."""
-    folder = folder.absolute()
-    tasks = [partial(_measure, [(folder / row.file, row.sha256) for row in
-                                rows[i:i + _BATCH_FRAMES]])
+    tasks = [partial(_measure, folder.absolute(), rows[i:i + _BATCH_FRAMES])
              for i in range(0, len(rows), _BATCH_FRAMES)]
     results: dict[Task, list[PictureStatistics]] = {}
     done = 0
-    for task, measured in workers.run(deque(tasks),
-                                      reads=lambda task: [path for path, _ in task.args[0]]):
+    for task, measured in workers.run(deque(tasks), reads=_files):
         results[task] = measured
         done += len(measured)
         on_pictures(done, len(rows))
     return [picture for task in tasks for picture in results[task]]
 
 
-def _measure(files: Sequence[tuple[Path, str]]) -> list[PictureStatistics]:
-    return [_measure_one(path, sha256) for path, sha256 in files]
+def _files(task: Task) -> list[Path]:
+    folder, rows = task.args
+    return [folder / row.file for row in rows]
+
+
+def _measure(folder: Path, rows: Sequence[ManifestRow]) -> list[PictureStatistics]:
+    return [_measure_one(folder / row.file, row.sha256) for row in rows]
 
 
 def _measure_one(path: Path, sha256: str) -> PictureStatistics:

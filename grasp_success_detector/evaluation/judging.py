@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grasp_success_detector.console import progress_bar, stderr_console
-from grasp_success_detector.datasets.cores import one_opencv_thread, usable_cores
+from grasp_success_detector.datasets.cores import ahead, one_opencv_thread, usable_cores
 from grasp_success_detector.datasets.dataset import LabelledFrame
 from grasp_success_detector.datasets.torch_dataset import FrameDataset
 from grasp_success_detector.datasets.workers import Task, Workers
@@ -85,9 +85,8 @@ def answers_of(classifier: GraspClassifier, frames: FrameDataset, description: s
     features = []
     with progress_bar(stderr_console()) as progress:
         task = progress.add_task(description, total=len(numbers))
-        for start in range(0, len(numbers), BATCH_SIZE):
-            part = slice(start, min(start + BATCH_SIZE, len(numbers)))
-            views = frames.views(numbers[part])
+        parts = (slice(start, start + BATCH_SIZE) for start in range(0, len(numbers), BATCH_SIZE))
+        for part, views in ahead((part, frames.views(numbers[part])) for part in parts):
             logits[part] = classifier.engine.logits(np.stack([seen.image for seen in views]))
             no_hand[part] = [seen.no_hand for seen in views]
             if classifier.engine.features is not None:

@@ -1,7 +1,6 @@
 """Draw, augment and load the samples of each epoch, divided among processes."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import partial
 import itertools
@@ -13,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset, TensorDataset
 
 from grasp_success_detector.console import progress_bar, stderr_console
+from grasp_success_detector.datasets.cores import ahead
 from grasp_success_detector.datasets.torch_dataset import AugmentedFrame, FrameDataset
 from grasp_success_detector.images.preprocessing import Preprocessing
 from grasp_success_detector.inference.classifier import BATCH_SIZE
@@ -109,12 +109,7 @@ class AheadLoader(DataLoader[Any]):
     """A loader that makes the next batch, in a thread, while its user works with one."""
 
     def __iter__(self) -> Iterator[Any]:    # type: ignore[override]
-        batches = super().__iter__()
-        with ThreadPoolExecutor(1) as thread:
-            waiting = thread.submit(next, batches, None)
-            while (batch := waiting.result()) is not None:
-                waiting = thread.submit(next, batches, None)
-                yield batch
+        yield from ahead(super().__iter__())
 
 
 def cache_features(trunk: nn.Module, frames: Dataset[Item], preprocessing: Preprocessing,
