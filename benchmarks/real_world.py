@@ -257,18 +257,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--lifted', action='store_true', help='only pictures with lifted 1')
     parser.add_argument('--crop', type=float, metavar='FACTOR', help='judge a square around '
                         "hand_bbox with this multiple of the box's longer side")
+    parser.add_argument('--temperature', type=float, metavar='T',
+                        help="in place of the checkpoint's: a lower one says UNKNOWN less often")
     parser.add_argument('--out', type=Path, help='write a page with every picture here (.html)')
     args = parser.parse_args(argv)
     if args.crop is not None and not 0 < args.crop < float('inf'):
         parser.error(f'--crop {args.crop} (expected a number above 0)')
     pictures = [of for of in read_labels(args.folder) if of.lifted or not args.lifted]
     classifier = GraspClassifier.from_checkpoint(args.checkpoint)
+    if args.temperature is not None:
+        classifier.metadata = replace(classifier.metadata, temperature=args.temperature)
     judged = judge(classifier, args.folder, pictures, args.crop)
     rows = by_rig(judged, classifier.threshold)
     own = classifier.preprocessing.hand
     seen = (f'crops of {args.crop:g} times hand_bbox' if args.crop is not None else
             f'crops of {own:g} times the hand that was found' if own else 'whole pictures')
-    print(f'{args.checkpoint.name}, threshold {classifier.threshold:.3f}, {seen}\n')
+    print(f'{args.checkpoint.name}, threshold {classifier.threshold:.3f}, temperature '
+          f'{classifier.metadata.temperature:g}, {seen}\n')
     print_tables(rows, judged)
     if rows[-1]['reasons']:
         print('pictures that say nothing: ' + ', '.join(
