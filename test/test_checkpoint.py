@@ -1,5 +1,6 @@
 """Checkpoints: what is written is what is read, and every bad file gets one clear line."""
 
+from array import array
 import copy
 from dataclasses import dataclass
 import hashlib
@@ -499,3 +500,15 @@ def test_of_many_learnt_frames_a_part_is_recorded_and_an_earlier_training_is_kep
     assert count_learnt({}, hashes) is None
     with pytest.raises(CheckpointError, match='learnt_frames cannot be used'):
         count_learnt({ENTRY: [{'frames': 3}]}, hashes)
+
+
+def test_the_hash_of_a_raw_image_is_of_its_bytes_whatever_holds_them():
+    image = np.random.default_rng(3).integers(0, 256, (480, 640, 3), np.uint8)
+    other = image.copy()
+    other[200:210] += 1
+    expected = frame_hash(image.tobytes())
+    assert frame_hash(image) == frame_hash(image.reshape(-1)) == frame_hash(
+        array('B', image.tobytes())) == expected
+    assert frame_hash(other) != expected
+    assert frame_hash(b'jpeg') == hashlib.sha256(b'jpeg').hexdigest()[:16]
+    assert frame_hash(np.empty(0, np.uint8)) == frame_hash(b'')
