@@ -15,7 +15,7 @@ RUN apt-get update \
 COPY . /src
 RUN python3 -m venv /opt/grasp \
     && /opt/grasp/bin/pip install --no-cache-dir -c /src/constraints.txt \
-        '/src[bags,label,train,sim,openvino,export]' \
+        '/src[bags,label,train,sim,dask,openvino,export]' \
     && rm -rf /src
 ENV PATH=/opt/grasp/bin:$PATH MUJOCO_GL=egl
 WORKDIR /work

@@ -64,7 +64,11 @@ class SimulationError(GraspSuccessDetectorError):
 
 
 class WorkersError(GraspSuccessDetectorError):
-    """Processes that share the work died again and again, or a Dask cluster is gone."""
+    """Processes that share the work died again and again."""
+
+
+class ClusterError(GraspSuccessDetectorError):
+    """The scheduler of a Dask cluster is gone."""
 
 
 class HandStateError(GraspSuccessDetectorError):

@@ -22,7 +22,7 @@ from grasp_success_detector.cli.extract_frames import main as extract_frames
 from grasp_success_detector.cli.inspect_dataset import main as inspect_dataset
 from grasp_success_detector.cli.simulate_grasps import main as simulate_grasps
 from grasp_success_detector.datasets.workers import open_workers, Workers
-from grasp_success_detector.errors import ConfigError, WorkersError
+from grasp_success_detector.errors import ClusterError, ConfigError, WorkersError
 from grasp_success_detector.simulation import recorder
 from grasp_success_detector.simulation.presets import RecordingSettings
 from grasp_success_detector.simulation.recorder import record
@@ -256,3 +256,13 @@ def test_a_cluster_with_another_version_is_refused(cluster, monkeypatch):
     with (open_workers(dask=cluster.scheduler_address) as workers,
           pytest.raises(ConfigError, match='a worker of the cluster has .*, expected 0.0.1')):
         list(workers.run(deque([partial(abs, -7)])))
+
+
+def test_a_scheduler_that_ends_ends_the_run():
+    with (distributed.LocalCluster(1, processes=False, dashboard_address=':0') as cluster,
+          open_workers(dask=cluster.scheduler_address) as workers):
+        results = workers.run(deque(partial(time.sleep, .1) for _ in range(100)))
+        next(results)
+        cluster.close()
+        with pytest.raises(ClusterError, match='this Dask scheduler is gone; start one, and the'):
+            list(results)

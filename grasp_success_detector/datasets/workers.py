@@ -7,6 +7,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
+import logging
 from multiprocessing import parent_process, resource_tracker
 from multiprocessing.context import SpawnContext, SpawnProcess
 import os
@@ -24,7 +25,7 @@ from grasp_success_detector.datasets.cores import (
     share_the_cores,
     usable_cores,
 )
-from grasp_success_detector.errors import ConfigError, WorkersError
+from grasp_success_detector.errors import ClusterError, ConfigError, WorkersError
 from grasp_success_detector.recordings.fetched_cache import used_until_end
 from grasp_success_detector.recordings.remote import pickled
 
@@ -124,7 +125,8 @@ class Workers:
 
         :param urgent: tells the tasks that go before others that were handed out already.
         :param reads: tells the files that a task reads.
-        :raises WorkersError: a task ended with its process several times, or the cluster is gone.
+        :raises WorkersError: a task ended with its process several times.
+        :raises ClusterError: the scheduler of the cluster is gone.
         """
         running: dict[Future[Any], Task] = {}
         deaths: Counter[Task] = Counter()
@@ -199,6 +201,8 @@ class _Cluster(Workers):
     def __init__(self, address: str) -> None:
         with needing('dask', '--dask'):
             from distributed import Client
+        # It prints a traceback where the scheduler is gone, which ``run`` tells in one line.
+        logging.getLogger('distributed.client').setLevel(logging.CRITICAL)
         try:
             self._client: Any = Client(address, timeout=5, set_as_default=False)
         except (OSError, ValueError) as error:
@@ -239,7 +243,7 @@ class _Cluster(Workers):
                 f'{self._address}: a task ended with its worker several times; the memory of the '
                 'workers may be too small for it') from error
         except (futures.CancelledError, CommClosedError) as error:
-            raise WorkersError(f'{self._address}: this Dask scheduler is gone; start one, and '
+            raise ClusterError(f'{self._address}: this Dask scheduler is gone; start one, and '
                                'the same command goes on') from error
 
     def close(self) -> None:
