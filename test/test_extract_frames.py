@@ -312,6 +312,8 @@ def test_any_topic_name_gives_a_safe_file_name(tmp_path, topic):
      r'split \(0.5, 0.2, 0.2\) \(expected three fractions that add up to 1\)'),
     (['a.mcap', '--roi', '0,0,2,.5', '--resize', '0x4'], 'resize'),
     (['a.mcap', '--dask', 'tcp://127.0.0.1:1'], 'no Dask scheduler answers there'),
+    (['a.mcap', '--dask', 'head'], '--dask head: expected the address of a scheduler'),
+    (['a.mcap', '--labels', 'none.csv'], r'none.csv: cannot be read \(No such file or directory'),
     (['a.mcap', '--jobs', '-3'], '--jobs -3: expected 1 or more processes'),
     (['a.mcap', '--jobs', '0'], '--jobs 0: expected 1 or more processes'),
     (['a.mcap', '--resize', '99999x99999'], r'resize \(99999, 99999\) \(expected 2 values, each'),

@@ -421,3 +421,12 @@ def test_folders_of_several_bags_are_labelled_by_keys(random_checkpoint, tmp_pat
     assert process.returncode == 0, errors
     manifest = (tmp_path / 'set' / 'manifest.csv').read_text().splitlines()
     assert len(manifest) == 1 + 48
+
+
+def test_a_refused_label_file_gets_no_journal(tmp_path):
+    write_rig_bag(tmp_path / 'rig', attempts=1)
+    (tmp_path / 'page.html').write_text('<html>', encoding='utf-8')
+    process = start('label_attempts', tmp_path / 'rig', '--out', tmp_path / 'page.html')
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1 and 'choose another --out' in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['page.html', 'rig']

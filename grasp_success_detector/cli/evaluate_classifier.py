@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-import json
 from pathlib import Path
 import tempfile
 import time
@@ -118,8 +117,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if gate.failed:
             return ExitCode.WORSE
     if evaluation.judged == 0:
-        print('no frame could be judged: ' + json.dumps(
-            {name: dict(counts) for name, counts in evaluation.refused.items()}))
+        print('no frame could be judged: ' + '; '.join(
+            f'{name}: {_counts(counts)}' for name, counts in evaluation.refused.items()))
         return ExitCode.NOTHING_DONE
     return ExitCode.OK
 
@@ -173,8 +172,7 @@ def evaluation_lines(evaluation: 'Evaluation') -> Iterator[str]:
                 ('UNKNOWN', {unfamiliar: refused[unfamiliar]} if unfamiliar in refused else {}),
                 ('damage', recording.account['damage'])):
             if counts:
-                yield f'  {title}: ' + ', '.join(
-                    f'{count} {what}' for what, count in sorted(counts.items()))
+                yield f'  {title}: {_counts(counts)}'
         if unread := {**recording.account.get('unread_files', {}),
                       **evaluation.unreadable.get(recording.name, {})}:
             yield f'  not read: {with_reasons(unread)}'
@@ -189,6 +187,14 @@ def evaluation_lines(evaluation: 'Evaluation') -> Iterator[str]:
     yield ('attempts: ' + ', '.join(f'{count} {name}' for name, count in total['results'].items())
            + f'; right {accuracy_text(total["attempts"])}')
     yield f'frames right: {accuracy_text(total["frames"])}'
+    few = sum(frame.reason is Reason.TOO_FEW_FRAMES
+              for attempt in evaluation.attempts for frame in attempt.frames)
+    if 2 * few > evaluation.frames:
+        decision = evaluation.decision
+        yield (f'note: {few} of {evaluation.frames} frames have fewer than {decision.min_frames} '
+               f'in the window of {decision.window_s:g} s before them, with which the node says '
+               'UNKNOWN; the attempts of a data set of extract_frames are decided by all their '
+               'frames')
     if note := few_attempts(total['attempts']['total']):
         yield note
     if any('attempts_by' not in recording.account for recording in evaluation.recordings):
@@ -196,6 +202,10 @@ def evaluation_lines(evaluation: 'Evaluation') -> Iterator[str]:
     if evaluation.suspicions:
         yield (f'{counted(len(evaluation.suspicions), "attempt")} with suspicious labels: '
                'label_errors.csv')
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ', '.join(f'{count} {what}' for what, count in sorted(counts.items()))
 
 
 def _time_lines(total: Mapping[str, Any]) -> Iterator[str]:

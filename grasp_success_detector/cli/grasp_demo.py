@@ -111,7 +111,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.print(summary, highlight=False)
     if len(answers) < _MOST_ANSWERED * len(recorder.frames):
         console.print('the node judges the newest frame and leaves out those that came while it '
-                      'was busy', soft_wrap=True)
+                      'was busy; with too few answers it says UNKNOWN: on a slow or busy machine '
+                      'try grasp_demo --rate 0.5', soft_wrap=True)
     stills = [] if options.bag or options.fused else _stills(console)
     stamps = {stamp for result in results for stamp in demo_view.chosen_answers(result)}
     kind = 'simulated grasp attempts' if bag.simulated else f'frames of {bag.path.name}'

@@ -201,6 +201,9 @@ class _Cluster(Workers):
     def __init__(self, address: str) -> None:
         with needing('dask', '--dask'):
             from distributed import Client
+        if '://' not in address:
+            raise ConfigError(f'--dask {address}: expected the address of a scheduler, such as '
+                              'tcp://host:8786')
         # It prints a traceback where the scheduler is gone, which ``run`` tells in one line.
         logging.getLogger('distributed.client').setLevel(logging.CRITICAL)
         try:

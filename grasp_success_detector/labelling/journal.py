@@ -41,7 +41,8 @@ class Journal:
                     f'{path}: label_attempts labels into it already (process {self._owner()}); '
                     'end that one first, or choose another --out') from None
             self.records = self._read()
-            self.append({'op': 'begin', 'pid': os.getpid()})
+            begun = self.append({'op': 'begin', 'pid': os.getpid()})
+            self._empty_size = None if begun else os.fstat(self._file).st_size
         except BaseException:
             os.close(self._file)
             raise
@@ -52,7 +53,10 @@ class Journal:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        """Close the journal."""
+        """Close the journal; remove a new one without an action if the label file is refused."""
+        if (kind is not None and issubclass(kind, LabellingError)
+                and os.fstat(self._file).st_size == self._empty_size):
+            self.path.unlink(missing_ok=True)
         self.close()
 
     def close(self) -> None:

@@ -59,7 +59,9 @@ def read_intervals(path: Path) -> dict[str, list[Interval]]:
                     found[(row['source'] or '').strip()].append(_interval(row))
                 except ValueError as error:
                     wrong.append(f'line {rows.line_num}: {error}')
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise DatasetError(f'{path}: cannot be read ({error.strerror})') from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(f'{path}: cannot be read as a CSV of intervals ({error})') from error
     # By their times alone: attempts that are None cannot be compared.
     for source, intervals in found.items():

@@ -119,7 +119,8 @@ class FrameSelection:
                 values |= {'labels': str(self.labels.resolve()),
                            'labels_text': self.labels.read_text(encoding='utf-8-sig')}
             except (OSError, UnicodeDecodeError) as error:
-                raise ConfigError(f'{self.labels}: cannot be read ({error})') from error
+                fault = getattr(error, 'strerror', None) or error
+                raise ConfigError(f'{self.labels}: cannot be read ({fault})') from error
         return values
 
 

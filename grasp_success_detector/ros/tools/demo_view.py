@@ -102,7 +102,7 @@ def attempt_line(result: DemoResult) -> str:
     return ' '.join(filter(None, (
         f'attempt {attempt.number}', attempt.object_name,
         f'truth={_word(attempt.success, "-")}', f'verdict={result.verdict.value}',
-        f'P(success)={_number(result.probability)}', _correct(result.correct))))
+        f'P(success)={_number(result.probability)}', _correct(result))))
 
 
 def result_table(results: Sequence[DemoResult]) -> Table:
@@ -114,7 +114,7 @@ def result_table(results: Sequence[DemoResult]) -> Table:
         table.add_row(
             str(result.attempt.number), result.attempt.object_name,
             _truth_text(result.attempt.success), _styled(result.verdict),
-            _number(result.probability), _correct(result.correct))
+            _number(result.probability), _correct(result))
     return table
 
 
@@ -195,7 +195,7 @@ def _draw_label(canvas: NDArray[np.uint8], result: DemoResult, top: int) -> None
     _text(canvas, f'said: {result.verdict.value}{probability}', MARGIN, top + 102,
           COLOURS[result.verdict], 0.55)
     if result.correct is not None:
-        _text(canvas, _correct(result.correct), MARGIN, top + 132, BLACK, 0.55,
+        _text(canvas, _correct(result), MARGIN, top + 132, BLACK, 0.55,
               1 if result.correct else 2)
 
 
@@ -243,5 +243,8 @@ def _number(value: float | None) -> str:
     return '-' if value is None else f'{value:.2f}'
 
 
-def _correct(correct: bool | None) -> str:
-    return '-' if correct is None else 'correct' if correct else 'WRONG'
+def _correct(result: DemoResult) -> str:
+    if result.correct is None:
+        return '-'
+    return ('correct' if result.correct else
+            'unknown' if result.verdict is Verdict.UNKNOWN else 'WRONG')
