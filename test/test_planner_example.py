@@ -1,6 +1,6 @@
 """The planner's example and the leaf of docs/planners.md, against the real node over DDS."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 import json
 import os
 from pathlib import Path
@@ -101,8 +101,13 @@ def planning(ears, namespace, **parameters):
 
         def attempt_done():
             before = len(steps)
-            done.publish(Empty())
-            wait_until(lambda: len(steps) > before)
+            # What it publishes before it has found this listener is lost: ask again until then.
+            for patience_s in [PATIENCE_S] if steps else [10.] * 9:
+                done.publish(Empty())
+                with suppress(AssertionError):
+                    wait_until(lambda: len(steps) > before, patience_s)
+                    break
+            assert len(steps) > before
             return steps[-1].data
         yield attempt_done
     finally:
