@@ -128,5 +128,6 @@ def main() -> None:
               f'{cpu[0]:.2f} to {cpu[-1]:.2f}); P(success) differs by {apart.max():.3f} at most, '
               f'{np.median(apart):.5f} in the median')
 
+
 if __name__ == '__main__':
     main()

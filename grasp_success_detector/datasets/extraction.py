@@ -1,7 +1,7 @@
 """Extraction of a data set: select frames of recordings, write them and split them."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
@@ -152,11 +152,11 @@ def _write_frames(tasks: 'deque[partial[Any]]', pictures: PictureOptions, out: P
             journal.add({'source': name, 'done': _summary(plans.pop(name), journal)})
 
 
-def _files(task: 'partial[Any]') -> list[Path]:
+def _files(task: 'partial[Any]') -> Iterator[Path]:
     """Return the files that a task of :func:`_write_frames` reads."""
     first, second, *_ = task.args   # of _plan the folder and the source, of write_batch the files
-    return ([file.path for file in second] if task.func is write_batch else
-            [first / file for file in second.files])
+    return ((file.path for file in second) if task.func is write_batch else
+            (first / file for file in second.files))
 
 
 def _summary(plan: SourcePlan, journal: Journal) -> dict[str, Any]:

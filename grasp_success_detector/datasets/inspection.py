@@ -1,7 +1,7 @@
 """Inspection of a data set: damaged files, and (nearly) equal pictures in different splits."""
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 import hashlib
@@ -135,9 +135,9 @@ def measure_pictures(folder: Path, rows: Sequence[ManifestRow], workers: Workers
     return [picture for task in tasks for picture in results[task]]
 
 
-def _files(task: Task) -> list[Path]:
+def _files(task: Task) -> Iterator[Path]:
     folder, rows = task.args
-    return [folder / row.file for row in rows]
+    return (folder / row.file for row in rows)
 
 
 def _measure(folder: Path, rows: Sequence[ManifestRow]) -> list[PictureStatistics]:

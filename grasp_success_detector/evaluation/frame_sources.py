@@ -65,10 +65,10 @@ class Recording:
         return self.files is not None and self.topic != reader.PICTURES
 
     @property
-    def paths(self) -> list[Path]:
+    def paths(self) -> Iterator[Path]:
         """Return the files that hold its frames."""
-        return ([self.path / frame.stem for frame in self.frames] if self.files is None else
-                [file.path for file in self.files])
+        return ((self.path / frame.stem for frame in self.frames) if self.files is None else
+                (file.path for file in self.files))
 
     def file_of(self, frame: reader.ChosenFrame) -> str:
         """Return a frame's file within its folder; '' for a frame of a bag or video."""
