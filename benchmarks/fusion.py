@@ -43,6 +43,7 @@ from grasp_success_detector.hand.kinematics import Geometry
 from grasp_success_detector.hand.model import read_hand
 from grasp_success_detector.inference.classifier import GraspClassifier
 from grasp_success_detector.labels import FailureReason, Label, Verdict
+from grasp_success_detector.networks.familiarity import FAMILIARITY_QUANTILE
 from grasp_success_detector.recordings.bags import ATTEMPT_TOPIC, open_bag
 from grasp_success_detector.recordings.hand_messages import read_hand_messages
 from grasp_success_detector.recordings.reader import StorageFile
@@ -130,7 +131,8 @@ def main() -> None:
     parser.add_argument('checkpoint', nargs='?', default='')
     parser.add_argument('--data', type=Path, nargs='+', required=True)
     parser.add_argument('--hand', default='', help='file of calibrate_hand')
-    parser.add_argument('--familiarity', type=float, default=.99, help='familiarity_quantile')
+    parser.add_argument('--familiarity', type=float, default=FAMILIARITY_QUANTILE,
+                        help='familiarity_quantile')
     parser.add_argument('--engine', default='auto')
     parser.add_argument('--precision', default='auto')
     args = parser.parse_args()

@@ -63,8 +63,13 @@ def test_a_low_mean_logit_is_unfamiliar_to_a_network_that_knows_pictures_without
     rng = np.random.default_rng(6)
     learned = fit(draw(rng, 2000), draw(rng, 20_000), 'blocks.3.2', knows_hands=True)
     frames, other_things = draw(rng, 20_000), draw(rng, 500, hand=-4.)
+    hands = replace(learned, scale=(1e-9,))     # the mean logits alone
     for share in (.5, .9, .99):
-        assert abs((learned.of(frames) >= learned.limit(share)).mean() - share) < .01
+        shares = [(each.of(frames) >= learned.limit(share)).mean() for each in (
+            hands, replace(learned, hand=None))]
+        assert abs(min(shares) - share) < .01
+    assert learned.limit(.99) == pytest.approx(-1, abs=1e-5)
+    assert abs((learned.of(frames) >= learned.limit(.99)).mean() - .98) < .005
     assert (learned.of(other_things) < learned.limit(.99)).all()
     assert (known.of(other_things) >= known.limit(.99)).mean() > .95
     assert np.isfinite(learned.of(draw(rng, 1, hand=-1e6))).all()

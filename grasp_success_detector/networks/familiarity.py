@@ -28,7 +28,7 @@ MODULES = {'efficientnet_lite0': 'blocks.3.2'}
 #: Shares of known frames for which the familiarity that they reach is stored.
 SHARES = (.5, .8, .9, .95, .98, .99, .995, .999, 1.)
 
-#: Share of known frames that count as familiar, by default (docs/trust.md).
+#: Share of known frames that count as familiar by each measure, by default (docs/trust.md).
 FAMILIARITY_QUANTILE = 0.99
 
 # Added to the variances, as a fraction of their mean: features that hardly vary do not decide.
@@ -57,7 +57,8 @@ class Familiarity:
     :ivar projection: (C, K); ``(features - mean) @ projection`` spreads alike in all directions.
     :ivar prototypes: (P, K), projected features of known frames.
     :ivar scale: factor of the squared distance from each prototype (P,).
-    :ivar reached: for each of ``SHARES`` the familiarity that this share of known frames reaches.
+    :ivar reached: for each of ``SHARES`` the familiarity that this share of known frames reaches;
+        with ``hand``, by either measure, so that both together may refuse twice as many.
     :ivar hand: mean of the two logits that 99 % of known frames reach, of a network that was shown
         pictures without a hand; None of others.
     """
@@ -91,7 +92,7 @@ class Familiarity:
         seen = np.asarray(features, np.float64)
         alike = -(self._squares(seen) * scale).min(1)
         return np.asarray(alike if self.hand is None else np.minimum(
-            alike, -np.exp(np.minimum(self.hand - seen[:, -1], HIGHEST_EXPONENT))))
+            alike, _of_hands(self.hand, seen)))
 
     def limit(self, share: float) -> float:
         """Return the familiarity that a share of known frames reaches; -infinity for 0."""
@@ -126,8 +127,12 @@ def fit(features: ArrayLike, held_out: ArrayLike, module: str,
     projection = vectors / np.sqrt(values) / deviation[:, None]
     first = Familiarity(module, _numbers(mean), tuple(map(_numbers, projection)),
                         ((0.,) * known.shape[1],), (1.,), (0.,) * len(SHARES))
-    limit = float(np.quantile(-first.of(others), .99))
-    return _measured(replace(first, scale=(float(1 / limit),), hand=hand), others)
+    scale = float(1 / np.quantile(-first.of(others), .99))
+    measures = [first.of(others) * scale]
+    if hand is not None:
+        measures.append(_of_hands(hand, others))
+    reached = np.min([np.quantile(each, 1 - np.array(SHARES)) for each in measures], axis=0)
+    return replace(first, scale=(scale,), hand=hand, reached=_numbers(reached))
 
 
 def fit_pictures(start: Familiarity, features: ArrayLike,
@@ -159,9 +164,9 @@ def fit_pictures(start: Familiarity, features: ArrayLike,
                    scale=_numbers(np.full(len(points), 1 / max(radius, 1e-6) ** 2)))
 
 
-def _measured(familiarity: Familiarity, held_out: ArrayLike) -> Familiarity:
-    reached = np.quantile(familiarity.of(held_out), 1 - np.array(SHARES))
-    return replace(familiarity, reached=_numbers(reached))
+def _of_hands(hand: float, features: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the familiarity (N,) by the mean logits alone; -1 where one is ``hand``."""
+    return np.asarray(-np.exp(np.minimum(hand - features[:, -1], HIGHEST_EXPONENT)))
 
 
 def _numbers(values: ArrayLike) -> Vector:
