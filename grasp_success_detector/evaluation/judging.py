@@ -266,22 +266,19 @@ def unjudged(recording: Recording) -> Judged:
 def _batches(classifier: GraspClassifier, recording: Recording) -> Iterator[list[_Prepared]]:
     """Yield prepared images; some batches are made while earlier ones are judged."""
     read = _reading(classifier, recording)
+    if recording.sequential:    # one thread reads in sequence
+        images = read(recording.frames)
+        with one_opencv_thread():
+            yield from ahead(iter(lambda: list(islice(images, BATCH_SIZE)), []))
+        return
     threads = usable_cores()
-    starts = range(0, len(recording.frames), BATCH_SIZE)
-    work: Iterator[Callable[[], list[_Prepared]]]
-    if recording.sequential:
-        # One thread reads in sequence, one batch ahead.
-        images, ahead = read(recording.frames), 1
-        work = (lambda: list(islice(images, BATCH_SIZE)) for _ in starts)
-    else:
-        ahead = threads + 2
-        work = (partial(lambda start: list(read(recording.frames[start:start + BATCH_SIZE])),
-                        start) for start in starts)
+    work = (partial(lambda start: list(read(recording.frames[start:start + BATCH_SIZE])), start)
+            for start in range(0, len(recording.frames), BATCH_SIZE))
     pool = ThreadPoolExecutor(threads)
     waiting: deque[Future[list[_Prepared]]] = deque()
     with one_opencv_thread():   # these threads share the cores already
         try:
-            waiting.extend(pool.submit(task) for task in islice(work, ahead))
+            waiting.extend(pool.submit(task) for task in islice(work, threads + 2))
             while waiting:
                 batch = waiting.popleft().result()
                 waiting.extend(pool.submit(task) for task in islice(work, 1))
