@@ -127,8 +127,9 @@ def fit(features: ArrayLike, held_out: ArrayLike, module: str,
     projection = vectors / np.sqrt(values) / deviation[:, None]
     first = Familiarity(module, _numbers(mean), tuple(map(_numbers, projection)),
                         ((0.,) * known.shape[1],), (1.,), (0.,) * len(SHARES))
-    scale = float(1 / np.quantile(-first.of(others), .99))
-    measures = [first.of(others) * scale]
+    unscaled = first.of(others)
+    scale = float(1 / np.quantile(-unscaled, .99))
+    measures = [unscaled * scale]
     if hand is not None:
         measures.append(_of_hands(hand, others))
     reached = np.min([np.quantile(each, 1 - np.array(SHARES)) for each in measures], axis=0)
