@@ -91,7 +91,7 @@ def run_managed_node(node: LifecycleNode, autostart: bool) -> ExitCode:
     :param autostart: configure and activate the node first.
     :returns: ERROR if the node could not be activated or a callback raised, else OK.
     """
-    executor = SingleThreadedExecutor()
+    executor = SingleThreadedExecutor(context=node.context)
     executor.add_node(node)
     ended = Event()
     failures: list[Exception] = []
@@ -140,6 +140,9 @@ def run_managed_node(node: LifecycleNode, autostart: bool) -> ExitCode:
         except RuntimeError:    # no such transition: already shut down, or cut off in configure
             pass
         node.destroy_node()
+        # rclpy leaves the state machine, which would keep DDS and its threads running into the
+        # interpreter's end, where they have crashed; and others would not hear that it is gone.
+        node._state_machine.destroy_when_not_in_use()
     for failure in failures:
         print(f'error: {type(failure).__name__}: {failure}', file=sys.stderr)
     return ExitCode.ERROR if failures else ExitCode.OK
