@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 from pathlib import Path
+import shlex
 import subprocess
 import sys
 from typing import Any
@@ -35,7 +36,7 @@ def measure(contestant: str, checkpoint: Path, args: argparse.Namespace) -> dict
     from watched_node import watched
 
     jpegs = sample_jpegs(100)
-    with watched(contestant, checkpoint, args.python) as node:
+    with watched(contestant, checkpoint, args.python, prefix=shlex.split(args.prefix)) as node:
         node.wait_for_first(jpegs[0])
         for jpeg in jpegs[:10]:
             node.ask(jpeg)
@@ -78,6 +79,8 @@ def main() -> None:
     parser.add_argument('--engines', nargs='+', choices=CONTESTANTS, default=CONTESTANTS)
     parser.add_argument('--python', default=sys.executable,
                         help='that runs the nodes, such as .cache/bare/python (this one)')
+    parser.add_argument('--prefix', default='', metavar='COMMAND',
+                        help="before the nodes' commands, such as 'nice -n -20' (none)")
     parser.add_argument('--json', type=Path, help='file for what was measured')
     parser.add_argument('--alone', action='store_true', help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -94,7 +97,7 @@ def main() -> None:
             out = in_own_process(
                 __file__, checkpoint, '--alone', '--frames', args.frames, '--seconds',
                 args.seconds, '--engines', contestant, '--busy', args.busy, '--python',
-                args.python, '--rates', *args.rates)
+                args.python, '--prefix', args.prefix, '--rates', *args.rates)
             if out is None:
                 continue
             m = json.loads(out)
@@ -115,7 +118,8 @@ def main() -> None:
                       f'{film["unanswered"]} of {film["published"]}', f'{film["p50"]:.1f}',
                       f'{film["p99"]:.1f}', f'{film["p99"] * film["rate"] / 1000:.2f}')
     print(f'\n{args.frames} frames one after the other, {args.seconds:.0f} s at each rate'
-          f'{f" beside {args.busy} endless loops" if args.busy else ""}; '
+          f'{f" beside {args.busy} endless loops" if args.busy else ""}'
+          f'{f", nodes started by {args.prefix}" if args.prefix else ""}; '
           f'{machine()}.')
     keep(args.json, rows)
 

@@ -1,6 +1,6 @@
 """A node in a process of its own, with a camera before it and an ear behind it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 import os
 from pathlib import Path
@@ -172,11 +172,15 @@ class WatchedNode:
 
 @contextmanager
 def watched(contestant: str, checkpoint: Path, python: str = sys.executable,
-            autostart: bool = True) -> Iterator[WatchedNode]:
-    """Start a contestant's node for the block; parameters as of :func:`.node_command`."""
+            autostart: bool = True, prefix: Sequence[str] = ()) -> Iterator[WatchedNode]:
+    """
+    Start a contestant's node for the block; parameters as of :func:`.node_command`.
+
+    :param prefix: words before the command, such as ``('nice', '-n', '-20')``.
+    """
     rclpy.init()
     began = time.perf_counter()
-    child = subprocess.Popen(node_command(contestant, checkpoint, python, autostart),
+    child = subprocess.Popen([*prefix, *node_command(contestant, checkpoint, python, autostart)],
                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     node = WatchedNode(child, began)
     try:
