@@ -81,6 +81,21 @@ def test_a_file_is_not_overwritten_and_something_must_be_given(tmp_path, capsys)
     assert (tmp_path / 'hand.json').read_text() == 'mine'
 
 
+@pytest.mark.parametrize(('options', 'text'), [
+    (['--joints-from', 'x', '--labels', 'y'], '--joints-from, --labels: for labelled attempts; '
+     'expected --attempts too, or none of these'),
+    (['--topic', '/x', '--checkpoint', 'y', '--geometry', 'v4_right'], '--topic, --checkpoint, '
+     '--geometry: for labelled attempts; expected --attempts too, or none of these'),
+    (['--without-reference'], 'empty: closes on nothing beside --without-reference, which keeps '
+     'nothing of them; expected one of both'),
+    (['--without-reference', '--attempts', 'x'], 'empty: closes on nothing beside '
+     '--without-reference, which keeps nothing of them; expected one of both'),
+])
+def test_options_that_would_change_nothing_are_refused(tmp_path, capsys, options, text):
+    assert main(['empty', *options, '--out', str(tmp_path / 'hand.json')]) == 1
+    assert capsys.readouterr().err == f'error: {text}\n'
+
+
 @pytest.mark.parametrize(('change', 'text'), [
     (lambda read: read | {'about': {'by': 'hand'}}, 'damaged, or changed by hand'),
     (lambda read: read | {'format_version': 9}, 'format_version 9; expected 4'),

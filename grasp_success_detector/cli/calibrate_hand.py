@@ -46,11 +46,15 @@ from grasp_success_detector.recordings.sources import find_sources, Source, Sour
 #: wrong: encoders err by some hundredths.
 _REPEATED = .2
 
+#: Options that only labelled attempts use.
+_OF_ATTEMPTS = ('joints_from', 'labels', 'topic', 'checkpoint', 'geometry')
+
 EPILOG = """\
 examples:
   calibrate_hand bags/empty --out hand.json
       five closes on nothing, a second each: the references of this rig
-  calibrate_hand bags/empty --attempts bags/monday --labels labels.csv --out hand.json
+  calibrate_hand bags/empty --attempts bags/monday --labels labels.csv --checkpoint rig.safetensors \
+      --out hand.json
       also learns from labelled attempts what the joints say, and how far to trust each part
   detector_node --ros-args -p driver:=v4 -p hand_model:=hand.json
       the node with this file
@@ -69,6 +73,7 @@ exit codes: 0 the file was written, 1 wrong input, 2 wrong option, 130 Ctrl-C
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, learn from the bags, write the file and say what was found."""
     args = _parser().parse_args(argv)
+    _check_together(args)
     if not args.empty and not args.attempts:
         raise HandStateError('nothing to learn from; give a bag of closes on nothing, or labelled '
                              'attempts with --attempts')
@@ -77,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = None if whole and not args.base else read_hand(args.base)
     reference = None if model is None else model.reference
     nothing = [pose for source in _bags(args.empty) for pose in _poses(_stream(source, args))]
-    if nothing and not args.without_reference:
+    if nothing:
         reference = learn_reference(nothing)
         print(f'{counted(reference.closes, "close")} on nothing; the fingers bend by '
               f'{", ".join(f"{bent:.2f}" for bent in _travel(reference))} rad')
@@ -110,11 +115,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         about['base'] = model.about
     assert joints is not None and fusion is not None
     try:
-        HandModel(joints, fusion, reference, tactile, about).write(args.out)
+        HandModel(joints, fusion, None if args.without_reference else reference, tactile,
+                  about).write(args.out)
     except OSError as error:
         raise HandStateError(f'{args.out}: cannot be written ({error.strerror})') from error
     print(f'{args.out}: written; give it to the node with hand_model:={args.out}')
     return ExitCode.OK
+
+
+def _check_together(args: argparse.Namespace) -> None:
+    """Raise HandStateError for options that would change nothing beside the others."""
+    if not args.attempts and (unused := [f'--{name.replace("_", "-")}' for name in _OF_ATTEMPTS
+                                         if getattr(args, name)]):
+        raise HandStateError(f'{", ".join(unused)}: for labelled attempts; expected --attempts '
+                             'too, or none of these')
+    if args.empty and args.without_reference:
+        raise HandStateError(f'{", ".join(args.empty)}: closes on nothing beside '
+                             '--without-reference, which keeps nothing of them; expected one of '
+                             'both')
 
 
 def _bags(given: Sequence[str]) -> list[Source]:
@@ -151,7 +169,7 @@ def _labelled(args: argparse.Namespace, reference: HandReference | None) -> list
         seen = _bags(args.attempts)
         for source in (*seen, *_bags(args.joints_from)):
             cameras, judged = [], classifier if source in seen else None
-            for topic in (args.topic if judged else None) or [None]:
+            for topic in (args.topic if source in seen else None) or [None]:
                 recording, = open_recordings(
                     [str(source.path)], FrameSelection(topic=topic, labels=args.labels),
                     Path(folder))
