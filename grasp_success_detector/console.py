@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from codecs import lookup
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
 from functools import wraps
@@ -179,6 +179,11 @@ def needing(extra: str, what: str) -> Iterator[None]:
 def counted(number: int, what: str) -> str:
     """Return a count with its noun in singular or plural: '1 attempt', '2 attempts'."""
     return f'{number} {what}{"s" * (number != 1)}'
+
+
+def counts_text(counts: Mapping[str, int]) -> str:
+    """Return counts by kind as text: '2 cut off, 1 damaged chunk'."""
+    return ', '.join(f'{count} {what}' for what, count in sorted(counts.items()))
 
 
 def stderr_console() -> 'Console':

@@ -53,6 +53,16 @@ def test_references_of_a_rig_from_closes_on_nothing(tmp_path, capsys):
     assert 'they differ' not in said
 
 
+def test_damage_is_told(tmp_path, capsys):
+    bag = closes(tmp_path / 'empty', 6)
+    file, = bag.glob('*.mcap')
+    with file.open('r+b') as cut:
+        cut.truncate(file.stat().st_size * 6 // 10)
+    assert main([str(bag), '--out', str(tmp_path / 'hand.json')]) == 0
+    assert re.match(r'empty\n  damage: 1 cut off.*\n[34] closes on nothing',
+                    capsys.readouterr().out)
+
+
 def test_closes_that_differ_are_told(tmp_path, capsys):
     bag = closes(tmp_path / 'held', 4, ends=(1., .7))   # every other time it holds something
     assert main([str(bag), '--out', str(tmp_path / 'hand.json')]) == 0

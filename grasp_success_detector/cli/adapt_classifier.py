@@ -13,6 +13,7 @@ from grasp_success_detector.console import (
     command,
     command_parser,
     counted,
+    counts_text,
     ExitCode,
     progress_bar,
     stderr_console,
@@ -256,8 +257,7 @@ def _print_frames(frames: 'RigFrames') -> None:
     if others.origins:
         print(f'{counted(len(frames.spans), "attempt")} with frames that have no label')
     if frames.refused:
-        print('not decoded: ' + ', '.join(
-            f'{count} {reason}' for reason, count in sorted(frames.refused.items())))
+        print(f'not decoded: {counts_text(frames.refused)}')
     if frames.unreadable:
         print(f'not read: {with_reasons(frames.unreadable)}')
 

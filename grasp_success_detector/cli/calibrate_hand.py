@@ -1,7 +1,7 @@
 """calibrate_hand: learn where a rig's hand closes on nothing, and what its joints say."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 import tempfile
 from typing import Any
@@ -11,6 +11,7 @@ from grasp_success_detector.console import (
     command,
     command_parser,
     counted,
+    counts_text,
     ExitCode,
     progress_bar,
     stderr_console,
@@ -38,6 +39,7 @@ from grasp_success_detector.hand.kinematics import Geometry
 from grasp_success_detector.hand.model import HandModel, read_hand
 from grasp_success_detector.hand.monitor import Pose
 from grasp_success_detector.recordings.hand_messages import read_hand_messages
+from grasp_success_detector.recordings.index import index_recording
 from grasp_success_detector.recordings.reader import StorageFile
 from grasp_success_detector.recordings.selection import FrameSelection
 from grasp_success_detector.recordings.sources import find_sources, Source, SourceKind
@@ -53,8 +55,8 @@ EPILOG = """\
 examples:
   calibrate_hand bags/empty --out hand.json
       five closes on nothing, a second each: the references of this rig
-  calibrate_hand bags/empty --attempts bags/monday --labels labels.csv --checkpoint rig.safetensors \
-      --out hand.json
+  calibrate_hand bags/empty --attempts bags/monday --labels labels.csv \\
+      --checkpoint rig.safetensors --out hand.json
       also learns from labelled attempts what the joints say, and how far to trust each part
   detector_node --ros-args -p driver:=v4 -p hand_model:=hand.json
       the node with this file
@@ -81,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     whole = args.attempts and args.checkpoint is not None     # nothing of another file is needed
     model = None if whole and not args.base else read_hand(args.base)
     reference = None if model is None else model.reference
-    nothing = [pose for source in _bags(args.empty) for pose in _poses(_stream(source, args))]
+    nothing = _closes_on_nothing(args)
     if nothing:
         reference = learn_reference(nothing)
         print(f'{counted(reference.closes, "close")} on nothing; the fingers bend by '
@@ -142,19 +144,32 @@ def _bags(given: Sequence[str]) -> list[Source]:
     return sources
 
 
-def _stream(source: Source, args: argparse.Namespace) -> HandStream:
-    files = [StorageFile(path) for path in source.files]
+def _closes_on_nothing(args: argparse.Namespace) -> list[Pose]:
+    poses: list[Pose] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for source in _bags(args.empty):
+            index = index_recording(source, None, Path(folder))
+            index.check_chunks()
+            _print_damage(source.name, +index.damage)
+            stream = _stream(source.path, index.files, args)
+            poses += [pose for pose in poses_at(stream, stream.states.times_ns.tolist())
+                      if pose is not None]
+    return poses
+
+
+def _print_damage(name: str, damage: Mapping[str, int]) -> None:
+    if damage:
+        print(f'{name}\n  damage: {counts_text(damage)}')
+
+
+def _stream(path: Path, files: Sequence[StorageFile], args: argparse.Namespace) -> HandStream:
     try:
         stream = hand_stream(
             read_hand_messages(files), None if args.driver is None else DriverKind(args.driver),
             Side(args.hand), read_names(args.joint_names))
     except HandStateError as error:
-        raise HandStateError(f'{source.path}: {error}') from error
+        raise HandStateError(f'{path}: {error}') from error
     return stream if args.geometry is None else stream._replace(geometry=Geometry(args.geometry))
-
-
-def _poses(stream: HandStream) -> list[Pose]:
-    return [pose for pose in poses_at(stream, stream.states.times_ns.tolist()) if pose is not None]
 
 
 def _labelled(args: argparse.Namespace, reference: HandReference | None) -> list[LabelledPose]:
@@ -165,6 +180,7 @@ def _labelled(args: argparse.Namespace, reference: HandReference | None) -> list
     classifier = None if args.checkpoint is None else GraspClassifier.from_checkpoint(
         checkpoint_path(args.checkpoint))
     poses: list[LabelledPose] = []
+    damage: dict[str, Mapping[str, int]] = {}
     with tempfile.TemporaryDirectory() as folder, progress_bar(stderr_console()) as progress:
         seen = _bags(args.attempts)
         for source in (*seen, *_bags(args.joints_from)):
@@ -177,7 +193,11 @@ def _labelled(args: argparse.Namespace, reference: HandReference | None) -> list
                 cameras.append(unjudged(recording) if judged is None else judge(
                     judged, recording,
                     lambda count, task=task: progress.advance(task, count)))  # type: ignore[misc]
-            poses += labelled_poses(cameras, _stream(source, args), reference)
+            damage[recording.name] = recording.account['damage']
+            poses += labelled_poses(
+                cameras, _stream(source.path, recording.files or (), args), reference)
+    for name, counts in damage.items():
+        _print_damage(name, counts)
     return poses
 
 

@@ -13,6 +13,7 @@ from grasp_success_detector.console import (
     command,
     command_parser,
     counted,
+    counts_text,
     ExitCode,
     progress_bar,
     stderr_console,
@@ -118,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return ExitCode.WORSE
     if evaluation.judged == 0:
         print('no frame could be judged: ' + '; '.join(
-            f'{name}: {_counts(counts)}' for name, counts in evaluation.refused.items()))
+            f'{name}: {counts_text(counts)}' for name, counts in evaluation.refused.items()))
         return ExitCode.NOTHING_DONE
     return ExitCode.OK
 
@@ -172,7 +173,7 @@ def evaluation_lines(evaluation: 'Evaluation') -> Iterator[str]:
                 ('UNKNOWN', {unfamiliar: refused[unfamiliar]} if unfamiliar in refused else {}),
                 ('damage', recording.account['damage'])):
             if counts:
-                yield f'  {title}: {_counts(counts)}'
+                yield f'  {title}: {counts_text(counts)}'
         if unread := {**recording.account.get('unread_files', {}),
                       **evaluation.unreadable.get(recording.name, {})}:
             yield f'  not read: {with_reasons(unread)}'
@@ -202,10 +203,6 @@ def evaluation_lines(evaluation: 'Evaluation') -> Iterator[str]:
     if evaluation.suspicions:
         yield (f'{counted(len(evaluation.suspicions), "attempt")} with suspicious labels: '
                'label_errors.csv')
-
-
-def _counts(counts: Mapping[str, int]) -> str:
-    return ', '.join(f'{count} {what}' for what, count in sorted(counts.items()))
 
 
 def _time_lines(total: Mapping[str, Any]) -> Iterator[str]:

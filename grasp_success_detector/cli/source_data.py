@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from grasp_success_detector.console import counted, progress_bar, stderr_console
+from grasp_success_detector.console import counted, counts_text, progress_bar, stderr_console
 from grasp_success_detector.errors import ConfigError, DatasetError
 from grasp_success_detector.recordings.pictures import with_reasons
 from grasp_success_detector.recordings.selection import FrameSelection
@@ -99,9 +99,8 @@ def _lines_of(name: str, source: Mapping[str, Any], selection: FrameSelection) -
     lines = [f'{name}: {source["written"]} of {source["found"]} {what}']
     if pictures:
         lines.append(f'  {counted(source["attempts"], "attempt")}: {source["attempts_by"]}')
-    lines += [f'  {title}: ' + ', '.join(
-        f'{count} {reason}' for reason, count in sorted(source[title].items()))
-        for title in ('skipped', 'refused', 'damage') if source[title]]
+    lines += [f'  {title}: {counts_text(source[title])}'
+              for title in ('skipped', 'refused', 'damage') if source[title]]
     if unread := source.get('unread_files', {}) | source.get('refused_files', {}):
         lines.append(f'    {with_reasons(unread)}')
     if source['skipped'].get('no label') == source['found']:
