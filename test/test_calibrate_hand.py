@@ -23,8 +23,12 @@ OPENED = np.array([0, .1, .1, .1] * 3 + [1.2, .25, 0., 0.])
 CLOSED = np.array([0, 1.3, 1.1, .8] * 3 + [1.35, .4, .75, .9])
 
 
-def closes(path, count, names=NAMES, ends=(1.,)):
-    """Write a bag of the driver V4, in which the hand closes, by shares in turn, at 50 Hz."""
+def closes(path, count, names=NAMES, ends=(1.,), told=None):
+    """
+    Write a bag of the driver V4, in which the hand closes, by shares in turn, at 50 Hz.
+
+    ``told``: maps a share to that which a joint command tells; None: no commands.
+    """
     noise, made, share, at = np.random.default_rng(0), [], 0., START_NS
     for end, seconds in [(0., 1.)] + [step for number in range(count) for step in (
             (ends[number % len(ends)], .6), (ends[number % len(ends)], 1.), (0., .6), (0., 1.))]:
@@ -36,6 +40,11 @@ def closes(path, count, names=NAMES, ends=(1.,)):
             made.append(message('/joint_states', JOINTS, at, cdr_type(
                 JOINTS, header=header(at), name=list(names)[::-1], position=position[::-1].copy(),
                 velocity=np.zeros(0), effort=np.zeros(0))))
+            if told is not None and not step:
+                made.append(message('/joint_cmd', JOINTS, at, cdr_type(
+                    JOINTS, header=header(at), name=list(names),
+                    position=OPENED + told(end) * (CLOSED - OPENED), velocity=np.zeros(0),
+                    effort=np.zeros(0))))
         share = end
     return write_folder(path, made)
 
@@ -63,11 +72,19 @@ def test_damage_is_told(tmp_path, capsys):
                     capsys.readouterr().out)
 
 
-def test_closes_that_differ_are_told(tmp_path, capsys):
-    bag = closes(tmp_path / 'held', 4, ends=(1., .7))   # every other time it holds something
+@pytest.mark.parametrize(('told', 'text'), [
+    (None, 'in some of them something was in the hand, or it was told to close otherwise; record '
+     'closes on nothing alone, by one command'),
+    (np.ceil, 'in some of them something was in the hand, as it was told to close alike; record '
+     'closes on nothing alone'),
+    (lambda share: share, 'so do the angles that it was told to reach (by up to 0.28 rad); record '
+     'closes on nothing by one command'),
+])
+def test_closes_that_differ_are_told(tmp_path, capsys, told, text):
+    bag = closes(tmp_path / 'held', 4, ends=(1., .6), told=told)    # every other time by less
     assert main([str(bag), '--out', str(tmp_path / 'hand.json')]) == 0
-    assert re.search(r'they differ by up to 0\.[2-5]\d rad .*record closes on nothing alone',
-                     capsys.readouterr().out)
+    assert ('they differ by up to 0.28 rad (standard deviation of a joint): ' + text + '\n'
+            ) in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(('count', 'names', 'text'), [

@@ -26,6 +26,7 @@ from grasp_success_detector.evaluation.hand_replay import (
 )
 from grasp_success_detector.files import check_new_file, checkpoint_path
 from grasp_success_detector.hand.calibration import (
+    command_spread,
     LabelledPose,
     learn_fusion,
     learn_joints,
@@ -47,6 +48,9 @@ from grasp_success_detector.recordings.sources import find_sources, Source, Sour
 #: Closes on nothing repeat within this standard deviation of each joint (rad), or something is
 #: wrong: encoders err by some hundredths.
 _REPEATED = .2
+
+#: Commands within this standard deviation (rad) are alike; what one command gives is equal.
+_TOLD_ALIKE = .02
 
 #: Options that only labelled attempts use.
 _OF_ATTEMPTS = ('joints_from', 'labels', 'topic', 'checkpoint', 'geometry')
@@ -90,8 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
               f'{", ".join(f"{bent:.2f}" for bent in _travel(reference))} rad')
         if max(reference.spread) > _REPEATED:
             print(f'they differ by up to {max(reference.spread):.2f} rad (standard deviation of a '
-                  'joint): in some of them something was in the hand, or it was told to close '
-                  'otherwise; record closes on nothing alone')
+                  f'joint): {_why_they_differ(command_spread(nothing))}')
     joints, fusion, tactile = (None, None, None) if model is None else (
         model.joints, model.fusion, model.tactile)
     about: dict[str, Any] = {'version': __version__, 'closes_on_nothing': args.empty}
@@ -155,6 +158,18 @@ def _closes_on_nothing(args: argparse.Namespace) -> list[Pose]:
             poses += [pose for pose in poses_at(stream, stream.states.times_ns.tolist())
                       if pose is not None]
     return poses
+
+
+def _why_they_differ(told: float) -> str:
+    """Return in words why closes on nothing differ; ``told``: of :func:`command_spread`."""
+    if told > _REPEATED:
+        return (f'so do the angles that it was told to reach (by up to {told:.2f} rad); record '
+                'closes on nothing by one command')
+    held = 'in some of them something was in the hand'
+    if told <= _TOLD_ALIKE:
+        return f'{held}, as it was told to close alike; record closes on nothing alone'
+    return (f'{held}, or it was told to close otherwise; record closes on nothing alone, by one '
+            'command')
 
 
 def _print_damage(name: str, damage: Mapping[str, int]) -> None:

@@ -90,6 +90,26 @@ def learn_reference(poses: Sequence[Pose]) -> HandReference:
         tuple(angles.std(0, ddof=1).tolist()), len(closed))
 
 
+def command_spread(poses: Sequence[Pose]) -> float:
+    """
+    Return how much the closes of a recording were told otherwise.
+
+    :param poses: as of :func:`learn_reference`.
+    :returns: largest standard deviation between closes of a joint's commanded angle, radians;
+        NaN where the command of a close is not known, or there are fewer than two closes.
+    """
+    told: dict[int, list[NDArray[np.float64]]] = {}
+    for pose in poses:
+        if pose.phase is Phase.CLOSED:
+            told.setdefault(pose.attempt, [])
+            if pose.commanded is not None:
+                told[pose.attempt].append(pose.commanded)
+    if len(told) < 2 or not all(told.values()):
+        return float('nan')
+    # The median, as the command to open comes before the hand is seen to open.
+    return float(np.std([np.median(angles, 0) for angles in told.values()], 0, ddof=1).max())
+
+
 def learn_joints(poses: Sequence[LabelledPose]) -> JointModel:
     """
     Return the joints' P(success), learned on labelled poses; each attempt counts once.

@@ -107,7 +107,7 @@ class RecordingSettings:
     cameras: int = setting(
         1, lowest=1, highest=8, help='cameras of each attempt, placed by the preset one by one')
     empty: bool = setting(
-        False, help='the hand closes on nothing, as calibrate_hand needs it')
+        False, help='the hand closes on nothing, each time alike, as calibrate_hand needs it')
     without_hand: bool = setting(
         False, help='another gripper in the place of the hand, or none, for train_classifier '
         '--without-hand; of the preset world each attempt has two such pictures already')

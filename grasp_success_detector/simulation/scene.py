@@ -76,7 +76,8 @@ def build_scene(rng: np.random.Generator, ranges: Ranges, empty: bool = False,
     """
     Draw a random scene, with camera, light and colours from ``ranges``, and compile it.
 
-    :param empty: put the object where the hand does not reach it.
+    :param empty: put the object where the hand does not reach it, and close the hand as in every
+        other such attempt, as a rig's driver does.
     :param others: random numbers of each further camera, ``camera_2`` and so on.
     :param without_hand: random numbers of what is seen in the place of the hand, if it is not.
     """
@@ -85,6 +86,8 @@ def build_scene(rng: np.random.Generator, ranges: Ranges, empty: bool = False,
     spec.visual.quality.shadowsize, spec.visual.quality.offsamples = 1024, 4
     approach = str(rng.choice(['top', 'side']))
     bad, slips = bool(rng.random() < BAD_SHARE), bool(rng.random() < SLIP_SHARE)
+    if empty:
+        approach, bad, slips = 'top', False, False
     shape = objects.draw_shape(rng, approach)
     _add_room(spec, rng, ranges)
     _add_distractors(spec, rng, ranges, approach)
@@ -96,7 +99,8 @@ def build_scene(rng: np.random.Generator, ranges: Ranges, empty: bool = False,
     for i, other in enumerate(others):
         _add_camera(spec, other, ranges, f'{CAMERA}_{i + 2}')
     model = spec.compile()
-    return Scene(model, approach, shape, _closed_joints(rng, model, approach, bad), slips)
+    closed = CLOSED[approach] if empty else _closed_joints(rng, model, approach, bad)
+    return Scene(model, approach, shape, closed, slips)
 
 
 def set_physics(spec: mujoco.MjSpec) -> None:
