@@ -137,7 +137,7 @@ def test_choice_of_frames(tmp_path, options, numbers, capsys):
     assert counts['written'] + sum(counts['skipped'].values()) == counts['found'] == 10
 
 
-def test_intervals_give_labels_and_attempts(tmp_path):
+def test_intervals_give_labels_and_attempts(tmp_path, capsys):
     bag = write_mcap(tmp_path / 'lab.mcap', jpeg_messages(10))
     video = write_video(tmp_path / 'take.mp4')
     labels = tmp_path / 'labels.csv'
@@ -148,6 +148,9 @@ def test_intervals_give_labels_and_attempts(tmp_path):
     rows = extracted(tmp_path, bag, video, '--labels', labels)
     assert {(r['source'], r['label'], r['attempt']) for r in rows} == {
         ('take', 'success', 'take/0')}
+    assert capsys.readouterr().err == (
+        f'note: {labels}: 1 row not used, whose source names no given recording, or one that '
+        'other rows name more exactly: lab\n')
     labels.write_text('source,start_s,end_s,label,attempt\n'
                       'lab,0,.3,failure,a\nlab,.5,.7,success,b\ntake,0.1,0.3,success,\n')
     rows = extracted(tmp_path / 'two', bag, video, '--labels', labels)
@@ -156,6 +159,21 @@ def test_intervals_give_labels_and_attempts(tmp_path):
         ('success', 'lab/b', 5), ('success', 'lab/b', 6),
         ('success', 'take/0', 1), ('success', 'take/0', 2)]
     assert {row['file'].split('/')[0] for row in rows} == {'failure', 'success'}
+
+
+def test_recordings_of_the_same_name_are_told_apart_by_more_of_their_paths(tmp_path, capsys):
+    days = [write_folder(tmp_path / day / 'rig', jpeg_messages(2)) for day in ('mon', 'tue')
+            if (tmp_path / day).mkdir() is None]
+    labels = tmp_path / 'labels.csv'
+    labels.write_text('source,start_s,end_s,label\nrig,0,1,success\n')
+    extracted(tmp_path, *days, '--labels', labels, rc=1)
+    assert capsys.readouterr().err == (
+        f'error: {labels}: source rig names 2 recordings ({days[0]}, {days[1]}); expected more of '
+        f'its path, such as {days[0]}\n')
+    labels.write_text('source,start_s,end_s,label\nmon/rig,0,1,success\n./tue/rig/,0,1,failure\n')
+    rows = extracted(tmp_path, *days, '--labels', labels, '--split', '1/0/0')
+    assert [(row['source'], row['label']) for row in rows] == [
+        ('mon.rig', 'success')] * 2 + [('tue.rig', 'failure')] * 2
 
 
 def test_intervals_find_a_source_whose_name_the_locale_cannot_decode(tmp_path):

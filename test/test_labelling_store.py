@@ -21,11 +21,16 @@ from grasp_success_detector.labelling.material import open_recording
 from grasp_success_detector.labelling.session import keys_of
 from grasp_success_detector.labelling.store import LabelStore, NoRoomError
 from grasp_success_detector.labels import Label
-from grasp_success_detector.recordings.ground_truth import intervals_of, read_intervals
+from grasp_success_detector.recordings.ground_truth import read_intervals
+from grasp_success_detector.recordings.labels_file import read_labels
 from grasp_success_detector.recordings.selection import FrameSelection, plan_source
 from grasp_success_detector.recordings.sources import find_sources
 
 CUTS = Cuts((0, 4, 8), how='test')
+
+
+def labels_of(source, path):
+    return read_labels([source], FrameSelection(labels=path))[source.name]
 
 
 @pytest.fixture
@@ -135,7 +140,7 @@ def test_the_file_is_what_other_commands_read(bag, tmp_path):
         opened.label(2, 's')
         opened.label(4, 'f')
         opened.label(10, 'u')
-    intervals = intervals_of(opened.sources[0], read_intervals(tmp_path / 'l.csv'))
+    intervals = labels_of(opened.sources[0], tmp_path / 'l.csv')
     assert [(i.start_ns, i.end_ns, i.label.name, i.attempt) for i in intervals] == [
         (0, 2 * PERIOD_NS, 'FAILURE', '1'), (2 * PERIOD_NS, 4 * PERIOD_NS, 'SUCCESS', '1'),
         (4 * PERIOD_NS, 8 * PERIOD_NS, 'FAILURE', '2')]
@@ -405,8 +410,8 @@ def test_sources_with_hostile_names_are_found_again_by_their_labels(name, tmp_pa
     out = tmp_path / 'l.csv'
     with Opened(out, os.fsdecode(path), cuts=Cuts(how='one')) as opened:
         opened.label(0, 's')
-    intervals = intervals_of(find_sources([os.fsdecode(path)])[0], read_intervals(out))
-    assert len(intervals) == 1
+    source, = find_sources([os.fsdecode(path)])
+    assert len(labels_of(source, out)) == 1
     assert not any(line.startswith('=') for line in out.read_text().splitlines())
 
 
@@ -414,6 +419,11 @@ def test_sources_of_the_same_file_name_are_told_apart(tmp_path):
     paths = [write_folder(tmp_path / day / 'take', jpeg_messages(4)) for day in ('a', 'b')
              if (tmp_path / day).mkdir() is None]
     assert names_in_file(find_sources(paths)) == [str(path) for path in paths]
+    (tmp_path / 'l.csv').write_text('source,start_s,end_s,label\ntake,0,1,success\n')
+    with pytest.raises(LabellingError, match=(
+            r'l\.csv: source take names 2 recordings .*; choose another --out')), Opened(
+                tmp_path / 'l.csv', *paths):
+        pass
 
 
 def test_frames_of_the_same_time_get_one_label(tmp_path):

@@ -41,6 +41,7 @@ from grasp_success_detector.hand.model import HandModel, read_hand
 from grasp_success_detector.hand.monitor import Pose
 from grasp_success_detector.recordings.hand_messages import read_hand_messages
 from grasp_success_detector.recordings.index import index_recording
+from grasp_success_detector.recordings.labels_file import read_labels
 from grasp_success_detector.recordings.reader import StorageFile
 from grasp_success_detector.recordings.selection import FrameSelection
 from grasp_success_detector.recordings.sources import find_sources, Source, SourceKind
@@ -197,18 +198,20 @@ def _labelled(args: argparse.Namespace, reference: HandReference | None) -> list
     poses: list[LabelledPose] = []
     damage: dict[str, Mapping[str, int]] = {}
     with tempfile.TemporaryDirectory() as folder, progress_bar(stderr_console()) as progress:
-        seen = _bags(args.attempts)
-        for source in (*seen, *_bags(args.joints_from)):
-            cameras, judged = [], classifier if source in seen else None
-            for topic in (args.topic if source in seen else None) or [None]:
+        seen = {source.path for source in _bags(args.attempts)}
+        sources = _bags([*args.attempts, *args.joints_from])
+        labels = read_labels(sources, FrameSelection(labels=args.labels))
+        for source in sources:
+            cameras, judged = [], classifier if source.path in seen else None
+            for topic in (args.topic if source.path in seen else None) or [None]:
                 recording, = open_recordings(
                     [str(source.path)], FrameSelection(topic=topic, labels=args.labels),
-                    Path(folder))
+                    Path(folder), labels=labels[source.name])
                 task = progress.add_task(recording.name, total=len(recording.frames))
                 cameras.append(unjudged(recording) if judged is None else judge(
                     judged, recording,
                     lambda count, task=task: progress.advance(task, count)))  # type: ignore[misc]
-            damage[recording.name] = recording.account['damage']
+            damage[source.name] = recording.account['damage']
             poses += labelled_poses(
                 cameras, _stream(source.path, recording.files or (), args), reference)
     for name, counts in damage.items():

@@ -27,13 +27,9 @@ from grasp_success_detector.errors import DatasetError
 from grasp_success_detector.files import fault_text
 from grasp_success_detector.images.fingerprints import near_duplicates
 from grasp_success_detector.labels import CLASS_NAMES, Label
+from grasp_success_detector.recordings.labels_file import read_labels
 from grasp_success_detector.recordings.reader import PICTURES
-from grasp_success_detector.recordings.selection import (
-    FrameSelection,
-    plan_source,
-    read_labels,
-    SourcePlan,
-)
+from grasp_success_detector.recordings.selection import FrameSelection, plan_source, SourcePlan
 from grasp_success_detector.recordings.sources import Source
 
 _BATCH_FRAMES = 48

@@ -20,12 +20,8 @@ from grasp_success_detector.networks.learnt_frames import frame_hash
 from grasp_success_detector.recordings import reader
 from grasp_success_detector.recordings.bags import GROUND_TRUTH_TOPIC
 from grasp_success_detector.recordings.ground_truth import holds_intervals, read_intervals
-from grasp_success_detector.recordings.selection import (
-    FrameSelection,
-    plan_source,
-    read_labels,
-    SourcePlan,
-)
+from grasp_success_detector.recordings.labels_file import read_labels, SourceLabels
+from grasp_success_detector.recordings.selection import FrameSelection, plan_source, SourcePlan
 from grasp_success_detector.recordings.sources import find_sources
 from grasp_success_detector.recordings.storage import MessageLocation
 
@@ -109,7 +105,8 @@ class Recording:
 
 
 def open_recordings(given: Sequence[str], selection: FrameSelection, unpack_into: Path,
-                    split: str | None = None, outside: bool = False) -> list[Recording]:
+                    split: str | None = None, outside: bool = False,
+                    labels: SourceLabels | None = None) -> list[Recording]:
     """
     Open recordings and select their frames, without reading images.
 
@@ -121,6 +118,8 @@ def open_recordings(given: Sequence[str], selection: FrameSelection, unpack_into
     :param split: split to judge of data sets, and of pictures that have splits, one of
         ``SPLIT_CHOICES``; None means test.
     :param outside: also take frames of bags that belong to no attempt; their attempt is ''.
+    :param labels: what the labels file says of the only recording given, where it was read for
+        more of them; None: it is read.
     :raises BagError: a path is no recording, cannot be read, or has no selected frame.
     :raises DatasetError: the labels given match no frame, or a data set has no frame of the split.
     :raises ConfigError: a split was given without a data set or pictures with splits, or a
@@ -136,7 +135,8 @@ def open_recordings(given: Sequence[str], selection: FrameSelection, unpack_into
     recordings = [recording for folder in datasets
                   for recording in _of_dataset(folder, split or 'test')]
     if others:
-        recordings += _of_sources(others, selection, unpack_into, outside, split or 'test')
+        recordings += _of_sources(others, selection, unpack_into, outside, split or 'test',
+                                  labels)
     if split not in (None, 'all') and not datasets and not any(
             frame.split for recording in recordings for frame in recording.frames):
         raise ConfigError(f'--split {split}: expected a data set of extract_frames, or pictures '
@@ -149,9 +149,9 @@ def open_recordings(given: Sequence[str], selection: FrameSelection, unpack_into
 
 
 def _of_sources(given: Sequence[str], selection: FrameSelection, unpack_into: Path,
-                outside: bool, split: str) -> list[Recording]:
+                outside: bool, split: str, read: SourceLabels | None) -> list[Recording]:
     sources = find_sources(given)
-    labels = read_labels(sources, selection)
+    labels = read_labels(sources, selection) if read is None else {sources[0].name: read}
     recordings = []
     for source in sources:
         plan = _of_split(plan_source(source, selection, labels[source.name], unpack_into,

@@ -10,7 +10,8 @@ from grasp_success_detector.files import csv_text
 from grasp_success_detector.labelling.marks import Mark, SourceMarks
 from grasp_success_detector.labelling.material import Material
 from grasp_success_detector.labels import Label
-from grasp_success_detector.recordings.ground_truth import Interval, intervals_of, read_intervals
+from grasp_success_detector.recordings.ground_truth import Interval, read_intervals
+from grasp_success_detector.recordings.labels_file import match_names
 from grasp_success_detector.recordings.picture_labels import read_picture_rows
 from grasp_success_detector.recordings.sources import safe_name, Source
 
@@ -24,7 +25,8 @@ class IntervalsFile:
     :param path: the file; it may exist already.
     :param materials: the open sources by key; the mapping may change while a bag grows.
     :param names: name of each source in the file, by key.
-    :raises LabellingError: the file exists and is no label file of intervals.
+    :raises LabellingError: the file exists and is no label file of intervals, or a name in it fits
+        several sources.
     """
 
     def __init__(self, path: Path, materials: Mapping[str, Material],
@@ -32,6 +34,8 @@ class IntervalsFile:
         self._materials, self._names = materials, names
         try:
             self._kept = read_intervals(path) if path.exists() else {}
+            self._had = match_names(
+                path, self._kept, [material.source for material in materials.values()])
         except DatasetError as error:
             raise LabellingError(f'{error}; choose another --out') from error
 
@@ -48,8 +52,7 @@ class IntervalsFile:
     def take_over(self, key: str, marks: SourceMarks) -> str | None:
         """Label a source by the intervals that the file had for it, and cut it by its attempts."""
         material = self._materials[key]
-        intervals = intervals_of(material.source, self._kept)
-        self._kept = {name: rows for name, rows in self._kept.items() if rows is not intervals}
+        intervals = self._kept.pop(self._had.get(material.source.name, ''), [])
         if not marks.marks:
             return None
         for interval in intervals:

@@ -13,15 +13,12 @@ import csv
 from enum import Enum
 from itertools import accumulate, pairwise
 import math
-import os
 from pathlib import Path
 from typing import NamedTuple
 
 from grasp_success_detector.errors import DatasetError, quoted
 from grasp_success_detector.files import check_regular
 from grasp_success_detector.labels import CLASS_NAMES, Label
-from grasp_success_detector.recordings.remote import named
-from grasp_success_detector.recordings.sources import safe_name, Source
 
 _COLUMNS = ('source', 'start_s', 'end_s', 'label')
 _LARGEST_S = 1e12   #: largest accepted time; 30,000 years
@@ -84,17 +81,6 @@ def holds_intervals(path: Path) -> bool:
             return 'source' in [name.strip() for name in next(csv.reader(file), ())]
     except (OSError, UnicodeDecodeError, csv.Error):
         return True
-
-
-def intervals_of(source: Source, intervals: Mapping[str, Sequence[Interval]],
-                 ) -> Sequence[Interval]:
-    """Return a source's intervals, which may be listed by its path, file name or ``name``."""
-    path = source.path
-    for name in (named(path), path.name, source.name, path.stem, safe_name(path.stem)):
-        # The file is in UTF-8; a locale of ASCII decodes the names of files otherwise.
-        if (text := os.fsencode(name).decode(errors='surrogateescape')) in intervals:
-            return intervals[text]
-    return ()
 
 
 def _interval(row: Mapping[str, str | None]) -> Interval:

@@ -22,11 +22,7 @@ from grasp_success_detector.recordings.ground_truth import AttemptsFrom
 from grasp_success_detector.recordings.hand_messages import driver_events
 from grasp_success_detector.recordings.index import index_recording, RecordingIndex
 from grasp_success_detector.recordings.picture_index import index_pictures, PictureGroundTruth
-from grasp_success_detector.recordings.picture_labels import (
-    match_rows,
-    PictureRows,
-    read_picture_rows,
-)
+from grasp_success_detector.recordings.picture_labels import PictureRows
 from grasp_success_detector.recordings.reader import (
     ChosenFrame,
     ImageTopic,
@@ -154,29 +150,6 @@ class SourcePlan:
             'unread_files': dict(self.source.found.unread)} if self.attempts_by else {})
 
 
-def read_labels(sources: Sequence[Source], selection: FrameSelection,
-                ) -> dict[str, Sequence[ground_truth.Interval] | PictureRows]:
-    """
-    Read the labels file of a selection: intervals of bags and videos, or rows of pictures.
-
-    :returns: what the file says of each source, by its name; empty for those it does not know.
-    :raises DatasetError: the file is damaged, is not of the kind that the sources need, or names
-        pictures that are not there.
-    """
-    pictures = [source for source in sources if source.kind is SourceKind.PICTURES]
-    others = [source for source in sources if source.kind is not SourceKind.PICTURES]
-    labels: dict[str, Sequence[ground_truth.Interval] | PictureRows] = {
-        source.name: {} if source in pictures else () for source in sources}
-    if selection.labels is None:
-        return labels
-    if pictures and (not others or not ground_truth.holds_intervals(selection.labels)):
-        return labels | match_rows(
-            selection.labels, read_picture_rows(selection.labels), pictures)
-    intervals = ground_truth.read_intervals(selection.labels)
-    return labels | {
-        source.name: ground_truth.intervals_of(source, intervals) for source in others}
-
-
 def plan_source(source: Source, selection: FrameSelection,
                 labels: Sequence[ground_truth.Interval] | PictureRows, unpack_into: Path, *,
                 unlabelled: bool = False, outside: bool = False,
@@ -186,7 +159,8 @@ def plan_source(source: Source, selection: FrameSelection,
 
     Pictures of a folder are read where neither a CSV file nor their names tell their attempts.
 
-    :param labels: what the labels file says of this source, as :func:`read_labels` returns it.
+    :param labels: what the labels file says of this source, as
+        ``labels_file.read_labels`` returns it.
     :param unpack_into: folder for decompressed files, to keep until the pictures have been read.
     :param unlabelled: also select frames without a label.
     :param outside: also select frames outside of all attempts (still counted in ``skipped``).
