@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import numpy as np
 from processes import start
@@ -146,7 +147,11 @@ def test_it_adapts_the_shipped_small_checkpoint_twice_alike(tmp_path, capsys):
     assert first.metadata.temperature >= 2
     assert told['accuracy'].keys() == {'right', 'total', 'low', 'high'}
     assert {'attempts', 'accuracy', 'low', 'high'} == told['learning_curve'][0].keys()
-    assert 'threshold not chosen' in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert 'threshold not chosen' in said
+    for figure in (r'head alone: .*%\), at threshold 0\.5', 'learning curve .* at threshold 0.5:',
+                   r'right on .*%\), at threshold 0\.5, that of the checkpoint'):
+        assert re.search(f'^{figure}$', said, re.MULTILINE)
     page = Page((tmp_path / 'a.html').read_text(encoding='utf-8'))
     assert page.needs_nothing_else
     assert {'Ways of adapting', 'More labels and calibration'} <= set(page.headings)

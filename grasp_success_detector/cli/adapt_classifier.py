@@ -265,11 +265,14 @@ def _print_frames(frames: 'RigFrames') -> None:
 def _lines(adaptation: 'Adaptation') -> Iterator[str]:
     """Yield the lines of the result for a terminal."""
     yield f'kept: {adaptation.compared[adaptation.winner].candidate.text}'
-    yield f'right on attempts that were not learnt: {adaptation.accuracy}'
+    yield (f'right on attempts that were not learnt: {adaptation.accuracy}, at threshold '
+           f'{adaptation.point.threshold:.3g}, that of the checkpoint')
     for note in adaptation.point.notes:
         yield f'not calibrated: {note}'
     if adaptation.metadata.familiarity is None:
         yield 'what the frames look like is not stored: the node cannot tell unfamiliar ones'
+    if adaptation.curve:
+        yield 'learning curve of the head, at threshold 0.5:'
     for step in adaptation.curve:
         yield f'  from {counted(step.attempts, "attempt")}: {step.accuracy}'
     if adaptation.forecast is not None:

@@ -150,7 +150,7 @@ def adapt(checkpoint: Checkpoint, frames: RigFrames, config: AdaptationConfig,
             lambda learnt, judged: learning.margins(candidate, learnt, judged),
             learning.grouping, folds), learning.grouping)
         compared.append(Compared(candidate, own))
-        say(f'{candidate.text}: {own.accuracy}')
+        say(f'{candidate.text}: {own.accuracy}, at threshold 0.5')
 
     for candidate in _heads(start, labelled, config, simulated):
         compare(candidate)

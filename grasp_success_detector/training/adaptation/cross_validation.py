@@ -83,7 +83,7 @@ class Score:
 
     :ivar margins: margin of each frame, float32 (N,), by a model that has not learnt its attempt.
     :ivar losses: Brier score of each unit, after the temperature that suits all of them.
-    :ivar accuracy: units on the right side of 0.
+    :ivar accuracy: units on the right side of 0, which is P(success) 0.5 at every temperature.
     """
 
     margins: NDArray[np.float32]
