@@ -114,8 +114,9 @@ def test_stopped_by_a_signal_the_same_command_continues(tmp_path, whole, how, jo
     command = [*arguments, '--jobs', str(jobs), '--out', str(out)]
     process = start('extract_frames', *command)
     wait_until(lambda: MOMENTS[moment](out), process)
-    code, _, errors = interrupt(process, how)
+    code, printed, errors = interrupt(process, how)
     if how is signal.SIGINT:
+        assert moment == 'begun' or 'the same command goes on after the frames' in printed
         assert code == 130 and errors.strip().endswith('interrupted')
         assert 'Traceback' not in errors
     else:

@@ -146,7 +146,9 @@ def test_an_int8_model_of_another_checkpoint_is_refused(path, dataset, tmp_path)
     (['--verify', 'none'], 'none'),
     (['--onnx', 'model.pt'], 'model.pt: expected a name that ends in .onnx'),
     (['--onnx', 'no/where.onnx'], 'no/where.onnx: cannot be written: No such file'),
-    (['--onnx', 'm.onnx', '--bag', 'none'], 'none: no such bag')])
+    (['--onnx', 'm.onnx', '--bag', 'none'], 'none: no such bag'),
+    (['--onnx', 'm.onnx', '--bag', str(share_path(SAMPLE_BAG)), '--topic', '/x'],
+     'no image topic /x')])
 def test_bad_input(options, text, path, tmp_path, monkeypatch, capsys):
     pytest.importorskip('onnxruntime')
     monkeypatch.chdir(tmp_path)

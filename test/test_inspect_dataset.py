@@ -79,6 +79,9 @@ def test_counts_sheet_and_page_of_a_sound_data_set(dataset, capsys):
     inspect(dataset, '--overwrite')
     assert not left.exists()
     assert (out / 'index.html').read_text() == text
+    (out / 'contact_sheet.png').unlink()    # as beside a page of another program
+    inspect(dataset, '--overwrite', rc=1)
+    assert 'index.html: is not of an earlier inspection' in capsys.readouterr().err
     assert 'Sound' in text and text.count('<svg') == 4 and 'Picture sizes: 64 x 48 (24)' in text
 
 

@@ -165,6 +165,17 @@ def test_a_folder_with_a_bag_and_pictures_is_refused(tmp_path, capsys):
     assert 'holds a bag (a.mcap) and 2 pictures' in capsys.readouterr().err
 
 
+def test_results_beside_bags_are_no_recordings(tmp_path, capsys):
+    for name in ('one', 'two'):
+        (tmp_path / f'bags/{name}').mkdir(parents=True)
+        write_mcap(tmp_path / f'bags/{name}/a.mcap', raw_messages(2))
+    write(tmp_path / 'bags/one-inspection', 'contact_sheet.png')
+    write(tmp_path / 'bags/evaluation', 'label_errors/0.jpg')
+    (tmp_path / 'bags/evaluation/report.html').touch()
+    extract(tmp_path / 'bags', '--label', 'success', '--split', '1/0/0', '--out', tmp_path / 'set')
+    assert 'set: 4 frames' in capsys.readouterr().out
+
+
 def test_splits_of_folders_are_kept_and_their_leaks_reported(tmp_path, capsys):
     names = [f'{split}/{name}' for split in ('train', 'validation', 'test')
              for name in both('0.jpg', '1.jpg')]

@@ -286,13 +286,14 @@ def test_a_stopped_recording_goes_on_and_gives_the_same_bag(tmp_path, number, co
     process = start('simulate_grasps', tmp_path / 'bag', *OPTIONS)
     kept = tmp_path / '.bag.attempts'
     wait_until(lambda: (kept / '4').exists(), process)
-    returned, _, err = interrupt(process, number)
+    returned, out, err = interrupt(process, number)
     assert returned == code
     assert number == signal.SIGKILL or err == 'interrupted\n'
+    assert number == signal.SIGKILL or 'the same command goes on after the attempts' in out
     assert [path.name for path in tmp_path.iterdir()] == ['.bag.attempts']
     done = {path: path.stat().st_mtime_ns for path in kept.iterdir() if path.name.isdecimal()}
     assert len(done) >= 5
-    with pytest.raises(SimulationError, match='was begun with other options; run that command'):
+    with pytest.raises(SimulationError, match=r'was begun with seed 0 \(now 1\); run that'):
         record(RecordingSettings(attempts=12, frames=2, width=64, height=48, seed=1),
                tmp_path / 'bag', 1)
     (kept / '2').write_bytes((kept / '2').read_bytes()[:-1])    # by a loss of power

@@ -268,6 +268,8 @@ def test_pictures_without_a_hand_become_unfamiliar_and_the_answers_of_teachers_a
     assert abs(classifier.predict_prepared(np.stack(frames)).mean() - taught.mean()) < .15
     capsys.readouterr()
     for change, text in ((['--samples', 'once'], 'need the samples each_epoch'),
+                         (['--arch', 'cifar_cnn'], 'cannot tell what is unfamiliar'),
+                         (['--augmentation', 'mirror'], '--no-augment and --augmentation'),
                          (['--teacher', 'cifar_rig'], 'cifar_rig'),
                          (['--without-hand', str(tmp_path)], 'not a readable bag')):
         assert main([*arguments, '--out', str(tmp_path / 'other'), *change]) == 1

@@ -258,6 +258,17 @@ def test_a_cluster_with_another_version_is_refused(cluster, monkeypatch):
         list(workers.run(deque([partial(abs, -7)])))
 
 
+def test_the_loss_of_the_last_worker_is_said_and_the_next_one_goes_on(capsys):
+    with (distributed.LocalCluster(1, processes=False, dashboard_address=':0') as cluster,
+          open_workers(dask=cluster.scheduler_address) as workers):
+        results = workers.run(deque(partial(time.sleep, .1) for _ in range(30)))
+        next(results)
+        cluster.scale(0)
+        Timer(3., cluster.scale, (1,)).start()
+        assert len([*results]) == 29
+    assert 'its last worker is gone; waiting for another' in capsys.readouterr().err
+
+
 def test_a_scheduler_that_ends_ends_the_run():
     with (distributed.LocalCluster(1, processes=False, dashboard_address=':0') as cluster,
           open_workers(dask=cluster.scheduler_address) as workers):

@@ -48,7 +48,8 @@ def add_worker_arguments(parser: ArgumentParser | Any, default: str = 'one per c
     """
     parser.add_argument('--jobs', type=int, metavar='N', help=f'processes ({default})')
     parser.add_argument('--dask', metavar='tcp://HOST:PORT', help='scheduler of a Dask cluster '
-                        'whose workers do the work; they must see the same folders')
+                        'whose workers do the work, in place of --jobs; they must see the same '
+                        'folders')
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not 0 <= args.familiarity_quantile <= 1:
         raise ConfigError(f'--familiarity-quantile {args.familiarity_quantile}: expected a number '
                           'from 0 to 1')
+    if args.baseline is None and args.max_drop is not None:
+        raise ConfigError(f'--max-drop {args.max_drop}: expected with --baseline, whose attempts '
+                          'are compared')
     report = arguments.ReportOptions(**given_options(arguments.ReportOptions, args))
     # Slow to import: only once the arguments are known to be fine.
     from grasp_success_detector.decision import DecisionConfig

@@ -60,7 +60,7 @@ def _export(args: argparse.Namespace) -> None:
 
     checkpoint = Checkpoint.open(args.checkpoint)
     images = bag_images(args.bag or share_path(SAMPLE_BAG), checkpoint.metadata.preprocessing,
-                        _FRAMES_TO_COMPARE)
+                        _FRAMES_TO_COMPARE, args.topic if args.bag else None)
     for out, suffix in ((args.onnx, '.onnx'), (args.openvino, '.xml')):
         if out:
             difference = export(checkpoint, out, suffix, images, args.overwrite)
@@ -93,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
                         help='OpenVINO IR to write: a name that ends in .xml; .bin is beside it')
     parser.add_argument('--bag', type=Path,
                         help='whose frames these two are compared on (the sample bag that ships)')
+    parser.add_argument('--topic', help='image topic of a --bag that has several')
     parser.add_argument('--calibrate', type=Path, metavar='DATASET',
                         help='write an int8 model beside the checkpoint, calibrated on training '
                         'frames of this folder of extract_frames')

@@ -69,8 +69,13 @@ def main(argv: Sequence[str] | None = None) -> int:
           progress_bar(stderr_console(), 'frames') as bar):
         already = os.path.exists(out / MARKER)
         task = bar.add_task('extracting', total=None)
-        made = extract(sources, selection, pictures, split, out, workers,
-                       lambda done, total: bar.update(task, completed=done, total=total))
+        try:
+            made = extract(sources, selection, pictures, split, out, workers,
+                           lambda done, total: bar.update(task, completed=done, total=total))
+        except KeyboardInterrupt:
+            if out.exists():
+                print(f'{args.out}: the same command goes on after the frames that are written')
+            raise
     frames = counted(made['frames'], 'frame')
     for line in source_lines(made, selection):
         print(line)

@@ -61,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                                          if file.exists()]):
         raise ConfigError(f'{", ".join(there)}: exists already; replace it with --overwrite, or '
                           'choose another --out')
+    if page_file.exists() and not sheet_file.exists():
+        raise ConfigError(f'{page_file}: is not of an earlier inspection, which has a '
+                          f'{sheet_file.name} beside it; choose another --out')
     selection = FrameSelection(**given_options(FrameSelection, args))
     try:
         # Beside the result: a cluster sees it as well, and what a killed one left is removed.

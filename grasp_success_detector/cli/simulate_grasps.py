@@ -51,12 +51,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     settings = RecordingSettings(**given_options(RecordingSettings, args))
     with needing('sim', 'the simulation'):
+        from grasp_success_detector.simulation.attempt_files import attempts_folder
         from grasp_success_detector.simulation.recorder import record
     started = time.perf_counter()
     with (put_in_place(args.out, 'metadata.yaml', dask=args.dask) as out,
           progress_bar(stderr_console(), 'attempts') as progress):
         task = progress.add_task('simulating', total=settings.attempts)
-        done = record(settings, out, args.jobs, lambda _: progress.advance(task), args.dask)
+        try:
+            done = record(settings, out, args.jobs, lambda _: progress.advance(task), args.dask)
+        except KeyboardInterrupt:
+            if attempts_folder(out).exists():
+                print(f'{args.out}: the same command goes on after the attempts that are recorded')
+            raise
         size = sum(file.stat().st_size for file in out.iterdir())
     seconds = time.perf_counter() - started
     successes = sum(summary.success for summary in done)

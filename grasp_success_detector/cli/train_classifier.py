@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from grasp_success_detector.cli.arguments import add_dedupe_argument, add_label_arguments
 from grasp_success_detector.cli.source_data import dataset_of
 from grasp_success_detector.console import command, command_parser, ExitCode, needing
-from grasp_success_detector.errors import DatasetError
+from grasp_success_detector.errors import ConfigError, DatasetError
 from grasp_success_detector.recordings.selection import FrameSelection
 from grasp_success_detector.settings import add_options, given_options
 from grasp_success_detector.training.recipe import TrainingConfig
@@ -69,7 +69,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         from grasp_success_detector.training.fit import fit
         from grasp_success_detector.training.recipe import check_processes, load_config
         from grasp_success_detector.training.run_folder import RunFolder
-    config = load_config(args.config, given_options(TrainingConfig, args))
+    given = given_options(TrainingConfig, args)
+    if given.get('augment') is False and 'augmentation' in given:
+        raise ConfigError('--no-augment and --augmentation: expected one of them')
+    if given.get('pretrained') is False and 'weights' in given:
+        raise ConfigError('--no-pretrained and --weights: expected one of them')
+    config = load_config(args.config, given)
     check_processes(config)
     selection = FrameSelection(**given_options(FrameSelection, args))
     run = RunFolder(args.out)

@@ -237,8 +237,8 @@ def _refuse(folder: Path, fault: str, rows: Sequence[ManifestRow],
         named, more = files[:_MOST_NAMED], len(files) - _MOST_NAMED
         raise DatasetError(
             f'{folder}: {counted(len(files), "frame")} {fault}: {", ".join(named)}'
-            f'{f" and {more} more" if more > 0 else ""}; extract the data set again, or remove '
-            'their lines from the manifest')
+            f'{f" and {more} more" if more > 0 else ""}; remove the folder and extract it again, '
+            'or remove their lines from the manifest')
 
 
 def describe_frames(frames: Iterable[LabelledFrame]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from grasp_success_detector.console import counted
 from grasp_success_detector.datasets.dataset import (
     is_dataset,
     local_datasets,
@@ -188,8 +189,8 @@ def _of_dataset(folder: Path, split: str) -> list[Recording]:
     if not rows:
         raise DatasetError(f'{folder}: has no {split} frames; choose another --split')
     if missing := [row.file for row in rows if not (folder / row.file).is_file()]:
-        raise DatasetError(f'{folder}: {len(missing)} frames are missing, such as {missing[0]}; '
-                           'extract the data set again')
+        raise DatasetError(f'{folder}: {counted(len(missing), "frame")} missing, such as '
+                           f'{missing[0]}; remove the folder and extract it again')
     by_source: dict[str, list[reader.ChosenFrame]] = {}
     for number, row in enumerate(rows):
         by_source.setdefault(row.source, []).append(reader.ChosenFrame(

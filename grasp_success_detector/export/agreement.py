@@ -35,15 +35,17 @@ def batches(frames: Sequence[LabelledFrame], preprocessing: Preprocessing,
                         for frame in frames[start:start + size]])
 
 
-def bag_images(bag: Path, preprocessing: Preprocessing, most: int) -> Images:
+def bag_images(bag: Path, preprocessing: Preprocessing, most: int,
+               topic: str | None = None) -> Images:
     """
     Return up to ``most`` frames of a bag, evenly spread, at the network's input size.
 
+    :param topic: image topic; None: the bag's only one.
     :raises BagError: the bag cannot be read, or its image topic holds no frame.
     :raises ImageDecodeError: a frame cannot be decoded.
     """
     with open_bag(bag) as reader:
-        topic = image_topic(reader)
+        topic = image_topic(reader, topic)
         connections = [c for c in reader.connections if c.topic == topic]
         step = -(-sum(c.msgcount for c in connections) // most)
         images = [

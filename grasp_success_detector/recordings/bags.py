@@ -57,9 +57,13 @@ def open_bag(path: Path | str) -> Iterator[AnyReader]:
     path = Path(path)
     if not path.exists():
         raise BagError(f'{path}: no such bag; expected a rosbag2 folder, .mcap, .db3 or .bag file')
+    metadata = path / 'metadata.yaml'
+    if path.is_dir() and not metadata.exists():
+        raise BagError(f'{path}: not a readable bag (no metadata.yaml); expected a rosbag2 '
+                       'folder, .mcap, .db3 or .bag file')
     try:
         check_regular(path)
-        if (metadata := path / 'metadata.yaml').is_file():
+        if metadata.is_file():
             read_yaml(metadata)     # rosbags reads it too, and would follow aliases
     except (OSError, ValueError) as error:
         raise BagError(f'{path}: not a readable bag ({one_line(error)})') from error

@@ -28,6 +28,8 @@ from grasp_success_detector.recordings.pictures import (
 
 STORAGE_SUFFIXES = ('.mcap', '.db3', '.mcap.zstd', '.db3.zstd')
 _BAG_SUFFIXES = ('.bag', '.bag.active')
+# In folders of inspect_dataset, evaluations and trainings, whose pictures are no recordings.
+_RESULT_FILES = ('contact_sheet.png', 'report.html')
 VIDEO_SUFFIXES = ('.mp4', '.webm', '.avi', '.mkv')
 
 
@@ -222,13 +224,14 @@ def _of_pictures(name: str, path: Path, files: tuple[Path, ...], found: Found) -
 
 
 def _bags_in(folder: Path) -> list[Path]:
-    """Return the rosbag2 folders in a folder that holds nothing else; else an empty list."""
+    """Return the rosbag2 folders in a folder without other recordings; else an empty list."""
     if not folder.is_dir():
         return []
     try:
         inside = sorted((path for path in folder.iterdir() if not path.name.startswith('.')),
                         key=lambda path: natural(path.name))
-        folders = [path for path in inside if path.is_dir() and not path.is_symlink()]
+        folders = [path for path in inside if path.is_dir() and not path.is_symlink()
+                   and not any((path / name).is_file() for name in _RESULT_FILES)]
         others = [path.name for path in inside if path not in folders]
         if any(is_picture(name) or name.lower().endswith(STORAGE_SUFFIXES) for name in others):
             return []

@@ -52,6 +52,11 @@ def read_attempt(folder: Path, number: int) -> tuple[AttemptSummary, list[Messag
     return (summary, messages) if end == len(content) and summary.attempt == number else None
 
 
+def attempts_folder(out: Path) -> Path:
+    """Return the folder, beside a bag that is being recorded, of its finished attempts."""
+    return out.with_name(f'.{out.name}.attempts')
+
+
 @contextmanager
 def kept_attempts(out: Path, settings: RecordingSettings) -> Iterator[Path]:
     """
@@ -62,7 +67,7 @@ def kept_attempts(out: Path, settings: RecordingSettings) -> Iterator[Path]:
     :param out: the bag's folder, beside which it lies.
     :raises SimulationError: another process is using it, or it was begun with other settings.
     """
-    folder = out.with_name(f'.{out.name}.attempts')
+    folder = attempts_folder(out)
     folder.mkdir(parents=True, exist_ok=True)
     plan = json.loads(json.dumps({'version': __version__, **asdict(settings)}, default=_value))
     with (folder / 'settings.json').open('a+', encoding='utf-8') as file:
@@ -71,9 +76,12 @@ def kept_attempts(out: Path, settings: RecordingSettings) -> Iterator[Path]:
         except BlockingIOError as error:
             raise SimulationError(f'{out}: another simulate_grasps is recording it') from error
         file.seek(0)
-        if _plan(file.read()) not in (None, plan):
-            raise SimulationError(f'{out}: was begun with other options; run that command again, '
-                                  f'choose another name, or remove {folder}')
+        if (earlier := _plan(file.read())) not in (None, plan):
+            differing = ', '.join(f'{name} {value} (now {plan.get(name)})'
+                                  for name, value in earlier.items() if value != plan.get(name))
+            raise SimulationError(
+                f'{out}: was begun with {differing or "fewer options"}; run that command again, '
+                f'choose another name, or remove {folder}')
         file.truncate(0)
         file.write(json.dumps(plan))
         file.flush()

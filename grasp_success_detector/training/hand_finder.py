@@ -68,7 +68,7 @@ def read_examples(bag: Path, size: tuple[int, int] | None = _KEPT) -> Iterator[E
                 bags.COMPRESSED_TOPIC, bags.HAND_BOX_TOPIC}:
             raise DatasetError(f'{bag}: has no {bags.COMPRESSED_TOPIC} or no '
                                f'{bags.HAND_BOX_TOPIC}; record it with simulate_grasps --preset '
-                               'world')
+                               'world (pictures without a hand also: --without-hand)')
         boxes = {stamp_ns: reader.deserialize(data, connection.msgtype) for connection, stamp_ns,
                  data in reader.messages([wanted[-1]])}
         for connection, stamp_ns, data in reader.messages([wanted[0]]):

@@ -15,6 +15,7 @@ from grasp_success_detector.networks.architectures import (
     check_architecture,
     default_preprocessing,
 )
+from grasp_success_detector.networks.familiarity import MODULES
 from grasp_success_detector.settings import check_settings, setting
 
 #: Numpy and Lightning take no larger seed.
@@ -166,6 +167,10 @@ class TrainingConfig:
         if self.samples is Samples.ONCE and (self.without_hand or self.teachers):
             raise ConfigError('training: pictures without a hand, and teachers, need the samples '
                               'each_epoch')
+        if self.without_hand and self.architecture not in MODULES:
+            raise ConfigError(f'training: a checkpoint of {self.architecture} cannot tell what '
+                              'is unfamiliar, so that pictures without a hand are of no use; '
+                              f'expected {", ".join(MODULES)}')
 
     @property
     def processes(self) -> int:
