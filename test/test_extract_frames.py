@@ -170,10 +170,13 @@ def test_recordings_of_the_same_name_are_told_apart_by_more_of_their_paths(tmp_p
     assert capsys.readouterr().err == (
         f'error: {labels}: source rig names 2 recordings ({days[0]}, {days[1]}); expected more of '
         f'its path, such as {days[0]}\n')
-    labels.write_text('source,start_s,end_s,label\nmon/rig,0,1,success\n./tue/rig/,0,1,failure\n')
+    labels.write_text('source,start_s,end_s,label\nmon/rig,0,1,success\n./tue/rig/,0,1,failure\n'
+                      'mon/rig,-2,0,success\nmon/rig,7,8,success\n')
     rows = extracted(tmp_path, *days, '--labels', labels, '--split', '1/0/0')
     assert [(row['source'], row['label']) for row in rows] == [
         ('mon.rig', 'success')] * 2 + [('tue.rig', 'failure')] * 2
+    assert '  damage: 2 interval of --labels outside of the recording\ntue.rig: 2 of 2 frames' in (
+        capsys.readouterr().out)
 
 
 def test_intervals_find_a_source_whose_name_the_locale_cannot_decode(tmp_path):

@@ -103,13 +103,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             recordings, lacking = labelled_by_hand(recordings, read_hand(args.hand_model))
             if lacking:
                 return _nothing_changed(f'{lacking}; {_shares(start, recordings)}')
-        rules = {(each.name, each.account.get('attempts_by')) for each in recordings}
+        accounts = {each.name: each.account for each in recordings}
         frames = _read(recordings, config.frames_per_attempt, lambda size: views(
             config, start.metadata.architecture, own, size))
     _print_frames(frames)
-    for name, rule in sorted((name, rule) for name, rule in rules if rule):
-        print(f'{name}: attempts by {rule}; if several pictures show one attempt, name it in the '
-              'column attempt of --labels, else the accuracies below are too high')
+    for name, account in sorted(accounts.items()):
+        if damage := account['damage']:
+            print(f'{name}\n  damage: {counts_text(damage)}')
+        if rule := account.get('attempts_by'):
+            print(f'{name}: attempts by {rule}; if several pictures show one attempt, name it in '
+                  'the column attempt of --labels, else the accuracies below are too high')
     simulated = None
     if Way.SIMULATED in config.ways:
         with _opened([str(args.simulated or share_path(SAMPLE_BAG))],

@@ -191,6 +191,10 @@ class GroundTruth:
         attempts = {interval.attempt for interval in around}
         return None, attempts.pop() if len(around) == 2 and len(attempts) == 1 else None
 
+    def outside(self, last_ns: int) -> int:
+        """Return how many intervals lie before the first frame or after the last one's time."""
+        return sum(each.start_ns > last_ns or each.end_ns <= 0 for each in self._intervals or ())
+
     def _label_by_bools(self, received_ns: int) -> Label | None:
         latest = bisect_right(self._bools, received_ns, key=lambda message: message[0]) - 1
         if latest < 0 or received_ns - self._bools[latest][0] > self._hold_ns:

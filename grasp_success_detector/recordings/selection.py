@@ -216,6 +216,9 @@ def _select(source: str, topic: ImageTopic | None, index: RecordingIndex,
     index.damage['clock set while recording'] += jumps
     index.damage['stamp earlier than the one before'] += sum(
         after < before for before, after in pairwise(stamps_ns))
+    if isinstance(truth, ground_truth.GroundTruth):
+        index.damage['interval of --labels outside of the recording'] += truth.outside(
+            elapsed_ns[-1])
     pauses_attempts = ground_truth.attempts_by_pauses(elapsed_ns, selection.attempt_gap_s)
     start_ns = (selection.start_s or 0.) * 1e9
     end_ns = math.inf if selection.end_s is None else selection.end_s * 1e9
