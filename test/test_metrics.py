@@ -14,7 +14,7 @@ from grasp_success_detector.evaluation.calibration import (
     expected_calibration_error,
     reliability,
 )
-from grasp_success_detector.evaluation.metrics import summarize
+from grasp_success_detector.evaluation.metrics import attempts_text, summarize
 from grasp_success_detector.evaluation.predictions import (
     FrameVerdict,
     Prediction,
@@ -154,7 +154,8 @@ def test_attempts_are_decided_by_their_last_half_second():
     assert summary['confusion']['attempts'] == {
         'failure': {'failure': 0, 'success': 0, 'unknown': 1},
         'success': {'failure': 0, 'success': 1, 'unknown': 0}}
-    assert (summary['attempts']['correct'], summary['attempts']['total']) == (1, 2)
+    assert attempts_text(summary) == (
+        '1 correct, 0 wrong, 1 unknown; right 50.0% (1/2, 95 % interval 9.5% to 90.5%)')
     assert (summary['frames']['correct'], summary['frames']['total']) == (8, 12)
     # Only the given threshold counts, for attempts as well.
     assert summarize(rows, .95, decision)['confusion']['attempts']['success']['failure'] == 1

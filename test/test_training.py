@@ -79,7 +79,8 @@ def test_training_learns_and_leaves_a_whole_run_folder(tmp_path):
     metrics = json.loads((run / 'metrics.json').read_text())
     assert metrics['test']['frames']['value'] == 1.
     assert metrics['test']['attempts']['total'] == 12
-    assert 'test attempts: 100.0% (12/12, 95 % interval 75.8% to 100.0%)' in said
+    assert ('test attempts: 12 correct, 0 wrong, 0 unknown; '
+            'right 100.0% (12/12, 95 % interval 75.8% to 100.0%)') in said
     epochs = epochs_of(run)
     assert [e['epoch'] for e in epochs] == list(range(1, 9))
     assert epochs[-1]['val_frames']['total'] == 36
@@ -369,7 +370,7 @@ def test_command_trains_and_says_what_is_frozen(dataset, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert re.search(r'parameters frozen: conv1, conv2\n.*learn: fc1, fc2, fc3\n', printed)
     assert re.search(r'epoch 1/1: loss \S+, validation loss .*; training images: fail', printed)
-    assert re.search(r'test attempts: \S+ \(\d+/\d+, 95 % interval', printed)
+    assert re.search(r'test attempts: \d+ correct, \d+ wrong, \d+ unknown; right \S+ \(', printed)
     assert f'report: {out / "report.html"}\n' in printed and (out / 'report.html').is_file()
     assert Checkpoint.open(out / 'classifier.safetensors').metadata.architecture == 'cifar_cnn'
 

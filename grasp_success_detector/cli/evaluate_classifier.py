@@ -160,7 +160,11 @@ def _judging(args: argparse.Namespace, loaded: 'Checkpoint') -> 'JudgeAll':
 def evaluation_lines(evaluation: 'Evaluation') -> Iterator[str]:
     """Yield the lines of an evaluation's summary for a terminal."""
     from grasp_success_detector.decision import Reason
-    from grasp_success_detector.evaluation.metrics import accuracy_text, few_attempts
+    from grasp_success_detector.evaluation.metrics import (
+        accuracy_text,
+        attempts_text,
+        few_attempts,
+    )
 
     unfamiliar = Reason.UNFAMILIAR.value
     for recording in evaluation.recordings:
@@ -188,8 +192,7 @@ def evaluation_lines(evaluation: 'Evaluation') -> Iterator[str]:
     if total is None:
         yield 'no labels: predictions and timelines only'
         return
-    yield ('attempts: ' + ', '.join(f'{count} {name}' for name, count in total['results'].items())
-           + f'; right {accuracy_text(total["attempts"])}')
+    yield f'attempts: {attempts_text(total)}'
     yield f'frames right: {accuracy_text(total["frames"])}'
     few = sum(frame.reason is Reason.TOO_FEW_FRAMES
               for attempt in evaluation.attempts for frame in attempt.frames)

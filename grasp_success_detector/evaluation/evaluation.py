@@ -19,7 +19,12 @@ from grasp_success_detector.evaluation.attempts import (
     Suspicion,
 )
 from grasp_success_detector.evaluation.frame_sources import LabelOrigin, Recording
-from grasp_success_detector.evaluation.metrics import accuracy, attempt_confusion, summarize
+from grasp_success_detector.evaluation.metrics import (
+    accuracy,
+    attempt_confusion,
+    attempt_results,
+    summarize,
+)
 from grasp_success_detector.labels import Label
 from grasp_success_detector.networks.checkpoint import Checkpoint
 from grasp_success_detector.networks.learnt_frames import count_learnt, Learnt
@@ -153,15 +158,13 @@ def evaluation_metrics(attempts: Sequence[AttemptResult], decision: DecisionConf
         'frames': share_of(right, list(map(len, by_attempt))), 'roc_auc': roc_auc_of(labelled),
         **{name: mean_of(values) for name, values in times.items()}}
     summary = summarize(predictions, decision.threshold, decision)
-    results = [attempt.result for attempt in labelled]
     # Verdicts here rest on frames without label as well.
     confusion = attempt_confusion((attempt.outcome, attempt.verdict) for attempt in labelled
                                   if attempt.outcome is not None)
     summary['confusion']['attempts'] = confusion
     summary['attempts'] = accuracy(confusion).to_json()
     return {
-        **summary, 'results': {name: results.count(name)
-                               for name in ('correct', 'wrong', 'unknown')},
+        **summary, 'results': attempt_results(confusion),
         'times': {name: _described([value for value in values if value is not None])
                   for name, values in times.items()},
         'bootstrap_95': {name: bootstrap_interval(measure, len(labelled))

@@ -114,6 +114,21 @@ def attempt_confusion(attempts: Iterable[tuple[Label, Verdict]]) -> Confusion:
             for label in Label}
 
 
+def attempt_results(confusion: Confusion) -> dict[str, int]:
+    """Return the numbers of ``correct``, ``wrong`` and ``unknown`` attempts of a confusion."""
+    unknown = sum(verdicts[Verdict.UNKNOWN.value] for verdicts in confusion.values())
+    right = accuracy(confusion)
+    return {'correct': right.correct, 'wrong': right.total - right.correct - unknown,
+            'unknown': unknown}
+
+
+def attempts_text(metrics: Mapping[str, Any]) -> str:
+    """Return how many attempts of :func:`summarize` were correct, wrong and unknown, as text."""
+    results = attempt_results(metrics['confusion']['attempts'])
+    return (', '.join(f'{count} {name}' for name, count in results.items())
+            + f'; right {accuracy_text(metrics["attempts"])}')
+
+
 def accuracy(confusion: Confusion) -> Accuracy:
     """Return the share of right answers; UNKNOWN counts as wrong."""
     return Accuracy(sum(answers[label] for label, answers in confusion.items()),

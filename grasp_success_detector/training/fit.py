@@ -18,7 +18,12 @@ from grasp_success_detector.datasets.splits import check_labels, SPLITS
 from grasp_success_detector.datasets.torch_dataset import FrameDataset
 from grasp_success_detector.errors import CheckpointError, DatasetError, TrainingError
 from grasp_success_detector.evaluation.judging import answers_of, decision_for, predictions_of
-from grasp_success_detector.evaluation.metrics import accuracy_text, few_attempts, summarize
+from grasp_success_detector.evaluation.metrics import (
+    accuracy_text,
+    attempts_text,
+    few_attempts,
+    summarize,
+)
 from grasp_success_detector.evaluation.operating_point import operating_point
 from grasp_success_detector.evaluation.predictions import write_predictions
 from grasp_success_detector.files import json_text, write_whole
@@ -251,8 +256,8 @@ def _finish(config: TrainingConfig, split: Split, train: FrameDataset, val: Fram
         leftover.unlink(missing_ok=True)
     if note := few_attempts(metrics['test']['attempts']['total']):
         say(note)
-    for name in ('frames', 'attempts'):
-        say(f'test {name}: {accuracy_text(metrics["test"][name])}')
+    say(f'test frames: {accuracy_text(metrics["test"]["frames"])}')
+    say(f'test attempts: {attempts_text(metrics["test"])}')
     if notes:
         for note in notes:
             say(f'validation: {note}')
