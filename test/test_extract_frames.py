@@ -317,6 +317,8 @@ def test_any_topic_name_gives_a_safe_file_name(tmp_path, topic):
     (['nowhere.mcap', 'nobody/*.db3'],
      r'nowhere.mcap: no such bag, video or picture; nobody/\*.db3: no'),
     (['.'], 'no recording, no pictures, no data set; expected a rosbag2 folder'),
+    (['a.mcap', 'again.mcap', '--label', 'success'],
+     'a.mcap and again.mcap: have .*/a.mcap in common; expected each recording once$'),
     (['a.mcap', '--label', 'held'], r"label 'held' \(expected failure or success\)"),
     (['a.mcap', '--label', 'success', '--label-topic', '/x'],
      'expected only one of label and label_topic'),
@@ -351,6 +353,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, arguments, text, cap
     monkeypatch.chdir(tmp_path)
     if arguments[0] == 'a.mcap':
         write_mcap(tmp_path / 'a.mcap', jpeg_messages(1))
+        (tmp_path / 'again.mcap').symlink_to('a.mcap')
     assert main(['--out', 'set', '--jobs', '1', *arguments]) == 1
     err = capsys.readouterr().err
     assert re.search(f'^error: .*{text}', err, re.MULTILINE)

@@ -94,7 +94,8 @@ def find_sources(given: Sequence[str | Path]) -> list[Source]:
     Pictures that are given one by one are one recording for each folder that they lie in; for
     ``success/1.jpg`` it is the folder that ``success`` lies in.
 
-    :raises BagError: a path is missing or is no recording; the error names all of these.
+    :raises BagError: a path is missing or is no recording (the error names all of these), or two
+        paths hold the same file.
     :raises RemoteError: what lies at an address cannot be listed or fetched.
     """
     unread: dict[Path, list[Path]] = {}
@@ -134,7 +135,22 @@ def find_sources(given: Sequence[str | Path]) -> list[Source]:
             wrong.append(str(error))
     if wrong:
         raise BagError('; '.join(wrong))
+    _refuse_twice(sources)
     return sources
+
+
+def _refuse_twice(sources: Sequence[Source]) -> None:
+    """Raise BagError if two sources have a file in common: its frames would count twice."""
+    found: dict[str, Source] = {}
+    for source in sources if len(sources) > 1 else ():
+        place = os.path.realpath(source.path)
+        for file in ((f'{place}/{picture.member}' for picture in source.pictures)
+                     if source.kind is SourceKind.PICTURES else
+                     map(os.path.realpath, source.files)):
+            if (other := found.setdefault(file, source)) is not source:
+                both = ' and '.join(shown(remote.named(each.path)) for each in (other, source))
+                raise BagError(f'{both}: have {shown(file)} in common; expected each recording '
+                               'once')
 
 
 def _at_address(address: str, unread: dict[Path, list[Path]]) -> list[str]:
