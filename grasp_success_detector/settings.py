@@ -32,7 +32,7 @@ def setting(default: Any = MISSING, *, lowest: float | None = None, highest: flo
 
 
 def check_settings(owner: Any, error: type[GraspSuccessDetectorError], subject: str,
-                   more: Iterable[tuple[str, bool, str]] = ()) -> None:
+                   more: Iterable[tuple[str, bool, str]] = (), options: bool = False) -> None:
     """
     Refuse a dataclass instance that has a field of the wrong type or outside its limits.
 
@@ -44,6 +44,7 @@ def check_settings(owner: Any, error: type[GraspSuccessDetectorError], subject: 
     :param error: class of the error that is raised.
     :param subject: beginning of the error's text, such as ``'training:'``.
     :param more: further checks: name of the field, whether its value is right, what is expected.
+    :param options: whether fields are given as command line options alone, and named so.
     :raises GraspSuccessDetectorError: an ``error`` that names every wrong field.
     """
     wrong = {}
@@ -56,8 +57,9 @@ def check_settings(owner: Any, error: type[GraspSuccessDetectorError], subject: 
     if not wrong:   # only values of the right type can be compared with each other
         wrong = {name: expected for name, good, expected in more if not good}
     if wrong:
+        names = {each.name: _option(each) if options else each.name for each in fields(owner)}
         raise error(f'{subject} ' + ', '.join(
-            f'{name} {_shown(getattr(owner, name))} (expected {expected})'
+            f'{names[name]} {_shown(getattr(owner, name))} (expected {expected})'
             for name, expected in wrong.items()))
 
 
@@ -65,7 +67,13 @@ def _shown(value: Any) -> str:
     """Return a value as a user writes it."""
     if isinstance(value, tuple) and any(isinstance(part, Enum | str) for part in value):
         return ', '.join(map(_shown, value))
-    return str(value.value) if isinstance(value, Enum) else repr(value)
+    return str(value.value) if isinstance(value, Enum) else repr(
+        str(value) if isinstance(value, Path) else value)
+
+
+def _option(declared: Field[Any]) -> str:
+    """Return the command line option that :func:`add_options` adds for a field."""
+    return '--' + str(declared.metadata.get('option', declared.name)).replace('_', '-')
 
 
 def fits(owner: type, declared: Field[Any], value: Any) -> bool:
@@ -103,8 +111,8 @@ def add_options(parser: ArgumentParser | Any, owner: type, *names: str,
         elif inner is not kind:
             how['nargs'] = '+'
         parser.add_argument(
-            '--' + more.get('option', declared.name).replace('_', '-'), dest=declared.name,
-            default=None, help=_help(declared, inner, defaults), **how)
+            _option(declared), dest=declared.name, default=None,
+            help=_help(declared, inner, defaults), **how)
 
 
 def _help(declared: Field[Any], kind: Any, with_default: bool) -> str:

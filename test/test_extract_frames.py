@@ -321,15 +321,18 @@ def test_any_topic_name_gives_a_safe_file_name(tmp_path, topic):
      'a.mcap and again.mcap: have .*/a.mcap in common; expected each recording once$'),
     (['a.mcap', '--label', 'held'], r"label 'held' \(expected failure or success\)"),
     (['a.mcap', '--label', 'success', '--label-topic', '/x'],
-     'expected only one of label and label_topic'),
+     "frames with --label 'success' .expected only one of --label and --label-topic.$"),
+    (['a.mcap', '--labels', 'x.csv', '--label-topic', '/x'],
+     "frames with --labels 'x.csv' .expected only one of --labels and --label-topic.$"),
+    (['a.mcap', '--label-hold', '2'], '--label-hold 2.0 .expected none without --label-topic.$'),
     (['a.mcap', '--fps', '-1', '--every', '0'],
      r'fps -1.0 \(expected a number above 0 and up to 1000000\), '
-     r'every 0 \(expected a whole number of 1 or'),
+     r'--every 0 \(expected a whole number of 1 or'),
     (['a.mcap', '--label-hold', 'nan', '--fps', '1e300'],
-     'label_hold_s nan .expected a number .*, fps 1e[+]300 '
+     '--label-hold nan .expected a number .*, --fps 1e[+]300 '
      '.expected a number above 0 and up to 1000000'),
     (['a.mcap', '--topic', '', '--label-topic', ''],
-     "topic '' .*, label_topic '' .expected the name"),
+     "topic '' .*, --label-topic '' .expected the name"),
     (['a.mcap', '--topic', '/a\nb'], r"topic '/a\\nb' \(expected the name of a topic\)"),
     (['a.mcap', '--split', '.5/.2/.2'],
      r'split \(0.5, 0.2, 0.2\) \(expected three fractions that add up to 1\)'),

@@ -54,7 +54,7 @@ class PictureOptions:
             ('roi', self.roi is None or _within_the_picture(*self.roi),
              'x, y, width, height within the picture: fractions of 1, or pixels'),
             ('resize', self.resize is None or math.prod(self.resize) <= MAX_PIXELS,
-             f'width and height of at most {MAX_PIXELS // 1_000_000} megapixels')))
+             f'width and height of at most {MAX_PIXELS // 1_000_000} megapixels')), options=True)
 
 
 def _within_the_picture(x: float, y: float, width: float, height: float) -> bool:

@@ -40,7 +40,8 @@ class SplitOptions:
 
     def __post_init__(self) -> None:
         check_settings(self, ConfigError, 'cannot extract with', (
-            ('split', abs(sum(self.split) - 1) < 1e-6, 'three fractions that add up to 1'),))
+            ('split', abs(sum(self.split) - 1) < 1e-6, 'three fractions that add up to 1'),),
+            options=True)
 
 
 def shares_of_few(groups: Sequence[Hashable], labels: Sequence[Label],

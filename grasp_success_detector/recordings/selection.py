@@ -81,14 +81,18 @@ class FrameSelection:
     def __post_init__(self) -> None:
         given = [name for name in ('label', 'labels', 'label_topic')
                  if getattr(self, name) is not None]
+        one = 'only one of ' + ' and '.join(f'--{name.replace("_", "-")}' for name in given)
         check_settings(self, ConfigError, 'cannot select frames with', (
             *((name, topic is None or (topic.isprintable() and topic != ''), 'the name of a topic')
               for name, topic in (('topic', self.topic), ('label_topic', self.label_topic))),
             ('label', self.label in (None, *CLASS_NAMES), ' or '.join(CLASS_NAMES)),
-            ('fps', self.fps is None or self.every == 1, f'none together with every {self.every}'),
+            ('label_hold_s', self.label_hold_s is None or self.label_topic is not None,
+             'none without --label-topic'),
+            ('fps', self.fps is None or self.every == 1,
+             f'none together with --every {self.every}'),
             ('start_s', (self.start_s or 0.) < (math.inf if self.end_s is None else self.end_s),
-             f'below end_s {self.end_s}'),
-            *((name, len(given) < 2, f'only one of {" and ".join(given)}') for name in given)))
+             f'below --end {self.end_s}'),
+            *((name, len(given) < 2, one) for name in given[:1])), options=True)
 
     def bool_topic(self) -> str | None:
         """Return the topic that gives the labels, or None if ``label`` or ``labels`` does."""
