@@ -196,12 +196,18 @@ def test_another_data_set_or_folder_is_never_touched(tmp_path, capsys):
     capsys.readouterr()
     assert run(*command, '--resize', '8x8') == 1
     err = capsys.readouterr().err
-    assert re.search(r'holds a data set begun with output .*resize.* \(now', err)
+    assert 'holds a data set begun with resize null (now [8, 8]); run that' in err
     (tmp_path / 'labels.csv').write_text('source,start_s,end_s,label\na,0,1,success\n')
     assert run(bag, '--labels', tmp_path / 'labels.csv', '--out', tmp_path / 'c') == 0
     (tmp_path / 'labels.csv').write_text('source,start_s,end_s,label\na,0,1,failure\n')
     assert run(bag, '--labels', tmp_path / 'labels.csv', '--out', tmp_path / 'c') == 1
     assert 'labels_text' in capsys.readouterr().err
+    (tmp_path / 'labels.csv').write_text('source,start_s,end_s,label\na,0,1,success\n'
+                                         'another recording of that day,0,1,success\n')
+    assert run(bag, '--labels', tmp_path / 'labels.csv', '--out', tmp_path / 'c') == 1
+    assert (r'made with labels_text ...bel\na,0,1,success\n" (now ...bel\na,0,1,success'
+            r'\nanother recording of that day,0,1,succes...); choose another --out') in (
+                capsys.readouterr().err)
 
 
 def test_two_commands_cannot_write_one_data_set(tmp_path, capsys):

@@ -204,7 +204,8 @@ def test_what_is_no_picture_is_left_out_with_a_reason(tmp_path, capsys, random_c
     (lab / os.fsdecode(b'success/caf\xe9.png')).write_bytes(encode_png(picture(20)))
     extract(lab, '--out', tmp_path / 'set')
     out = capsys.readouterr().out
-    assert 'lab: 6 of 7 pictures' in out    # the inner link is a picture, in one attempt with it
+    # The inner link is a picture, in one attempt with it; the refused one is in none.
+    assert 'lab: 6 of 7 pictures\n  5 attempts' in out
     assert '1 .heic file, 1 broken link, 1 link out of the folder, 1 no regular file' in out
     unread = {'failure/gone': 'broken link; put the picture itself here',
               'success/In.HEIC': '.heic cannot be read; convert it to .jpg'}

@@ -162,9 +162,12 @@ def _summary(plan: SourcePlan, journal: Journal) -> dict[str, Any]:
     account = plan.account() | {
         'written': len(progress.written), 'refused': dict(Counter(progress.refused.values())),
         'damage': dict(damage), 'unreadable': plan.unreadable}
-    return account if plan.topic != PICTURES else account | {'refused_files': {
-        frame.member: progress.refused[frame.number] for frame in plan.frames
-        if frame.number in progress.refused}}
+    if plan.topic != PICTURES:
+        return account
+    return account | {
+        'attempts': len({frame.attempt for frame in progress.written.values()}),
+        'refused_files': {frame.member: progress.refused[frame.number] for frame in plan.frames
+                          if frame.number in progress.refused}}
 
 
 def _finish(rows: Sequence[dataset.ManifestRow], options: SplitOptions, out: Path,

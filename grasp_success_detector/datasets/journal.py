@@ -147,7 +147,21 @@ class Journal:
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """Describe the options in which two plans differ, such as ``fps 5 (now 10)``."""
-    texts = {name: [text if len(text) <= 60 else f'{text[:57]}...' for text in (
-        json.dumps(old.get(name)), json.dumps(new.get(name)))]
-             for name in {**old, **new} if old.get(name) != new.get(name)}
-    return ', '.join(f'{name} {before} (now {now})' for name, (before, now) in texts.items())
+    texts = []
+    for name in {**old, **new}:
+        before, now = old.get(name), new.get(name)
+        if isinstance(before, dict) and isinstance(now, dict):
+            texts.append(differences(before, now))
+        elif before != now:
+            texts.append('{} {} (now {})'.format(name, *_unlike_parts(
+                json.dumps(before), json.dumps(now))))
+    return ', '.join(filter(None, texts))
+
+
+def _unlike_parts(before: str, now: str) -> Iterator[str]:
+    """Yield the first 60 characters of two texts, of long ones from shortly before they differ."""
+    alike = len(os.path.commonprefix((before, now)))
+    start = max(alike - 20, 0) if max(len(before), len(now)) > 60 else 0
+    for text in (before, now):
+        part = text[start:start + 60]
+        yield f'{"..." * (start > 0)}{part}{"..." * (start + 60 < len(text))}'
