@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from recordings import cdr_type, header, message, START_NS, write_folder
 from grasp_success_detector.cli.calibrate_hand import main
 from grasp_success_detector.errors import HandStateError
 from grasp_success_detector.evaluation.hand_replay import hand_stream, poses_at
+from grasp_success_detector.files import FUSED_SAMPLE_BAG, share_path
 from grasp_success_detector.hand.drivers import DriverKind, Side
 from grasp_success_detector.hand.kinematics import Geometry
 from grasp_success_detector.hand.model import read_hand
@@ -121,6 +123,18 @@ def test_a_file_is_not_overwritten_and_something_must_be_given(tmp_path, capsys)
 def test_options_that_would_change_nothing_are_refused(tmp_path, capsys, options, text):
     assert main(['empty', *options, '--out', str(tmp_path / 'hand.json')]) == 1
     assert capsys.readouterr().err == f'error: {text}\n'
+
+
+def test_attempts_of_bags_of_the_same_name_are_told_apart(tmp_path, capsys):
+    bags = [str(shutil.copytree(share_path(FUSED_SAMPLE_BAG), tmp_path / day / 'rig'))
+            for day in ('mon', 'tue')]
+    arguments = ['--topic', '/camera/image_raw/compressed', '--attempts', *bags,
+                 '--out', str(tmp_path / 'hand.json')]
+    assert main(arguments) == 1     # three succeed in each
+    assert '6 attempts with a closed hand of label success; expected' in capsys.readouterr().err
+    (tmp_path / 'labels.csv').write_text('source,start_s,end_s,label\nrig,0,1,success\n')
+    assert main([*arguments, '--labels', str(tmp_path / 'labels.csv')]) == 1
+    assert f'source rig names 2 recordings ({bags[0]}, {bags[1]})' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(('change', 'text'), [

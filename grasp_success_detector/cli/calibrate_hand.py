@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 import tempfile
 from typing import Any
@@ -212,8 +213,10 @@ def _labelled(args: argparse.Namespace, reference: HandReference | None) -> list
                     judged, recording,
                     lambda count, task=task: progress.advance(task, count)))  # type: ignore[misc]
             damage[source.name] = recording.account['damage']
-            poses += labelled_poses(
-                cameras, _stream(source.path, recording.files or (), args), reference)
+            # Opened alone it has a name that others may have, and so have its attempts.
+            poses += [replace(pose, attempt=source.name + pose.attempt.removeprefix(
+                recording.name)) for pose in labelled_poses(
+                    cameras, _stream(source.path, recording.files or (), args), reference)]
     for name, counts in damage.items():
         _print_damage(name, counts)
     return poses
