@@ -264,6 +264,10 @@ def test_the_loss_of_the_last_worker_is_said_and_the_next_one_goes_on(capsys):
         results = workers.run(deque(partial(time.sleep, .1) for _ in range(30)))
         next(results)
         cluster.scale(0)
+        deadline = time.monotonic() + 60.
+        while cluster.scheduler.workers:    # meanwhile no further task is handed out
+            assert time.monotonic() < deadline
+            time.sleep(.05)
         Timer(3., cluster.scale, (1,)).start()
         assert len([*results]) == 29
     assert 'its last worker is gone; waiting for another' in capsys.readouterr().err
