@@ -186,6 +186,12 @@ def counts_text(counts: Mapping[str, int]) -> str:
     return ', '.join(f'{count} {what}' for what, count in sorted(counts.items()))
 
 
+def print_damage(name: str, damage: Mapping[str, int]) -> None:
+    """Print what is damaged in a recording, if anything is."""
+    if damage:
+        print(f'{name}\n  damage: {counts_text(damage)}')
+
+
 def stderr_console() -> 'Console':
     """Return rich's console on stderr."""
     from rich.console import Console

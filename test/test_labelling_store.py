@@ -30,7 +30,7 @@ CUTS = Cuts((0, 4, 8), how='test')
 
 
 def labels_of(source, path):
-    return read_labels([source], FrameSelection(labels=path))[source.name]
+    return read_labels([source], path)[source.name]
 
 
 @pytest.fixture

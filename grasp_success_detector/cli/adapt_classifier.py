@@ -15,6 +15,7 @@ from grasp_success_detector.console import (
     counted,
     counts_text,
     ExitCode,
+    print_damage,
     progress_bar,
     stderr_console,
 )
@@ -108,8 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             config, start.metadata.architecture, own, size))
     _print_frames(frames)
     for name, account in sorted(accounts.items()):
-        if damage := account['damage']:
-            print(f'{name}\n  damage: {counts_text(damage)}')
+        print_damage(name, account['damage'])
         if rule := account.get('attempts_by'):
             print(f'{name}: attempts by {rule}; if several pictures show one attempt, name it in '
                   'the column attempt of --labels, else the accuracies below are too high')

@@ -12,8 +12,8 @@ from grasp_success_detector.console import (
     command,
     command_parser,
     counted,
-    counts_text,
     ExitCode,
+    print_damage,
     progress_bar,
     stderr_console,
 )
@@ -155,7 +155,7 @@ def _closes_on_nothing(args: argparse.Namespace) -> list[Pose]:
         for source in _bags(args.empty):
             index = index_recording(source, None, Path(folder))
             index.check_chunks()
-            _print_damage(source.name, +index.damage)
+            print_damage(source.name, +index.damage)
             stream = _stream(source.path, index.files, args)
             poses += [pose for pose in poses_at(stream, stream.states.times_ns.tolist())
                       if pose is not None]
@@ -172,11 +172,6 @@ def _why_they_differ(told: float) -> str:
         return f'{held}, as it was told to close alike; record closes on nothing alone'
     return (f'{held}, or it was told to close otherwise; record closes on nothing alone, by one '
             'command')
-
-
-def _print_damage(name: str, damage: Mapping[str, int]) -> None:
-    if damage:
-        print(f'{name}\n  damage: {counts_text(damage)}')
 
 
 def _stream(path: Path, files: Sequence[StorageFile], args: argparse.Namespace) -> HandStream:
@@ -201,7 +196,7 @@ def _labelled(args: argparse.Namespace, reference: HandReference | None) -> list
     with tempfile.TemporaryDirectory() as folder, progress_bar(stderr_console()) as progress:
         seen = {source.path for source in _bags(args.attempts)}
         sources = _bags([*args.attempts, *args.joints_from])
-        labels = read_labels(sources, FrameSelection(labels=args.labels))
+        labels = read_labels(sources, args.labels)
         for source in sources:
             cameras, judged = [], classifier if source.path in seen else None
             for topic in (args.topic if source.path in seen else None) or [None]:
@@ -218,7 +213,7 @@ def _labelled(args: argparse.Namespace, reference: HandReference | None) -> list
                 recording.name)) for pose in labelled_poses(
                     cameras, _stream(source.path, recording.files or (), args), reference)]
     for name, counts in damage.items():
-        _print_damage(name, counts)
+        print_damage(name, counts)
     return poses
 
 

@@ -71,7 +71,7 @@ def extract(sources: Sequence[Source], selection: FrameSelection, pictures: Pict
                 not out.is_dir() or any(path.name != _UNPACKED for path in out.iterdir())):
             raise DatasetError(f'{out}: is not empty and no data set of extract_frames; choose '
                                'another --out')
-        labels = read_labels(sources, selection)
+        labels = read_labels(sources, selection.labels)
         out.mkdir(parents=True, exist_ok=True)
         with Journal.open(out, begun) as journal:   # first, as it marks the folder as ours
             try:

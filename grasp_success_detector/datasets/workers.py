@@ -221,17 +221,16 @@ class _Cluster(Workers):
                               f'within {_FIRST_WORKER_S:.0f} s') from error
         # A shared folder may fail for a moment; the death of a worker is the scheduler's affair.
         self._executor = self._client.get_executor(pure=False, retries=2)
-        self._cores, self._counted, self._waits = 0, 0., False
+        self._cores, self._counted = 1, 0.
 
     @property
     def size(self) -> int:
         if time.monotonic() - self._counted > 1:
-            self._cores = sum(self._client.nthreads().values())
+            before, self._cores = self._cores, sum(self._client.nthreads().values())
             self._counted = time.monotonic()
-            if not self._cores and not self._waits:
+            if before and not self._cores:
                 print(f'{self._address}: its last worker is gone; waiting for another (Ctrl-C '
                       'ends)', file=sys.stderr)
-            self._waits = not self._cores
         return max(1, self._cores)
 
     def submit(self, task: Task, urgent: bool, reads: Iterable[Path]) -> Future[Any]:

@@ -152,7 +152,7 @@ def open_recordings(given: Sequence[str], selection: FrameSelection, unpack_into
 def _of_sources(given: Sequence[str], selection: FrameSelection, unpack_into: Path,
                 outside: bool, split: str, read: SourceLabels | None) -> list[Recording]:
     sources = find_sources(given)
-    labels = read_labels(sources, selection) if read is None else {sources[0].name: read}
+    labels = read_labels(sources, selection.labels) if read is None else {sources[0].name: read}
     recordings = []
     for source in sources:
         plan = _of_split(plan_source(source, selection, labels[source.name], unpack_into,

@@ -1,6 +1,7 @@
-"""Read the labels file of a selection, and find the recordings that its rows name."""
+"""Read a labels file, and find the recordings that its rows name."""
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 import os
 from pathlib import Path
 import sys
@@ -19,7 +20,6 @@ from grasp_success_detector.recordings.picture_labels import (
 )
 from grasp_success_detector.recordings.pictures import shown
 from grasp_success_detector.recordings.remote import named
-from grasp_success_detector.recordings.selection import FrameSelection
 from grasp_success_detector.recordings.sources import safe_name, Source, SourceKind
 
 _MOST_NAMED = 3
@@ -28,9 +28,9 @@ _MOST_NAMED = 3
 SourceLabels = Sequence[Interval] | PictureRows
 
 
-def read_labels(sources: Sequence[Source], selection: FrameSelection) -> dict[str, SourceLabels]:
+def read_labels(sources: Sequence[Source], path: Path | None) -> dict[str, SourceLabels]:
     """
-    Read the labels file of a selection: intervals of bags and videos, or rows of pictures.
+    Read a labels file: intervals of bags and videos, or rows of pictures; None: there is none.
 
     A file may have rows of further recordings, which a line on stderr names.
 
@@ -42,14 +42,14 @@ def read_labels(sources: Sequence[Source], selection: FrameSelection) -> dict[st
     others = [source for source in sources if source.kind is not SourceKind.PICTURES]
     labels: dict[str, SourceLabels] = {
         source.name: {} if source in pictures else () for source in sources}
-    path = selection.labels
     if path is None:
         return labels
     if pictures and (not others or not holds_intervals(path)):
         return labels | match_rows(path, read_picture_rows(path), pictures)
     intervals = read_intervals(path)
     names = match_names(path, intervals, others)
-    unused = [name for name in intervals if name not in names.values()]
+    used = set(names.values())
+    unused = [name for name in intervals if name not in used]
     if unused and names:
         rows = sum(len(intervals[name]) for name in unused)
         print(f'note: {shown(path)}: {counted(rows, "row")} not used, whose source names no given '
@@ -62,7 +62,7 @@ def match_names(path: Path, names: Iterable[str], sources: Sequence[Source]) -> 
     """
     Find the name that a labels file has for each recording.
 
-    It may be a recording's path, the end of one (``rig.mcap``, ``monday/rig.mcap``), the same
+    It may be a recording's path, the end of one (``rig.mcap``, ``monday/rig.mcap``), one of these
     without suffix, or ``Source.name``. Where several fit, the first of these ways counts, and of
     the ends the longest.
 
@@ -72,14 +72,17 @@ def match_names(path: Path, names: Iterable[str], sources: Sequence[Source]) -> 
     :raises DatasetError: a name fits several sources equally well.
     """
     found, wrong = dict[str, tuple[int, int, str]](), list[str]()
-    ways = [(source, *_ways_to_name(source)) for source in sources]
+    # For each way the texts that name a source so, and these sources by name.
+    ways = [defaultdict[str, dict[str, Source]](dict) for _ in range(3)]
+    for source in sources:
+        whole, plain = _ways_to_name(source)
+        for by_text, texts in zip(ways, (whole, _ends(whole), _ends(plain)), strict=True):
+            for text in texts:
+                by_text[text][source.name] = source
     for name in names:
         text = f'/{name.removeprefix("./").rstrip("/")}'
-        way, fitting = next(((way, fitting) for way, fitting in enumerate((
-            [source for source, paths, _ in ways if text in paths],
-            [source for source, paths, _ in ways if any(each.endswith(text) for each in paths)],
-            [source for source, _, plain in ways if any(each.endswith(text) for each in plain)]))
-            if fitting), (0, list[Source]()))
+        way = next((way for way, by_text in enumerate(ways) if text in by_text), 0)
+        fitting = [*ways[way].get(text, {}).values()]
         if len(fitting) > 1:
             given = [shown(named(source.path)) for source in fitting]
             wrong.append(f'source {shown(name)} names {len(given)} recordings ({_some(given)}); '
@@ -100,6 +103,12 @@ def _ways_to_name(source: Source) -> tuple[tuple[str, ...], tuple[str, ...]]:
         named(path), os.path.abspath(path), os.path.realpath(path)))
     return whole, (*(os.path.splitext(text)[0] for text in whole), f'/{source.name}',
                    f'/{safe_name(path.stem)}')
+
+
+def _ends(paths: Iterable[str]) -> Iterator[str]:
+    """Yield paths and their ends, each from a slash on."""
+    for path in paths:
+        yield from (path[place:] for place, letter in enumerate(path) if letter == '/')
 
 
 def _some(names: Sequence[str]) -> str:

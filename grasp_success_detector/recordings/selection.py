@@ -21,8 +21,8 @@ from grasp_success_detector.recordings.bags import (
 from grasp_success_detector.recordings.ground_truth import AttemptsFrom
 from grasp_success_detector.recordings.hand_messages import driver_events
 from grasp_success_detector.recordings.index import index_recording, RecordingIndex
+from grasp_success_detector.recordings.labels_file import SourceLabels
 from grasp_success_detector.recordings.picture_index import index_pictures, PictureGroundTruth
-from grasp_success_detector.recordings.picture_labels import PictureRows
 from grasp_success_detector.recordings.reader import (
     ChosenFrame,
     ImageTopic,
@@ -155,7 +155,7 @@ class SourcePlan:
 
 
 def plan_source(source: Source, selection: FrameSelection,
-                labels: Sequence[ground_truth.Interval] | PictureRows, unpack_into: Path, *,
+                labels: SourceLabels, unpack_into: Path, *,
                 unlabelled: bool = False, outside: bool = False,
                 verify_all: bool = True) -> SourcePlan:
     """
@@ -163,8 +163,7 @@ def plan_source(source: Source, selection: FrameSelection,
 
     Pictures of a folder are read where neither a CSV file nor their names tell their attempts.
 
-    :param labels: what the labels file says of this source, as
-        ``labels_file.read_labels`` returns it.
+    :param labels: what the labels file says of this source, as :func:`.read_labels` returns it.
     :param unpack_into: folder for decompressed files, to keep until the pictures have been read.
     :param unlabelled: also select frames without a label.
     :param outside: also select frames outside of all attempts (still counted in ``skipped``).

@@ -11,6 +11,7 @@ import shutil
 from typing import Any
 
 from grasp_success_detector import __version__
+from grasp_success_detector.datasets.journal import differences
 from grasp_success_detector.errors import SimulationError
 from grasp_success_detector.files import write_whole
 from grasp_success_detector.simulation.presets import RecordingSettings
@@ -77,10 +78,8 @@ def kept_attempts(out: Path, settings: RecordingSettings) -> Iterator[Path]:
             raise SimulationError(f'{out}: another simulate_grasps is recording it') from error
         file.seek(0)
         if (earlier := _plan(file.read())) not in (None, plan):
-            differing = ', '.join(f'{name} {value} (now {plan.get(name)})'
-                                  for name, value in earlier.items() if value != plan.get(name))
             raise SimulationError(
-                f'{out}: was begun with {differing or "fewer options"}; run that command again, '
+                f'{out}: was begun with {differences(earlier, plan)}; run that command again, '
                 f'choose another name, or remove {folder}')
         file.truncate(0)
         file.write(json.dumps(plan))

@@ -20,7 +20,7 @@ _MOST_NEXT = 20
 
 
 class StepOfCurve(NamedTuple):
-    """Accuracy at P(success) 0.5 on held-out attempts, after learning from so few attempts."""
+    """Accuracy at P(success) 0.5 on held-out attempts, after learning from this number of them."""
 
     attempts: int
     accuracy: Accuracy
